@@ -1,0 +1,131 @@
+"""What may be asked of auth, what it answers, and what it tells the supervisor about sessions.
+
+A token is 32 random bytes as 64 hex digits. auth and the supervisor keep only its SHA-256 (hex).
+Times that end something are seconds of CLOCK_BOOTTIME; `expires` for people is RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+PASSWORD_LIMIT = 512  # bytes; pam_unix refuses longer ones
+
+Token = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Hash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Source = Annotated[str, msgspec.Meta(max_length=100)]
+
+
+class _Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
+    pass
+
+
+class Login(_Ask, tag="login"):
+    """User and password as typed. Names that cannot exist are refused like wrong passwords."""
+
+    user: Annotated[str, msgspec.Meta(max_length=256)]
+    password: Annotated[str, msgspec.Meta(max_length=4096)]
+    source: Source = ""
+
+
+class PeerLogin(_Ask, tag="peer-login"):
+    """On the second socket only, with [auth] local = "peer": the identity is SO_PEERCRED's uid."""
+
+
+class Logout(_Ask, tag="logout"):
+    token: Token
+
+
+Ask = Login | PeerLogin | Logout
+
+
+class _Tell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="is"):
+    pass
+
+
+class Granted(_Tell, tag="granted"):
+    token: Token
+    user: str
+    uid: int
+    expires: str
+
+
+class Denied(_Tell, tag="denied"):
+    """Always the same text for unknown user, wrong password and locked account."""
+
+    text: str
+    retry_after: float = 0.0  # seconds; more than 0 means the attempt was not even tried
+
+
+class LoggedOut(_Tell, tag="logged-out"):
+    pass
+
+
+Tell = Granted | Denied | LoggedOut
+
+
+# auth -> supervisor, on their own socketpair (SEQPACKET, msgspec JSON)
+
+
+class _Push(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="push"):
+    pass
+
+
+class SessionUp(_Push, tag="up"):
+    """This hash is this person from now on; sent again every minute as confirmation. Answered by `Seen`."""
+
+    hash: Hash
+    user: str
+    uid: int
+    groups: list[str]
+    ends: float  # CLOCK_BOOTTIME seconds: the absolute end
+    idle: float  # seconds without a command after which the session ends
+    number: int
+
+
+class SessionDown(_Push, tag="down"):
+    hash: Hash
+    why: str  # logout, locked, expired, password changed, groups changed, revoked, idle, account gone
+
+
+class LoginNoted(_Push, tag="login"):
+    """For the audit log: a login that succeeded or was refused, with the real reason (never shown outside)."""
+
+    user: str
+    source: str
+    ok: bool
+    why: str
+
+
+class SessionsEnd(_Push, tag="sessions-end"):
+    """After a (re)start of either side: every live session has been sent; forget all others."""
+
+
+Push = SessionUp | SessionDown | LoginNoted | SessionsEnd
+
+
+# supervisor -> auth
+
+
+class _Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="pull"):
+    pass
+
+
+class Seen(_Pull, tag="seen"):
+    """The supervisor has the session: auth may answer the login now."""
+
+    number: int
+
+
+class RevokeSessions(_Pull, tag="revoke"):
+    user: str = ""  # "" is everyone
+
+
+class Touched(_Pull, tag="touched"):
+    """A command came with this session: its idle time begins again."""
+
+    hash: Hash
+
+
+Pull = Seen | RevokeSessions | Touched

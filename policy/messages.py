@@ -1,0 +1,287 @@
+"""What may be asked of the supervisor and what it may answer: one closed, typed union each.
+
+Rule 1: no command names its own user; a request names a session, the supervisor looks it up.
+Rule 2: unknown fields and unknown tags are errors (msgspec, forbid_unknown_fields).
+Rule 3: a command that is not in `Command` does not exist; supervisor/dispatch has one row for each.
+
+Every packet from a client is one Request; every packet to it is one Answer with the request's id. A client has
+one request at a time on a connection. Each request ends with one final reply: `Services` with more=False, any
+other reply, or, for Watch, `Ended`, `Dropped` or the end of the connection. Times are RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from policy.names import SERVICE_PATTERN, SIGNAL_PATTERN, USER_PATTERN
+
+Service = Annotated[str, msgspec.Meta(pattern=SERVICE_PATTERN)]
+User = Annotated[str, msgspec.Meta(pattern=USER_PATTERN)]
+Signame = Annotated[str, msgspec.Meta(pattern=SIGNAL_PATTERN)]
+ActionName = Literal[
+    "view", "logs", "start", "stop", "restart", "signal", "scale", "enable",
+    "reload", "policy", "audit", "approve", "revoke", "shutdown",
+]  # fmt: skip
+SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
+class _Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
+    pass
+
+
+class Status(_Command, tag="status"):
+    """All services that the asker may view, or the one named. Answered by `Services`, in several packets."""
+
+    service: Service | None = None
+
+
+class Describe(_Command, tag="describe"):
+    service: Service
+
+
+class Watch(_Command, tag="watch"):
+    """Events as they happen. With `operation`: that operation's steps from its beginning until `Ended`."""
+
+    operation: Number = 0
+    service: Service | None = None
+
+
+class OpenLog(_Command, tag="open-log"):
+    """Answered by `LogOpened` with one read-only descriptor, opened afresh for this request."""
+
+    service: Service
+    stream: Literal["stdout", "stderr"] = "stdout"
+    process: Annotated[str, msgspec.Meta(max_length=80)] = ""  # "" is the first
+    rotated: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0  # 0 is the file being written, 1 the one before
+
+
+class WhatMayI(_Command, tag="what-may-i"):
+    """Who the asker is and what he may do; with action and service: the decision on that, explained."""
+
+    action: ActionName | None = None
+    service: Service | None = None
+
+
+class Start(_Command, tag="start"):
+    service: Service
+
+
+class Stop(_Command, tag="stop"):
+    service: Service
+
+
+class Restart(_Command, tag="restart"):
+    service: Service
+    hard: bool = False
+
+
+class Signal(_Command, tag="signal"):
+    service: Service
+    signal: Signame
+
+
+class Reload(_Command, tag="reload"):
+    dry_run: bool = False
+
+
+class Revoke(_Command, tag="revoke"):
+    """End the sessions of one user, or all of them (everyone is the default only when `everyone` says so)."""
+
+    user: User | None = None
+    everyone: bool = False
+
+
+class Shutdown(_Command, tag="shutdown"):
+    pass
+
+
+Command = (
+    Status
+    | Describe
+    | Watch
+    | OpenLog
+    | WhatMayI
+    | Start
+    | Stop
+    | Restart
+    | Signal
+    | Reload
+    | Revoke
+    | Shutdown
+)
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One packet of a client. `session` is empty only on root.sock; `source` is the client's word, marked so."""
+
+    id: Number
+    command: Command
+    session: SessionId = ""
+    source: Annotated[str, msgspec.Meta(max_length=100)] = ""
+
+
+class ProcessInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str  # "site" or "site:0"
+    state: str  # Supervisor's: STOPPED STARTING RUNNING BACKOFF STOPPING EXITED FATAL
+    pid: int  # 0 when there is none
+    since: str  # when this state began
+    exit: str = ""  # the last exit in words: "exit status 1", "killed by SIGKILL"
+    text: str = ""  # why, for BACKOFF and FATAL; the service's own STATUS= otherwise
+
+
+class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    state: str  # the processes' worst: FATAL, BACKOFF, STOPPING, STARTING, RUNNING, EXITED, STOPPED
+    wanted: Literal["up", "down"]
+    processes: list[ProcessInfo]
+    groups: list[str] = []
+    text: str = ""  # for example "configuration changed on disk"
+
+
+class Right(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    service: str  # "" for the daemon as a whole
+    actions: list[str]
+
+
+class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that is wrong in a file. line is 1-based, 0 when unknown; key is like service.site.user."""
+
+    file: str
+    line: int
+    key: str
+    text: str
+    source: str = ""  # the source line
+
+
+class _Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="is"):
+    pass
+
+
+class Services(_Reply, tag="services"):
+    services: list[ServiceInfo]
+    more: bool = False
+
+
+class Description(_Reply, tag="description"):
+    """A service as it runs: `settings` are the configured keys, secrets and environment values left out."""
+
+    service: ServiceInfo
+    settings: dict[str, str]
+    sockets: list[str]
+    exits: list[str]  # the last exits, newest first
+
+
+class LogOpened(_Reply, tag="log"):
+    service: str
+    process: str
+    stream: str
+    size: int  # bytes at the time of opening
+
+
+class Rights(_Reply, tag="rights"):
+    user: str
+    uid: int
+    groups: list[str]
+    expires: str
+    rights: list[Right]
+
+
+class Decided(_Reply, tag="decided"):
+    """The answer to WhatMayI with an action: what would be decided for the asker, and by which rule."""
+
+    allowed: bool
+    text: str
+    rule: str = ""
+    file: str = ""
+    line: int = 0
+
+
+class Accepted(_Reply, tag="accepted"):
+    """The operation has begun; Watch(operation) tells the rest."""
+
+    operation: int
+    text: str = ""
+
+
+class Done(_Reply, tag="done"):
+    text: str
+
+
+RefusalKind = Literal[
+    "no-session",  # 401, exit 77: log in first
+    "forbidden",  # 403, exit 77: no rule, or a deny
+    "unknown",  # 404, exit 4: no such service that you may view
+    "not-running",  # 409, exit 3
+    "conflict",  # 409, exit 1: the state does not allow it now
+    "invalid",  # 400, exit 2: the words are wrong
+    "later",  # 503, exit 75: a limit, or a part of ours is being restarted
+    "failed",  # 500, exit 1
+]
+
+
+class Refused(_Reply, tag="refused"):
+    kind: RefusalKind
+    text: str  # one sentence for the person who asked
+    rule: str = ""  # the rule that denied
+    file: str = ""
+    line: int = 0
+    would_help: list[str] = []  # rules that would allow it, and through what
+
+
+class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="is"):
+    pass
+
+
+class Changed(_Event, tag="changed"):
+    """A process changed its state."""
+
+    number: int  # the event's sequence number
+    time: str
+    service: str
+    process: str
+    state: str
+    pid: int
+    text: str = ""
+
+
+class Step(_Event, tag="step"):
+    """An operation went on: starting, ready, old stopped, …"""
+
+    number: int
+    time: str
+    operation: int
+    service: str
+    text: str
+
+
+class Ended(_Event, tag="ended"):
+    """An operation is over."""
+
+    number: int
+    time: str
+    operation: int
+    service: str
+    ok: bool
+    text: str  # "site restarted", or why not
+    seconds: float
+    problems: list[Problem] = []
+
+
+class Dropped(_Event, tag="dropped"):
+    """This watcher did not read and lost events; the connection ends."""
+
+    text: str
+
+
+Reply = Services | Description | LogOpened | Rights | Decided | Accepted | Done | Refused
+Event = Changed | Step | Ended | Dropped
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One packet to a client."""
+
+    id: int
+    reply: Reply | Event

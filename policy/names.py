@@ -1,0 +1,83 @@
+"""The names that people and files may use, parsed once into types that cannot be wrong.
+
+Every pattern is anchored with \A and \Z and is ASCII only: "$" accepts a newline, and "\d" accepts ٣.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import NewType
+
+ServiceName = NewType("ServiceName", str)
+GroupName = NewType("GroupName", str)  # a group of services
+UserName = NewType("UserName", str)  # a person, or a Unix group of people
+SignalName = NewType("SignalName", str)  # without SIG: "HUP"
+
+SERVICE_PATTERN = r"\A[a-z0-9][a-z0-9_.-]{0,62}\Z"
+USER_PATTERN = r"\A[a-z_][a-z0-9_-]{0,31}\Z"
+SIGNAL_PATTERN = r"\A(HUP|INT|QUIT|USR1|USR2|TERM|CONT|STOP|WINCH|KILL|ALRM|TTIN|TTOU|PIPE|ABRT)\Z"
+RESERVED = "durward-"  # services of our own, such as durward-api, begin so
+
+_SERVICE = re.compile(SERVICE_PATTERN)
+_USER = re.compile(USER_PATTERN)
+_SIGNAL = re.compile(SIGNAL_PATTERN)
+
+
+class Action(StrEnum):
+    """What somebody may do: the nouns of the policy (DESIGN §2)."""
+
+    VIEW = "view"
+    LOGS = "logs"
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    SIGNAL = "signal"
+    SCALE = "scale"
+    ENABLE = "enable"
+    RELOAD = "reload"
+    POLICY = "policy"
+    AUDIT = "audit"
+    APPROVE = "approve"
+    REVOKE = "revoke"
+    SHUTDOWN = "shutdown"
+
+
+# Actions that are about the daemon as a whole; `on` must be ["*"] or absent for them and no service is named.
+GLOBAL_ACTIONS = frozenset(
+    {Action.RELOAD, Action.POLICY, Action.AUDIT, Action.APPROVE, Action.REVOKE, Action.SHUTDOWN}
+)
+
+
+def service_name(text: str) -> ServiceName:
+    """Raises ValueError with a sentence that says what a service name is."""
+    if not _SERVICE.match(text):
+        raise ValueError(
+            f"{text!r} is not a service name: 1 to 63 of a-z, 0-9, '_', '.' and '-', beginning with a letter or digit"
+        )
+    return ServiceName(text)
+
+
+def group_name(text: str) -> GroupName:
+    """A group of services; the same alphabet as a service name."""
+    if not _SERVICE.match(text):
+        raise ValueError(
+            f"{text!r} is not a group name: 1 to 63 of a-z, 0-9, '_', '.' and '-', beginning with a letter or digit"
+        )
+    return GroupName(text)
+
+
+def user_name(text: str) -> UserName:
+    """The name of a Unix user or group, as useradd(8) takes them."""
+    if not _USER.match(text):
+        raise ValueError(
+            f"{text!r} is not a user name: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'"
+        )
+    return UserName(text)
+
+
+def signal_name(text: str) -> SignalName:
+    """A signal by its name without SIG, as signal(7) spells it."""
+    if not _SIGNAL.match(text):
+        raise ValueError(f"{text!r} is not a signal that can be sent: HUP, INT, QUIT, USR1, USR2, TERM, …")
+    return SignalName(text)

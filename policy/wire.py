@@ -1,0 +1,52 @@
+"""How messages are spelled: msgspec JSON, one message a SEQPACKET packet, at most LIMIT bytes.
+
+Malformed means: close that connection, count it, and nothing else happens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from policy import login, messages
+
+LIMIT = 64 * 1024
+
+T = TypeVar("T")
+
+
+class Malformed(Exception):
+    """The peer sent nonsense."""
+
+
+class Codec(Generic[T]):
+    """Encodes any message and decodes messages of one type only."""
+
+    def __init__(self, kind: Any) -> None:
+        self._encoder = msgspec.json.Encoder()
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind, strict=True)
+
+    def encode(self, message: object) -> bytes:
+        """Raises ValueError when the packet would be larger than LIMIT."""
+        packet = self._encoder.encode(message)
+        if len(packet) > LIMIT:
+            raise ValueError(f"a message of {len(packet)} bytes, more than {LIMIT}")
+        return packet
+
+    def decode(self, packet: bytes) -> T:
+        """Raises Malformed for anything but exactly one message of this codec's type."""
+        if not packet or len(packet) > LIMIT:
+            raise Malformed(f"a packet of {len(packet)} bytes")
+        try:
+            return self._decoder.decode(packet)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            raise Malformed(f"not a message: {error}") from None
+
+
+REQUEST: Codec[messages.Request] = Codec(messages.Request)
+ANSWER: Codec[messages.Answer] = Codec(messages.Answer)
+ASK: Codec[login.Ask] = Codec(login.Ask)
+TELL: Codec[login.Tell] = Codec(login.Tell)
+PUSH: Codec[login.Push] = Codec(login.Push)
+PULL: Codec[login.Pull] = Codec(login.Pull)

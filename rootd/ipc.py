@@ -1,0 +1,348 @@
+"""The fixed-size messages between the processes, and the links they travel on.
+
+Rule 1: a message is one SEQPACKET packet of exactly SIZE bytes; anything else is Malformed.
+Rule 2: nothing here decides what a message may ask; each receiver checks every field it uses.
+Rule 3: standard library only, and little of it: keeper and privileged import this file.
+
+Sources: unix(7) (SOCK_SEQPACKET, SCM_RIGHTS), recvmsg(2) (MSG_TRUNC, MSG_CTRUNC), epoll(7), DESIGN §14.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+
+VERSION = 1
+# version op scope flags | seq generation slot | run arg extra | digest name
+_LAYOUT = struct.Struct("<BBBBIIIQqq32s160s")
+SIZE = _LAYOUT.size
+NAME_LIMIT = 160  # bytes of UTF-8 in Message.name
+BODY_LIMIT = 48 * 1024  # bytes that may follow the fixed part, on the links that allow a body
+FDS_LIMIT = 4  # descriptors in one packet
+QUEUE_LIMIT = 65_536  # packets waiting for a peer that does not read
+
+# supervisor -> privileged
+SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN = range(1, 9)
+# privileged -> supervisor
+TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
+# privileged -> log, log -> privileged, supervisor -> log, log -> supervisor
+PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED = range(40, 47)
+# privileged -> keeper (STORE, DROP, BEGIN, END), keeper -> everybody (HELD, HELD_END, LINK), keeper -> privileged (REAPED)
+STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
+
+MAIN, TREE = 0, 1  # scope of SIGNAL
+KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING = 1, 2, 4, 8, 16  # flags
+NOTIFY, READY = 1, 2  # scope of CHANNEL
+
+# what a child of privileged was doing when it failed, by number in EXITED.extra
+STEPS = (
+    "nothing", "gate", "cgroup", "session", "descriptors", "limits", "groups", "gid", "uid", "capabilities",
+    "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify",
+)  # fmt: skip
+
+_TEXT = (
+    "version",
+    "op",
+    "scope",
+    "flags",
+    "seq",
+    "generation",
+    "slot",
+    "run",
+    "arg",
+    "extra",
+    "digest",
+    "name",
+)
+
+
+class Malformed(Exception):
+    """The peer sent what is not a message: close that link, note it, carry on."""
+
+
+class Message:
+    """One fixed-size message. Every field is an unsigned integer unless said otherwise.
+
+    arg and extra are signed 64 bit; digest is 32 bytes; name is text of at most NAME_LIMIT bytes.
+    body (at most BODY_LIMIT bytes) follows the fixed part and is empty on every link but supervisor -> log.
+    """
+
+    __slots__ = (
+        "arg",
+        "body",
+        "digest",
+        "extra",
+        "flags",
+        "generation",
+        "name",
+        "op",
+        "run",
+        "scope",
+        "seq",
+        "slot",
+    )
+
+    def __init__(
+        self,
+        op: int,
+        *,
+        scope: int = 0,
+        flags: int = 0,
+        seq: int = 0,
+        generation: int = 0,
+        slot: int = 0,
+        run: int = 0,
+        arg: int = 0,
+        extra: int = 0,
+        digest: bytes = b"",
+        name: str = "",
+        body: bytes = b"",
+    ) -> None:
+        self.op = op
+        self.scope = scope
+        self.flags = flags
+        self.seq = seq
+        self.generation = generation
+        self.slot = slot
+        self.run = run
+        self.arg = arg
+        self.extra = extra
+        self.digest = digest or bytes(32)
+        self.name = name
+        self.body = body
+
+    def __repr__(self) -> str:
+        fields = " ".join(
+            f"{f}={getattr(self, f)!r}" for f in _TEXT[1:] if getattr(self, f) not in (0, "", bytes(32))
+        )
+        return f"<Message {fields}>"
+
+    def encode(self) -> bytes:
+        """The packet. Raises ValueError when a field does not fit."""
+        name = self.name.encode()
+        if len(name) > NAME_LIMIT or len(self.digest) != 32 or len(self.body) > BODY_LIMIT:
+            raise ValueError(f"a field of {self!r} is too long")
+        try:
+            fixed = _LAYOUT.pack(
+                VERSION, self.op, self.scope, self.flags, self.seq, self.generation, self.slot,
+                self.run, self.arg, self.extra, self.digest, name,
+            )  # fmt: skip
+        except struct.error as error:
+            raise ValueError(f"a field of {self!r} is out of range: {error}") from None
+        return fixed + self.body
+
+
+def decode(packet: bytes, *, body: bool = False) -> Message:
+    """A message from one packet; raises Malformed. `body` says whether this link may carry one."""
+    if len(packet) < SIZE or (len(packet) > SIZE and not body) or len(packet) > SIZE + BODY_LIMIT:
+        raise Malformed(f"a packet of {len(packet)} bytes where {SIZE} were expected")
+    version, op, scope, flags, seq, generation, slot, run, arg, extra, digest, raw = _LAYOUT.unpack_from(
+        packet
+    )
+    if version != VERSION:
+        raise Malformed(f"message version {version} where {VERSION} was expected")
+    name, _, padding = raw.partition(b"\0")
+    if padding.strip(b"\0"):
+        raise Malformed("bytes after the end of the name")
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        raise Malformed("the name is not UTF-8") from None
+    return Message(
+        op, scope=scope, flags=flags, seq=seq, generation=generation, slot=slot,
+        run=run, arg=arg, extra=extra, digest=digest, name=text, body=packet[SIZE:],
+    )  # fmt: skip
+
+
+class Link:
+    """One end of a SEQPACKET socketpair between two of our processes. Owns its socket.
+
+    `takes_fds` says whether descriptors may arrive here; where they may not, any that come are closed
+    and the packet is Malformed. `body` says whether packets may carry a body.
+    """
+
+    def __init__(self, sock: socket.socket, *, takes_fds: bool = False, body: bool = False) -> None:
+        self.sock = sock
+        self._takes_fds = takes_fds
+        self._body = body
+        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        sock.setblocking(False)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether packets wait for the peer: then the loop should watch EPOLLOUT and call flush."""
+        return bool(self._queue)
+
+    def send(self, message: Message, *fds: int) -> None:
+        """Send, or queue a duplicate of each descriptor with the packet. The caller keeps its descriptors.
+
+        Raises BrokenPipeError or ConnectionResetError when the peer is gone, OverflowError when it does not read.
+        """
+        packet = message.encode()
+        if not self._queue:
+            try:
+                self._push(packet, fds)
+                return
+            except BlockingIOError:
+                pass
+        if len(self._queue) >= QUEUE_LIMIT:
+            raise OverflowError("the peer does not read its messages")
+        self._queue.append((packet, tuple(os.dup(fd) for fd in fds)))
+
+    def send_now(self, message: Message, *fds: int) -> None:
+        """Send and wait until the packet is in the peer's queue: for the store, whose peer always reads."""
+        while self.waiting:
+            select.select([], [self.sock], [])
+            self.flush()
+        packet = message.encode()
+        while True:
+            try:
+                return self._push(packet, fds)
+            except BlockingIOError:
+                select.select([], [self.sock], [])
+
+    def flush(self) -> None:
+        """Send what waits, as far as the peer reads."""
+        while self._queue:
+            packet, fds = self._queue[0]
+            try:
+                self._push(packet, fds)
+            except BlockingIOError:
+                return
+            self._queue.popleft()
+            for fd in fds:
+                os.close(fd)
+
+    def _push(self, packet: bytes, fds: Iterable[int]) -> None:
+        ancillary = array.array("i", fds)
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ancillary)] if ancillary else []
+        self.sock.sendmsg([packet], control, socket.MSG_NOSIGNAL)
+
+    def receive(self) -> tuple[Message, list[int]] | None:
+        """The next message and its descriptors (the caller's to close), or None at the end of the link.
+
+        Raises BlockingIOError when nothing is there and Malformed when the packet is no message (its
+        descriptors are closed by then). An empty packet counts as the end: our own processes send none.
+        """
+        limit = SIZE + (BODY_LIMIT if self._body else 0)
+        space = socket.CMSG_SPACE(FDS_LIMIT * 4)
+        try:
+            packet, control, flags, _ = self.sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            return None
+        fds: list[int] = []
+        for level, kind, data in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                found = array.array("i")
+                found.frombytes(data[: len(data) - len(data) % found.itemsize])
+                fds.extend(found)
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise Malformed("a truncated packet")
+            if fds and not self._takes_fds:
+                raise Malformed("a descriptor where none is taken")
+            if not packet:
+                close_all(fds)
+                return None
+            return decode(packet, body=self._body), fds
+        except Malformed:
+            close_all(fds)
+            raise
+
+    def close(self) -> None:
+        for _, fds in self._queue:
+            close_all(fds)
+        self._queue.clear()
+        self.sock.close()
+
+
+def close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected SEQPACKET sockets, close-on-exec."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def link_from(fd: int, *, takes_fds: bool = False, body: bool = False) -> Link:
+    """A Link over a descriptor that arrived; the Link owns it from now on."""
+    return Link(socket.socket(fileno=fd), takes_fds=takes_fds, body=body)
+
+
+class Inherited:
+    """What the keeper handed to a role at its start: descriptors by name, links by the peer's role."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.links: dict[str, tuple[int, int]] = {}  # role -> (socket, pidfd of the peer)
+
+    def add(self, message: Message, fds: list[int]) -> None:
+        """One HELD or LINK message; anything else is Malformed."""
+        if message.op == HELD and len(fds) == 1:
+            self.held[message.name] = fds[0]
+        elif message.op == LINK and len(fds) == 2:
+            self.links[message.name] = (fds[0], fds[1])
+        else:
+            close_all(fds)
+            raise Malformed(f"{message!r} while inheriting")
+
+
+def inherit(keeper: Link) -> Inherited:
+    """Everything that the keeper sends before HELD_END. Waits for it; raises EOFError when the keeper is gone."""
+    inherited = Inherited()
+    while True:
+        select.select([keeper], [], [])
+        received = keeper.receive()
+        if received is None:
+            raise EOFError("the keeper is gone")
+        message, fds = received
+        if message.op == HELD_END:
+            return inherited
+        inherited.add(message, fds)
+
+
+Handler = Callable[[int], None]
+
+
+class Loop:
+    """One epoll, one handler a descriptor. The only place of a process that waits."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._masks: dict[int, int] = {}
+
+    def watch(self, fd: int, handler: Handler, events: int = select.EPOLLIN) -> None:
+        """Call handler(events) when fd is ready; calling again changes handler and events."""
+        if fd not in self._masks:
+            self._epoll.register(fd, events)
+        elif self._masks[fd] != events:
+            self._epoll.modify(fd, events)
+        self._handlers[fd] = handler
+        self._masks[fd] = events
+
+    def forget(self, fd: int) -> None:
+        """Stop watching; must be called before the descriptor is closed. Unknown descriptors are ignored."""
+        if self._masks.pop(fd, None) is not None:
+            self._handlers.pop(fd)
+            self._epoll.unregister(fd)
+
+    def turn(self, timeout: float | None = None) -> None:
+        """Wait at most `timeout` seconds (None: for ever) and run the handlers of what is ready."""
+        for fd, events in self._epoll.poll(timeout if timeout is None else max(timeout, 0.0), 256):
+            handler = self._handlers.get(fd)  # an earlier handler of this turn may have forgotten it
+            if handler is not None:
+                handler(events)
+
+    def close(self) -> None:
+        self._epoll.close()
