@@ -21,7 +21,7 @@ class _Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="d
     pass
 
 
-class Login(_Ask, tag="login"):
+class Login(_Ask, frozen=True, tag="login"):
     """User and password as typed. Names that cannot exist are refused like wrong passwords."""
 
     user: Annotated[str, msgspec.Meta(max_length=256)]
@@ -29,11 +29,11 @@ class Login(_Ask, tag="login"):
     source: Source = ""
 
 
-class PeerLogin(_Ask, tag="peer-login"):
+class PeerLogin(_Ask, frozen=True, tag="peer-login"):
     """On the second socket only, with [auth] local = "peer": the identity is SO_PEERCRED's uid."""
 
 
-class Logout(_Ask, tag="logout"):
+class Logout(_Ask, frozen=True, tag="logout"):
     token: Token
 
 
@@ -44,21 +44,21 @@ class _Tell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     pass
 
 
-class Granted(_Tell, tag="granted"):
+class Granted(_Tell, frozen=True, tag="granted"):
     token: Token
     user: str
     uid: int
     expires: str
 
 
-class Denied(_Tell, tag="denied"):
+class Denied(_Tell, frozen=True, tag="denied"):
     """Always the same text for unknown user, wrong password and locked account."""
 
     text: str
     retry_after: float = 0.0  # seconds; more than 0 means the attempt was not even tried
 
 
-class LoggedOut(_Tell, tag="logged-out"):
+class LoggedOut(_Tell, frozen=True, tag="logged-out"):
     pass
 
 
@@ -72,7 +72,7 @@ class _Push(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     pass
 
 
-class SessionUp(_Push, tag="up"):
+class SessionUp(_Push, frozen=True, tag="up"):
     """This hash is this person from now on; sent again every minute as confirmation. Answered by `Seen`."""
 
     hash: Hash
@@ -84,12 +84,12 @@ class SessionUp(_Push, tag="up"):
     number: int
 
 
-class SessionDown(_Push, tag="down"):
+class SessionDown(_Push, frozen=True, tag="down"):
     hash: Hash
     why: str  # logout, locked, expired, password changed, groups changed, revoked, idle, account gone
 
 
-class LoginNoted(_Push, tag="login"):
+class LoginNoted(_Push, frozen=True, tag="login"):
     """For the audit log: a login that succeeded or was refused, with the real reason (never shown outside)."""
 
     user: str
@@ -98,7 +98,7 @@ class LoginNoted(_Push, tag="login"):
     why: str
 
 
-class SessionsEnd(_Push, tag="sessions-end"):
+class SessionsEnd(_Push, frozen=True, tag="sessions-end"):
     """After a (re)start of either side: every live session has been sent; forget all others."""
 
 
@@ -112,17 +112,17 @@ class _Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     pass
 
 
-class Seen(_Pull, tag="seen"):
+class Seen(_Pull, frozen=True, tag="seen"):
     """The supervisor has the session: auth may answer the login now."""
 
     number: int
 
 
-class RevokeSessions(_Pull, tag="revoke"):
+class RevokeSessions(_Pull, frozen=True, tag="revoke"):
     user: str = ""  # "" is everyone
 
 
-class Touched(_Pull, tag="touched"):
+class Touched(_Pull, frozen=True, tag="touched"):
     """A command came with this session: its idle time begins again."""
 
     hash: Hash

@@ -32,24 +32,24 @@ class _Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     pass
 
 
-class Status(_Command, tag="status"):
+class Status(_Command, frozen=True, tag="status"):
     """All services that the asker may view, or the one named. Answered by `Services`, in several packets."""
 
     service: Service | None = None
 
 
-class Describe(_Command, tag="describe"):
+class Describe(_Command, frozen=True, tag="describe"):
     service: Service
 
 
-class Watch(_Command, tag="watch"):
+class Watch(_Command, frozen=True, tag="watch"):
     """Events as they happen. With `operation`: that operation's steps from its beginning until `Ended`."""
 
     operation: Number = 0
     service: Service | None = None
 
 
-class OpenLog(_Command, tag="open-log"):
+class OpenLog(_Command, frozen=True, tag="open-log"):
     """Answered by `LogOpened` with one read-only descriptor, opened afresh for this request."""
 
     service: Service
@@ -58,43 +58,43 @@ class OpenLog(_Command, tag="open-log"):
     rotated: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0  # 0 is the file being written, 1 the one before
 
 
-class WhatMayI(_Command, tag="what-may-i"):
+class WhatMayI(_Command, frozen=True, tag="what-may-i"):
     """Who the asker is and what he may do; with action and service: the decision on that, explained."""
 
     action: ActionName | None = None
     service: Service | None = None
 
 
-class Start(_Command, tag="start"):
+class Start(_Command, frozen=True, tag="start"):
     service: Service
 
 
-class Stop(_Command, tag="stop"):
+class Stop(_Command, frozen=True, tag="stop"):
     service: Service
 
 
-class Restart(_Command, tag="restart"):
+class Restart(_Command, frozen=True, tag="restart"):
     service: Service
     hard: bool = False
 
 
-class Signal(_Command, tag="signal"):
+class Signal(_Command, frozen=True, tag="signal"):
     service: Service
     signal: Signame
 
 
-class Reload(_Command, tag="reload"):
+class Reload(_Command, frozen=True, tag="reload"):
     dry_run: bool = False
 
 
-class Revoke(_Command, tag="revoke"):
+class Revoke(_Command, frozen=True, tag="revoke"):
     """End the sessions of one user, or all of them (everyone is the default only when `everyone` says so)."""
 
     user: User | None = None
     everyone: bool = False
 
 
-class Shutdown(_Command, tag="shutdown"):
+class Shutdown(_Command, frozen=True, tag="shutdown"):
     pass
 
 
@@ -160,12 +160,12 @@ class _Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     pass
 
 
-class Services(_Reply, tag="services"):
+class Services(_Reply, frozen=True, tag="services"):
     services: list[ServiceInfo]
     more: bool = False
 
 
-class Description(_Reply, tag="description"):
+class Description(_Reply, frozen=True, tag="description"):
     """A service as it runs: `settings` are the configured keys, secrets and environment values left out."""
 
     service: ServiceInfo
@@ -174,14 +174,14 @@ class Description(_Reply, tag="description"):
     exits: list[str]  # the last exits, newest first
 
 
-class LogOpened(_Reply, tag="log"):
+class LogOpened(_Reply, frozen=True, tag="log"):
     service: str
     process: str
     stream: str
     size: int  # bytes at the time of opening
 
 
-class Rights(_Reply, tag="rights"):
+class Rights(_Reply, frozen=True, tag="rights"):
     user: str
     uid: int
     groups: list[str]
@@ -189,7 +189,7 @@ class Rights(_Reply, tag="rights"):
     rights: list[Right]
 
 
-class Decided(_Reply, tag="decided"):
+class Decided(_Reply, frozen=True, tag="decided"):
     """The answer to WhatMayI with an action: what would be decided for the asker, and by which rule."""
 
     allowed: bool
@@ -199,14 +199,14 @@ class Decided(_Reply, tag="decided"):
     line: int = 0
 
 
-class Accepted(_Reply, tag="accepted"):
+class Accepted(_Reply, frozen=True, tag="accepted"):
     """The operation has begun; Watch(operation) tells the rest."""
 
     operation: int
     text: str = ""
 
 
-class Done(_Reply, tag="done"):
+class Done(_Reply, frozen=True, tag="done"):
     text: str
 
 
@@ -222,7 +222,7 @@ RefusalKind = Literal[
 ]
 
 
-class Refused(_Reply, tag="refused"):
+class Refused(_Reply, frozen=True, tag="refused"):
     kind: RefusalKind
     text: str  # one sentence for the person who asked
     rule: str = ""  # the rule that denied
@@ -235,7 +235,7 @@ class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     pass
 
 
-class Changed(_Event, tag="changed"):
+class Changed(_Event, frozen=True, tag="changed"):
     """A process changed its state."""
 
     number: int  # the event's sequence number
@@ -247,7 +247,7 @@ class Changed(_Event, tag="changed"):
     text: str = ""
 
 
-class Step(_Event, tag="step"):
+class Step(_Event, frozen=True, tag="step"):
     """An operation went on: starting, ready, old stopped, …"""
 
     number: int
@@ -257,7 +257,7 @@ class Step(_Event, tag="step"):
     text: str
 
 
-class Ended(_Event, tag="ended"):
+class Ended(_Event, frozen=True, tag="ended"):
     """An operation is over."""
 
     number: int
@@ -270,7 +270,7 @@ class Ended(_Event, tag="ended"):
     problems: list[Problem] = []
 
 
-class Dropped(_Event, tag="dropped"):
+class Dropped(_Event, frozen=True, tag="dropped"):
     """This watcher did not read and lost events; the connection ends."""
 
     text: str

@@ -1,4 +1,4 @@
-"""The names that people and files may use, parsed once into types that cannot be wrong.
+r"""The names that people and files may use, parsed once into types that cannot be wrong.
 
 Every pattern is anchored with \A and \Z and is ASCII only: "$" accepts a newline, and "\d" accepts ٣.
 """
