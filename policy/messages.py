@@ -98,20 +98,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
     pass
 
 
-Command = (
-    Status
-    | Describe
-    | Watch
-    | OpenLog
-    | WhatMayI
-    | Start
-    | Stop
-    | Restart
-    | Signal
-    | Reload
-    | Revoke
-    | Shutdown
-)
+Command = Status | Describe | Watch | OpenLog | WhatMayI | Start | Stop | Restart | Signal | Reload | Revoke | Shutdown
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

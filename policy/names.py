@@ -44,9 +44,7 @@ class Action(StrEnum):
 
 
 # Actions that are about the daemon as a whole; `on` must be ["*"] or absent for them and no service is named.
-GLOBAL_ACTIONS = frozenset(
-    {Action.RELOAD, Action.POLICY, Action.AUDIT, Action.APPROVE, Action.REVOKE, Action.SHUTDOWN}
-)
+GLOBAL_ACTIONS = frozenset({Action.RELOAD, Action.POLICY, Action.AUDIT, Action.APPROVE, Action.REVOKE, Action.SHUTDOWN})
 
 
 def service_name(text: str) -> ServiceName:

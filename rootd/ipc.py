@@ -117,9 +117,7 @@ class Message:
         self.body = body
 
     def __repr__(self) -> str:
-        fields = " ".join(
-            f"{f}={getattr(self, f)!r}" for f in _TEXT[1:] if getattr(self, f) not in (0, "", bytes(32))
-        )
+        fields = " ".join(f"{f}={getattr(self, f)!r}" for f in _TEXT[1:] if getattr(self, f) not in (0, "", bytes(32)))
         return f"<Message {fields}>"
 
     def encode(self) -> bytes:
@@ -141,9 +139,7 @@ def decode(packet: bytes, *, body: bool = False) -> Message:
     """A message from one packet; raises Malformed. `body` says whether this link may carry one."""
     if len(packet) < SIZE or (len(packet) > SIZE and not body) or len(packet) > SIZE + BODY_LIMIT:
         raise Malformed(f"a packet of {len(packet)} bytes where {SIZE} were expected")
-    version, op, scope, flags, seq, generation, slot, run, arg, extra, digest, raw = _LAYOUT.unpack_from(
-        packet
-    )
+    version, op, scope, flags, seq, generation, slot, run, arg, extra, digest, raw = _LAYOUT.unpack_from(packet)
     if version != VERSION:
         raise Malformed(f"message version {version} where {VERSION} was expected")
     name, _, padding = raw.partition(b"\0")
