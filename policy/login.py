@@ -1,6 +1,7 @@
 """What may be asked of auth, what it answers, and what it tells the supervisor about sessions.
 
 A token is 32 random bytes as 64 hex digits. auth and the supervisor keep only its SHA-256 (hex).
+A name or uid that cannot exist (uid -1, a name of digits) cannot be said to the supervisor at all.
 Times that end something are seconds of CLOCK_BOOTTIME; `expires` for people is RFC 3339 in UTC.
 """
 
@@ -10,11 +11,18 @@ from typing import Annotated
 
 import msgspec
 
+from policy.names import SOURCE_PATTERN, UID_MAX, USER_PATTERN
+
 PASSWORD_LIMIT = 512  # bytes; pam_unix refuses longer ones
 
 Token = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Hash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Source = Annotated[str, msgspec.Meta(max_length=100)]
+Source = Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)]
+User = Annotated[str, msgspec.Meta(pattern=USER_PATTERN)]
+Uid = Annotated[int, msgspec.Meta(ge=0, le=UID_MAX)]
+Group = Annotated[str, msgspec.Meta(max_length=256)]  # as NSS spells it; what a policy cannot name matches no rule
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
 class _Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
@@ -46,8 +54,8 @@ class _Tell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 class Granted(_Tell, frozen=True, tag="granted"):
     token: Token
-    user: str
-    uid: int
+    user: User
+    uid: Uid
     expires: str
 
 
@@ -76,12 +84,12 @@ class SessionUp(_Push, frozen=True, tag="up"):
     """This hash is this person from now on; sent again every minute as confirmation. Answered by `Seen`."""
 
     hash: Hash
-    user: str
-    uid: int
-    groups: list[str]
-    ends: float  # CLOCK_BOOTTIME seconds: the absolute end
-    idle: float  # seconds without a command after which the session ends
-    number: int
+    user: User
+    uid: Uid
+    groups: list[Group]
+    ends: Seconds  # CLOCK_BOOTTIME seconds: the absolute end
+    idle: Seconds  # seconds without a command after which the session ends
+    number: Number
 
 
 class SessionDown(_Push, frozen=True, tag="down"):
@@ -115,7 +123,7 @@ class _Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 class Seen(_Pull, frozen=True, tag="seen"):
     """The supervisor has the session: auth may answer the login now."""
 
-    number: int
+    number: Number
 
 
 class RevokeSessions(_Pull, frozen=True, tag="revoke"):

@@ -15,11 +15,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from policy.names import SERVICE_PATTERN, SIGNAL_PATTERN, USER_PATTERN
+from policy.names import PROCESS_PATTERN, SERVICE_PATTERN, SIGNAL_PATTERN, SOURCE_PATTERN, USER_PATTERN
 
 Service = Annotated[str, msgspec.Meta(pattern=SERVICE_PATTERN)]
 User = Annotated[str, msgspec.Meta(pattern=USER_PATTERN)]
 Signame = Annotated[str, msgspec.Meta(pattern=SIGNAL_PATTERN)]
+Process = Annotated[str, msgspec.Meta(pattern=PROCESS_PATTERN)]
+Source = Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)]
 ActionName = Literal[
     "view", "logs", "start", "stop", "restart", "signal", "scale", "enable",
     "reload", "policy", "audit", "approve", "revoke", "shutdown",
@@ -54,7 +56,7 @@ class OpenLog(_Command, frozen=True, tag="open-log"):
 
     service: Service
     stream: Literal["stdout", "stderr"] = "stdout"
-    process: Annotated[str, msgspec.Meta(max_length=80)] = ""  # "" is the first
+    process: Process = ""  # "" is the first
     rotated: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0  # 0 is the file being written, 1 the one before
 
 
@@ -107,7 +109,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: Number
     command: Command
     session: SessionId = ""
-    source: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    source: Source = ""
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

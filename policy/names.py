@@ -12,15 +12,21 @@ from typing import NewType
 ServiceName = NewType("ServiceName", str)
 GroupName = NewType("GroupName", str)  # a group of services
 UserName = NewType("UserName", str)  # a person, or a Unix group of people
+RuleId = NewType("RuleId", str)  # a rule of the policy
 SignalName = NewType("SignalName", str)  # without SIG: "HUP"
 
 SERVICE_PATTERN = r"\A[a-z0-9][a-z0-9_.-]{0,62}\Z"
 USER_PATTERN = r"\A[a-z_][a-z0-9_-]{0,31}\Z"
 SIGNAL_PATTERN = r"\A(HUP|INT|QUIT|USR1|USR2|TERM|CONT|STOP|WINCH|KILL|ALRM|TTIN|TTOU|PIPE|ABRT)\Z"
+RULE_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z"
+PROCESS_PATTERN = r"\A(?:[a-z0-9][a-z0-9_.-]{0,62}(?::[0-9]{1,4})?)?\Z"  # "site", "site:0"; "" is the first
+SOURCE_PATTERN = r"\A[ -~]{0,100}\Z"  # where a client came from, in its own words: no control characters
+UID_MAX = 2**32 - 2  # 4294967295 is (uid_t) -1, which setresuid(2) takes for "leave it as it is"
 RESERVED = "durward-"  # services of our own, such as durward-api, begin so
 
 _SERVICE = re.compile(SERVICE_PATTERN)
 _USER = re.compile(USER_PATTERN)
+_RULE = re.compile(RULE_PATTERN)
 _SIGNAL = re.compile(SIGNAL_PATTERN)
 
 
@@ -72,6 +78,16 @@ def user_name(text: str) -> UserName:
             f"{text!r} is not a user name: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'"
         )
     return UserName(text)
+
+
+def rule_id(text: str) -> RuleId:
+    """The name of a rule. "root" is the one that is no rule (DESIGN §1) and cannot be taken."""
+    if not _RULE.match(text) or text == "root":
+        raise ValueError(
+            f"{text!r} is not an id: 1 to 63 letters, digits, '_', '.' and '-', beginning with a letter or digit,"
+            " and not 'root'"
+        )
+    return RuleId(text)
 
 
 def signal_name(text: str) -> SignalName:

@@ -1,6 +1,10 @@
 """How messages are spelled: msgspec JSON, one message a SEQPACKET packet, at most LIMIT bytes.
 
 Malformed means: close that connection, count it, and nothing else happens.
+
+Duplicate keys in one object are not looked for: the last one counts, and the decoded struct is all that anybody
+decides on, acts on, answers from and writes to the audit log. Packets are never handed on or decoded twice, so there
+is no second reader to disagree with; a second parser that hunts for duplicates would be the first one.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ class Codec(Generic[T]):
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind, strict=True)
 
     def encode(self, message: object) -> bytes:
-        """Raises ValueError when the packet would be larger than LIMIT."""
+        """Raises ValueError when the packet would be larger than LIMIT, or holds text that UTF-8 cannot spell."""
         packet = self._encoder.encode(message)
         if len(packet) > LIMIT:
             raise ValueError(f"a message of {len(packet)} bytes, more than {LIMIT}")

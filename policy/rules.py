@@ -1,0 +1,136 @@
+"""The rules of a policy as values, and the index by which a decision finds them.
+
+Rule 1: what is in here was parsed: a rule that exists is well-formed, and everything it names could be named.
+Rule 2: a policy never changes; a new one replaces it whole.
+
+A condition that a grant makes besides (a window, a limit, an approval) is a further field of Grant, read in parse.py
+beside `on` and weighed in decide.py where a grant has been found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from policy.identity import Identity
+from policy.names import Action, RuleId, ServiceName, UserName
+
+EVERY_SERVICE = "*"  # every configured service, never one of our own
+GROUP = "group:"  # begins an entry of `on` that is a group of services
+
+
+class _Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Who (users or members of groups), what, where; and where it is written.
+
+    order: its place among all rules of its kind, files by name, then from top to bottom.
+    """
+
+    id: RuleId
+    users: tuple[UserName, ...]
+    groups: tuple[UserName, ...]
+    may: frozenset[Action]
+    on: tuple[str, ...]  # services, GROUP + groups of services, or EVERY_SERVICE (always, for global actions)
+    file: str
+    line: int
+    order: int
+
+
+class Grant(_Rule, frozen=True, kw_only=True):
+    """Lets somebody do something."""
+
+
+class Deny(_Rule, frozen=True, kw_only=True):
+    """Forbids it, whatever any grant says."""
+
+
+class PolicyTest(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be decided for a person; service is None for a global action."""
+
+    user: UserName
+    groups: frozenset[str]
+    may: Action
+    on: ServiceName | None
+    expect: Literal["allow", "deny"]
+    at: datetime | None
+    file: str
+    line: int
+    number: int  # its place among the tests of its file, from 0
+
+
+R = TypeVar("R", Grant, Deny)
+Rows = dict[str, list[R]]  # by entry of `on`, each in order
+
+
+class Index(Generic[R]):
+    """Rules by the person or group they are for, then by what they are on."""
+
+    __slots__ = ("_groups", "_users")
+
+    def __init__(self, rules: Iterable[R]) -> None:
+        self._users: dict[str, Rows[R]] = {}
+        self._groups: dict[str, Rows[R]] = {}
+        for rule in rules:
+            for names, table in ((rule.users, self._users), (rule.groups, self._groups)):
+                for name in names:
+                    rows = table.setdefault(name, {})
+                    for target in rule.on:
+                        rows.setdefault(target, []).append(rule)
+
+    def rows(self, identity: Identity) -> list[Rows[R]]:
+        """The rules for this person and for members of his groups."""
+        found = [self._groups[group] for group in identity.groups if group in self._groups]
+        if identity.user in self._users:
+            found.append(self._users[identity.user])
+        return found
+
+    def forbids(self, group: str, action: str, targets: Sequence[str]) -> bool:
+        """Whether a rule is for members of this group, this action and one of these targets."""
+        rows = self._groups.get(group, {})
+        return any(action in rule.may for target in targets for rule in rows.get(target, ()))
+
+
+def first(found: Iterable[Rows[R]], action: str, targets: Sequence[str]) -> R | None:
+    """Of these rows, the first rule in order that is for this action and one of these targets."""
+    best: R | None = None
+    for rows in found:
+        for target in targets:
+            for rule in rows.get(target, ()):
+                if action in rule.may:
+                    if best is None or rule.order < best.order:
+                        best = rule
+                    break
+    return best
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """All rules of all files. `hash` is the SHA-256 (hex) of the files' paths and texts."""
+
+    grants: tuple[Grant, ...]
+    denies: tuple[Deny, ...]
+    tests: tuple[PolicyTest, ...]
+    hash: str
+    granted: Index[Grant]
+    denied: Index[Deny]
+    through_groups: dict[tuple[str, str], list[Grant]]  # grants that a group gives, by action and entry of `on`
+
+
+def build(grants: Sequence[Grant], denies: Sequence[Deny], tests: Sequence[PolicyTest] = (), hash_: str = "") -> Policy:
+    """A policy with its index."""
+    through_groups: dict[tuple[str, str], list[Grant]] = {}
+    for grant in grants:
+        if grant.groups:
+            for action in grant.may:
+                for target in grant.on:
+                    through_groups.setdefault((action, target), []).append(grant)
+    return Policy(
+        grants=tuple(grants),
+        denies=tuple(denies),
+        tests=tuple(tests),
+        hash=hash_,
+        granted=Index(grants),
+        denied=Index(denies),
+        through_groups=through_groups,
+    )
