@@ -1,0 +1,65 @@
+"""What durward.toml says about Durward itself, with names resolved: the memfd "settings" that every part is handed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rootd.config import shape
+
+ROLES = ("privileged", "supervisor", "auth", "log", "probe", "api")
+
+
+class Account(NamedTuple):
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]  # supplementary ones: shadow for auth, none for the others
+
+
+class Paths(NamedTuple):
+    run: str
+    log: str
+    state: str
+
+
+class Auth(NamedTuple):
+    pam_service: str
+    pam_account_service: str
+    local: str  # password, peer
+    session: float  # seconds
+    idle: float  # seconds
+
+
+class Tls(NamedTuple):
+    certificate: str
+    key: str
+
+
+class Api(NamedTuple):
+    listen: tuple[str, ...]  # keys of table.Socket
+    workers: int
+    tls: Tls | None
+    behind_proxy: bool
+
+
+class Audit(NamedTuple):
+    on_failure: str  # refuse, continue
+
+
+class Settings(NamedTuple):
+    config: str
+    paths: Paths
+    accounts: dict[str, Account]  # by role: each of ROLES
+    auth: Auth
+    api: Api | None
+    audit: Audit
+
+
+def to_json(settings: Settings) -> bytes:
+    return shape.to_json(settings)
+
+
+def from_json(line: bytes) -> Settings:
+    """Raises ValueError for what to_json did not write."""
+    settings: Settings = shape.from_json(Settings, line)
+    return settings
