@@ -1,0 +1,154 @@
+"""What holds for every request before a view sees it, and for every answer before it leaves.
+
+No cookie is ever read or set, so a foreign page cannot borrow a session; Host, Origin, Sec-Fetch-Site and the
+content type are checked all the same (DNS rebinding, and programs that put the token where they should not).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import msgspec
+from flask import Flask, Response, current_app, request
+
+from userapi.client import Auth, Supervisor
+from userapi.config import Config
+from userapi.http.problems import Problem
+from userapi.http.streams import Permits
+from userapi.session import bearer
+
+if TYPE_CHECKING:
+    from userapi.http.health import Health
+
+BODY = 16 * 1024  # bytes; a login is the largest
+LOOPBACK = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_HOST = re.compile(r"\A(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+))(?::[0-9]{1,5})?\Z")
+
+T = TypeVar("T")
+
+
+class Parts(NamedTuple):
+    """What views need; in app.extensions["durward"]."""
+
+    config: Config
+    supervisor: Supervisor
+    auth: Auth
+    streams: Permits
+    logins: Permits
+    hosts: frozenset[str]
+    health: Health
+
+
+def parts() -> Parts:
+    found: Parts = current_app.extensions["durward"]
+    return found
+
+
+def own_names(config: Config) -> frozenset[str]:
+    """The names under which this machine may be asked; IP addresses are always good: they cannot be rebound."""
+    return LOOPBACK | {socket.gethostname().lower()} | {name.lower() for name in config.api.hosts}
+
+
+def host_is_ours(host: str, names: frozenset[str]) -> bool:
+    match = _HOST.match(host)
+    if not match:
+        return False
+    if match.group(1) is not None or re.match(r"\A[0-9.]+\Z", match.group(2)):
+        try:
+            ipaddress.ip_address(match.group(1) or match.group(2))
+        except ValueError:
+            return False
+        return True
+    name = match.group(2).lower().rstrip(".")
+    return name in names or name.endswith(".localhost")
+
+
+def source(environ: dict[str, Any], behind_proxy: bool) -> str:
+    """From where: the peer's address, or "unix". A header is believed only of a proxy that is configured."""
+    peer = _plain_address(environ.get("REMOTE_ADDR") or "")
+    if behind_proxy and (not peer or ipaddress.ip_address(peer).is_loopback):
+        told = _plain_address(str(environ.get("HTTP_X_FORWARDED_FOR", "")).rpartition(",")[2].strip())
+        if told:
+            return told
+    return peer or "unix"
+
+
+def _plain_address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+def asker() -> tuple[str, str]:
+    """Session and source of this request. Raises Problem when it carries no session."""
+    token = bearer(request.headers.get("Authorization"))
+    if not token:
+        raise Problem("no-session", "log in first: POST /api/v1/session, then Authorization: Bearer TOKEN")
+    return token, source(request.environ, parts().config.api.behind_proxy)
+
+
+def body(kind: type[T]) -> T:
+    """The JSON body as that struct; an empty body is {}. Raises Problem."""
+    data = request.get_data(cache=False)
+    try:
+        return msgspec.json.decode(data or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem("invalid", f"the body is not as it must be: {error}") from None
+
+
+def json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers=headers, content_type="application/json")
+
+
+def flag(name: str) -> bool:
+    """A query parameter that is true or false. Raises Problem."""
+    text = request.args.get(name, "false")
+    if text not in ("true", "false", "1", "0"):
+        raise Problem("invalid", f"{name} must be true or false")
+    return text in ("true", "1")
+
+
+def _before() -> None:
+    if not host_is_ours(request.headers.get("Host", ""), parts().hosts):
+        raise Problem("invalid", "this is not a name of ours: [api] hosts lists more", 400)
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        raise Problem("forbidden", "a page of another site may not ask")
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("Host"):
+        raise Problem("forbidden", "a page of another site may not ask")
+    if "Transfer-Encoding" in request.headers:
+        raise Problem("invalid", "a body needs a Content-Length", 411)
+    if (request.content_length or 0) > BODY:
+        raise Problem("invalid", f"a body may have {BODY} bytes", 413)
+    if (request.content_type or request.content_length) and request.mimetype != "application/json":
+        raise Problem("invalid", "a body must be application/json", 415)
+
+
+def _after(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def register(app: Flask) -> None:
+    app.config["MAX_CONTENT_LENGTH"] = BODY
+    app.before_request(_before)
+    app.after_request(_after)

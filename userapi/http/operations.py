@@ -1,0 +1,70 @@
+"""GET /api/v1/operations/ID: how an operation goes.
+
+JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time", "service", "text"}], "problems"};
+what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, or
+after LIFE with "done": false. With Accept: text/event-stream: its events from its beginning, `step` and `ended`.
+Every POST that begins an operation answers 202 {"operation", "text"} with this address in Location, and with
+?wait=true 200 and the JSON above: "ok": false is a result, not an error of HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from policy import messages
+from userapi.http.guard import asker, flag, json, parts
+from userapi.http.problems import Problem
+from userapi.http.streams import Span, as_events, begun, streamed
+
+blueprint = Blueprint("operations", __name__)
+
+
+@blueprint.get("/operations/<int:operation>")
+def follow(operation: int) -> Response:
+    token, source = asker()
+    if operation >= 1 << 53:
+        raise Problem("unknown", "there is no such operation")
+    if "text/event-stream" in request.headers.get("Accept", ""):
+        here = parts()
+        here.streams.take()
+        try:
+            events = begun(here.supervisor.watch(token, messages.Watch(operation=operation), source))
+        except BaseException:
+            here.streams.give()
+            raise
+        stream = as_events(events, Span(request.environ))
+        return streamed(stream, here.streams, "text/event-stream", {"X-Accel-Buffering": "no"})
+    return json(outcome(token, source, operation, flag("wait")))
+
+
+def outcome(token: str, source: str, operation: int, wait: bool) -> dict[str, Any]:
+    """What is known of an operation, at its end or now."""
+    here = parts()
+    result: dict[str, Any] = {"operation": operation, "done": False, "steps": []}
+    with here.streams.one():
+        span = Span(request.environ)
+        for event in here.supervisor.watch(token, messages.Watch(operation=operation), source):
+            if isinstance(event, messages.Step):
+                result["service"] = event.service
+                result["steps"].append({"time": event.time, "service": event.service, "text": event.text})
+            elif isinstance(event, messages.Ended):
+                result.update(done=True, service=event.service, ok=event.ok, text=event.text, seconds=event.seconds)
+                result["problems"] = event.problems
+                break
+            if span.over() or (event is None and not wait):
+                break
+    return result
+
+
+def answered(token: str, source: str, reply: messages.Reply) -> Response:
+    """The answer to a command: its operation, or the operation's outcome with ?wait=true, or that it is done."""
+    if isinstance(reply, messages.Done):
+        return json({"text": reply.text})
+    if not isinstance(reply, messages.Accepted):
+        raise Problem("failed", "the supervisor answered something else")
+    if flag("wait"):
+        return json(outcome(token, source, reply.operation, True))
+    where = f"/api/v1/operations/{reply.operation}"
+    return json({"operation": reply.operation, "text": reply.text}, 202, {"Location": where})

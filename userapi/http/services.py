@@ -1,0 +1,109 @@
+"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal}; POST /reload, /revoke.
+
+GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
+"exit", "text"}], "groups", "text"}]}, with ?service=NAME that one only. GET /services/NAME answers {"service",
+"settings", "sockets", "exits"}. POST bodies: restart {"hard": bool}, signal {"signal": "HUP"}, reload
+{"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from policy import messages, names
+from userapi.http.guard import asker, body, json, parts
+from userapi.http.operations import answered
+from userapi.http.problems import Problem
+
+blueprint = Blueprint("services", __name__)
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Restarting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    hard: bool = False
+
+
+class Signalling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    signal: messages.Signame
+
+
+class Reloading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    dry_run: bool = False
+
+
+class Revoking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    user: messages.User | None = None
+    everyone: bool = False
+
+
+def named(text: str) -> str:
+    """A name that can exist. Raises Problem, in the words used for one that does not."""
+    try:
+        return names.service_name(text)
+    except ValueError:
+        raise Problem("unknown", "there is no such service that you may view") from None
+
+
+@blueprint.get("/services")
+def status() -> Response:
+    token, source = asker()
+    only = request.args.get("service")
+    command = messages.Status(service=named(only) if only is not None else None)
+    return json(_told(parts().supervisor.ask(token, command, source), messages.Services, ("services",)))
+
+
+@blueprint.get("/services/<name>")
+def describe(name: str) -> Response:
+    token, source = asker()
+    reply = parts().supervisor.ask(token, messages.Describe(service=named(name)), source)
+    return json(_told(reply, messages.Description, ("service", "settings", "sockets", "exits")))
+
+
+@blueprint.post("/services/<name>/start")
+def start(name: str) -> Response:
+    body(Nothing)
+    return _command(messages.Start(service=named(name)))
+
+
+@blueprint.post("/services/<name>/stop")
+def stop(name: str) -> Response:
+    body(Nothing)
+    return _command(messages.Stop(service=named(name)))
+
+
+@blueprint.post("/services/<name>/restart")
+def restart(name: str) -> Response:
+    return _command(messages.Restart(service=named(name), hard=body(Restarting).hard))
+
+
+@blueprint.post("/services/<name>/signal")
+def signal(name: str) -> Response:
+    return _command(messages.Signal(service=named(name), signal=body(Signalling).signal))
+
+
+@blueprint.post("/reload")
+def reload() -> Response:
+    return _command(messages.Reload(dry_run=body(Reloading).dry_run))
+
+
+@blueprint.post("/revoke")
+def revoke() -> Response:
+    asked = body(Revoking)
+    if (asked.user is None) != asked.everyone:
+        raise Problem("invalid", 'name one user, or say {"everyone": true}')
+    return _command(messages.Revoke(user=asked.user, everyone=asked.everyone))
+
+
+def _command(command: messages.Command) -> Response:
+    token, source = asker()
+    return answered(token, source, parts().supervisor.ask(token, command, source))
+
+
+def _told(reply: messages.Reply, kind: type[messages.Reply], keys: tuple[str, ...]) -> dict[str, object]:
+    if not isinstance(reply, kind):
+        raise Problem("failed", "the supervisor answered something else")
+    return {key: getattr(reply, key) for key in keys}

@@ -1,0 +1,102 @@
+"""Answers that last: how many at once, how long, how they end, and how events are spelled.
+
+A stream holds a thread. Some threads are kept for commands, so the last streams are refused with `later`, and
+each stream ends by itself after LIFE; whoever reads it asks again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from flask import Response
+
+from policy import messages
+from userapi.client import Refusal
+from userapi.http.problems import STATUS, Problem, document
+
+LIFE = 300.0  # seconds that a stream or a wait may last
+COMMENT = 15.0  # seconds without an event after which a comment is sent
+
+
+class Permits:
+    """A number of things at once; the next one is refused, never queued."""
+
+    def __init__(self, number: int, what: str) -> None:
+        self._free = threading.BoundedSemaphore(number)
+        self._what = what
+
+    def take(self) -> None:
+        """Raises Problem."""
+        if not self._free.acquire(blocking=False):
+            raise Problem("later", f"too many {self._what} at once: try again in a moment", retry_after=5)
+
+    def give(self) -> None:
+        self._free.release()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        self.take()
+        try:
+            yield
+        finally:
+            self.give()
+
+
+class Span:
+    """One answer's time. The server tells by environ["durward.gone"] that nobody reads any more."""
+
+    def __init__(self, environ: dict[str, Any], seconds: float = LIFE) -> None:
+        self._until = time.monotonic() + seconds
+        self._gone = environ.get("durward.gone", lambda: False)
+        extend = environ.get("durward.extend")
+        if extend is not None:
+            extend(seconds + 30)
+
+    def over(self) -> bool:
+        return time.monotonic() >= self._until or bool(self._gone())
+
+
+def streamed(data: Iterable[bytes], permits: Permits, content_type: str, headers: dict[str, str]) -> Response:
+    """A response that gives its permit back at its end. The permit must have been taken."""
+    response = Response(data, content_type=content_type, headers=headers)
+    response.call_on_close(permits.give)
+    return response
+
+
+def spelled(event: messages.Event) -> bytes:
+    """One event as a server-sent event: its name, its number as id, and itself as JSON."""
+    number = getattr(event, "number", None)
+    identity = f"id: {number}\n" if number is not None else ""
+    name = event.__struct_config__.tag
+    return f"event: {name}\n{identity}data: ".encode() + msgspec.json.encode(event) + b"\n\n"
+
+
+def begun(events: Iterator[messages.Event | None]) -> Iterator[messages.Event | None]:
+    """The same events, after the first one was waited for: what is refused at once is raised here."""
+    return itertools.chain([next(events, None)], events)
+
+
+def as_events(events: Iterable[messages.Event | None], span: Span, until_ended: bool = True) -> Iterator[bytes]:
+    """Server-sent events until the span is over; a comment when nothing happened for long, so that dead readers show.
+
+    A refusal that comes after the first bytes is an event too: `refused`, with the problem document.
+    """
+    yield b": durward\n\n"
+    told = time.monotonic()
+    try:
+        for event in events:
+            if event is not None or time.monotonic() - told >= COMMENT:
+                yield b": still here\n\n" if event is None else spelled(event)
+                told = time.monotonic()
+            if span.over() or (until_ended and isinstance(event, messages.Ended)):
+                return
+    except Refusal as error:
+        refused = error.refused
+        text = document(STATUS[refused.kind], refused.kind, refused.text, refused)
+        yield b"event: refused\ndata: " + text + b"\n\n"

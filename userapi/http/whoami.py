@@ -1,0 +1,49 @@
+"""GET /api/v1/whoami: who I am and what I may do. GET /api/v1/why?action=A&service=S: would that be allowed, and why.
+
+whoami answers {"user", "uid", "groups", "expires", "rights": [{"service", "actions"}]}; why answers {"allowed",
+"text", "rule", "file", "line"}, with 200 for a no as well: the question was answered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from policy import messages
+from userapi.http.guard import asker, json, parts
+from userapi.http.problems import Problem
+from userapi.http.services import named
+
+blueprint = Blueprint("whoami", __name__)
+
+
+@blueprint.get("/whoami")
+def whoami() -> Response:
+    token, source = asker()
+    reply = parts().supervisor.ask(token, messages.WhatMayI(), source)
+    if not isinstance(reply, messages.Rights):
+        raise Problem("failed", "the supervisor answered something else")
+    return json(_plain(reply))
+
+
+@blueprint.get("/why")
+def why() -> Response:
+    token, source = asker()
+    try:
+        action = msgspec.convert(request.args.get("action"), messages.ActionName)
+    except msgspec.ValidationError:
+        raise Problem("invalid", "action must be one of the policy's: view, logs, start, stop, restart, …") from None
+    service = request.args.get("service")
+    command = messages.WhatMayI(action=action, service=named(service) if service else None)
+    reply = parts().supervisor.ask(token, command, source)
+    if not isinstance(reply, messages.Decided):
+        raise Problem("failed", "the supervisor answered something else")
+    return json(_plain(reply))
+
+
+def _plain(reply: messages.Reply) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(reply)
+    del told["is"]
+    return told

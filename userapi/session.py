@@ -1,0 +1,16 @@
+"""The session id that a request carries: `Authorization: Bearer TOKEN`, and nothing else.
+
+No cookies exist, so a foreign page has nothing to ride on. The api keeps no token: it hands it on and forgets it.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BEARER = re.compile(r"\A[Bb]earer ([0-9a-f]{64})\Z")
+
+
+def bearer(header: str | None) -> str:
+    """The token of an Authorization header, or "" when there is none that could be one."""
+    match = _BEARER.match(header or "")
+    return match.group(1) if match else ""

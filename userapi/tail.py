@@ -1,0 +1,193 @@
+"""Reading logs through descriptors that somebody else opened: the last lines, and what is written after them.
+
+Standard library only: the api and `durward --root` both read like this. Descriptors are read by pread, so the
+file's offset is never moved. A log is one stream of bytes: <name>.log, and before it .1, .2, …, which end at a
+line's end. The place in it is a Cursor: the inode of a file and an offset there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+PIECE = 64 * 1024  # bytes read and sent at once
+MOST = 8 * 1024 * 1024  # bytes that the last lines may be
+DEPTH = 1000  # rotated files looked at
+
+Opener = Callable[[int], int | None]  # 0 is the file being written, 1 the one before; None when there is none
+
+
+class Cursor(NamedTuple):
+    inode: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.inode}:{self.offset}"
+
+
+def cursor(text: str) -> Cursor:
+    """Raises ValueError."""
+    inode, colon, offset = text.partition(":")
+    if not (colon and inode.isascii() and inode.isdigit() and offset.isascii() and offset.isdigit()):
+        raise ValueError("a place in a log is INODE:OFFSET")
+    if len(text) > 40:
+        raise ValueError("a place in a log is INODE:OFFSET")
+    return Cursor(int(inode), int(offset))
+
+
+def last_lines(descriptor: int, lines: int, most: int = MOST) -> tuple[int, int]:
+    """Where the last `lines` lines of a file begin, and how many there are. A last line without end counts."""
+    end = os.fstat(descriptor).st_size
+    if lines <= 0 or end == 0:
+        return end, 0
+    found = 0
+    place = end
+    first = True
+    while place > 0 and end - place < most:
+        size = min(PIECE, place)
+        data = os.pread(descriptor, size, place - size)
+        if not data:
+            break
+        index = len(data)
+        if first and data.endswith(b"\n"):
+            index -= 1
+        first = False
+        while (index := data.rfind(b"\n", 0, index)) >= 0:
+            found += 1
+            if found == lines:
+                return place - size + index + 1, found
+        place -= size
+    return place, found + 1
+
+
+def pieces(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from start to end."""
+    while start < end:
+        data = os.pread(descriptor, min(PIECE, end - start), start)
+        if not data:
+            return
+        start += len(data)
+        yield data
+
+
+class Tail:
+    """One reader's walk through a log. Closes every descriptor that it was given, at `close` at the latest."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._open = opener
+        self._descriptor = -1
+        self._offset = 0
+        self._seen = 0
+        self._older: list[tuple[int, int, int]] = []  # descriptor, start, end; the newest first
+        self.start = Cursor(0, 0)  # of the first byte that follows begin or resume
+
+    def begin(self, lines: int) -> None:
+        """Stand before the last lines, which may begin in rotated files when the newest has not enough."""
+        total = 0
+        for rotated in range(DEPTH):
+            descriptor = self._open(rotated)
+            if descriptor is None:
+                break
+            status = os.fstat(descriptor)
+            place, found = last_lines(descriptor, lines, MOST - total)
+            self.start = Cursor(status.st_ino, place)
+            if rotated == 0:
+                self._take(descriptor, place)
+            else:
+                self._older.append((descriptor, place, status.st_size))
+            total += status.st_size - place
+            lines -= found
+            if lines <= 0 or total >= MOST:
+                break
+
+    def resume(self, place: Cursor) -> None:
+        """Stand at a place; at the newest file's beginning when that place is gone."""
+        descriptor = self._at(place.inode)
+        if descriptor is None:
+            descriptor = self._open(0)
+            if descriptor is None:
+                return
+            self._take(descriptor, 0)
+        else:
+            self._take(descriptor, place.offset)
+            while self._offset > (size := os.fstat(self._descriptor).st_size):
+                over = self._offset - size
+                if not self._step():
+                    self._offset = size
+                    break
+                self._offset = over
+        self.start = Cursor(os.fstat(self._descriptor).st_ino, self._offset)
+
+    def more(self, check: bool) -> Iterator[bytes]:
+        """What was written since. With `check`, and when the file was renamed, looks for its successor."""
+        while self._older:
+            old, place, end = self._older[-1]
+            yield from pieces(old, place, end)
+            self._older.pop()
+            os.close(old)
+        if self._descriptor < 0:
+            descriptor = self._open(0) if check else None
+            if descriptor is None:
+                return
+            self._take(descriptor, 0)
+        while True:
+            for data in pieces(self._descriptor, self._offset, os.fstat(self._descriptor).st_size):
+                self._offset += len(data)
+                yield data
+            status = os.fstat(self._descriptor)
+            if self._offset < status.st_size:
+                continue
+            # a write sets both times, a rename only the second
+            renamed = status.st_mtime_ns < status.st_ctime_ns != self._seen
+            self._seen = status.st_ctime_ns
+            if not (renamed or check) or not self._step():
+                return
+            check = False
+
+    def _step(self) -> bool:
+        """Go on to the file after this one. False when this is the newest."""
+        inode = os.fstat(self._descriptor).st_ino
+        newer: int | None = None
+        for rotated in range(DEPTH):
+            descriptor = self._open(rotated)
+            if descriptor is None:
+                break
+            found = os.fstat(descriptor).st_ino == inode
+            if found:
+                os.close(descriptor)
+                if newer is None:
+                    return False
+                self._take(newer, 0)
+                return True
+            if newer is not None:
+                os.close(newer)
+            newer = descriptor
+        if newer is None:
+            return False
+        self._take(newer, 0)  # ours is deleted: go on with the oldest there is
+        return True
+
+    def _at(self, inode: int) -> int | None:
+        for rotated in range(DEPTH):
+            descriptor = self._open(rotated)
+            if descriptor is None:
+                return None
+            if os.fstat(descriptor).st_ino == inode:
+                return descriptor
+            os.close(descriptor)
+        return None
+
+    def _take(self, descriptor: int, offset: int) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._offset = offset
+
+    def close(self) -> None:
+        for descriptor, _, _ in self._older:
+            os.close(descriptor)
+        self._older.clear()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
