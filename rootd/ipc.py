@@ -39,26 +39,14 @@ MAIN, TREE = 0, 1  # scope of SIGNAL
 KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING = 1, 2, 4, 8, 16  # flags
 NOTIFY, READY = 1, 2  # scope of CHANNEL
 
+REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root
 # what a child of privileged was doing when it failed, by number in EXITED.extra
 STEPS = (
     "nothing", "gate", "cgroup", "session", "descriptors", "limits", "groups", "gid", "uid", "capabilities",
     "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify",
 )  # fmt: skip
 
-_TEXT = (
-    "version",
-    "op",
-    "scope",
-    "flags",
-    "seq",
-    "generation",
-    "slot",
-    "run",
-    "arg",
-    "extra",
-    "digest",
-    "name",
-)
+_TEXT = ("version", "op", "scope", "flags", "seq", "generation", "slot", "run", "arg", "extra", "digest", "name")
 
 
 class Malformed(Exception):
@@ -72,20 +60,7 @@ class Message:
     body (at most BODY_LIMIT bytes) follows the fixed part and is empty on every link but supervisor -> log.
     """
 
-    __slots__ = (
-        "arg",
-        "body",
-        "digest",
-        "extra",
-        "flags",
-        "generation",
-        "name",
-        "op",
-        "run",
-        "scope",
-        "seq",
-        "slot",
-    )
+    __slots__ = ("arg", "body", "digest", "extra", "flags", "generation", "name", "op", "run", "scope", "seq", "slot")
 
     def __init__(
         self,
@@ -281,13 +256,16 @@ class Inherited:
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
         self.links: dict[str, tuple[int, int]] = {}  # role -> (socket, pidfd of the peer)
+        self.reaped: dict[int, int] = {}  # pid -> last exit status of orphans; privileged alone is told
 
     def add(self, message: Message, fds: list[int]) -> None:
-        """One HELD or LINK message; anything else is Malformed."""
+        """One HELD, LINK or REAPED message; anything else is Malformed."""
         if message.op == HELD and len(fds) == 1:
             self.held[message.name] = fds[0]
         elif message.op == LINK and len(fds) == 2:
             self.links[message.name] = (fds[0], fds[1])
+        elif message.op == REAPED and not fds:
+            self.reaped[message.arg] = message.extra
         else:
             close_all(fds)
             raise Malformed(f"{message!r} while inheriting")

@@ -1,0 +1,97 @@
+"""The program: durward-rootd --config DIR [--check].
+
+It becomes the parent of all orphans, raises what it may hold open, and hands the roles to the keeper. Each role is
+imported in its own process only, so that each has in memory what it alone needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import sys
+
+import prctl
+
+from rootd.keeper import main as keeper
+
+DEFAULT_CONFIG = "/etc/durward"
+PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
+BAD_CONFIGURATION, NOT_ROOT = 65, 77  # EX_DATAERR, EX_NOPERM of sysexits.h
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="durward-rootd", description="Holds the doors: binds, spawns as configured users, asks the policy."
+    )
+    parser.add_argument("--config", metavar="DIR", default=DEFAULT_CONFIG, help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="only check the configuration: exit 65 with every error")
+    asked = parser.parse_args()
+    config = os.path.abspath(asked.config)
+    problems = check(config)
+    if problems or asked.check:
+        return problems
+    if os.geteuid() != 0:
+        print("durward-rootd: it must be started as root, to bind low ports and to start services", file=sys.stderr)
+        return NOT_ROOT
+    prctl.set_child_subreaper(1)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.chdir("/")
+    os.umask(0o022)
+    return keeper.Keeper(roles(config)).run()
+
+
+def roles(config: str) -> dict[str, keeper.Role]:
+    """How each part is run, in its own process."""
+
+    def privileged(link: int) -> int:
+        from rootd.privileged import main as role
+
+        return role.main(link, config, PYTHON)
+
+    def log(link: int) -> int:
+        from rootd.log import main as role
+
+        return role.main(link)
+
+    def supervisor(link: int) -> int:
+        from rootd.supervisor import main as role
+
+        return role.main(link)
+
+    def auth(link: int) -> int:
+        from rootd.auth import main as role
+
+        return role.main(link)
+
+    return {"privileged": privileged, "log": log, "supervisor": supervisor, "auth": auth}
+
+
+def check(config: str) -> int:
+    """Read and check everything in a throw-away child, which prints what is wrong; 0, or the exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 70
+        try:
+            from rootd import check as checker
+
+            problems = checker.check(config, PYTHON)
+            sys.stderr.write(checker.render(problems))
+            sys.stderr.flush()
+            status = BAD_CONFIGURATION if problems else 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    _, raw = os.waitpid(pid, 0)
+    return exit_status(os.waitstatus_to_exitcode(raw))
+
+
+def exit_status(status: int) -> int:
+    return status if status >= 0 else 70
+
+
+if __name__ == "__main__":
+    sys.exit(main())

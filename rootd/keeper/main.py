@@ -1,0 +1,274 @@
+"""The parent of all. Root, and nothing but this: fork the others, hold descriptors by name, reap, restart, end.
+
+Rule 1: it reads no configuration, and no message but those of privileged on the link that it made itself.
+Rule 2: it never blocks and never raises for what a child does; what a child sends wrongly is ignored.
+Rule 3: a child gets its link to the keeper, the standard descriptors and what HELD and LINK bring: nothing else.
+
+Who is forked, what each is handed and who is linked to whom is the table below (DESIGN §1, §14).
+Sources: prctl(2) PR_SET_CHILD_SUBREAPER (set by rootd/__main__), waitpid(2), signal(7), pidfd_open(2).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+
+from rootd import ipc
+from rootd.keeper.store import Store
+
+PRIVILEGED, LOG, SUPERVISOR, AUTH = "privileged", "log", "supervisor", "auth"
+HANDED: dict[str, tuple[str, ...]] = {
+    PRIVILEGED: ("",),
+    LOG: ("settings", "pipe/"),
+    SUPERVISOR: ("settings", "door/control", "door/root"),
+    AUTH: ("settings", "door/auth", "door/peer"),
+}
+WIRES = ((PRIVILEGED, SUPERVISOR), (PRIVILEGED, LOG), (SUPERVISOR, LOG), (SUPERVISOR, AUTH))
+
+HEALTHY = 10.0  # seconds after which a death is the first one again
+BACKOFF_FIRST, BACKOFF_CAP = 0.1, 5.0  # seconds between restarts of a part that keeps dying; the first is at once
+LAST_WORD = 5.0  # seconds that the others have to end when privileged has said END
+REAPED_LIMIT = 4_096  # last exit statuses of orphans, told again to each new privileged
+
+Role = Callable[[int], int]  # runs a role over its link's descriptor; returns the exit status
+
+
+class Child:
+    """One running part of ours."""
+
+    def __init__(self, pid: int, link: ipc.Link, now: float) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.link = link
+        self.since = now
+
+
+class Keeper:
+    """The state of the parent. `roles` says how each part is run in its own process."""
+
+    def __init__(self, roles: dict[str, Role]) -> None:
+        self.roles = roles
+        self.store = Store()
+        self.loop = ipc.Loop()
+        self.children: dict[str, Child] = {}
+        self.failures: dict[str, int] = {}
+        self.due: dict[str, float] = {PRIVILEGED: 0.0}  # role -> when it is (re)started
+        self.reaped: deque[tuple[int, int]] = deque(maxlen=REAPED_LIMIT)
+        self.begun = False
+        self.asked_to_end = 0
+        self.ended_at: float | None = None
+        self.status = 0
+
+    def run(self) -> int:
+        """Until everything has ended; returns the exit status of the whole."""
+        wakeup, writer = socket.socketpair()
+        for end in (wakeup, writer):
+            end.setblocking(False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self.loop.watch(wakeup.fileno(), lambda _: self.woken(wakeup))
+        while True:
+            now = time.monotonic()
+            for role in [role for role, when in self.due.items() if when <= now]:
+                del self.due[role]
+                self.start(role, now)
+            if self.ended_at is not None and not self.children:
+                return self.status
+            if self.ended_at is not None and now >= self.ended_at:
+                for child in self.children.values():
+                    signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+                self.ended_at = now + LAST_WORD
+            wake = [*self.due.values(), *([] if self.ended_at is None else [self.ended_at])]
+            self.loop.turn(min(wake) - now if wake else None)
+
+    def woken(self, wakeup: socket.socket) -> None:
+        signals = wakeup.recv(4096)
+        self.reap()
+        if signal.SIGHUP in signals and SUPERVISOR in self.children and not self.asked_to_end:
+            self.tell(SUPERVISOR, ipc.Message(ipc.STAGE))
+        for number in signals:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self.asked_to_end += 1
+                self.end()
+
+    def end(self) -> None:
+        """Asked once: the supervisor stops everything in order. Again, or too early: privileged ends at once."""
+        if self.asked_to_end == 1 and SUPERVISOR in self.children:
+            self.tell(SUPERVISOR, ipc.Message(ipc.END))
+        elif PRIVILEGED in self.children and (self.begun or self.asked_to_end > 1):
+            self.tell(PRIVILEGED, ipc.Message(ipc.END))
+        elif not self.begun:
+            self.finish(0)
+
+    def finish(self, status: int) -> None:
+        """Nothing is restarted from now on; every part sees the end of its link and goes."""
+        if self.ended_at is None:
+            self.ended_at, self.status = time.monotonic() + LAST_WORD, status
+            self.due.clear()
+            for child in self.children.values():
+                self.loop.forget(child.link.fileno())
+                child.link.close()
+
+    def start(self, role: str, now: float) -> None:
+        """Fork one part, link it to those that live, and hand it what the table says."""
+        ours, theirs = ipc.pair()
+        pid = os.fork()
+        if pid == 0:
+            become_role(role, self.roles[role], theirs.fileno())
+        theirs.close()
+        child = Child(pid, ipc.Link(ours, takes_fds=role == PRIVILEGED), now)
+        self.children[role] = child
+        self.watch(role)
+        for name, fd in self.store.beneath(HANDED[role]):
+            self.tell(role, ipc.Message(ipc.HELD, name=name), fd)
+        for wire in WIRES:
+            if role in wire:
+                other = wire[1] if wire[0] == role else wire[0]
+                if other in self.children:
+                    self.link(role, other)
+        if role == PRIVILEGED:
+            for number, status in self.reaped:
+                self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=number, extra=status))
+        self.tell(role, ipc.Message(ipc.HELD_END))
+        if role == SUPERVISOR and self.asked_to_end:
+            self.tell(SUPERVISOR, ipc.Message(ipc.END))
+
+    def link(self, one: str, two: str) -> None:
+        ends = ipc.pair()
+        for role, peer, end in ((one, two, ends[0]), (two, one, ends[1])):
+            self.tell(role, ipc.Message(ipc.LINK, name=peer), end.fileno(), self.children[peer].pidfd)
+            end.close()
+
+    def tell(self, role: str, message: ipc.Message, *fds: int) -> None:
+        """Send, unless the part is gone (its death is seen by reap) or hangs (then it is ended)."""
+        child = self.children[role]
+        try:
+            child.link.send(message, *fds)
+        except OverflowError:
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        except OSError:
+            return
+        self.watch(role)
+
+    def watch(self, role: str) -> None:
+        link = self.children[role].link
+        events = (select.EPOLLIN if role == PRIVILEGED else 0) | (select.EPOLLOUT if link.waiting else 0)
+        self.loop.watch(link.fileno(), lambda happened: self.ready(role, happened), events)
+
+    def ready(self, role: str, events: int) -> None:
+        child = self.children[role]
+        if events & select.EPOLLOUT:
+            try:
+                child.link.flush()
+            except OSError:
+                events |= select.EPOLLHUP
+        if role == PRIVILEGED and events & select.EPOLLIN and not self.hear(child):
+            events |= select.EPOLLHUP
+        if events & (select.EPOLLHUP | select.EPOLLERR):
+            self.loop.forget(child.link.fileno())  # its death follows by SIGCHLD
+        elif self.children.get(role) is child and self.ended_at is None:
+            self.watch(role)
+
+    def hear(self, child: Child) -> bool:
+        """Everything privileged has sent so far. False at the end of its link."""
+        while self.ended_at is None:
+            try:
+                received = child.link.receive()
+            except BlockingIOError:
+                return True
+            except ipc.Malformed:
+                continue
+            if received is None:
+                return False
+            message, fds = received
+            if message.op == ipc.STORE and len(fds) == 1:
+                if not self.store.put(message.name, fds[0]):
+                    note(f"'{message.name}' cannot be stored: the name is taken or the store is full")
+                continue
+            ipc.close_all(fds)
+            if message.op == ipc.DROP:
+                self.store.drop(message.name)
+            elif message.op == ipc.BEGIN and not self.begun:
+                self.begun = True
+                self.due.update(dict.fromkeys((LOG, SUPERVISOR, AUTH), 0.0))
+            elif message.op == ipc.END:
+                self.finish(min(max(message.arg, 0), 255))
+        return True
+
+    def reap(self) -> None:
+        """Every exit that there is: parts of ours are restarted, orphans are reported to privileged."""
+        while True:
+            try:
+                pid, raw = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            status = os.waitstatus_to_exitcode(raw)
+            role = next((role for role, child in self.children.items() if child.pid == pid), None)
+            if role is not None:
+                self.lost(role, status)
+                continue
+            self.reaped.append((pid, status))
+            if PRIVILEGED in self.children:
+                self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=pid, extra=status))
+
+    def lost(self, role: str, status: int) -> None:
+        """A part has died. What privileged had sent before is heard first, so that nothing stored is lost."""
+        child = self.children[role]
+        if self.ended_at is None:
+            if role == PRIVILEGED:
+                self.hear(child)
+            self.loop.forget(child.link.fileno())
+            child.link.close()
+        os.close(child.pidfd)
+        del self.children[role]
+        now = time.monotonic()
+        if self.ended_at is not None:
+            return
+        if role == PRIVILEGED and not self.begun and (status >= 0 or self.asked_to_end):
+            self.finish(max(status, 0))  # it has said why: bad configuration, a port that is taken
+            return
+        if role == PRIVILEGED and status == ipc.REPLACE_CODE:
+            self.due[role] = now
+            return
+        how = f"exit status {status}" if status >= 0 else f"signal {-status}"
+        note(f"{role} ended ({how}) and is started again")
+        failures = 0 if now - child.since >= HEALTHY else self.failures.get(role, 0)
+        self.failures[role] = failures + 1
+        self.due[role] = now + (min(BACKOFF_FIRST * 2 ** (failures - 1), BACKOFF_CAP) if failures else 0.0)
+
+
+def become_role(role: str, run: Role, link: int) -> None:
+    """In the fork: nothing of the keeper's is left but the standard descriptors and the link. Never returns."""
+    status = 70  # EX_SOFTWARE
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        if link != 3:
+            os.dup2(link, 3, inheritable=False)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        with open("/proc/self/comm", "w") as comm:
+            comm.write(f"durward-{role}"[:15])
+        status = run(3)
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else 70
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def note(text: str) -> None:
+    sys.stderr.write(f"durward-keeper: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,47 @@
+"""Descriptors by name: the whole memory of privileged, held by a process that does nothing else.
+
+Rule 1: a name is set once; it must be dropped before it can be set again.
+Rule 2: names are opaque here. Who may be handed which is the keeper's table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+LIMIT = 60_000  # descriptors
+
+
+class Store:
+    """Owns every descriptor put into it. Close-on-exec is the giver's business (recvmsg sets it)."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, int] = {}
+
+    def put(self, name: str, fd: int) -> bool:
+        """Keep fd under name. False, and fd is closed, when the name is empty, taken, or the store is full."""
+        if not name or name in self._held or len(self._held) >= LIMIT:
+            os.close(fd)
+            return False
+        self._held[name] = fd
+        return True
+
+    def drop(self, name: str) -> bool:
+        """Close and forget. False when there is no such name."""
+        fd = self._held.pop(name, None)
+        if fd is None:
+            return False
+        os.close(fd)
+        return True
+
+    def beneath(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+        """Names that equal a prefix, or begin with one that ends in "/" (or is empty), oldest first."""
+        for name, fd in self._held.items():
+            if any(name == p or ((p.endswith("/") or not p) and name.startswith(p)) for p in prefixes):
+                yield name, fd
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._held
+
+    def __len__(self) -> int:
+        return len(self._held)

@@ -1,0 +1,130 @@
+"""Sockets: bound once, held for good, listened on again after a service shut one down.
+
+Rule 1: every address comes from root's table; nothing that a person or the network wrote gets here.
+Rule 2: a Unix socket gets its group by setegid and its mode by umask before it is made: nothing is chowned or chmodded.
+Rule 3: a path is only unlinked where a socket of ours stood, in a directory that the services on it cannot write.
+
+Sources: socket(7) SO_ACCEPTCONN, ip(7) IP_FREEBIND, ipv6(7) IPV6_V6ONLY, unix(7), proc(5) net/tcp.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+
+from rootd.config.table import Socket
+
+IP_FREEBIND = 15  # linux/in.h; not in the socket module of Python 3.11
+LISTEN_STATE = "0A"
+
+
+def bind(spec: Socket) -> socket.socket:
+    """A new listening (or, for datagrams, bound) socket for this entry of the table. Raises OSError with its reason."""
+    family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}[spec.family]
+    kind = socket.SOCK_STREAM if spec.kind == "stream" else socket.SOCK_DGRAM
+    if spec.family == "unix":
+        if os.path.dirname(spec.path) and (who := writer_of(os.path.dirname(spec.path), spec.users)):
+            reason = f"its directory can be written by {who}, who could put another in its place"
+            raise PermissionError(errno.EPERM, reason)
+        sock = bind_unix(spec.path, kind, spec.gid, spec.mode)
+    else:
+        sock = socket.socket(family, kind)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(spec.v6only))
+            if spec.freebind:
+                sock.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+            sock.bind((spec.host, spec.port))
+        except OSError:
+            sock.close()
+            raise
+    if kind == socket.SOCK_STREAM:
+        sock.listen(spec.backlog)
+    return sock
+
+
+def bind_unix(path: str, kind: int, gid: int, mode: int) -> socket.socket:
+    """A Unix socket that is never visible with another group or mode: bound aside, then renamed into place."""
+    old_gid, old_mask = os.getegid(), os.umask(0o777 & ~mode)
+    aside = f"{path}.new"
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        os.setegid(gid)
+        for stale in (aside, path):
+            unlink_socket(stale)
+        sock.bind(aside)
+        os.rename(aside, path)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.setegid(old_gid)
+        os.umask(old_mask)
+    return sock
+
+
+def unlink_socket(path: str) -> None:
+    """Remove a socket that an earlier instance left. Anything else that stands there is refused."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "something that is not a socket stands there")
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def writer_of(directory: str, uids: list[int]) -> str:
+    """Who of these users, or everybody, may write the directory (links are not followed); empty when nobody may."""
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, f"{directory} is not a directory")
+    if found.st_mode & 0o022:
+        return "its group or everybody"
+    return f"uid {found.st_uid}" if found.st_uid in uids and found.st_uid != 0 else ""
+
+
+def mend(fd: int, backlog: int) -> bool:
+    """After an exit: listen again if the service had shut it down, and block again. True when that was needed."""
+    sock = socket.socket(fileno=os.dup(fd))
+    try:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        if flags & os.O_NONBLOCK:
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~(os.O_NONBLOCK | os.O_ASYNC))
+        if sock.type != socket.SOCK_STREAM or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return False
+        sock.listen(backlog)
+        return True
+    finally:
+        sock.close()
+
+
+def holder(port: int) -> str:
+    """Who listens on this TCP port, as far as root can tell: "nginx (pid 812)", or nothing."""
+    inodes = set()
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(name) as table:
+                rows = [line.split() for line in table.readlines()[1:]]
+        except OSError:
+            continue
+        ending = f":{port:04X}"
+        inodes |= {f"socket:[{row[9]}]" for row in rows if row[3] == LISTEN_STATE and row[1].endswith(ending)}
+    for pid in filter(str.isdigit, os.listdir("/proc") if inodes else ()):
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes:
+                    with open(f"/proc/{pid}/comm") as comm:
+                        return f"{comm.read().strip()} (pid {pid})"
+        except OSError:
+            continue
+    return ""
+
+
+def failure(spec: Socket, error: OSError) -> str:
+    """The sentence for a socket that could not be had."""
+    who = holder(spec.port) if error.errno == errno.EADDRINUSE and spec.family != "unix" else ""
+    return f"socket {spec.name}: {spec.key}: {error.strerror}{f'; {who} has it' if who else ''}"

@@ -1,0 +1,469 @@
+"""What holds the privilege: binds, spawns from a frozen table, signals by pidfd, reports. It decides nothing.
+
+Rule 1: it starts as root, sets up, and becomes its own account with five capabilities before it hears anybody.
+Rule 2: all that it accepts afterwards are the fixed-size messages of HANDLERS, about slots of root's own table.
+Rule 3: its whole memory is the keeper's store: killed at any moment, it is started again and takes everything back.
+Rule 4: nothing here waits: no name is resolved and no file is parsed but in a throw-away child (stage).
+
+Sources: DESIGN §14, capabilities(7), epoll(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import select
+import signal
+import sys
+import time
+from collections import deque
+
+from rootd import confine, ipc
+from rootd.config import settings as settings_file
+from rootd.config.settings import Settings
+from rootd.config.table import Table, load_table
+from rootd.privileged import cgroup, listen, requests, signals, stage
+from rootd.privileged.spawn import Run
+
+CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
+BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
+HEARTBEAT = 60.0  # seconds between questions to log; one that has not answered the last is ended
+DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
+PIPE_STREAMS = {"stdout": 1, "stderr": 2}
+
+
+class Cannot(Exception):
+    """The daemon cannot start: exit status and every reason."""
+
+    def __init__(self, status: int, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.status = status
+        self.reasons = reasons
+
+
+class Generation:
+    """A configuration, frozen: its table, the sealed memfd that holds it, and its digest."""
+
+    def __init__(self, number: int, fd: int) -> None:
+        line = stage.content(fd).partition(b"\n")[0]
+        self.number = number
+        self.fd = fd
+        self.digest = hashlib.sha256(line).digest()
+        self.table: Table = load_table(line)
+
+
+def main(link_fd: int, config_dir: str, python: str) -> int:
+    keeper = ipc.link_from(link_fd, takes_fds=True)
+    inherited = ipc.inherit(keeper)
+    try:
+        privileged = Privileged(keeper, config_dir, python)
+        if any(name.startswith("generation/") for name in inherited.held):
+            privileged.take_back(inherited)
+        else:
+            privileged.begin(inherited)
+    except Cannot as problem:
+        for reason in problem.reasons:
+            note(reason)
+        return problem.status
+    account = privileged.settings.accounts["privileged"]
+    root = any(generation.table.root for generation in privileged.generations.values())
+    confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)
+    keeper.send_now(ipc.Message(ipc.BEGIN))
+    for role, (sock, pidfd) in inherited.links.items():
+        privileged.link(role, sock, pidfd)
+    return privileged.serve()
+
+
+class Privileged:
+    """The runs, the sockets and the tables, between the keeper's store and the supervisor's messages."""
+
+    settings: Settings
+
+    def __init__(self, keeper: ipc.Link, config_dir: str, python: str) -> None:
+        self.keeper = keeper
+        self.config_dir, self.python = config_dir, python
+        self.loop = ipc.Loop()
+        self.tree = ""
+        self.generations: dict[int, Generation] = {}
+        self.current = 0
+        self.sockets: dict[str, int] = {}
+        self.runs: dict[int, Run] = {}
+        self.adopted: dict[int, Run] = {}
+        self.last_run = 0
+        self.links: dict[str, ipc.Link] = {}
+        self.peers: dict[str, int] = {}
+        self.orphan_pipes: dict[str, int] = {}
+        self.deeds: deque[ipc.Message] = deque(maxlen=DEEDS_LIMIT)
+        self.staging: tuple[int, stage.Staging] | None = None
+        self.staged: Generation | None = None
+        self.staged_sockets: dict[str, int] = {}
+        self.pinged = False
+        self.status: int | None = None
+
+    # -- as root, before anybody is heard ------------------------------------------------------------------
+
+    def begin(self, inherited: ipc.Inherited) -> None:
+        """The first start: everything is made and stored; the generation last, which says that it is complete."""
+        for name, fd in inherited.held.items():
+            self.drop(name)
+            os.close(fd)
+        word, fds = stage.Staging(self.config_dir, self.python).wait()
+        if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) != 2:
+            raise Cannot(BAD_CONFIGURATION, f"the configuration in {self.config_dir} cannot be used; see --check")
+        table_fd, settings_fd = fds
+        self.settings = settings_file.from_json(stage.content(settings_fd))
+        try:
+            stage.make_directories(self.settings)
+            lock = stage.lock(self.settings.paths.run)
+            doors = stage.open_doors(self.settings)
+        except BlockingIOError:
+            raise Cannot(CANNOT_START, f"another durward-rootd runs in {self.settings.paths.run}") from None
+        except OSError as error:
+            raise Cannot(CANNOT_START, f"{error.filename or self.settings.paths.run}: {error.strerror}") from None
+        self.make_tree()
+        generation = Generation(1, table_fd)
+        self.sockets, problems = self.bind_all(generation.table)
+        if problems:
+            raise Cannot(CANNOT_START, *problems)
+        held = {"lock": lock, "settings": settings_fd, **doors}
+        held |= {f"socket/{key}": fd for key, fd in self.sockets.items()}
+        for name, fd in held.items():
+            self.store(name, fd)
+            if not name.startswith("socket/"):
+                os.close(fd)
+        self.adopt_generation(generation)
+        self.deed(requests.DEED_START)
+
+    def take_back(self, inherited: ipc.Inherited) -> None:
+        """Started again: what the store holds is what there is."""
+        held = inherited.held
+        self.settings = settings_file.from_json(stage.content(held["settings"]))
+        marked = "stage" in held
+        for name, fd in held.items():
+            kind, _, rest = name.partition("/")
+            if kind == "generation":
+                self.generations[int(rest)] = Generation(int(rest), fd)
+            elif kind == "socket":
+                self.sockets[rest] = fd
+            elif kind == "process":
+                run = Run.held(name, fd)
+                self.runs[run.run] = run
+                self.last_run = max(self.last_run, run.run)
+            elif kind == "pipe":
+                self.orphan_pipes[name] = fd
+            elif kind != "notify":
+                os.close(fd)
+        self.current = max(self.generations)
+        for run in self.runs.values():
+            run.notify = held.get(f"notify/{run.run}", -1)
+            if signals.reaped(run):
+                known = run.pid in inherited.reaped
+                run.exited = (inherited.reaped.get(run.pid, 0), ipc.KNOWN if known else 0)
+            else:
+                self.adopted[run.pid] = run
+        self.make_tree()
+        self.deed(requests.DEED_START)
+        if marked:
+            self.drop("stage")
+            self.compiled(0, stage.Staging(self.config_dir, self.python).wait())
+
+    def make_tree(self) -> None:
+        name = "durward" + self.settings.paths.run.replace("/", "-")
+        self.tree = cgroup.make(name, self.settings.accounts["privileged"].uid)
+        if self.tree:
+            cgroup.sweep(self.tree, set(self.runs))
+
+    def bind_all(self, table: Table) -> tuple[dict[str, int], list[str]]:
+        """The table's sockets that are not held yet; or, when one cannot be had, none and every reason."""
+        bound: dict[str, int] = {}
+        problems = []
+        for spec in table.sockets:
+            if spec.key not in self.sockets:
+                try:
+                    bound[spec.key] = listen.bind(spec).detach()
+                except OSError as error:
+                    problems.append(listen.failure(spec, error))
+        if problems:
+            ipc.close_all(bound.values())
+            return {}, problems
+        return bound, []
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def serve(self) -> int:
+        self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
+        beat = time.monotonic() + HEARTBEAT
+        while self.status is None:
+            self.loop.turn(beat - time.monotonic())
+            if time.monotonic() >= beat:
+                beat = time.monotonic() + HEARTBEAT
+                self.ask_log()
+        return self.status
+
+    def hear_keeper(self) -> None:
+        try:
+            received = self.keeper.receive()
+        except BlockingIOError:
+            return
+        if received is None:
+            self.kill_all()
+            self.status = 0
+            return
+        message, fds = received
+        if message.op == ipc.LINK and len(fds) == 2:
+            self.link(message.name, *fds)
+        elif message.op == ipc.REAPED and message.arg in self.adopted:
+            requests.ended(self, self.adopted.pop(message.arg), message.extra, ipc.KNOWN)
+        elif message.op == ipc.END:
+            self.shutdown()
+        elif fds:
+            ipc.close_all(fds)
+
+    def link(self, role: str, sock: int, pidfd: int) -> None:
+        """A part of ours has been (re)started: this is the link to it."""
+        self.unlink(role)
+        self.links[role] = ipc.link_from(sock)
+        self.peers[role] = pidfd
+        self.watch(role)
+        if role == "supervisor":
+            self.report()
+        elif role == "log":
+            self.pinged = False
+            for name, fd in self.orphan_pipes.items():
+                self.give_pipe(name, fd)
+            ipc.close_all(self.orphan_pipes.values())
+            self.orphan_pipes.clear()
+            waiting, self.deeds = self.deeds, deque(maxlen=DEEDS_LIMIT)
+            for deed in waiting:
+                self.send_deed(deed)
+
+    def unlink(self, role: str) -> None:
+        link = self.links.pop(role, None)
+        if link is not None:
+            self.loop.forget(link.fileno())
+            link.close()
+            os.close(self.peers.pop(role))
+
+    def watch(self, role: str) -> None:
+        link = self.links[role]
+        events = select.EPOLLIN | (select.EPOLLOUT if link.waiting else 0)
+        self.loop.watch(link.fileno(), lambda happened: self.hear(role, link, happened), events)
+
+    def hear(self, role: str, link: ipc.Link, events: int) -> None:
+        """One message of supervisor or log; a part that sends what is no message is ended and started again."""
+        try:
+            if events & select.EPOLLOUT:
+                link.flush()
+            received = link.receive()
+        except BlockingIOError:
+            return self.watch(role)
+        except ipc.Malformed as problem:
+            note(f"{role} sent {problem}; it is ended and started again")
+            return self.end_peer(role)
+        except OSError:
+            received = None
+        if received is None:
+            return self.unlink(role)
+        message, _ = received
+        handler = HANDLERS[role].get(message.op)
+        if handler is not None:
+            handler(self, message)
+        elif role == "supervisor":
+            self.done(message, errno.EINVAL)
+        if self.links.get(role) is link:
+            self.watch(role)
+
+    def end_peer(self, role: str) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.peers[role], signal.SIGKILL)
+        self.unlink(role)
+
+    def tell(self, role: str, message: ipc.Message, *fds: int) -> bool:
+        """False when that part is not there now: it is told again what it needs when it is linked."""
+        link = self.links.get(role)
+        if link is None:
+            return False
+        try:
+            link.send(message, *fds)
+        except OverflowError:
+            note(f"{role} does not read; it is ended and started again")
+            self.end_peer(role)
+            return False
+        except OSError:
+            return False
+        self.watch(role)
+        return True
+
+    # -- store, log ------------------------------------------------------------------------------------------
+
+    def store(self, name: str, fd: int) -> None:
+        self.keeper.send_now(ipc.Message(ipc.STORE, name=name), fd)
+
+    def drop(self, name: str) -> None:
+        self.keeper.send_now(ipc.Message(ipc.DROP, name=name))
+
+    def deed(self, what: int, run: Run | None = None, arg: int = 0) -> None:
+        """Every deed goes to log directly, so that nothing is done unrecorded whoever asked for it."""
+        slot, generation, number = (run.slot, run.generation, run.run) if run else (0, self.current, 0)
+        self.send_deed(ipc.Message(ipc.DEED, scope=what, run=number, slot=slot, generation=generation, arg=arg))
+
+    def send_deed(self, deed: ipc.Message) -> None:
+        if not self.tell("log", deed):
+            self.deeds.append(deed)
+
+    def give_pipe(self, name: str, fd: int) -> None:
+        _, process, stream, run, size, keep, slot = name.split("/")
+        message = ipc.Message(
+            ipc.PIPE,
+            scope=PIPE_STREAMS[stream],
+            run=int(run),
+            slot=int(slot),
+            arg=int(size),
+            extra=int(keep),
+            name=process,
+        )
+        self.tell("log", message, fd)
+
+    def drained(self, message: ipc.Message) -> None:
+        """log has every byte of a pipe whose other end is closed: the store may forget it."""
+        stream = "stdout" if message.scope == 1 else "stderr"
+        self.drop(f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{message.extra}/{message.slot}")
+
+    def ask_log(self) -> None:
+        if self.pinged and "log" in self.links:
+            note("log does not answer; it is ended and started again")
+            self.end_peer("log")
+        self.pinged = self.tell("log", ipc.Message(ipc.PING))
+
+    def ponged(self, message: ipc.Message) -> None:
+        self.pinged = False
+
+    # -- generations -----------------------------------------------------------------------------------------
+
+    def adopt_generation(self, generation: Generation) -> None:
+        self.store(f"generation/{generation.number}", generation.fd)
+        self.generations[generation.number] = generation
+        self.current = generation.number
+
+    def staging_ended(self, seq: int) -> None:
+        """The throw-away child has finished: bind what is new, and show the supervisor what would be."""
+        if self.staging is not None:
+            self.loop.forget(self.staging.link.fileno())
+            staging, self.staging = self.staging, None
+            self.compiled(seq, staging.finish())
+
+    def compiled(self, seq: int, result: tuple[ipc.Message, list[int]]) -> None:
+        word, fds = result
+        ipc.close_all(fds[1:])
+        asked = ipc.Message(ipc.STAGE, seq=seq)
+        if word.op != ipc.TABLE or not fds:
+            ipc.close_all(fds[:1])
+            return self.done(asked, errno.ETIMEDOUT)
+        if word.flags & ipc.NEEDS_ROOT and os.geteuid() != 0:
+            os.close(fds[0])
+            return self.done(asked, errno.EACCES, flags=ipc.NEEDS_ROOT)
+        number = max(self.generations) + 1
+        reply = ipc.Message(ipc.TABLE, seq=seq, generation=number, flags=word.flags & ipc.INVALID, digest=word.digest)
+        if word.flags & ipc.INVALID:
+            self.tell("supervisor", reply, fds[0])
+            os.close(fds[0])
+            return None
+        staged = Generation(number, fds[0])
+        sockets, problems = self.bind_all(staged.table)
+        more_root = staged.table.root and not any(g.table.root for g in self.generations.values())
+        if os.geteuid() != 0 and (more_root or any("Permission denied" in problem for problem in problems)):
+            ipc.close_all((*sockets.values(), staged.fd))
+            return self.done(asked, errno.EACCES, flags=ipc.NEEDS_ROOT)
+        reply.arg = len(staged.table.entries)
+        if problems:
+            reply.extra, reply.name = errno.EADDRINUSE, problems[0][: ipc.NAME_LIMIT]
+            self.tell("supervisor", reply, staged.fd)
+            os.close(staged.fd)
+            return None
+        self.staged, self.staged_sockets = staged, sockets
+        self.tell("supervisor", reply, staged.fd)
+        return None
+
+    def abort(self) -> None:
+        """Forget what was staged; nothing has changed."""
+        if self.staging is not None:
+            self.loop.forget(self.staging.link.fileno())
+            ipc.close_all(self.staging.finish()[1])
+            self.staging = None
+        if self.staged is not None:
+            ipc.close_all((self.staged.fd, *self.staged_sockets.values()))
+            self.staged, self.staged_sockets = None, {}
+
+    def retire(self) -> None:
+        """Forget generations that no run uses (the last two stay), and sockets of no generation."""
+        used = {run.generation for run in self.runs.values()} | set(sorted(self.generations)[-2:])
+        for number in set(self.generations) - used:
+            self.drop(f"generation/{number}")
+            os.close(self.generations.pop(number).fd)
+        tables = [self.generations[self.current].table]
+        tables += [self.generations[run.generation].table for run in self.runs.values()]
+        wanted = {spec.key for table in tables for spec in table.sockets}
+        for key in set(self.sockets) - wanted:
+            self.drop(f"socket/{key}")
+            os.close(self.sockets.pop(key))
+
+    # -- to the supervisor -----------------------------------------------------------------------------------
+
+    def report(self) -> None:
+        """All that a supervisor has to know that has just been started, or that has found us started again."""
+        if self.staging is not None:
+            self.abort()
+        for number, generation in sorted(self.generations.items()):
+            flags = ipc.RUNNING if number == self.current else 0
+            count = len(generation.table.entries)
+            message = ipc.Message(ipc.TABLE, generation=number, flags=flags, arg=count, digest=generation.digest)
+            self.tell("supervisor", message, generation.fd)
+        for run in self.runs.values():
+            if not run.acknowledged:
+                fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation)
+                fact.arg, fact.extra = run.pid, run.started
+                self.tell("supervisor", fact)
+        self.tell("supervisor", ipc.Message(ipc.FACTS_END))
+        for run in self.runs.values():
+            requests.tell_channel(self, run)
+            requests.tell_exit(self, run)
+        if self.staged is not None:
+            staged = self.staged
+            reply = ipc.Message(ipc.TABLE, generation=staged.number, digest=staged.digest)
+            reply.arg = len(staged.table.entries)
+            self.tell("supervisor", reply, staged.fd)
+
+    def done(self, asked: ipc.Message, number: int, step: int = 0, flags: int = 0) -> None:
+        self.tell(
+            "supervisor", ipc.Message(ipc.DONE, seq=asked.seq, run=asked.run, arg=number, extra=step, flags=flags)
+        )
+
+    def next_run(self) -> int:
+        """Never the same twice in a boot, whoever counted before: microseconds of CLOCK_BOOTTIME, or one more."""
+        self.last_run = max(self.last_run + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
+        return self.last_run
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """Whatever is left is killed; then the keeper may let go of everything."""
+        self.deed(requests.DEED_SHUTDOWN)
+        self.kill_all()
+        self.keeper.send_now(ipc.Message(ipc.END))
+        self.status = 0
+
+    def kill_all(self) -> None:
+        for run in self.runs.values():
+            signals.send(run, signal.SIGKILL, True, self.tree)
+        if self.tree:
+            cgroup.sweep(self.tree, set())
+
+
+HANDLERS = {"supervisor": requests.HANDLERS, "log": {ipc.PONG: Privileged.ponged, ipc.DRAINED: Privileged.drained}}
+
+
+def note(text: str) -> None:
+    sys.stderr.write(f"durward-privileged: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,228 @@
+"""What the supervisor may ask: one function for each message of DESIGN §14, and the table that names them.
+
+Rule 1: every field that is used is checked against root's own table here, in case the supervisor is taken over.
+Rule 2: every request is answered exactly once, by what it is about or by DONE with an errno.
+Rule 3: what is done is told to log before it is answered.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rootd import ipc
+from rootd.config.table import Entry
+from rootd.privileged import cgroup, listen, signals, spawn, stage
+from rootd.privileged.spawn import Run
+
+if TYPE_CHECKING:
+    from rootd.privileged.main import Privileged
+
+SLOTS = 1024  # instances of one entry
+RUNS_A_SLOT = 2  # the old one and the new one of a rolling restart
+DEED_SPAWN, DEED_SIGNAL, DEED_EXITED, DEED_COMMIT, DEED_START, DEED_SHUTDOWN = range(1, 7)
+
+
+def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
+    entry = entry_of(house, asked.generation, asked.slot)
+    if entry is None:
+        return house.done(asked, errno.EINVAL)
+    if sum(run.slot == asked.slot and run.generation == asked.generation for run in house.runs.values()) >= RUNS_A_SLOT:
+        return house.done(asked, errno.EBUSY)
+    number = house.next_run()
+    try:
+        run, pipes = spawn.spawn(
+            entry,
+            slot=asked.slot,
+            run=number,
+            generation=asked.generation,
+            sockets=house.sockets,
+            paths=(house.settings.paths.run, house.tree),
+            store=house.store,
+        )
+    except spawn.SpawnFailed as failure:
+        return house.done(asked, failure.errno, failure.step)
+    house.runs[number] = run
+    house.deed(DEED_SPAWN, run, run.pid)
+    for name, fd in pipes.items():
+        house.give_pipe(name, fd)
+        os.close(fd)
+    house.loop.watch(run.pidfd, lambda _: exited(house, run))
+    house.loop.watch(run.gate, lambda _: gate_closed(house, run))
+    spawn.open_gate(run)
+    house.tell(
+        "supervisor",
+        ipc.Message(
+            ipc.SPAWNED,
+            seq=asked.seq,
+            run=number,
+            slot=run.slot,
+            generation=run.generation,
+            arg=run.pid,
+            extra=run.started,
+        ),
+    )
+    tell_channel(house, run)
+
+
+def answer_signal(house: Privileged, asked: ipc.Message) -> None:
+    run = house.runs.get(asked.run)
+    entry = entry_of(house, run.generation, run.slot) if run else None
+    if run is None or entry is None:
+        return house.done(asked, errno.ESRCH)
+    tree = asked.scope == ipc.TREE
+    allowed = asked.arg == signal.SIGKILL if tree else asked.arg in entry.signals
+    if asked.scope not in (ipc.MAIN, ipc.TREE) or not allowed:
+        return house.done(asked, errno.EPERM)
+    if run.acknowledged:
+        return house.done(asked, 0 if tree else errno.ESRCH)
+    house.deed(DEED_SIGNAL, run, asked.arg)
+    failed = signals.send(run, asked.arg, tree, house.tree)
+    house.done(asked, failed)
+    if tree and run.exited is not None:
+        acknowledge(house, run)
+
+
+def answer_stage(house: Privileged, asked: ipc.Message) -> None:
+    if house.staging is not None:
+        return house.done(asked, errno.EBUSY)
+    house.abort()
+    try:
+        staging = stage.Staging(house.config_dir, house.python)
+    except OSError as error:
+        return house.done(asked, error.errno or errno.EIO)
+    house.staging = staging
+    house.loop.watch(staging.link.fileno(), lambda _: house.staging_ended(asked.seq))
+
+
+def answer_commit(house: Privileged, asked: ipc.Message) -> None:
+    """From now on this is the configuration: its sockets and its table go into the store, the table last."""
+    staged = house.staged
+    if staged is None or asked.generation != staged.number or asked.digest != staged.digest:
+        return house.done(asked, errno.EINVAL)
+    for key, fd in house.staged_sockets.items():
+        house.store(f"socket/{key}", fd)
+    house.sockets |= house.staged_sockets
+    house.staged, house.staged_sockets = None, {}
+    house.adopt_generation(staged)
+    house.deed(DEED_COMMIT)
+    house.retire()
+    house.done(asked, 0)
+
+
+def answer_abort(house: Privileged, asked: ipc.Message) -> None:
+    house.abort()
+    house.done(asked, 0)
+
+
+def answer_replace(house: Privileged, asked: ipc.Message) -> None:
+    """Exit to be started again as root; with arg 1, the configuration is staged then."""
+    if asked.arg == 1:
+        marker = stage.memfd("stage", b"")
+        house.store("stage", marker)
+        os.close(marker)
+    house.done(asked, 0)
+    house.status = ipc.REPLACE_CODE
+
+
+def answer_shutdown(house: Privileged, asked: ipc.Message) -> None:
+    house.done(asked, 0)
+    house.shutdown()
+
+
+HANDLERS: dict[int, Callable[[Privileged, ipc.Message], None]] = {
+    ipc.SPAWN: answer_spawn,
+    ipc.SIGNAL: answer_signal,
+    ipc.STAGE: answer_stage,
+    ipc.COMMIT: answer_commit,
+    ipc.ABORT: answer_abort,
+    ipc.REPLACE: answer_replace,
+    ipc.SHUTDOWN: answer_shutdown,
+}
+
+
+def entry_of(house: Privileged, generation: int, slot: int) -> Entry | None:
+    """The entry of the frozen table that a slot is an instance of; None when there is no such slot."""
+    found = house.generations.get(generation)
+    index, instance = divmod(slot, SLOTS)
+    if found is None or index >= len(found.table.entries):
+        return None
+    entry = found.table.entries[index]
+    return entry if instance < entry.count else None
+
+
+def gate_closed(house: Privileged, run: Run) -> None:
+    """The child has become its service, or has said why it could not."""
+    house.loop.forget(run.gate)
+    spawn.read_failure(run)
+
+
+def exited(house: Privileged, run: Run) -> None:
+    """The main process of a run of ours has ended; it stays unreaped until the supervisor has acknowledged."""
+    found = signals.peek(run)
+    if found is not None:
+        if run.gate >= 0:
+            gate_closed(house, run)
+        house.loop.forget(run.pidfd)
+        ended(house, run, *found)
+
+
+def ended(house: Privileged, run: Run, status: int, flags: int) -> None:
+    """Tell an exit, and mend the sockets that the service may have left unusable."""
+    run.exited = (status, flags)
+    house.deed(DEED_EXITED, run, status)
+    entry = entry_of(house, run.generation, run.slot)
+    backlogs = {spec.key: spec.backlog for spec in house.generations[run.generation].table.sockets}
+    for _, key in entry.sockets if entry else ():
+        if key in house.sockets:
+            listen.mend(house.sockets[key], backlogs[key])
+    tell_exit(house, run)
+
+
+def tell_exit(house: Privileged, run: Run) -> None:
+    if run.exited is not None:
+        status, flags = run.exited
+        message = ipc.Message(ipc.EXITED, run=run.run, slot=run.slot, flags=flags, arg=status, extra=run.failure)
+        house.tell("supervisor", message)
+
+
+def tell_channel(house: Privileged, run: Run) -> None:
+    if run.notify >= 0:
+        house.tell("supervisor", ipc.Message(ipc.CHANNEL, scope=ipc.NOTIFY, run=run.run), run.notify)
+
+
+def acknowledge(house: Privileged, run: Run) -> None:
+    """The supervisor knows of the exit: the store forgets the process, then it is reaped, and its tree awaited."""
+    run.acknowledged = True
+    house.drop(run.name)
+    if run.ours:
+        signals.reap(run)
+    if house.tree:
+        try:
+            run.events = cgroup.open_events(f"{house.tree}/run-{run.run}")
+        except OSError:
+            return over(house, run)
+        house.loop.watch(run.events, lambda _: emptied(house, run), select.EPOLLPRI)
+        return emptied(house, run)
+    return over(house, run)
+
+
+def emptied(house: Privileged, run: Run) -> None:
+    if not cgroup.populated(run.events):
+        house.loop.forget(run.events)
+        over(house, run)
+
+
+def over(house: Privileged, run: Run) -> None:
+    """Nothing of the run is left."""
+    if run.notify >= 0:
+        house.drop(f"notify/{run.run}")
+    ipc.close_all(fd for fd in (run.pidfd, run.events, run.notify) if fd >= 0)
+    spawn.forget(house.settings.paths.run, house.tree, run.run)
+    del house.runs[run.run]
+    house.tell("supervisor", ipc.Message(ipc.EMPTY, run=run.run, slot=run.slot))
+    house.retire()

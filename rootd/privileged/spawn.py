@@ -1,0 +1,234 @@
+"""The one file that creates the processes of services.
+
+Rule 1: what a process gets is its entry of the frozen table, and nothing else: this file parses and decides nothing.
+Rule 2: the child waits at its gate until its pidfd and its pipes are in the keeper's store; when the gate closes
+        instead, it ends. A crash between fork and store cannot make a second copy.
+Rule 3: every descriptor but 0, 1, 2 and the sockets is closed before anything else is done in the child.
+Rule 4: the order is groups, gid, uid, capabilities (confine.become), each verified; then no-new-privileges, exec.
+
+Sources: fork(2), execve(2), pidfd_open(2), credentials(7), sd_listen_fds(3), sd_notify(3), pipe(7).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import prctl
+
+from rootd import confine, ipc
+from rootd.config.table import Entry
+from rootd.privileged import cgroup, listen
+
+GATE_OPEN = b"g"
+FAILED = 127  # exit status of a child that could not become its service; the reason came over the gate
+
+Store = Callable[[str, int], None]  # puts a descriptor into the keeper's store; returns when it is there
+
+
+class SpawnFailed(Exception):
+    """Nothing was started. errno and the step (an index of ipc.STEPS) that failed."""
+
+    def __init__(self, number: int, step: str) -> None:
+        super().__init__(number, step)
+        self.errno = number
+        self.step = ipc.STEPS.index(step)
+
+
+class Run:
+    """One spawn: a process of a service from its fork until its tree is empty. Owns its descriptors."""
+
+    def __init__(self, run: int, slot: int, generation: int, pid: int, started: int, pidfd: int) -> None:
+        self.run = run
+        self.slot = slot
+        self.generation = generation
+        self.pid = pid
+        self.started = started  # nanoseconds of CLOCK_BOOTTIME
+        self.pidfd = pidfd
+        self.ours = False  # whether it is a child of this process; else the keeper reaps it
+        self.gate = -1  # what the child says if it fails before its exec
+        self.failure = 0  # errno << 8 | step, from the gate
+        self.exited: tuple[int, int] | None = None  # status, flags: said to the supervisor, until acknowledged
+        self.acknowledged = False
+        self.events = -1  # cgroup.events, while the tree is awaited to be empty
+        self.notify = -1
+
+    @property
+    def name(self) -> str:
+        """Its name in the store: all that has to be known to take it back."""
+        return f"process/{self.slot}/{self.run}/{self.generation}/{self.pid}/{self.started}"
+
+    @classmethod
+    def held(cls, name: str, pidfd: int) -> Run:
+        """A run from the store. Raises ValueError when the name is none that this version wrote."""
+        _, slot, run, generation, pid, started = name.split("/")
+        return cls(int(run), int(slot), int(generation), int(pid), int(started), pidfd)
+
+
+def process_name(entry: Entry, instance: int) -> str:
+    return entry.service if entry.count == 1 else f"{entry.service}.{instance}"
+
+
+def spawn(
+    entry: Entry, *, slot: int, run: int, generation: int, sockets: dict[str, int], paths: tuple[str, str], store: Store
+) -> tuple[Run, dict[str, int]]:
+    """Start one process of an entry; it waits at its gate: open_gate lets it go on.
+
+    paths: the run directory and the cgroup tree ("" where there is none). Returns the run and the read ends of its
+    pipes by their names in the store; the caller closes those. Raises SpawnFailed; then nothing is left behind.
+    """
+    run_dir, tree = paths
+    process = process_name(entry, slot % 1024)
+    made: list[int] = []
+    step = "pipe"
+    try:
+        notify = bind_notify(f"{run_dir}/notify/{run}", entry.gid) if entry.notify else -1
+        made += [notify] if notify >= 0 else []
+        pipes, writers = {}, []
+        for stream in ("stdout", "stderr"):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            made += [reader, writer]
+            writers.append(writer)
+            pipes[f"pipe/{process}/{stream}/{run}/{entry.log[0]}/{entry.log[1]}/{slot}"] = reader
+        gate, child_gate = (end.detach() for end in socket.socketpair())
+        made += [gate, child_gate]
+        inherited = [sockets[key] for _, key in entry.sockets]
+        group = f"{tree}/run-{run}" if tree else ""
+        step = "cgroup"
+        if group:
+            os.mkdir(group)
+        step = "fork"
+        environment = build_environment(entry, process, f"{run_dir}/notify/{run}" if entry.notify else "")
+        started = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        pid = os.fork()
+        if pid == 0:
+            become_service(entry, environment, writers, inherited, child_gate)
+        step = "store"
+        started_run = Run(run, slot, generation, pid, started, os.pidfd_open(pid))
+        started_run.ours, started_run.gate, started_run.notify = True, gate, notify
+    except OSError as error:
+        ipc.close_all(made)
+        forget(run_dir, tree, run)
+        raise SpawnFailed(error.errno or 0, step) from None
+    ipc.close_all((*writers, child_gate))
+    try:
+        step = "cgroup"
+        if group:
+            cgroup.attach(group, pid)
+        step = "store"
+        if notify >= 0:
+            store(f"notify/{run}", notify)
+        for name, reader in pipes.items():
+            store(name, reader)
+        store(started_run.name, started_run.pidfd)
+    except OSError as error:
+        ipc.close_all((gate, *pipes.values(), *([notify] if notify >= 0 else [])))
+        os.waitid(os.P_PIDFD, started_run.pidfd, os.WEXITED)  # its gate has closed: it ends by itself
+        os.close(started_run.pidfd)
+        forget(run_dir, tree, run)
+        raise SpawnFailed(error.errno or 0, step) from None
+    return started_run, pipes
+
+
+def open_gate(run: Run) -> None:
+    """Let the child become its service. A child that is dead already is seen by its pidfd."""
+    try:
+        os.write(run.gate, GATE_OPEN)
+    except BrokenPipeError:
+        return
+
+
+def read_failure(run: Run) -> None:
+    """What the child said before it ended, if it could not become its service; closes the gate."""
+    if run.gate >= 0:
+        word = os.read(run.gate, 8)
+        run.failure = int.from_bytes(word, "little") if len(word) == 8 else 0
+        os.close(run.gate)
+        run.gate = -1
+
+
+def bind_notify(path: str, gid: int) -> int:
+    """The datagram socket of one run for sd_notify(3): 0660, the service's group, with the sender's credentials."""
+    sock = listen.bind_unix(path, socket.SOCK_DGRAM, gid, 0o660)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return sock.detach()
+
+
+def forget(run_dir: str, tree: str, run: int) -> None:
+    """Remove what a run had in the file system, as far as it is there."""
+    for remove, path in ((os.unlink, f"{run_dir}/notify/{run}"), (os.rmdir, f"{tree}/run-{run}" if tree else "")):
+        try:
+            remove(path)
+        except OSError:
+            continue
+
+
+def build_environment(entry: Entry, process: str, notify: str) -> dict[str, str]:
+    """All but LISTEN_PID, which only the child knows. Built, not inherited."""
+    environment = dict(entry.env)
+    environment |= {"DURWARD_SERVICE": entry.service, "DURWARD_PROCESS": process}
+    if entry.sockets:
+        environment["LISTEN_FDS"] = str(len(entry.sockets))
+        environment["LISTEN_FDNAMES"] = ":".join(name for name, _ in entry.sockets)
+    if notify:
+        environment["NOTIFY_SOCKET"] = notify
+    return environment
+
+
+def become_service(
+    entry: Entry, environment: dict[str, str], writers: list[int], sockets: list[int], gate: int
+) -> None:
+    """In the fork: what DESIGN §5 says, and exec. Never returns; a failure goes over the gate."""
+    step = "descriptors"
+    try:
+        gate = place_descriptors(writers, sockets, gate)
+        step = "gate"
+        if os.read(gate, 1) != GATE_OPEN:
+            os._exit(0)
+        step = "session"
+        os.setsid()
+        for number in signal.valid_signals():
+            if number not in (signal.SIGKILL, signal.SIGSTOP):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.umask(entry.umask)
+        step = "limits"
+        for kind, soft, hard in entry.limits:
+            ceiling = resource.getrlimit(kind)[1] if hard == -2 else hard
+            resource.setrlimit(kind, (soft if hard != -2 or ceiling == -1 else min(soft, ceiling), ceiling))
+        step = "uid"
+        confine.become(entry.uid, entry.gid, entry.groups, keep_bounding=entry.root)
+        step = "no-new-privileges"
+        if entry.nnp:
+            prctl.set_no_new_privs(1)
+        step = "directory"
+        os.chdir(entry.cwd)
+        step = "exec"
+        if sockets:
+            environment["LISTEN_PID"] = str(os.getpid())
+        os.execve(entry.path, entry.argv, environment)
+    except OSError as error:
+        word = (error.errno or 0) << 8 | ipc.STEPS.index(step)
+        os.write(gate, word.to_bytes(8, "little"))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os.write(gate, ipc.STEPS.index("verify").to_bytes(8, "little"))
+    finally:
+        os._exit(FAILED)
+
+
+def place_descriptors(writers: list[int], sockets: list[int], gate: int) -> int:
+    """0 is /dev/null, 1 and 2 the pipes, 3… the sockets, then the gate (closed by exec); all others are closed."""
+    floor = 4 + len(sockets)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, floor) for fd in (null, *writers, *sockets, gate)]
+    for target, fd in enumerate(wanted):
+        os.dup2(fd, target, inheritable=target < floor - 1)
+    os.closerange(floor, os.sysconf("SC_OPEN_MAX"))
+    return floor - 1

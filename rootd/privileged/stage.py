@@ -1,0 +1,155 @@
+"""Configuration becomes a frozen table: read and compiled in a throw-away child, kept as a sealed memfd.
+
+Rule 1: nothing is parsed in the process that lives on, but the table that its own child wrote and sealed.
+Rule 2: names are resolved in that child too, which is ended when a directory service hangs.
+Rule 3: as root, once, before anything is given away: settings, directories, doors.
+
+Sources: memfd_create(2), fcntl(2) F_ADD_SEALS, flock(2), unix(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+
+from rootd import ipc
+from rootd.config import settings as settings_file
+from rootd.config.settings import Settings
+from rootd.privileged import listen
+
+TIME_LIMIT = 30.0  # seconds for reading, resolving and compiling
+CHILD_MEMORY = 2 << 30  # bytes of address space for the child
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+DOOR_BACKLOG = 128
+
+
+class Staging:
+    """A throw-away child at work. `link` becomes readable when it has finished; finish() then has its word."""
+
+    def __init__(self, config_dir: str, python: str) -> None:
+        ours, theirs = ipc.pair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            compile_in_child(config_dir, python, ipc.Link(theirs))
+        theirs.close()
+        self.pidfd = os.pidfd_open(self.pid)
+        self.link = ipc.Link(ours, takes_fds=True)
+
+    def finish(self) -> tuple[ipc.Message, list[int]]:
+        """The child's message and its memfds: generation, and settings when they could be made.
+
+        INVALID: the table is empty and the bundle says why. NEEDS_ROOT: a file could not be read as this user.
+        A child that said nothing (it was ended, or its memory was short) is DONE with ETIMEDOUT.
+        """
+        try:
+            received = self.link.receive()
+        except (BlockingIOError, ipc.Malformed):
+            received = None
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        self.link.close()
+        return received or (ipc.Message(ipc.DONE, arg=errno.ETIMEDOUT), [])
+
+    def wait(self) -> tuple[ipc.Message, list[int]]:
+        """As finish, after at most TIME_LIMIT."""
+        select.select([self.link], [], [], TIME_LIMIT)
+        return self.finish()
+
+
+def compile_in_child(config_dir: str, python: str, link: ipc.Link) -> None:
+    """In the fork. Never returns."""
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
+        from rootd.config import compile as compiler
+        from rootd.config import gather
+
+        bundle = gather.gather(config_dir, python)
+        compiled = compiler.compile_bundle(bundle)
+        denied = any(file.denied for file in bundle.files) or any(f.denied for f in bundle.environment_files.values())
+        flags = (ipc.INVALID if compiled.problems else 0) | (ipc.NEEDS_ROOT if denied else 0)
+        fds = [memfd("generation", compiler.generation_bytes(compiled, bundle))]
+        if compiled.settings is not None:
+            fds.append(memfd("settings", settings_file.to_json(compiled.settings)))
+        link.send_now(ipc.Message(ipc.TABLE, flags=flags, digest=compiled.digest), *fds)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(0)
+
+
+def memfd(name: str, content: bytes) -> int:
+    """A sealed memfd: what is in it can never change again."""
+    fd = os.memfd_create(f"durward-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    return fd
+
+
+def content(fd: int) -> bytes:
+    """All of a sealed memfd. Raises PermissionError when it is not sealed."""
+    if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS:
+        raise PermissionError(errno.EPERM, "a table that is not sealed")
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def make_directories(settings: Settings) -> None:
+    """As root, at the first start: every directory that a part of ours needs, with its owner and mode."""
+    paths, who = settings.paths, settings.accounts
+    private = who["privileged"]
+    wanted = (
+        (paths.run, 0, 0, 0o755),
+        (f"{paths.run}/sockets", private.uid, 0, 0o755),
+        (f"{paths.run}/notify", private.uid, 0, 0o755),
+        (f"{paths.run}/supervisor", who["supervisor"].uid, who["supervisor"].gid, 0o700),
+        (f"{paths.run}/auth", who["auth"].uid, who["auth"].gid, 0o700),
+        (paths.log, who["log"].uid, who["supervisor"].gid, 0o2750),
+        (f"{paths.log}/audit", who["log"].uid, who["supervisor"].gid, 0o2750),
+        (paths.state, 0, 0, 0o755),
+        (f"{paths.state}/log", who["log"].uid, who["log"].gid, 0o700),
+    )
+    for path, uid, gid, mode in wanted:
+        os.makedirs(path, exist_ok=True)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(fd, uid, gid)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+
+
+def lock(run: str) -> int:
+    """Whoever holds it is the one instance of this run directory. Raises BlockingIOError when another does."""
+    fd = os.open(f"{run}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_doors(settings: Settings) -> dict[str, int]:
+    """As root: the sockets that people's processes connect to, bound once. Names in the store, and descriptors."""
+    api = settings.accounts["api"].gid
+    doors = {
+        "control": ("control.sock", api, 0o660),
+        "root": ("root.sock", 0, 0o600),
+        "auth": ("auth.sock", api, 0o660),
+    }
+    if settings.auth.local == "peer":
+        doors["peer"] = ("peer.sock", 0, 0o666)
+    opened = {}
+    for door, (name, gid, mode) in doors.items():
+        sock = listen.bind_unix(f"{settings.paths.run}/{name}", socket.SOCK_SEQPACKET, gid, mode)
+        sock.listen(DOOR_BACKLOG)
+        opened[f"door/{door}"] = sock.detach()
+    return opened
