@@ -1,0 +1,425 @@
+"""The architecture, as tests: what may import what, what may create processes, what may hold how many lines.
+
+Everything here is read from the source with ast; only the dispatch table is imported. Raising a budget is a commit
+of its own that says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("rootd", "policy", "userapi")
+FILE_LIMIT = 400
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 1_200, 600, 5_000  # DESIGN §12
+
+SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
+SCRIPTS = sorted(path.relative_to(ROOT) for path in (ROOT / "packaging").rglob("*.py"))
+
+# who may import what of ours, and of others; the longest name that fits counts. "" is the standard library alone.
+ARROWS: dict[str, tuple[str, ...]] = {
+    "policy": ("policy", "msgspec"),
+    "userapi": ("userapi", "policy", "msgspec", "flask", "werkzeug", "jinja2", "markupsafe", "gunicorn"),
+    "userapi.cli": ("userapi.cli", "policy"),
+    "rootd": (),
+    "rootd.__main__": ("rootd", "prctl"),
+    "rootd.check": ("rootd.config", "rootd.accounts", "rootd.check", "rootd.privileged", "policy"),
+    "rootd.ipc": (),
+    "rootd.accounts": ("rootd.config",),
+    "rootd.confine": ("rootd.confine", "prctl"),
+    "rootd.config": ("rootd.config",),
+    "rootd.keeper": ("rootd.keeper", "rootd.ipc"),
+    "rootd.privileged": (
+        "rootd.privileged",
+        "rootd.config",
+        "rootd.accounts",
+        "rootd.ipc",
+        "rootd.confine",
+        "prctl",
+    ),
+    "rootd.supervisor": ("rootd.supervisor", "rootd.config", "rootd.ipc", "rootd.confine", "policy", "msgspec"),
+    "rootd.auth": (
+        "rootd.auth",
+        "rootd.ipc",
+        "rootd.confine",
+        "rootd.accounts",
+        "rootd.config.settings",
+        "policy.login",
+        "policy.wire",
+        "policy.names",
+        "msgspec",
+        "pam",
+    ),
+    "rootd.log": ("rootd.log", "rootd.ipc", "rootd.confine", "rootd.config.settings"),
+}
+FORBIDDEN_EVERYWHERE = ("subprocess", "multiprocessing", "pickle", "marshal", "shelve", "pty", "code", "codeop")
+NOT_IN_CONFIG = ("dataclasses", "logging", "asyncio", "inspect")  # what they cost is paid by every fork (DESIGN §12)
+
+FORKS = {"fork", "forkpty", "posix_spawn", "posix_spawnp", "popen", "system", "startfile"}
+MAY_FORK = {
+    "rootd/keeper/main.py",  # the parts of ours
+    "rootd/__main__.py",  # the throw-away child that checks the configuration
+    "rootd/privileged/spawn.py",  # services
+    "rootd/privileged/stage.py",  # the throw-away child that parses
+    "rootd/auth/pam.py",  # one child for each attempt
+}
+MAY_EXEC = {"rootd/privileged/spawn.py"}
+DROPS = {
+    "setuid", "setgid", "setgroups", "initgroups", "setreuid", "setregid", "setresuid", "setresgid", "seteuid",
+}  # fmt: skip
+MAY_DROP = {"rootd/confine.py", "rootd/privileged/spawn.py"}
+MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made
+
+TOP_LEVEL = {
+    "pyproject.toml", "rootd", "userapi", "policy", "tests", "packaging", "README.md", "ARCHITECTURE.md", "SECURITY.md",
+    "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", ".ci", ".git", ".gitignore",
+}  # fmt: skip
+LEFT_BY_TOOLS = {
+    "build", "dist", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".coverage", "htmlcov",
+    "__pycache__", ".github", ".gitlab-ci.yml", ".editorconfig", ".gitattributes",
+}  # fmt: skip
+
+ATTACK_ROWS = [
+    f"{letter}{number}"
+    for letter, count in {"A": 22, "B": 11, "C": 16, "D": 17, "H": 11}.items()
+    for number in range(1, count + 1)
+]
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(), str(path))
+
+
+def dotted(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def imports(path: Path, *, at_head: bool = False) -> set[str]:
+    """The full names of all modules that a file imports, lazily or not; at_head: those at module level only."""
+    found: set[str] = set()
+    for node in tree(path).body if at_head else ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            module = node.module or ""
+            inner = {f"{module}.{alias.name}" for alias in node.names}
+            found.update(name if is_module(name) else module for name in inner)
+    return found
+
+
+def beneath(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def allowed(module: str) -> tuple[str, ...]:
+    return ARROWS[max((prefix for prefix in ARROWS if beneath(module, prefix)), key=len)]
+
+
+def calls(path: Path) -> Iterator[tuple[int, str, ast.Call]]:
+    """Line, dotted name and node of every call whose function is a plain name or attribute."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            yield node.lineno, ast.unparse(node.func), node
+
+
+def lines(paths: set[str]) -> int:
+    return sum(len((ROOT / path).read_text().splitlines()) for path in paths)
+
+
+def beneath_folders(*folders: str) -> set[str]:
+    return {str(path) for path in SOURCES if any(str(path).startswith(folder + "/") for folder in folders)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_imports_point_one_way(path: Path) -> None:
+    module = dotted(path)
+    may = allowed(module)
+    wrong = [
+        name
+        for name in imports(path)
+        if name.split(".")[0] not in sys.stdlib_module_names
+        and name not in PACKAGES  # `from rootd import ipc` names ipc, the package itself is empty
+        and not any(beneath(name, prefix) for prefix in may)
+    ]
+    assert not wrong, f"{module} must not import {', '.join(wrong)}; it may import {', '.join(may) or 'nothing of ours'}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_nothing_imports_what_runs_or_loads_code(path: Path) -> None:
+    wrong = sorted(imports(path) & set(FORBIDDEN_EVERYWHERE))
+    assert not wrong, f"{path} imports {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if str(path).startswith("rootd/config/")], ids=str)
+def test_the_configuration_compiler_is_light_and_pure(path: Path) -> None:
+    assert not imports(path) & set(NOT_IN_CONFIG)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if str(path).startswith("userapi/cli/")], ids=str)
+def test_the_command_line_starts_with_the_standard_library_alone(path: Path) -> None:
+    heavy = [
+        name
+        for name in imports(path, at_head=True)
+        if name.split(".")[0] not in sys.stdlib_module_names and not beneath(name, "userapi.cli") and name in PACKAGES
+    ]
+    assert not heavy
+    assert "policy.messages" not in imports(path, at_head=True)
+    assert "policy.wire" not in imports(path, at_head=True)
+
+
+def test_only_named_files_create_processes() -> None:
+    wrong = [
+        f"{path}:{line} {name}"
+        for path in SOURCES
+        for line, name, _ in calls(path)
+        if name.startswith("os.")
+        and (
+            (name[3:] in FORKS and str(path) not in MAY_FORK)
+            or (name[3:].startswith(("exec", "spawn")) and str(path) not in MAY_EXEC)
+        )
+    ]
+    assert not wrong
+
+
+def test_only_named_files_change_who_a_process_is() -> None:
+    wrong = [
+        f"{path}:{line} {name}"
+        for path in SOURCES
+        for line, name, _ in calls(path)
+        if name.startswith("os.")
+        and (
+            (name[3:] in DROPS and str(path) not in MAY_DROP)
+            or (name[3:] == "setegid" and str(path) not in MAY_SETEGID)
+        )
+    ]
+    assert not wrong
+
+
+def test_os_is_always_called_by_its_name() -> None:
+    """So that the two tests above see every call."""
+    wrong = [
+        f"{path}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if (isinstance(node, ast.ImportFrom) and node.module in ("os", "posix"))
+        or (isinstance(node, ast.Import) and any(a.name == "os" and a.asname for a in node.names))
+    ]
+    assert not wrong
+
+
+def test_no_code_is_made_from_text() -> None:
+    wrong = [
+        f"{path}:{line} {name}"
+        for path in SOURCES
+        for line, name, _ in calls(path)
+        if name in ("eval", "exec", "compile", "__import__", "importlib.import_module", "os.system", "os.popen")
+    ]
+    assert not wrong
+
+
+def test_c15_no_attribute_is_looked_up_by_a_name_that_is_not_written_there() -> None:
+    wrong = []
+    for path in SOURCES:
+        in_repr = {
+            id(inner)
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.FunctionDef) and node.name == "__repr__"
+            for inner in ast.walk(node)
+        }
+        for line, name, node in calls(path):
+            if name in ("getattr", "setattr", "delattr", "hasattr") and id(node) not in in_repr:
+                asked = node.args[1] if len(node.args) > 1 else None
+                if not (isinstance(asked, ast.Constant) and isinstance(asked.value, str)):
+                    wrong.append(f"{path}:{line}")
+    assert not wrong
+
+
+def text_of(node: ast.expr) -> str | None:
+    """A string literal; of an f-string its fixed beginning and end, which is what an anchor is."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return None
+
+
+def test_c3_every_pattern_that_admits_a_name_is_anchored() -> None:
+    r"""msgspec searches, and "$" accepts a newline: \A and \Z, always."""
+    admit = {"names.py", "messages.py", "login.py", "identity.py", "rules.py"}
+    found, wrong = 0, []
+    for path in SOURCES:
+        patterns: list[tuple[int, ast.expr]] = []
+        for line, name, call in calls(path):
+            patterns += [(line, word.value) for word in call.keywords if word.arg == "pattern"]
+            if name == "re.compile" and path.parts[0] == "policy" and path.name in admit:
+                patterns += [(line, call.args[0])]
+        for node in tree(path).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("_PATTERN"):
+                patterns.append((node.lineno, node.value))
+        for line, expression in patterns:
+            text = text_of(expression)
+            if text is None:
+                assert isinstance(expression, ast.Name), f"{path}:{line}: a pattern that cannot be read here"
+                assert expression.id.endswith("_PATTERN"), f"{path}:{line}: name it …_PATTERN, so that it is checked"
+                continue
+            found += 1
+            if not (text.startswith(r"\A") and text.endswith(r"\Z")) or r"\d" in text or r"\w" in text:
+                wrong.append(f"{path}:{line} {text}")
+    assert found >= 4
+    assert not wrong
+
+
+def test_c13_no_socket_has_an_abstract_address() -> None:
+    wrong = [
+        f"{path}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str | bytes)
+        and len(node.value) > 1
+        and node.value[:1] in ("\0", b"\0")
+        and (node.value.strip("\0") if isinstance(node.value, str) else node.value.strip(b"\0"))
+    ]
+    assert not wrong
+
+
+def test_a5_secrets_are_not_compared_by_equality() -> None:
+    """Sessions are looked up by the hash of their id; a MAC or token is compared by hmac.compare_digest."""
+    secret = re.compile(r"\b(token|mac|password|secret)\b", re.IGNORECASE)
+    wrong = [
+        f"{path}:{node.lineno} {ast.unparse(node)}"
+        for path in SOURCES
+        if path.parts[0] == "rootd"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Compare)
+        and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops)
+        and any(
+            secret.fullmatch(part.attr if isinstance(part, ast.Attribute) else getattr(part, "id", ""))
+            for part in (node.left, *node.comparators)
+        )
+        and not any(isinstance(part, ast.Constant) for part in node.comparators)
+    ]
+    assert not wrong
+
+
+def privileged_sources() -> set[str]:
+    """keeper, privileged, and all of ours that they import, rootd/config apart."""
+    todo = [Path(path) for path in beneath_folders("rootd/keeper", "rootd/privileged")]
+    seen: set[str] = set()
+    while todo:
+        path = todo.pop()
+        if str(path) in seen or str(path).startswith("rootd/config/"):
+            continue
+        seen.add(str(path))
+        for name in imports(path):
+            for candidate in (name.replace(".", "/") + ".py", name.replace(".", "/") + "/__init__.py"):
+                if name.split(".")[0] in PACKAGES and (ROOT / candidate).is_file():
+                    todo.append(Path(candidate))
+    return seen
+
+
+def test_what_holds_privilege_stays_small_enough_to_read() -> None:
+    sources = privileged_sources()
+    count = lines(sources)
+    assert count <= PRIVILEGED_LIMIT, f"{count} lines in {sorted(sources)}"
+
+
+def test_the_parser_of_roots_files_stays_small_enough_to_read() -> None:
+    count = lines(beneath_folders("rootd/config"))
+    assert count <= CONFIG_LIMIT, f"{count} lines"
+
+
+def test_what_decides_stays_small_enough_to_read() -> None:
+    count = lines(privileged_sources() | beneath_folders("rootd/config", "rootd/supervisor", "policy"))
+    assert count <= TRUSTED_LIMIT, f"{count} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES + TESTS + SCRIPTS, ids=str)
+def test_no_file_is_longer_than_a_reader_can_hold(path: Path) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= FILE_LIMIT
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name != "__init__.py"], ids=str)
+def test_every_source_file_has_its_test_file(path: Path) -> None:
+    expected = Path("tests", *path.parts[:-1], f"test_{path.stem.strip('_')}.py")
+    assert (ROOT / expected).is_file(), f"{expected} is missing"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=str)
+def test_packages_have_no_code_in_their_init(path: Path) -> None:
+    assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree(path).body)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name != "__init__.py"], ids=str)
+def test_every_file_says_first_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(tree(path))
+
+
+def test_tests_are_not_packages() -> None:
+    assert not [str(path) for path in TESTS if path.name == "__init__.py"]
+
+
+def test_every_command_has_a_row_and_an_action() -> None:
+    from policy.messages import Command, WhatMayI
+    from policy.names import Action
+    from rootd.supervisor.dispatch import DISPATCH
+
+    assert set(DISPATCH) == set(get_args(Command))
+    for command, row in DISPATCH.items():
+        # WhatMayI tells the asker of himself, and needs no right but a session
+        assert isinstance(row.action, Action) or (command is WhatMayI and row.action is None), command
+
+
+def test_no_command_names_its_own_user() -> None:
+    """A6: a command carries a session id, never a person; Revoke names whose sessions end, not who asks."""
+    from policy import messages
+
+    asked = {kind.__name__: set(kind.__struct_fields__) for kind in get_args(messages.Command)}
+    asked["Request"] = set(messages.Request.__struct_fields__)
+    named = {name for name, fields in asked.items() if fields & {"user", "uid", "gid", "groups", "who"}}
+    assert named == {"Revoke"}
+
+
+def test_the_top_level_holds_what_the_design_says_and_nothing_else() -> None:
+    found = {path.name for path in ROOT.iterdir() if not path.name.endswith(".egg-info")}
+    assert found - LEFT_BY_TOOLS - {name for name in found if name.startswith(".coverage")} <= TOP_LEVEL
+    assert TOP_LEVEL - {".git"} <= found
+
+
+@functools.cache
+def rows_with_a_test() -> set[str]:
+    """A test bears the ids of its rows: test_d7_d8_an_orphan_…"""
+    return {
+        part.upper()
+        for path in TESTS
+        for ids in re.findall(r"def test_((?:[abcdh][0-9]{1,2}_)+)", (ROOT / path).read_text())
+        for part in ids.strip("_").split("_")
+    }
+
+
+@functools.cache
+def rows_for_later() -> set[str]:
+    section = (ROOT / "SECURITY.md").read_text().partition("## Rows of later work")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| ([A-H][0-9]{1,2}) \|", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize("row", ATTACK_ROWS)
+def test_every_attack_row_is_tested_or_said_to_come_later(row: str) -> None:
+    assert row in rows_with_a_test() | rows_for_later(), f"no test_{row.lower()}_…"
