@@ -38,14 +38,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "rootd.confine": ("rootd.confine", "prctl"),
     "rootd.config": ("rootd.config",),
     "rootd.keeper": ("rootd.keeper", "rootd.ipc"),
-    "rootd.privileged": (
-        "rootd.privileged",
-        "rootd.config",
-        "rootd.accounts",
-        "rootd.ipc",
-        "rootd.confine",
-        "prctl",
-    ),
+    "rootd.privileged": ("rootd.privileged", "rootd.config", "rootd.accounts", "rootd.ipc", "rootd.confine", "prctl"),
     "rootd.supervisor": ("rootd.supervisor", "rootd.config", "rootd.ipc", "rootd.confine", "policy", "msgspec"),
     "rootd.auth": (
         "rootd.auth",
@@ -158,7 +151,9 @@ def test_imports_point_one_way(path: Path) -> None:
         and name not in PACKAGES  # `from rootd import ipc` names ipc, the package itself is empty
         and not any(beneath(name, prefix) for prefix in may)
     ]
-    assert not wrong, f"{module} must not import {', '.join(wrong)}; it may import {', '.join(may) or 'nothing of ours'}"
+    assert not wrong, (
+        f"{module} must not import {', '.join(wrong)}; it may import {', '.join(may) or 'nothing of ours'}"
+    )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
@@ -377,9 +372,10 @@ def test_tests_are_not_packages() -> None:
 
 
 def test_every_command_has_a_row_and_an_action() -> None:
+    from rootd.supervisor.dispatch import DISPATCH
+
     from policy.messages import Command, WhatMayI
     from policy.names import Action
-    from rootd.supervisor.dispatch import DISPATCH
 
     assert set(DISPATCH) == set(get_args(Command))
     for command, row in DISPATCH.items():
