@@ -1,0 +1,54 @@
+"""rootd/keeper/store: names are set once, dropped once."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rootd.keeper import store
+
+
+def test_a_name_is_held_until_it_is_dropped_and_its_descriptor_is_closed_then() -> None:
+    held = store.Store()
+    reader, writer = os.pipe()
+    assert held.put("pipe/site", reader)
+    assert "pipe/site" in held
+    assert len(held) == 1
+    assert held.drop("pipe/site")
+    with pytest.raises(BrokenPipeError):
+        os.write(writer, b"x")
+    assert not held.drop("pipe/site")
+    os.close(writer)
+
+
+def test_a_taken_or_empty_name_is_refused_and_the_newcomer_closed() -> None:
+    held = store.Store()
+    first, second, third = os.pipe()[0], os.pipe()[0], os.pipe()[0]
+    assert held.put("settings", first)
+    assert not held.put("settings", second)
+    assert not held.put("", third)
+    os.fstat(first)
+    for closed in (second, third):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(closed)
+    held.drop("settings")
+
+
+def test_a_full_store_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LIMIT", 1)
+    held = store.Store()
+    assert held.put("one", os.dup(0))
+    assert not held.put("two", os.dup(0))
+    held.drop("one")
+
+
+def test_what_a_role_may_be_handed_is_told_by_prefix_or_whole_name() -> None:
+    held = store.Store()
+    for name in ("settings", "settings-of-others", "pipe/a", "door/control", "door/control2"):
+        held.put(name, os.dup(0))
+    assert [name for name, _ in held.beneath(("settings", "pipe/"))] == ["settings", "pipe/a"]
+    assert [name for name, _ in held.beneath(("door/control",))] == ["door/control"]
+    assert len(list(held.beneath(("",)))) == 5
+    for name in list(dict(held.beneath(("",)))):
+        held.drop(name)
