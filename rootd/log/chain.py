@@ -1,0 +1,256 @@
+"""The form of an audit record, and how a changed log is found. Pure: bytes in, bytes or findings out.
+
+Rule 1: a record is one line of canonical ASCII JSON and a newline:
+        {"n":N,"time":"…",<the body, keys sorted>,"prev":"<64 hex>","mac":"<64 hex>"}
+        n counts without a gap from 0; prev is the SHA-256 of the record before (its line without the newline; 64
+        zeros for the first); mac is HMAC-SHA256 over the line as it is without its mac.
+Rule 2: each record has a key of its own, k(n + 1) = SHA-256(label + k(n)), and only the next one is kept: who takes
+        over log, or the machine, cannot make an older record again. The first key leaves the machine once (audit.py).
+Rule 3: a body cannot name a field of the chain, nor say that it is one of log's own records.
+Rule 4: what is not a record is allowed in one place: directly before a `start` record that names its length and hash.
+        That is what a crash left of the lines that it was writing. Nothing of it was ever acknowledged.
+        (The newline that log put after it is not part of it.)
+
+Without the first key, verify finds what was changed only up to the last record but one: who can write the file can
+make a whole chain without macs that count. Records cut off at the end are found by anchors outside, never by a chain.
+
+Sources: FIPS 180-4, RFC 2104, RFC 8259; Schneier and Kelsey, "Secure audit logs to support computer forensics".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+RESERVED = frozenset({"n", "time", "prev", "mac"})
+OWN_KINDS = frozenset({"start", "stop", "deed", "lost"})  # only log itself writes these
+NO_HEAD = bytes(32)
+KEY_SIZE = 32
+JUMP_LIMIT = 10_000_000  # a number further ahead than this is not followed: each step costs a hash
+_MAC_SIZE = len(',"mac":""}') + 64
+
+
+class Record(NamedTuple):
+    """One parsed line. `signed` is what its mac is over."""
+
+    n: int
+    time: str
+    body: dict[str, Any]
+    prev: bytes
+    mac: bytes
+    signed: bytes
+
+
+class Problem(NamedTuple):
+    line: int  # from 1
+    text: str
+
+
+class Report(NamedTuple):
+    """What verify found. next_n and head are to be compared with an anchor; macs: whether those were checked."""
+
+    records: int
+    starts: int
+    torn: int  # bytes that crashes left and a start record answers for
+    next_n: int
+    head: bytes
+    macs: bool
+    problems: tuple[Problem, ...]
+
+
+def next_key(key: bytes) -> bytes:
+    return hashlib.sha256(b"durward audit key\0" + key).digest()
+
+
+def digest(line: bytes) -> bytes:
+    """What the next record's prev is, for a line without its newline."""
+    return hashlib.sha256(line).digest()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field comes twice")
+    return found
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _load(text: bytes | str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def canonical(body: Mapping[str, Any]) -> str:
+    """The members of a body as they stand in a record, without the braces. Raises ValueError."""
+    if forged := RESERVED & body.keys():
+        raise ValueError(f"the field {min(forged)!r} belongs to the chain")
+    if not isinstance(body.get("kind"), str):
+        raise ValueError("no kind")
+    try:
+        return json.dumps(body, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))[1:-1]
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def parse_body(raw: bytes) -> str:
+    """A body that another process sent, in canonical form. Raises ValueError when it may not be recorded."""
+    try:
+        body = _load(raw.decode())
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    if body.get("kind") in OWN_KINDS:
+        raise ValueError(f"the kind {body['kind']!r} is log's own")
+    return canonical(body)
+
+
+def make(n: int, time: str, members: str, prev: bytes, key: bytes) -> bytes:
+    """The line, without its newline. members is what canonical gave; key is the key of record n."""
+    signed = f'{{"n":{n},"time":{json.dumps(time)},{members},"prev":"{prev.hex()}"}}'.encode("ascii")
+    return signed[:-1] + b',"mac":"' + hmac.digest(key, signed, "sha256").hex().encode() + b'"}'
+
+
+def parse(line: bytes) -> Record:
+    """A record from its line, exactly as make would write it, but for the mac. Raises ValueError."""
+    fields = _load(line.decode("ascii"))
+    n, time, prev, mac = (fields.pop(name, None) for name in ("n", "time", "prev", "mac"))
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0 or not isinstance(time, str):
+        raise ValueError("no number or no time")
+    if not isinstance(prev, str) or not isinstance(mac, str):
+        raise ValueError("no prev or no mac")
+    record = Record(n, time, fields, bytes.fromhex(prev), bytes.fromhex(mac), line[:-_MAC_SIZE] + b"}")
+    remade = make(n, time, canonical(fields), record.prev, bytes(KEY_SIZE))
+    if remade[:-_MAC_SIZE] + b',"mac":"' + record.mac.hex().encode() + b'"}' != line or len(record.prev) != 32:
+        raise ValueError("not in canonical form")
+    return record
+
+
+def is_authentic(record: Record, key: bytes) -> bool:
+    return hmac.compare_digest(hmac.digest(key, record.signed, "sha256"), record.mac)
+
+
+def parse_keys(exported: bytes) -> dict[int, bytes]:
+    """The exported first keys: a line "N HEX" for each time that log had to begin with a new one.
+
+    A line that is none (a crash while it was written) is left out: no record was made with it.
+    """
+    keys = {}
+    for line in exported.decode("ascii", "replace").splitlines():
+        number, _, key = line.partition(" ")
+        try:
+            n, value = int(number), bytes.fromhex(key)
+        except ValueError:
+            continue
+        if len(value) == KEY_SIZE:
+            keys[n] = value
+    return keys
+
+
+class _Keys:
+    """The key of any record, from the exported ones."""
+
+    def __init__(self, exported: Mapping[int, bytes]) -> None:
+        self._exported = exported
+        self._n, self._key = -1, b""
+
+    def at(self, n: int) -> bytes | None:
+        """None when no exported key reaches n."""
+        base = max((known for known in self._exported if known <= n), default=None)
+        if base is None:
+            return None
+        if self._n < base or self._n > n:
+            self._n, self._key = base, self._exported[base]
+        while self._n < n:
+            self._n, self._key = self._n + 1, next_key(self._key)
+        return self._key
+
+
+class _Verifier:
+    """The state of one pass over a log."""
+
+    def __init__(self, keys: Mapping[int, bytes] | None, previous: tuple[int, bytes]) -> None:
+        self.keys = _Keys(keys) if keys else None
+        self.next_n, self.head = previous
+        self.records = self.starts = self.torn = 0
+        self.problems: list[Problem] = []
+        self.debris: list[tuple[int, bytes]] = []  # lines that are no record, by number, until a start answers for them
+
+    def line(self, number: int, line: bytes) -> None:
+        try:
+            record = parse(line)
+        except ValueError:
+            self.debris.append((number, line))
+            return
+        self._settle_debris(number, record)
+        self.records += 1
+        self.starts += record.body["kind"] == "start"
+        if record.n != self.next_n:
+            self._problem(number, f"record {record.n} where {self.next_n} was due: removed, moved or repeated")
+        if record.prev != self.head:
+            self._problem(number, f"record {record.n} does not follow the record before it: one of them was changed")
+        self._check_mac(number, record)
+        self.next_n, self.head = record.n + 1, digest(line)
+
+    def _check_mac(self, number: int, record: Record) -> None:
+        if self.keys is None:
+            return
+        if abs(record.n - self.next_n) > JUMP_LIMIT:
+            return  # reported as a wrong number already
+        key = self.keys.at(record.n)
+        if key is None:
+            self._problem(number, f"no key was given that reaches record {record.n}")
+        elif not is_authentic(record, key):
+            self._problem(number, f"record {record.n} was changed: its mac is not the one that log gave it")
+
+    def _settle_debris(self, number: int, record: Record) -> None:
+        blob = b"\n".join(line for _, line in self.debris)
+        said = record.body.get("torn") if record.body["kind"] == "start" else None
+        if said == ([len(blob), digest(blob).hex()] if self.debris else None):
+            self.torn += len(blob)
+        elif self.debris:
+            self._report_debris()
+        else:
+            self._problem(number, f"record {record.n} answers for a torn line that is not there")
+        self.debris.clear()
+
+    def _report_debris(self) -> None:
+        for number, _ in self.debris:
+            self._problem(number, "not a record, and no start record answers for it")
+
+    def _problem(self, number: int, text: str) -> None:
+        self.problems.append(Problem(number, text))
+
+    def end(self, unfinished: int) -> Report:
+        self._report_debris()
+        if unfinished:
+            self._problem(
+                unfinished, "the last line has no end: log was killed and has not started again, or it was cut"
+            )
+        problems = tuple(sorted(self.problems))
+        return Report(self.records, self.starts, self.torn, self.next_n, self.head, self.keys is not None, problems)
+
+
+def verify(
+    lines: Iterable[bytes], keys: Mapping[int, bytes] | None = None, previous: tuple[int, bytes] = (0, NO_HEAD)
+) -> Report:
+    """Check a log, line by line (each with its newline, as a file gives them); no problems means unchanged.
+
+    keys: the exported first keys (parse_keys); without them macs are not checked. previous: number and head with
+    which this file has to begin, for one that continues another.
+    """
+    verifier = _Verifier(keys, previous)
+    unfinished = 0
+    for number, line in enumerate(lines, 1):
+        unfinished = 0 if line.endswith(b"\n") else number
+        verifier.line(number, line.removesuffix(b"\n"))
+    return verifier.end(unfinished)

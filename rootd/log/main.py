@@ -1,0 +1,291 @@
+"""log: service output into files, and the audit log. Its own account, no capability, sandboxed.
+
+Rule 1: the only writer of the log tree and the only holder of the audit key.
+Rule 2: it wakes up when somebody wrote something, or while a disk is in trouble; never otherwise.
+Rule 3: a record is acknowledged when it is on disk (or with the errno that kept it from there), and never before.
+Rule 4: a peer that sends nonsense loses its link; the keeper brings the next one when that peer starts again.
+Rule 5: who may send what is the table in Log.__init__; descriptors come only with LINK and PIPE.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rootd import confine, ipc
+from rootd.config import settings
+from rootd.log import chain
+from rootd.log.audit import RETRY, Audit
+from rootd.log.rotate import Mover, Source, check, source_of
+
+DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shutdown"}
+MESSAGES = 64  # heard of one peer in one turn
+LAST_MESSAGES = ipc.QUEUE_LIMIT  # heard of a peer that is gone, or at the end
+DRAINED_LIMIT = 4_096  # DRAINED messages that are repeated to a privileged that was started again
+SYSCALLS = (
+    "fcntl", "fdatasync", "fsync", "ftruncate", "getdents64", "mkdirat", "pread64", "pwrite64", "renameat", "renameat2",
+    "splice", "tee", "unlinkat",
+)  # fmt: skip
+
+
+def main(link_fd: int) -> int:
+    keeper = ipc.link_from(link_fd, takes_fds=True)
+    inherited = ipc.inherit(keeper)
+    conf = settings.from_json(read_memfd(inherited.held.pop("settings")))
+    account = conf.accounts["log"]
+    os.umask(0o027)
+    confine.become(account.uid, account.gid, account.groups)
+    log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state))
+    log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
+    confine.sandbox(write=(conf.paths.log, f"{conf.paths.state}/log"), allow=SYSCALLS)
+    log.take_over(inherited)
+    return log.run()
+
+
+def read_memfd(fd: int) -> bytes:
+    """All of it, by offset: the descriptor's own position is shared with every other part. Closes fd."""
+    try:
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)
+
+
+def open_directories(log: str, state: str) -> tuple[int, int, int]:
+    """The log directory, its audit directory and the one for the key: all made by privileged at its first start."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    root = os.open(log, flags)
+    return root, os.open("audit", flags, dir_fd=root), os.open(f"{state}/log", flags)
+
+
+def wall() -> str:
+    """The time that records bear: UTC, to the microsecond."""
+    seconds, rest = divmod(time.clock_gettime_ns(time.CLOCK_REALTIME), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
+
+
+def say(text: str) -> None:
+    try:
+        sys.stderr.write(f"durward-log: {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        return  # nobody listens; what is said here is never the only record of anything
+
+
+class Asked(NamedTuple):
+    """A RECORD that waits for the disk."""
+
+    link: ipc.Link
+    seq: int
+    members: str
+
+
+Handler = Callable[[ipc.Link, ipc.Message, list[int]], None]
+
+
+class Log:
+    """The loop. Owns the keeper's link and the three directories."""
+
+    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int) -> None:
+        self.keeper = keeper
+        self.loop = ipc.Loop()
+        self.mover = Mover(root, self.drained, say)
+        self.audit = Audit(audit, secrets, wall, say)
+        self.links: dict[str, ipc.Link] = {}
+        self.asked: list[Asked] = []
+        self.pings: list[int] = []
+        self.gone: deque[ipc.Message] = deque(maxlen=DRAINED_LIMIT)
+        self.audit_at: float | None = None  # when a disk in trouble is tried again
+        self.ended = False
+        self.handlers: dict[tuple[str, int], Handler] = {
+            ("privileged", ipc.PIPE): self.pipe,
+            ("privileged", ipc.DEED): self.deed,
+            ("privileged", ipc.PING): self.ping,
+            ("supervisor", ipc.RECORD): self.record,
+        }
+
+    def begin(self) -> None:
+        """The `start` record; where the disk does not let us, it comes before the first record that can be written."""
+        self.audit.settle()
+
+    def take_over(self, inherited: ipc.Inherited) -> None:
+        """The pipes that the keeper held, and the links to the others."""
+        for name, fd in inherited.held.items():
+            try:
+                self.mover.add(source_of(name), fd)
+            except ValueError as error:
+                say(f"the keeper handed over what log does not take: {error}")
+                os.close(fd)
+        for role, (sock, pidfd) in inherited.links.items():
+            self.connect(role, sock, pidfd)
+
+    def run(self) -> int:
+        """Until the keeper is gone or wants an end; 0."""
+        self.loop.watch(self.keeper.fileno(), self.from_keeper)
+        self.loop.watch(self.mover.fileno(), self.move)
+        while not self.ended:
+            self.loop.turn(self.timeout(time.monotonic()))
+            now = time.monotonic()
+            self.mover.retry(now)
+            self.settle(now)
+        self.end()
+        return 0
+
+    def move(self, _events: int) -> None:
+        self.mover.turn(time.monotonic())
+
+    def timeout(self, now: float) -> float | None:
+        """Seconds until there is something to try again; None when nothing is in trouble."""
+        due = [when for when in (self.mover.wake_at, self.audit_at) if when is not None]
+        return max(min(due) - now, 0.0) if due else None
+
+    def settle(self, now: float) -> None:
+        """What came in this turn for the audit log goes to the disk at once; then those who wait are answered."""
+        asked, self.asked = self.asked, []
+        due = self.audit.waiting and (self.audit_at is None or now >= self.audit_at)
+        if asked or due:
+            number = self.audit.settle([one.members for one in asked])
+            self.audit_at = now + RETRY if self.audit.waiting else None
+            for one in asked:
+                if self.links.get("supervisor") is one.link:
+                    self.send("supervisor", ipc.Message(ipc.RECORDED, seq=one.seq, arg=number))
+        pings, self.pings = self.pings, []
+        for seq in pings:
+            self.send("privileged", ipc.Message(ipc.PONG, seq=seq, arg=self.audit.trouble if self.audit.waiting else 0))
+
+    def end(self) -> None:
+        """What is already here is written; then log is gone, in order."""
+        for role in list(self.links):
+            self.hear(role, LAST_MESSAGES)
+        self.mover.last(time.monotonic())
+        self.settle(time.monotonic())
+        self.audit.close("end")
+
+    def from_keeper(self, _events: int) -> None:
+        try:
+            received = self.keeper.receive()
+        except BlockingIOError:
+            return
+        if received is None or received[0].op == ipc.END:
+            self.ended = True
+            return
+        message, fds = received
+        if message.op == ipc.LINK and len(fds) == 2:
+            self.connect(message.name, *fds)
+        else:
+            ipc.close_all(fds)
+            say(f"the keeper sent {message!r}, which log does not know")
+
+    def connect(self, role: str, sock: int, pidfd: int) -> None:
+        """A link to a peer. An older one is of a peer that is dead: what that had sent is heard first."""
+        os.close(pidfd)
+        if role not in ("privileged", "supervisor"):
+            os.close(sock)
+            return
+        if role in self.links:
+            self.hear(role, LAST_MESSAGES)
+            self.lose(role)
+        self.links[role] = ipc.link_from(sock, takes_fds=role == "privileged", body=role == "supervisor")
+        self.watch(role)
+        if role == "privileged":
+            for message in self.gone:
+                self.send(role, message)
+
+    def watch(self, role: str) -> None:
+        link = self.links[role]
+        events = select.EPOLLIN | (select.EPOLLOUT if link.waiting else 0)
+        self.loop.watch(link.fileno(), lambda happened: self.ready(role, happened), events)
+
+    def ready(self, role: str, events: int) -> None:
+        if events & select.EPOLLOUT:
+            try:
+                self.links[role].flush()
+            except OSError:
+                pass  # it is gone: what it had sent is heard below, and then the end
+            else:
+                self.watch(role)
+        self.hear(role, MESSAGES)
+
+    def hear(self, role: str, limit: int) -> None:
+        """At most `limit` messages of a peer; after its last one, or the first nonsense, the link is closed."""
+        for _ in range(limit):
+            link = self.links.get(role)
+            if link is None:
+                return
+            try:
+                received = link.receive()
+                if received is None:
+                    self.lose(role)
+                    return
+                self.handle(role, link, *received)
+            except BlockingIOError:
+                return
+            except ipc.Malformed as error:
+                say(f"{role} sent what is no message of its own, its link is closed: {error}")
+                self.lose(role)
+
+    def handle(self, role: str, link: ipc.Link, message: ipc.Message, fds: list[int]) -> None:
+        handler = self.handlers.get((role, message.op))
+        if handler is None or len(fds) != (message.op == ipc.PIPE):
+            ipc.close_all(fds)
+            raise ipc.Malformed(f"{message!r} with {len(fds)} descriptors")
+        handler(link, message, fds)
+
+    def send(self, role: str, message: ipc.Message) -> None:
+        """A peer that is gone is noticed when it is heard; one that does not read loses its link."""
+        link = self.links.get(role)
+        if link is None:
+            return
+        try:
+            link.send(message)
+        except OverflowError:
+            say(f"{role} does not read its messages, its link is closed")
+            self.lose(role)
+        except OSError:
+            return
+        else:
+            if link.waiting:
+                self.watch(role)
+
+    def lose(self, role: str) -> None:
+        link = self.links.pop(role, None)
+        if link is not None:
+            self.loop.forget(link.fileno())
+            link.close()
+
+    # what the others ask
+
+    def pipe(self, _link: ipc.Link, message: ipc.Message, fds: list[int]) -> None:
+        try:
+            source = check(Source(message.name, message.scope, message.run, message.slot, message.arg, message.extra))
+        except ValueError as error:
+            ipc.close_all(fds)
+            raise ipc.Malformed(str(error)) from None
+        self.mover.add(source, fds[0])
+
+    def drained(self, source: Source) -> None:
+        """Everything that a pipe brought is in its file. Kept, because privileged may just be dying."""
+        message = ipc.Message(ipc.DRAINED, scope=source.stream, run=source.run, slot=source.slot, name=source.process)
+        self.gone.append(message)
+        self.send("privileged", message)
+
+    def deed(self, _link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
+        if message.scope not in DEEDS:
+            raise ipc.Malformed(f"{message.scope} is no deed")
+        fields = {name: getattr(message, name) for name in ("run", "slot", "generation", "arg")}
+        self.audit.note({"kind": "deed", "deed": DEEDS[message.scope], **fields})
+
+    def ping(self, _link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
+        """Answered after this turn's writing: PONG with arg 0 says that every DEED before the PING is on disk."""
+        self.pings.append(message.seq)
+
+    def record(self, link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
+        try:
+            members = chain.parse_body(message.body)
+        except ValueError as error:
+            raise ipc.Malformed(f"a record that may not be written: {error}") from None
+        self.asked.append(Asked(link, message.seq, members))
