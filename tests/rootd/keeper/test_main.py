@@ -92,7 +92,7 @@ class Theatre:
         if self.pid == 0:
             prctl.set_child_subreaper(1)
             os.dup2(os.open(tmp / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-            sys.stderr = open(2, "w", closefd=False)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
             roles = {
                 role: (lambda fd, role=role: puppet(role, self.address, fd))
                 for role in ("privileged", "log", "supervisor", "auth")
@@ -118,6 +118,11 @@ class Theatre:
 
     def hear(self, role: str) -> dict[str, Any]:
         return json.loads(self.strings[role].recv(65536))  # type: ignore[no-any-return]
+
+    def hear_op(self, role: str, op: int) -> None:
+        """Wait for this message, passing over links to parts that are being started."""
+        while self.hear(role).get("op") != op:
+            continue
 
     def begin(self) -> dict[str, dict[str, Any]]:
         hellos = self.enter("privileged")
@@ -253,7 +258,7 @@ def test_replace_is_started_again_at_once_however_often(theatre: Theatre) -> Non
 def test_sigterm_asks_the_supervisor_and_privileged_ends_it(theatre: Theatre) -> None:
     theatre.begin()
     os.kill(theatre.pid, signal.SIGTERM)
-    assert theatre.hear("supervisor")["op"] == ipc.END
+    theatre.hear_op("supervisor", ipc.END)
     theatre.order("privileged", do="send", op=ipc.END)
     for role in ("log", "supervisor", "auth", "privileged"):
         while not theatre.hear(role).get("keeper_gone"):
@@ -264,25 +269,24 @@ def test_sigterm_asks_the_supervisor_and_privileged_ends_it(theatre: Theatre) ->
 def test_a_supervisor_that_dies_while_it_stops_everything_is_asked_again(theatre: Theatre) -> None:
     theatre.begin()
     os.kill(theatre.pid, signal.SIGTERM)
-    assert theatre.hear("supervisor")["op"] == ipc.END
+    theatre.hear_op("supervisor", ipc.END)
     theatre.order("supervisor", do="exit", status=1)
     theatre.enter("supervisor")
-    assert theatre.hear("supervisor")["op"] == ipc.END
+    theatre.hear_op("supervisor", ipc.END)
 
 
 def test_a_second_sigterm_hurries_to_privileged(theatre: Theatre) -> None:
     theatre.begin()
     os.kill(theatre.pid, signal.SIGTERM)
-    assert theatre.hear("supervisor")["op"] == ipc.END
+    theatre.hear_op("supervisor", ipc.END)
     os.kill(theatre.pid, signal.SIGTERM)
-    while theatre.hear("privileged")["op"] != ipc.END:
-        continue
+    theatre.hear_op("privileged", ipc.END)
 
 
 def test_sighup_asks_the_supervisor_to_reload(theatre: Theatre) -> None:
     theatre.begin()
     os.kill(theatre.pid, signal.SIGHUP)
-    assert theatre.hear("supervisor")["op"] == ipc.STAGE
+    theatre.hear_op("supervisor", ipc.STAGE)
 
 
 def test_sigterm_before_anything_has_begun_ends_it(theatre: Theatre) -> None:
