@@ -1,0 +1,86 @@
+"""rootd/privileged/cgroup: real groups, where this machine has a cgroup2 tree."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootd.privileged import cgroup
+
+pytestmark = pytest.mark.root
+NAME = f"durward-test-{os.getpid()}"
+
+
+@pytest.fixture
+def tree() -> Iterator[str]:
+    """Our subtree, made by a child so that this process is not moved."""
+    base = f"{cgroup.mount()}/{NAME}"
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if cgroup.make(NAME, 4242) == base else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    yield base
+    cgroup.sweep(base, set())
+    os.rmdir(f"{base}/self")
+    os.rmdir(base)
+
+
+def sleeper() -> int:
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(1)
+    return child
+
+
+def test_the_tree_belongs_to_our_account(tree: str) -> None:
+    for name in ("", "/self", "/cgroup.procs", "/self/cgroup.procs"):
+        assert os.stat(tree + name).st_uid == 4242
+
+
+def test_a_run_is_seen_populated_killed_and_empty(tree: str) -> None:
+    path = f"{tree}/run-7"
+    os.mkdir(path)
+    child = sleeper()
+    cgroup.attach(path, child)
+    events = cgroup.open_events(path)
+    assert cgroup.populated(events)
+    poll = select.poll()
+    poll.register(events, select.POLLPRI)
+    cgroup.kill(path)
+    os.waitpid(child, 0)
+    while cgroup.populated(events):
+        assert poll.poll(5000)
+    os.close(events)
+
+
+def test_d7_what_a_dead_instance_left_is_killed_and_what_is_known_stays(tree: str) -> None:
+    children = {}
+    for run in (1, 2):
+        os.mkdir(f"{tree}/run-{run}")
+        children[run] = sleeper()
+        cgroup.attach(f"{tree}/run-{run}", children[run])
+    pidfd = os.pidfd_open(children[1])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps, so that the group can go
+    try:
+        cgroup.sweep(tree, {2})
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    assert sorted(p.name for p in Path(tree).glob("run-*")) == ["run-2"]
+    assert select.select([pidfd], [], [], 0)[0]
+    assert os.stat(f"/proc/{children[2]}")
+    os.close(pidfd)
+    os.kill(children[2], signal.SIGKILL)
+    os.waitpid(children[2], 0)
+
+
+def test_without_a_cgroup2_tree_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "mount", lambda: "")
+    assert cgroup.make(NAME, 4242) == ""
+    monkeypatch.setattr(cgroup, "mount", lambda: "/proc/no-such-place")
+    assert cgroup.make(NAME, 4242) == ""

@@ -1,0 +1,147 @@
+"""rootd/privileged/listen: real sockets, real modes, real holders."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rootd.config.table import Socket
+from rootd.privileged import listen
+
+
+def spec(**words: object) -> Socket:
+    fields: dict[str, object] = {
+        "key": "tcp:127.0.0.1:0", "name": "http", "family": "inet", "kind": "stream", "host": "127.0.0.1", "port": 0,
+        "path": "", "backlog": 16, "mode": 0o660, "gid": os.getegid(), "v6only": True, "freebind": False, "users": (),
+    }  # fmt: skip
+    return Socket(**(fields | words))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "sockets").mkdir(mode=0o755)
+    return tmp_path / "sockets"
+
+
+def test_a_tcp_socket_listens_and_is_not_inherited() -> None:
+    sock = listen.bind(spec(freebind=True))
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
+    assert sock.getsockopt(socket.SOL_IP, listen.IP_FREEBIND) == 1
+    assert not sock.get_inheritable()
+    socket.create_connection(sock.getsockname(), 5).close()
+    sock.close()
+
+
+@pytest.mark.parametrize("v6only", [True, False])
+def test_an_ipv6_socket_takes_ipv4_only_when_told(v6only: bool) -> None:
+    sock = listen.bind(spec(family="inet6", host="::", v6only=v6only))
+    port = sock.getsockname()[1]
+    socket.create_connection(("::1", port), 5).close()
+    if v6only:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 5)
+    else:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    sock.close()
+
+
+def test_a_datagram_socket_is_bound_and_does_not_listen() -> None:
+    sock = listen.bind(spec(kind="dgram"))
+    assert sock.type == socket.SOCK_DGRAM
+    assert listen.mend(sock.fileno(), 16) is False
+    sock.close()
+
+
+def test_c12_a_unix_socket_never_has_another_mode(place: Path) -> None:
+    path = place / "site.sock"
+    sock = listen.bind(spec(family="unix", path=str(path), mode=0o640))
+    found = path.lstat()
+    assert stat.S_ISSOCK(found.st_mode)
+    assert stat.S_IMODE(found.st_mode) == 0o640
+    assert os.listdir(place) == ["site.sock"]
+    sock.close()
+
+
+@pytest.mark.root
+def test_c12_a_unix_socket_has_its_group_from_the_beginning(place: Path) -> None:
+    sock = listen.bind_unix(str(place / "x.sock"), socket.SOCK_STREAM, 12345, 0o660)
+    assert (place / "x.sock").lstat().st_gid == 12345
+    assert os.getegid() == 0
+    sock.close()
+
+
+def test_c11_a_stale_socket_is_replaced_but_nothing_else_is(place: Path) -> None:
+    path = place / "site.sock"
+    listen.bind(spec(family="unix", path=str(path))).close()
+    listen.bind(spec(family="unix", path=str(path))).close()
+    path.unlink()
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match="not a socket"):
+        listen.bind(spec(family="unix", path=str(path)))
+    assert path.read_text() == "precious"
+
+
+def test_e1_a_link_where_a_socket_should_be_is_refused(place: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (place / "site.sock").symlink_to(target)
+    with pytest.raises(FileExistsError):
+        listen.bind(spec(family="unix", path=str(place / "site.sock")))
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("mode", "owner"), [(0o775, 0), (0o757, 0), (0o755, 4242)])
+def test_a_directory_that_the_service_can_write_is_refused(place: Path, mode: int, owner: int) -> None:
+    place.chmod(mode)
+    os.chown(place, owner, 0)
+    with pytest.raises(PermissionError, match="can be written by"):
+        listen.bind(spec(family="unix", path=str(place / "site.sock"), users=(4242,)))
+    assert os.listdir(place) == []
+
+
+def test_a_directory_that_is_missing_or_a_link_is_refused(place: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        listen.bind(spec(family="unix", path=str(place / "no" / "site.sock")))
+    (place.parent / "link").symlink_to(place)
+    with pytest.raises(NotADirectoryError):
+        listen.bind(spec(family="unix", path=str(place.parent / "link" / "site.sock")))
+
+
+@pytest.mark.root
+def test_a_taken_port_is_refused_with_its_holder() -> None:
+    program = "import socket,sys; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1],flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        wanted = spec(port=port, key=f"tcp:127.0.0.1:{port}")
+        with pytest.raises(OSError, match="in use") as refused:
+            listen.bind(wanted)
+        sentence = listen.failure(wanted, refused.value)
+        other.communicate()
+    assert sentence.startswith(f"socket http: tcp:127.0.0.1:{port}: Address already in use; python")
+    assert f"(pid {other.pid}) has it" in sentence
+    assert listen.holder(port) == ""
+
+
+def test_a_socket_that_was_shut_down_listens_again_and_blocks_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    sock = listen.bind(spec(port=address[1]))  # a port that was asked for stays with the socket through shutdown()
+    sock.setblocking(False)
+    sock.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, 5)
+    assert listen.mend(sock.fileno(), 16) is True
+    socket.create_connection(address, 5).close()
+    assert not fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
+    assert listen.mend(sock.fileno(), 16) is False
+    sock.close()
