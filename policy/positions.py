@@ -53,9 +53,7 @@ class _Scanner:
 
     def _skip_blank(self) -> bool:
         """Goes to the next token and says whether there is one."""
-        match = _BLANK.match(self.text, self.at)
-        if match:  # it always does
-            self.at = match.end()
+        self.at = next(_BLANK.finditer(self.text, self.at)).end()  # matches here, if only nothing
         return self.at < len(self.text)
 
     def _take(self, token: str) -> bool:
