@@ -1,0 +1,94 @@
+# Sourced by install, uninstall, run and test. Plain POSIX sh; nothing but Debian's essential packages and apt.
+# shellcheck shell=sh disable=SC2034
+
+umask 022
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONDONTWRITEBYTECODE PYTHONUSERBASE
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
+DEFAULT_PREFIX=/opt/durward
+DEFAULT_CONFIG=/etc/durward
+PYTHON=/usr/bin/python3
+PACKAGES="python3 python3-venv python3-dev gcc libc6-dev libcap-dev libpam-runtime libpam-modules passwd ca-certificates"
+
+say() { printf '%s\n' "$*"; }
+warn() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() {
+    warn "$*"
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "it must run as root: sudo $0"
+}
+
+# the value of an option that needs one
+value() {
+    if [ $# -lt 2 ] || [ -z "$2" ]; then die "$1 needs a value"; fi
+    printf '%s' "$2"
+}
+
+# Install those of the named packages that are missing, and say so.
+apt_install() {
+    apt_missing=
+    for apt_package in "$@"; do
+        # shellcheck disable=SC2016  # the format is dpkg's
+        apt_status=$(dpkg-query -W -f='${db:Status-Status}' "$apt_package" 2>/dev/null || true)
+        [ "$apt_status" = installed ] || apt_missing="$apt_missing $apt_package"
+    done
+    [ -n "$apt_missing" ] || return 0
+    command -v apt-get >/dev/null || die "missing:$apt_missing; without apt they cannot be installed here"
+    say "installing by apt:$apt_missing"
+    apt_log=$(mktemp)
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -q update </dev/null >"$apt_log" 2>&1 || warn "apt-get update failed; going on with what apt knows"
+    # shellcheck disable=SC2086  # a list of words
+    if ! apt-get -q -y --no-install-recommends install $apt_missing </dev/null >>"$apt_log" 2>&1; then
+        cat "$apt_log" >&2
+        rm -f "$apt_log"
+        die "apt-get could not install:$apt_missing"
+    fi
+    rm -f "$apt_log"
+    APT_INSTALLED="${APT_INSTALLED:-}$apt_missing"
+}
+
+# What runs as root must not be replaceable by anybody else, and must be readable by every service's user.
+check_parents() {
+    parent=$1
+    while [ "$parent" != / ]; do
+        parent=$(dirname "$parent")
+        [ -e "$parent" ] || continue
+        parent_uid=$(stat -L -c %u "$parent")
+        parent_mode=$(stat -L -c %a "$parent")
+        [ "$parent_uid" -eq 0 ] || die "$parent belongs to uid $parent_uid; everything above $1 must be root's"
+        [ $((0$parent_mode & 022)) -eq 0 ] ||
+            die "$parent (mode $parent_mode) can be written by others than root; choose another place than $1"
+        [ $((0$parent_mode & 1)) -eq 1 ] ||
+            die "$parent (mode $parent_mode) is closed to other users, who must be able to read $1"
+    done
+}
+
+# One hash over the names and contents of what is installed from the checkout $1.
+source_hash() (
+    cd "$1" || exit
+    find pyproject.toml README.md LICENSE rootd policy userapi -type f ! -name '*.pyc' -exec sha256sum {} + |
+        LC_ALL=C sort | sha256sum | cut -d' ' -f1
+)
+
+# Note in PREFIX what was made outside of it, so that uninstall can take it back.
+record() {
+    grep -qsxF "$*" "$PREFIX/.durward/made" || printf '%s\n' "$*" >>"$PREFIX/.durward/made"
+}
+
+# An account of the system, with a group of the same name; recorded only when it is made here.
+system_account() {
+    getent passwd "$1" >/dev/null && return 0
+    useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin \
+        --comment "$2" "$1" || die "the account $1 cannot be made"
+    record account "$1"
+}
+
+# The path that configuration $1 names in [paths] as $2.
+path_of() {
+    sed -n "s/^ *$2 *= *\"\(\/[^\"]*\)\".*/\1/p" "$1/durward.toml" 2>/dev/null | head -n 1
+}
