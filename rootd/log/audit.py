@@ -60,7 +60,7 @@ class Found(NamedTuple):
 
     state: State
     reason: str
-    torn: bytes | None  # None: nothing
+    debris: list[bytes]  # lines after the last record that are none
 
 
 class Audit:
@@ -204,8 +204,8 @@ class Audit:
         found = self._find_end(known) if known else self._begin()
         self._state = found.state
         body: dict[str, Any] = {"kind": "start", "reason": self._again or found.reason}
-        if found.torn is not None:
-            body["torn"] = [len(found.torn), chain.digest(found.torn).hex()]
+        if found.debris:
+            body["torn"] = chain.torn(found.debris)
         self._append([chain.canonical(body)], b"" if self._tail(1) in (b"", b"\n") else b"\n")
         if body["reason"].startswith("damaged"):
             self._say(f"the audit log is {body['reason']}; see record {found.state.n}")
@@ -223,19 +223,22 @@ class Audit:
         """Look for the record that the key file names as the last one, and go on from there as far as macs fit."""
         last, rest = self._last(lambda line: chain.digest(line) == known.head)
         if not last and known.head != chain.NO_HEAD:
-            return Found(known, "damaged: the last record that was written is not there", None)
+            return Found(known, "damaged: the last record that was written is not there", [])
         state, kind = known, chain.parse(last).body["kind"] if last else "nothing"
-        while rest:
-            line, _, more = rest.partition(b"\n")
+        debris: list[bytes] = []
+        for line in _lines(rest):
             record = _record(line)
-            if record is None or (record.n, record.prev) != (state.n, state.head):
-                break
-            if not chain.is_authentic(record, state.key):
-                break
-            state, kind, rest = state.after(line), record.body["kind"], more
-        if rest:
-            return Found(state, "crash", rest.removesuffix(b"\n"))
-        return Found(state, {"stop": "clean", "nothing": "first"}.get(kind, "crash"), None)
+            if (
+                record is not None
+                and (record.n, record.prev) == (state.n, state.head)
+                and chain.is_authentic(record, state.key)
+                and chain.answers_for(record, debris)
+            ):
+                state, kind, debris = state.after(line), record.body["kind"], []
+            else:
+                debris.append(line)
+        reason = {"stop": "clean", "nothing": "first"}.get(kind, "crash") if not debris else "crash"
+        return Found(state, reason, debris)
 
     def _begin(self) -> Found:
         """The first start, or the key is lost: a new first key, from the next number on."""
@@ -247,7 +250,7 @@ class Audit:
         os.fsync(self._secrets)
         self._say(f"a first key of the audit log is in {INITIAL}: move it to where log cannot reach it")
         reason = "damaged: its key is lost, a new one begins here" if self._size else "first"
-        return Found(state, reason, rest.removesuffix(b"\n") if rest else None)
+        return Found(state, reason, _lines(rest))
 
     def _first_key(self, n: int) -> bytes:
         """A new key, exported; or the one that was exported for n when a start was killed before it used it."""
@@ -299,3 +302,8 @@ def _record(line: bytes) -> chain.Record | None:
         return chain.parse(line)
     except ValueError:
         return None
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Without their newlines; the last one need not have one."""
+    return data.removesuffix(b"\n").split(b"\n") if data else []

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 RESERVED = frozenset({"n", "time", "prev", "mac"})
@@ -139,6 +139,18 @@ def is_authentic(record: Record, key: bytes) -> bool:
     return hmac.compare_digest(hmac.digest(key, record.signed, "sha256"), record.mac)
 
 
+def torn(debris: Sequence[bytes]) -> list[Any] | None:
+    """How a `start` record names the lines before it that are no records; None when there are none."""
+    blob = b"\n".join(debris)
+    return [len(blob), digest(blob).hex()] if debris else None
+
+
+def answers_for(record: Record, debris: Sequence[bytes]) -> bool:
+    """Whether a record may follow these lines, which are no records (mostly: none)."""
+    said = record.body.get("torn") if record.body["kind"] == "start" else None
+    return bool(said == torn(debris))
+
+
 def parse_keys(exported: bytes) -> dict[int, bytes]:
     """The exported first keys: a line "N HEX" for each time that log had to begin with a new one.
 
@@ -213,11 +225,10 @@ class _Verifier:
             self._problem(number, f"record {record.n} was changed: its mac is not the one that log gave it")
 
     def _settle_debris(self, number: int, record: Record) -> None:
-        blob = b"\n".join(line for _, line in self.debris)
-        said = record.body.get("torn") if record.body["kind"] == "start" else None
-        if said == ([len(blob), digest(blob).hex()] if self.debris else None):
-            self.torn += len(blob)
-        elif self.debris:
+        lines = [line for _, line in self.debris]
+        if answers_for(record, lines):
+            self.torn += len(b"\n".join(lines))
+        elif lines:
             self._report_debris()
         else:
             self._problem(number, f"record {record.n} answers for a torn line that is not there")
