@@ -266,6 +266,16 @@ def test_a_group_that_a_deny_stops_is_no_help() -> None:
     assert decision.would_help == ("leads-everything (10.toml:6), through group leads",)
 
 
+def test_rules_that_would_help_are_named_in_the_order_of_their_lines() -> None:
+    rows = [
+        {"kind": "grant", "id": f"on-{target}", "who": ["group:leads"], "may": ["stop"], "on": [on]}
+        for target, on in (("all", "*"), ("web", "group:web"), ("site", "site"))
+    ]
+    decision = decide(policy_of(rows), BOB, "stop", "site", ("web",))
+    assert isinstance(decision, Deny)
+    assert [hint.split()[0] for hint in decision.would_help] == ["on-all", "on-web", "on-site"]
+
+
 def test_a_refusal_names_a_few_rules_that_would_help_and_no_more() -> None:
     rows = [
         {"kind": "grant", "id": f"r{number}", "who": ["group:leads"], "may": ["stop"], "on": ["site"]}

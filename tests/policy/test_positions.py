@@ -95,6 +95,12 @@ def test_every_kind_of_key_is_found_at_its_line() -> None:
     assert found == expected
 
 
+def test_a_long_string_may_end_in_quotes_of_its_own() -> None:
+    text = 'a = ["""x"""", """"""", \'\'\'y\'\'\'\'\',\n2]\nb = 1'
+    assert tomllib.loads(text) == {"a": ['x"', '"', "y''", 2], "b": 1}
+    assert positions(text) == {("a",): 1, ("a", 0): 1, ("a", 1): 1, ("a", 2): 1, ("a", 3): 2, ("b",): 3}
+
+
 def paths(value: Any, path: Path = ()) -> Iterator[Path]:
     """The path of every key and every element in what tomllib made."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
