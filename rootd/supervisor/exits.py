@@ -1,0 +1,113 @@
+"""How a process ended, or why it never became the service, in the words that people see.
+
+Rule: pure, and nothing is decided here but which failures trying again cannot mend.
+
+Sources: wait(2), execve(2), setuid(2), DESIGN §14 (EXITED.extra, DONE of SPAWN).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rootd import ipc
+
+if TYPE_CHECKING:
+    from rootd.config.compile import ServiceSpec
+
+# Steps of ipc.STEPS that end the same way however often they are tried, with the errors that do so.
+_LASTING = {
+    "exec": {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM},
+    "directory": {errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ELOOP},
+    "limits": {errno.EPERM, errno.EINVAL},
+    "groups": {errno.EPERM, errno.EINVAL},
+    "gid": {errno.EPERM, errno.EINVAL},
+    "uid": {errno.EPERM, errno.EINVAL},
+    "capabilities": {errno.EPERM, errno.EINVAL},
+}
+_WORDS = {
+    "nothing": "cannot be started",
+    "limits": "cannot set its limits",
+    "groups": "cannot take its groups",
+    "gid": "cannot take its group",
+    "fork": "cannot start a process",
+    "cgroup": "cannot make its control group",
+    "store": "cannot hand its process to the keeper",
+    "pipe": "cannot make its output pipes",
+    "notify": "cannot make its notify socket",
+    "no-new-privileges": "cannot give up new privileges",
+    "capabilities": "cannot drop its capabilities",
+}
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """The end of a main process. failure is not 0 when it ended before it had become the service."""
+
+    code: int | None  # the exit code, or minus the signal; None when nobody knows
+    core: bool = False
+    failure: int = 0  # errno << 8 | index of the step in ipc.STEPS
+
+
+def exit_of(message: ipc.Message) -> Exit:
+    """What an EXITED of privileged says."""
+    known = bool(message.flags & ipc.KNOWN) or message.extra != 0
+    return Exit(message.arg if known else None, bool(message.flags & ipc.CORE), message.extra)
+
+
+def failure_of(message: ipc.Message) -> Exit:
+    """What a DONE says that answers a SPAWN: nothing was started."""
+    return Exit(None, failure=message.arg << 8 | message.extra or ipc.STEPS.index("fork"))
+
+
+def words(exit_: Exit, spec: ServiceSpec) -> str:
+    """One phrase: exit status 1 · killed by SIGKILL · cannot execute /srv/x: No such file or directory."""
+    if exit_.failure:
+        return _failure_words(exit_.failure, spec)
+    if exit_.code is None:
+        return "ended, nobody saw how"
+    if exit_.code >= 0:
+        return f"exit status {exit_.code}"
+    return f"killed by {signal_name(-exit_.code)}{', core dumped' if exit_.core else ''}"
+
+
+def lasting(exit_: Exit) -> bool:
+    """Whether the same would happen at each further try, until somebody changes something on the machine."""
+    number, step = divmod(exit_.failure, 256)
+    return number in _LASTING.get(_step_name(step), ())
+
+
+def signal_name(number: int) -> str:
+    """SIGTERM for 15; the number in words for one that has no name (the real-time signals)."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _step_name(step: int) -> str:
+    return ipc.STEPS[step] if step < len(ipc.STEPS) else f"step {step}"
+
+
+def _failure_words(failure: int, spec: ServiceSpec) -> str:
+    number, step = divmod(failure, 256)
+    name = _step_name(step)
+    settings = dict(spec.settings)
+    if name == "exec":
+        what = f"cannot execute {_program(settings)}"
+    elif name == "directory":
+        what = f"cannot enter {settings.get('directory', 'its directory')}"
+    elif name == "uid":
+        what = f"cannot become {spec.user}"
+    else:
+        what = _WORDS.get(name, f"cannot start ({name})")
+    return f"{what}: {os.strerror(number)}" if number else what
+
+
+def _program(settings: dict[str, str]) -> str:
+    """The first word of the command, as Describe shows it."""
+    shown = settings.get("command", "")
+    return shown.split()[0] if shown else "its command"

@@ -1,0 +1,132 @@
+"""From effects to messages for privileged, and back from answers to what was asked.
+
+Rule 1: nothing is decided here: an effect goes out as its message, an answer comes back to who asked.
+Rule 2: one request a slot is outstanding; what follows waits for its answer.
+Rule 3: what was asked of a privileged that is gone is not sent again from here: after FACTS_END services compares
+        what is with what was asked (Requests.forget) and asks again. So nothing is lost, and nothing is done twice.
+Rule 4: sequence numbers below OTHERS are Requests'; whoever else asks privileged (STAGE, COMMIT …) counts from OTHERS.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+from rootd import ipc
+from rootd.supervisor.states import Signal, Spawn
+
+OTHERS = 1 << 31  # the first sequence number that is not from here
+WAITING_LIMIT = 64  # requests of one slot that wait for their turn; a further one is not taken
+
+
+class Shutdown(NamedTuple):
+    """The last of all: what is left is killed, and the daemon ends."""
+
+
+class Resume(NamedTuple):
+    """The facts are known: from now on requests go out."""
+
+
+class Request(NamedTuple):
+    """One thing that is asked of privileged. slot and generation are used by Spawn alone, seq not by Resume."""
+
+    seq: int
+    slot: int
+    generation: int
+    effect: Spawn | Signal | Shutdown | Resume
+
+
+class Asked(NamedTuple):
+    """A request, and whose it is."""
+
+    key: Hashable
+    request: Request
+
+
+class Requests:
+    """Numbers requests, and holds them until they are answered: the first of each key is out, the others wait."""
+
+    def __init__(self, perform: Callable[[Request], None]) -> None:
+        self._perform = perform
+        self._queues: dict[Hashable, deque[Request]] = {}
+        self._out: dict[int, Hashable] = {}
+        self._last = 0
+
+    def ask(self, key: Hashable, effect: Spawn | Signal | Shutdown, slot: int = 0, generation: int = 0) -> int:
+        """The request's number, or 0 when too many wait. A signal that waits already is not asked twice."""
+        queue = self._queues.setdefault(key, deque())
+        for waiting in list(queue)[1:]:
+            if waiting.effect == effect:
+                return waiting.seq
+        if len(queue) >= WAITING_LIMIT:
+            return 0
+        self._last = self._last % (OTHERS - 1) + 1
+        queue.append(Request(self._last, slot, generation, effect))
+        if len(queue) == 1:
+            self._send(key, queue[0])
+        return self._last
+
+    def answered(self, seq: int) -> Asked | None:
+        """What an answer is about; None when it is about nothing that was asked here. The next one goes out."""
+        key = self._out.pop(seq, None)
+        if key is None:
+            return None
+        queue = self._queues[key]
+        request = queue.popleft()
+        if queue:
+            self._send(key, queue[0])
+        else:
+            del self._queues[key]
+        return Asked(key, request)
+
+    def outstanding(self) -> int:
+        """How many requests are not answered."""
+        return sum(map(len, self._queues.values()))
+
+    def forget(self) -> list[Asked]:
+        """Everything that is not answered, in its order; nothing of it is outstanding any more."""
+        everything = [Asked(key, request) for key, queue in self._queues.items() for request in queue]
+        self._queues.clear()
+        self._out.clear()
+        return everything
+
+    def _send(self, key: Hashable, request: Request) -> None:
+        self._out[request.seq] = key
+        self._perform(request)
+
+
+class Performer:
+    """Sends requests to privileged. Its `perform` is what Services is made with.
+
+    connect at each new link, disconnect at its end. Between connect and Resume (Services.facts_done) nothing is sent.
+    """
+
+    def __init__(self) -> None:
+        self._link: ipc.Link | None = None
+        self._open = False
+
+    def connect(self, link: ipc.Link) -> None:
+        self._link, self._open = link, False
+
+    def disconnect(self) -> None:
+        self._link, self._open = None, False
+
+    def perform(self, request: Request) -> None:
+        """Never fails: what cannot be sent is asked again after the next FACTS_END."""
+        match request.effect:
+            case Resume():
+                self._open = self._link is not None
+                return
+            case Spawn():
+                message = ipc.Message(ipc.SPAWN, seq=request.seq, generation=request.generation, slot=request.slot)
+            case Signal(run, signo, tree):
+                scope = ipc.TREE if tree else ipc.MAIN
+                message = ipc.Message(ipc.SIGNAL, seq=request.seq, run=run, arg=signo, scope=scope)
+            case Shutdown():
+                message = ipc.Message(ipc.SHUTDOWN, seq=request.seq)
+        if self._link is not None and self._open:
+            try:
+                self._link.send(message)
+            except (OSError, OverflowError):
+                self.disconnect()

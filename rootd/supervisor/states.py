@@ -1,0 +1,289 @@
+"""The nouns of lifecycle: what a slot can be, what can happen to it, and what is to be done about it.
+
+Rule 1: a state carries what is true in it, and nothing else; what is wanted is beside it, in Slot.
+Rule 2: nothing here decides: the questions at the end only read a state.
+
+Times are seconds of CLOCK_BOOTTIME.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, assert_never
+
+import msgspec
+
+from rootd.supervisor.exits import Exit
+
+if TYPE_CHECKING:
+    from rootd.config.compile import ServiceSpec
+
+Wanted = Literal["up", "down"]
+PublicState = Literal["STOPPED", "STARTING", "RUNNING", "BACKOFF", "STOPPING", "EXITED", "FATAL", "UNKNOWN"]
+
+# Supervisor's names and numbers, in the order in which a service of several processes shows the worst of them.
+CODES: dict[PublicState, int] = {
+    "FATAL": 200,
+    "BACKOFF": 30,
+    "UNKNOWN": 1000,
+    "STOPPING": 40,
+    "STARTING": 10,
+    "RUNNING": 20,
+    "EXITED": 100,
+    "STOPPED": 0,
+}
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A main process and the configuration that it was spawned with."""
+
+    run: int
+    pid: int
+    started: float
+    spec: ServiceSpec
+
+
+# -- states ----------------------------------------------------------------------------------------------------
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    pass
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """Nothing runs; it is spawned again at `until`. reason is empty when nothing went wrong."""
+
+    until: float
+    reason: str = ""
+
+
+class Exited(msgspec.Struct, frozen=True):
+    """It ended by itself, and its policy lets it be. clean: by a status that was expected."""
+
+    exit: Exit
+    clean: bool
+
+
+class Fatal(msgspec.Struct, frozen=True):
+    reason: str
+
+
+class Spawning(msgspec.Struct, frozen=True):
+    """SPAWN was asked and is not answered."""
+
+    spec: ServiceSpec
+
+
+class Starting(msgspec.Struct, frozen=True):
+    """It runs and is not ready. At `until` it is (ready_kind "after"), or has failed to be ("notify")."""
+
+    process: Process
+    until: float
+
+
+class Running(msgspec.Struct, frozen=True):
+    process: Process
+    since: float
+
+
+class Stopping(msgspec.Struct, frozen=True):
+    """It was told to end. At kill_at its tree is killed, again and again. next: what it comes to rest in."""
+
+    process: Process
+    kill_at: float
+    kills: int
+    next: Rest
+
+
+class Emptying(msgspec.Struct, frozen=True):
+    """The main process has ended, its tree was told to die, EMPTY is awaited. next: what it comes to rest in."""
+
+    process: Process
+    kill_at: float
+    kills: int
+    next: Rest
+
+
+class Replacing(msgspec.Struct, frozen=True):
+    """A rolling restart: the old process serves until the new one is ready, and is stopped then."""
+
+    old: Leg
+    new: Leg
+
+
+Rest = Stopped | Backoff | Exited | Fatal
+Leg = Spawning | Starting | Running | Stopping | Emptying
+State = Rest | Leg | Replacing
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """One slot: what is wanted of it, what it is, and the crashes that count against it."""
+
+    wanted: Wanted = "down"
+    state: State = Stopped()
+    crashes: tuple[float, ...] = ()  # times within the window of the limit
+    attempt: int = 0  # crashes in a row, without a healthy while between them
+
+
+# -- events ----------------------------------------------------------------------------------------------------
+
+
+class StartAsked(msgspec.Struct, frozen=True):
+    pass
+
+
+class StopAsked(msgspec.Struct, frozen=True):
+    pass
+
+
+class RestartAsked(msgspec.Struct, frozen=True):
+    hard: bool = False
+
+
+class Spawned(msgspec.Struct, frozen=True):
+    run: int
+    pid: int
+    started: float
+
+
+class SpawnFailed(msgspec.Struct, frozen=True):
+    failure: Exit
+
+
+class SpawnLost(msgspec.Struct, frozen=True):
+    """privileged was started again and knows nothing of the SPAWN."""
+
+
+class BecameReady(msgspec.Struct, frozen=True):
+    run: int
+
+
+class Died(msgspec.Struct, frozen=True):
+    """EXITED: told again by each new privileged until its tree is told to die."""
+
+    run: int
+    exit: Exit
+
+
+class TreeEmpty(msgspec.Struct, frozen=True):
+    """Nothing of the run is left, whether or not its exit was seen."""
+
+    run: int
+
+
+class TimeUp(msgspec.Struct, frozen=True):
+    """The time of wake_at has come, or any other time."""
+
+
+Event = (
+    StartAsked | StopAsked | RestartAsked | Spawned | SpawnFailed | SpawnLost | BecameReady | Died | TreeEmpty | TimeUp
+)
+
+
+# -- effects ---------------------------------------------------------------------------------------------------
+
+
+class Spawn(msgspec.Struct, frozen=True):
+    pass
+
+
+class Signal(msgspec.Struct, frozen=True):
+    run: int
+    signo: int
+    tree: bool = False
+
+
+class Say(msgspec.Struct, frozen=True):
+    """A step for whoever waits for an operation on the slot."""
+
+    text: str
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """It ended unasked, could not be spawned, or was given up."""
+
+    reason: str
+
+
+class RollFailed(msgspec.Struct, frozen=True):
+    """The new process of a rolling restart will not take over; the old one keeps serving."""
+
+    reason: str
+
+
+Effect = Spawn | Signal | Say | Ended | RollFailed
+
+
+# -- what others ask of a state --------------------------------------------------------------------------------
+
+
+def wake_at(state: State) -> float | None:
+    """When the state wants to hear TimeUp; None for never."""
+    match state:
+        case Backoff(until) | Starting(_, until):
+            return until
+        case Stopping(_, kill_at) | Emptying(_, kill_at):
+            return kill_at
+        case Replacing(old, new):
+            return min((at for at in (wake_at(old), wake_at(new)) if at is not None), default=None)
+        case Stopped() | Exited() | Fatal() | Spawning() | Running():
+            return None
+        case _:
+            assert_never(state)
+
+
+def legs(state: State) -> tuple[Leg | Rest, ...]:
+    """The state in its parts, the old one first."""
+    return (state.old, state.new) if isinstance(state, Replacing) else (state,)
+
+
+def runs(state: State) -> dict[int, Process]:
+    """Every run that is not over, by its number."""
+    parts = legs(state)
+    return {p.process.run: p.process for p in parts if isinstance(p, Starting | Running | Stopping | Emptying)}
+
+
+def alive(state: State) -> list[Process]:
+    """The main processes that have not been seen to end."""
+    return [part.process for part in legs(state) if isinstance(part, Starting | Running | Stopping)]
+
+
+def shown(state: State) -> Leg | Rest:
+    """The part that people see: of two processes the one that serves, else the new one."""
+    parts = legs(state)
+    return next((part for part in parts if isinstance(part, Running)), parts[-1])
+
+
+def public(part: Leg | Rest) -> PublicState:
+    """Supervisor's word for it."""
+    match part:
+        case Stopped():
+            return "STOPPED"
+        case Backoff():
+            return "BACKOFF"
+        case Exited():
+            return "EXITED"
+        case Fatal():
+            return "FATAL"
+        case Spawning() | Starting():
+            return "STARTING"
+        case Running():
+            return "RUNNING"
+        case Stopping():
+            return "STOPPING"
+        case Emptying(next=Stopped() | Backoff(reason="")):
+            return "STOPPING"
+        case Emptying(next=rest):
+            return public(rest)
+        case _:
+            assert_never(part)
+
+
+def reason(part: Leg | Rest) -> str:
+    """Why, for what is not as it should be."""
+    match part:
+        case Backoff(_, why) | Fatal(why):
+            return why
+        case Stopping() | Emptying():
+            return reason(part.next)
+        case _:
+            return ""
