@@ -250,6 +250,14 @@ class Mover:
             for fd, _events in self._epoll.poll(0, len(self._pipes) + 1):
                 self._serve(self._pipes[fd], now)
 
+    def close(self) -> None:
+        """Let go of every descriptor but the log directory. What is still in the pipes stays in them."""
+        for fd in [*self._pipes, self._look_out, self._look_in]:
+            os.close(fd)
+        for file in self._files.values():
+            file.close()
+        self._epoll.close()
+
     def _serve(self, pipe: Pipe, now: float) -> None:
         try:
             ended = self._move(pipe)
