@@ -1,0 +1,84 @@
+"""plain.py WORD…: a service that does what its words say, in order. Without a word that ends it, it stays.
+
+say TEXT        print TEXT to standard output (err TEXT: standard error)
+ready           READY=1 to NOTIFY_SOCKET
+fork            a child that ignores SIGTERM and stays (setsid: in a session of its own)
+deaf            ignore SIGTERM
+shut            shut down the first socket that was handed over
+show FILE       write pid, environment, descriptors, ids and limits to FILE as JSON
+exit CODE       end now (die SIGNAL: by that signal)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+
+
+def notify(text: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(os.environ["NOTIFY_SOCKET"])
+        sock.send(text.encode())
+
+
+def stay() -> None:
+    while True:
+        signal.pause()
+
+
+def child(session: bool) -> None:
+    if os.fork() == 0:
+        if session:
+            os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stay()
+
+
+def show(path: str) -> None:
+    listing = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
+    fds = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir(listing) if int(fd) != listing}
+    os.close(listing)
+    with open("/proc/self/status") as status, open("/proc/self/limits") as limits, open("/proc/self/cgroup") as group:
+        seen = {
+            "pid": os.getpid(), "sid": os.getsid(0), "cwd": os.getcwd(), "argv": sys.argv, "environ": dict(os.environ),
+            "fds": fds, "status": status.read(), "limits": limits.read(), "cgroup": group.read(),
+        }  # fmt: skip
+    with open(path + ".new", "w") as file:
+        json.dump(seen, file)
+    os.rename(path + ".new", path)
+
+
+def main(words: list[str]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    rest = iter(words)
+    for word in rest:
+        match word:
+            case "say":
+                print(next(rest), flush=True)
+            case "err":
+                print(next(rest), file=sys.stderr, flush=True)
+            case "ready":
+                notify("READY=1")
+            case "fork" | "setsid":
+                child(word == "setsid")
+            case "deaf":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            case "shut":
+                socket.socket(fileno=3).shutdown(socket.SHUT_RD)
+            case "show":
+                show(next(rest))
+            case "exit":
+                os._exit(int(next(rest)))
+            case "die":
+                signal.signal(int(rest_signal := next(rest)), signal.SIG_DFL)
+                os.kill(os.getpid(), int(rest_signal))
+            case _:
+                sys.exit(f"plain.py: what is {word}?")
+    stay()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
