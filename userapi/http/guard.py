@@ -99,7 +99,7 @@ def asker() -> tuple[str, str]:
     """Session and source of this request. Raises Problem when it carries no session."""
     token = bearer(request.headers.get("Authorization"))
     if not token:
-        raise Problem("no-session", "log in first: POST /api/v1/session, then Authorization: Bearer TOKEN")
+        raise Problem("no-session", "log in first: POST /api/v1/session gives a token for Authorization: Bearer")
     return token, source(request.environ, parts().config.api.behind_proxy)
 
 

@@ -1,0 +1,57 @@
+"""durward: the command that people type. Standard library only; each command imports what it alone needs.
+
+One way in (HTTP to the api) or the other (root.sock); the commands do not know which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from typing import Any
+
+from userapi.cli.failure import FAILED, INTERRUPTED, Failure
+from userapi.cli.parser import COMMANDS, parse
+from userapi.cli.render import Screen
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code."""
+    args = parse(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    screen = Screen(args.json, args.color)
+    try:
+        code = _run(args, screen)
+        sys.stdout.flush()
+    except Failure as failure:
+        screen.failure(failure)
+        return failure.exit
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains at its end
+        return FAILED
+    return code
+
+
+def _run(args: Any, screen: Screen) -> int:
+    module, function, _, _ = COMMANDS[args.command]
+    carry_out = getattr(importlib.import_module(f"userapi.cli.{module}"), function)  # both are of our own table
+    return int(carry_out(_transport(args), screen, args))
+
+
+def _transport(args: Any) -> Any:
+    if args.root:
+        from userapi.cli.transport_root import Root
+
+        return Root(args.root)
+    from userapi.cli.transport_http import Http
+
+    return Http(args.url, args.cacert)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

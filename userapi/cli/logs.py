@@ -1,0 +1,59 @@
+"""durward logs: the last lines of a service's log, and with -f what comes.
+
+Terminal escapes are made harmless unless --raw. --json: {"service", "stream", "lines"}; with -f one {"line"} a line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from userapi.cli.failure import OK, Failure
+from userapi.cli.plain import Stream
+from userapi.cli.render import Screen
+
+
+def logs(ask: Any, screen: Screen, args: Any) -> int:
+    service, colon, _ = args.service.partition(":")
+    process = args.process or (args.service if colon else "")
+    if args.lines < 0:
+        raise Failure("usage", "-n takes a number of lines")
+    pieces = ask.logs(service, args.stream, process, args.lines, args.follow)
+    if args.raw:
+        if screen.as_json:
+            raise Failure("usage", "--raw is bytes, --json is not: take one of them")
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+        return OK
+    texts = _harmless(pieces)
+    if not screen.as_json:
+        for text in texts:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        return OK
+    lines = _lines(texts)
+    if args.follow:
+        for line in lines:
+            screen.json({"line": line})
+            sys.stdout.flush()
+    else:
+        screen.json({"service": service, "stream": args.stream, "lines": list(lines)})
+    return OK
+
+
+def _harmless(pieces: Iterator[bytes]) -> Iterator[str]:
+    stream = Stream()
+    for piece in pieces:
+        yield stream.feed(piece)
+    yield stream.feed(b"", final=True)
+
+
+def _lines(texts: Iterator[str]) -> Iterator[str]:
+    held = ""
+    for text in texts:
+        *whole, held = (held + text).split("\n")
+        yield from whole
+    if held:
+        yield held

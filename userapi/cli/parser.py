@@ -1,0 +1,173 @@
+"""The command line: one row a command, with the module and function that carries it out, imported only then."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+URL = "unix:/run/durward/api.sock"
+ROOT = "/run/durward/root.sock"
+EXITS = (
+    "exit codes: 0 done or allowed, 1 failed or denied by why, 2 usage, 3 not running, 4 no such service that you may"
+    " view, 65 bad configuration, 69 daemon unreachable, 75 try again later, 77 permission denied"
+)
+
+
+def _none(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _service(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("service", metavar="SERVICE")
+
+
+def _maybe_service(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("service", metavar="SERVICE", nargs="?")
+
+
+def _wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
+
+
+def _operation(parser: argparse.ArgumentParser) -> None:
+    _service(parser)
+    _wait(parser)
+
+
+def _restart(parser: argparse.ArgumentParser) -> None:
+    _operation(parser)
+    parser.add_argument("--hard", action="store_true", help="stop first, then start")
+
+
+def _signal(parser: argparse.ArgumentParser) -> None:
+    _service(parser)
+    parser.add_argument("signal", metavar="SIGNAL", help="HUP, USR1, …")
+    _wait(parser)
+
+
+def _logs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("service", metavar="SERVICE", help="or one process of it: site:1")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    parser.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="the last N lines (100)")
+    parser.add_argument("--stream", choices=("stdout", "stderr"), default="stdout")
+    parser.add_argument("--process", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--raw", action="store_true", help="bytes as they are, terminal escapes too")
+
+
+def _events(parser: argparse.ArgumentParser) -> None:
+    _maybe_service(parser)
+    parser.add_argument("--operation", type=int, metavar="N", help="only this operation, until it has ended")
+
+
+def _login(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-u", "--user", metavar="USER", help="who you are; else the user of this process")
+    parser.add_argument("--password-stdin", action="store_true", help="the password is the first line of stdin")
+
+
+def _reload(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="check only, change nothing")
+    _wait(parser)
+
+
+def _why(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="ACTION", help="view, logs, start, stop, restart, signal, reload, …")
+    _maybe_service(parser)
+
+
+def _revoke(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER", nargs="?")
+    parser.add_argument("--all", action="store_true", help="the sessions of everybody")
+    parser.set_defaults(no_wait=False)
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def _names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("services",))
+    parser.add_argument("action", metavar="ACTION")
+
+
+COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "login": ("login", "login", "log in with your Linux account", _login),
+    "logout": ("login", "logout", "end the session", _none),
+    "whoami": ("queries", "whoami", "who you are and what you may do", _none),
+    "status": ("queries", "status", "the services that you may view, or one", _maybe_service),
+    "start": ("operations", "start", "start a service", _operation),
+    "stop": ("operations", "stop", "stop a service", _operation),
+    "restart": ("operations", "restart", "restart a service", _restart),
+    "signal": ("operations", "signal", "send a signal to a service", _signal),
+    "logs": ("logs", "logs", "what a service wrote", _logs),
+    "events": ("queries", "events", "what happens, as it happens", _events),
+    "describe": ("queries", "describe", "a service and how it is configured", _service),
+    "reload": ("operations", "reload", "read the configuration again", _reload),
+    "why": ("queries", "why", "would that be allowed, and by which rule", _why),
+    "revoke": ("operations", "revoke", "end somebody's sessions", _revoke),
+    "shutdown": ("operations", "shutdown", "end the daemon and all services (with --root)", _wait),
+    "completion": ("completion", "completion", "completion for a shell", _completion),
+    "__complete": ("completion", "names", "", _names),
+}
+
+
+def _common(parser: argparse.ArgumentParser, unset: Any) -> None:
+    def default(value: Any) -> Any:
+        return unset or value
+
+    url = default(os.environ.get("DURWARD_URL") or URL)
+    parser.add_argument("--url", default=url, help="unix:/path or https://host (DURWARD_URL)")
+    parser.add_argument("--cacert", default=default(""), metavar="FILE", help="trust these CAs, not the system's")
+    parser.add_argument(
+        "--root", default=default(""), metavar="PATH", help="ask as root on root.sock; PATH may be left out"
+    )
+    parser.add_argument("--json", action="store_true", default=default(False), help="one JSON object")
+    parser.add_argument("--color", choices=("auto", "always", "never"), default=default("auto"))
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Exits with 2 for what cannot be understood."""
+    words = _rooted(argv)
+    parser = argparse.ArgumentParser(prog="durward", epilog=EXITS, allow_abbrev=False)
+    _common(parser, None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    named = _named(words)
+    for name, (_, _, text, options) in COMMANDS.items():
+        if name == named or (named is None and text):
+            command = commands.add_parser(name, help=text, description=text, epilog=EXITS, allow_abbrev=False)
+            options(command)
+            _common(command, argparse.SUPPRESS)
+    args = parser.parse_args(words)
+    if args.command is None:
+        args.command = "status"
+        args.service = None
+    return args
+
+
+def _named(words: list[str]) -> str | None:
+    """The command, when it is one: the other commands' options need not be made then."""
+    skip = False
+    for word in words:
+        if not skip and not word.startswith("-"):
+            return word if word in COMMANDS else None
+        skip = not skip and word in ("--url", "--cacert", "--color")
+    return None
+
+
+def _rooted(argv: list[str]) -> list[str]:
+    """--root takes a path or nothing: `--root status` is root asking for the status."""
+    words: list[str] = []
+    taken = False
+    for index, word in enumerate(argv):
+        if taken:
+            taken = False
+        elif word == "--":
+            return words + argv[index:]
+        elif word == "--root":
+            taken = index + 1 < len(argv) and "/" in argv[index + 1]
+            default = os.environ.get("DURWARD_ROOT_SOCKET") or ROOT
+            words.append("--root=" + (argv[index + 1] if taken else default))
+        else:
+            words.append(word)
+    return words

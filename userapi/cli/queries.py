@@ -1,0 +1,69 @@
+"""status, describe, whoami, why, events: what is asked and changes nothing.
+
+--json: status {"services": […]}; describe {"service", "settings", "sockets", "exits"}; whoami {"user", "uid",
+"groups", "expires", "rights"}; why {"allowed", "text", "rule", "file", "line"}; events one object a line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from userapi.cli.failure import FAILED, NOT_RUNNING, OK, Failure
+from userapi.cli.render import Screen
+
+ALIVE = frozenset({"RUNNING", "STARTING", "STOPPING"})
+
+
+def status(ask: Any, screen: Screen, args: Any) -> int:
+    """Exit 3 when one service was named and it is not running."""
+    services = ask.status(args.service)
+    if args.service is not None and not services:
+        raise Failure("unknown", f"there is no service {args.service} that you may view")
+    if screen.as_json:
+        screen.json({"services": services})
+    else:
+        screen.services(services)
+    return OK if args.service is None or services[0]["state"] in ALIVE else NOT_RUNNING
+
+
+def describe(ask: Any, screen: Screen, args: Any) -> int:
+    told = ask.describe(args.service)
+    if screen.as_json:
+        screen.json(told)
+    else:
+        screen.description(told)
+    return OK
+
+
+def whoami(ask: Any, screen: Screen, args: Any) -> int:
+    told = ask.whoami()
+    if screen.as_json:
+        screen.json(told)
+    else:
+        screen.rights(told)
+    return OK
+
+
+def why(ask: Any, screen: Screen, args: Any) -> int:
+    """Exit 0 when it is allowed, 1 when it is not."""
+    told = ask.why(args.action, args.service)
+    if screen.as_json:
+        screen.json(told)
+    else:
+        screen.paragraph(told["text"])
+        if told.get("rule") and not (told["file"] and told["file"] in told["text"]):
+            screen.say(f"the rule is '{told['rule']}', {told['file']}:{told['line']}")
+    return OK if told["allowed"] else FAILED
+
+
+def events(ask: Any, screen: Screen, args: Any) -> int:
+    """Until Ctrl-C; with --operation, until that operation has ended, and its outcome is the exit code."""
+    if args.operation is None:
+        for event in ask.events(args.service):
+            screen.event(event)
+        return OK
+    for event in ask.operation(args.operation):
+        screen.event(event)
+        if event["is"] == "ended":
+            return OK if event["ok"] else FAILED
+    return FAILED

@@ -1,0 +1,150 @@
+"""What people and programs see: tables, colours, ages, JSON, messages.
+
+Data goes to stdout, messages to stderr. Every text from outside passes through `plain` on its way to a terminal or a
+file; JSON is ASCII with everything else escaped, so it is harmless too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, TextIO
+
+from userapi.cli import plain
+from userapi.cli.failure import Failure
+
+COLOURS = {"RUNNING": "32", "STARTING": "33", "STOPPING": "33", "BACKOFF": "31", "FATAL": "31;1", "EXITED": "2"}
+_MONTHS = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
+
+
+class Screen:
+    """How to print, by --color, NO_COLOR and what stdout is."""
+
+    def __init__(self, as_json: bool = False, color: str = "auto") -> None:
+        self.as_json = as_json
+        self.colour = color == "always" or (
+            color == "auto"
+            and sys.stdout.isatty()
+            and not os.environ.get("NO_COLOR")
+            and os.environ.get("TERM", "dumb") != "dumb"
+        )
+
+    def json(self, value: Any) -> None:
+        sys.stdout.write(json.dumps(value) + "\n")
+
+    def say(self, text: str) -> None:
+        """A line of data or an outcome."""
+        sys.stdout.write(plain.line(text) + "\n")
+
+    def paragraph(self, text: str) -> None:
+        sys.stdout.write(plain.text(text).rstrip("\n") + "\n")
+
+    def progress(self, text: str) -> None:
+        """A line that says how it goes."""
+        sys.stdout.flush()
+        sys.stderr.write(plain.line(text) + "\n")
+        sys.stderr.flush()
+
+    def state(self, state: str, width: int = 0) -> str:
+        text = plain.line(state).ljust(width)
+        return f"\x1b[{COLOURS[state]}m{text}\x1b[0m" if self.colour and state in COLOURS else text
+
+    def failure(self, failure: Failure) -> None:
+        if self.as_json:
+            self.json(failure.document())
+        sys.stdout.flush()
+        _lines(sys.stderr, [failure.text, *failure.hints()])
+
+    def services(self, services: list[dict[str, Any]]) -> None:
+        """A line a process; the service's own text below it."""
+        if not services:
+            self.progress("no service that you may view")
+            return
+        now = time.clock_gettime(time.CLOCK_REALTIME)
+        rows: list[tuple[str, ...]] = []
+        for service in services:
+            for process in service["processes"] or [{**service, "pid": 0, "since": ""}]:
+                told = "; ".join(str(text) for text in (process.get("exit"), process.get("text")) if text)
+                pid = str(process["pid"]) if process["pid"] else "-"
+                rows.append((process["name"], process["state"], pid, age(process["since"], now), told))
+            if service.get("text") and service["processes"]:
+                rows.append(("", "", "", "", service["text"]))
+        rows = [tuple(plain.line(cell) for cell in row) for row in rows]
+        title = ("NAME", "STATE", "PID", "SINCE", "")
+        widths = [max(len(row[column]) for row in [title, *rows]) for column in range(4)]
+        for row in [title, *rows]:
+            cells = [row[0].ljust(widths[0]), self.state(row[1], widths[1]), row[2].rjust(widths[2])]
+            sys.stdout.write("  ".join([*cells, row[3].ljust(widths[3]), row[4]]).rstrip() + "\n")
+
+    def description(self, told: dict[str, Any]) -> None:
+        self.services([told["service"]])
+        service = told["service"]
+        parts = [("wanted", service["wanted"]), ("groups", ", ".join(service.get("groups", [])))]
+        parts += sorted((str(key), str(value)) for key, value in told["settings"].items())
+        parts += [("sockets", ", ".join(told["sockets"])), *(("exit", exit_) for exit_ in told["exits"])]
+        for key, value in parts:
+            if value:
+                sys.stdout.write(f"{plain.line(key):<16}  {plain.line(value)}\n")
+
+    def rights(self, told: dict[str, Any]) -> None:
+        self.say(f"{told['user']} (uid {told['uid']}), in {', '.join(told['groups']) or 'no group'}")
+        if told.get("expires"):
+            self.say(f"logged in until {told['expires']}")
+        for right in told["rights"]:
+            self.say(f"{right['service'] or 'the daemon'}: {', '.join(right['actions'])}")
+        if not told["rights"]:
+            self.say("no rule allows you anything; ask root or the people who keep the policy")
+
+    def problems(self, problems: list[dict[str, Any]]) -> None:
+        """file:line: key: text, and the source line below."""
+        lines = []
+        for problem in problems:
+            place = f"{problem['file']}:{problem['line']}" if problem.get("line") else problem["file"]
+            lines.append(": ".join(part for part in (place, problem.get("key", ""), problem["text"]) if part))
+            if problem.get("source"):
+                lines.append("    " + problem["source"].strip())
+        sys.stdout.flush()
+        _lines(sys.stderr, lines)
+
+    def event(self, event: dict[str, Any]) -> None:
+        if self.as_json:
+            self.json(event)
+        elif event["is"] == "changed":
+            pid = f" pid {event['pid']}" if event["pid"] else ""
+            text = f": {plain.line(event['text'])}" if event.get("text") else ""
+            head = f"{plain.line(event['time'])} {plain.line(event['process'])}"
+            sys.stdout.write(f"{head} {self.state(event['state'])}{pid}{text}\n")
+        elif event["is"] == "dropped":
+            self.progress(f"some events were lost: {event['text']}")
+        else:
+            self.say(f"{event['time']} {event['service']} (operation {event['operation']}): {event['text']}")
+        sys.stdout.flush()
+
+
+def _lines(out: TextIO, lines: list[str]) -> None:
+    for line in lines:
+        out.write(plain.text(line).rstrip("\n") + "\n")
+    out.flush()
+
+
+def age(since: str, now: float) -> str:
+    """How long ago an RFC 3339 time in UTC was: 5s, 3m, 2h05, 4d. The text itself when it is something else."""
+    try:
+        year, month, day = int(since[0:4]), int(since[5:7]), int(since[8:10])
+        clock = int(since[11:13]) * 3600 + int(since[14:16]) * 60 + int(since[17:19])
+    except ValueError:
+        return since
+    if not since.endswith("Z") or not 1 <= month <= 12:
+        return since
+    leaps = year - (month <= 2)  # leap days counted up to this month
+    days = (year - 1970) * 365 + leaps // 4 - leaps // 100 + leaps // 400 - 477 + _MONTHS[month - 1] + day - 1
+    seconds = max(0, int(now) - days * 86400 - clock)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02}"
+    return f"{seconds // 86400}d"

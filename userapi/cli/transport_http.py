@@ -1,0 +1,180 @@
+"""Asking over HTTP: each method is one address of the API. Everything that is not a success raises Failure."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from userapi.cli import http1, session_file
+from userapi.cli.failure import Failure
+
+QUICK = 40.0  # seconds: longer than the api waits for anybody
+QUIET = 340.0  # seconds of silence in a stream
+AGAIN = 0.3  # seconds before a stream that ended is asked for again
+ATTEMPTS = 40  # that many times, when nothing comes in between
+
+
+class Http:
+    def __init__(self, url: str, cacert: str = "") -> None:
+        self._where = http1.where(url)
+        scheme, host, port = self._where
+        self.url = f"unix:{host}" if scheme == "unix" else f"{scheme}://{host}:{port}"  # one spelling, for the token
+        self._cacert = cacert
+
+    def _open(self, method: str, path: str, body: Any = None, accept: str = "", seconds: float = QUICK) -> http1.Reply:
+        headers = {"Accept": accept or "application/json", "User-Agent": "durward"}
+        token = session_file.load(self.url)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        data = b"" if body is None else json.dumps(body).encode()
+        reply = http1.ask(self._where, method, f"/api/v1/{path}", headers, data, seconds, self._cacert)
+        if reply.status >= 300:
+            with contextlib.closing(reply):
+                failure = _failure(reply)
+                if failure.kind == "no-session" and not token and path != "session":
+                    raise Failure("no-session", "log in first: durward login")
+                raise failure
+        return reply
+
+    def _json(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        with contextlib.closing(self._open(method, path, body)) as reply:
+            data = reply.body()
+        if not data:
+            return {}
+        try:
+            told = json.loads(data)
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            raise Failure("unreachable", "what answers there is not Durward's api")
+        return told
+
+    def login(self, user: str, password: str) -> dict[str, Any]:
+        return self._json("POST", "session", {"user": user, "password": password})
+
+    def logout(self) -> None:
+        self._json("DELETE", "session")
+
+    def status(self, service: str | None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._json("GET", "services" + _query(service=service))["services"]
+        return found
+
+    def describe(self, service: str) -> dict[str, Any]:
+        return self._json("GET", f"services/{http1.quoted(service)}")
+
+    def whoami(self) -> dict[str, Any]:
+        return self._json("GET", "whoami")
+
+    def why(self, action: str, service: str | None) -> dict[str, Any]:
+        return self._json("GET", "why" + _query(action=action, service=service))
+
+    def command(self, do: str, service: str | None = None, **more: Any) -> dict[str, Any]:
+        """{"operation", "text"}, or {"text"} when it is done already."""
+        if do == "shutdown":
+            raise Failure("usage", "shutdown is root's, and not over HTTP: durward --root shutdown")
+        path = do if service is None else f"services/{http1.quoted(service)}/{do}"
+        return self._json("POST", path, {key: value for key, value in more.items() if value})
+
+    def operation(self, number: int) -> Iterator[dict[str, Any]]:
+        """Its events from its beginning until it ended."""
+        seen = 0
+        for event in self._events(f"operations/{number}"):
+            if event.get("number", 0) > seen:
+                seen = event["number"]
+                yield event
+            if event["is"] == "ended":
+                return
+
+    def events(self, service: str | None) -> Iterator[dict[str, Any]]:
+        return self._events("events" + _query(service=service))
+
+    def _events(self, path: str) -> Iterator[dict[str, Any]]:
+        """Server-sent events; asked for again when the stream ends, as every stream does."""
+        left = ATTEMPTS
+        while left:
+            left -= 1
+            try:
+                reply = self._open("GET", path, accept="text/event-stream", seconds=QUIET)
+            except Failure as failure:
+                if failure.kind not in ("later", "unreachable") or not left:
+                    raise
+                time.sleep(AGAIN)
+                continue
+            with contextlib.closing(reply), contextlib.suppress(ConnectionError):
+                for event in _parsed(reply.pieces()):
+                    left = ATTEMPTS
+                    yield event
+            time.sleep(AGAIN)
+        raise Failure("later", "the daemon stopped telling: try again")
+
+    def logs(self, service: str, stream: str, process: str, lines: int, follow: bool) -> Iterator[bytes]:
+        path = f"services/{http1.quoted(service)}/logs"
+        asked = {"stream": stream, "process": process, "follow": "true" if follow else None}
+        place = ""
+        left = ATTEMPTS
+        while left:
+            left -= 1
+            start = {"after": place} if place else {"n": str(lines)}
+            try:
+                reply = self._open("GET", path + _query(**asked, **start), accept="text/plain", seconds=QUIET)
+            except Failure as failure:
+                if not place or failure.kind not in ("later", "unreachable") or not left:
+                    raise
+                time.sleep(AGAIN)
+                continue
+            inode, _, offset = reply.headers.get("durward-log-position", "0:0").partition(":")
+            got = int(offset)
+            with contextlib.closing(reply):
+                try:
+                    for piece in reply.pieces():
+                        left = ATTEMPTS
+                        got += len(piece)
+                        yield piece
+                except ConnectionError as error:
+                    if not follow:
+                        raise Failure("later", f"the log is not complete: {error}") from None
+            if not follow:
+                return
+            place = f"{inode}:{got}"
+            time.sleep(AGAIN)
+
+
+def _parsed(pieces: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    data = b""
+    for piece in pieces:
+        data += piece
+        *whole, data = data.split(b"\n\n")
+        for block in whole:
+            lines = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
+            if b"data" not in lines:
+                continue
+            event = json.loads(lines[b"data"])
+            if lines.get(b"event") == b"refused":
+                raise _problem(event, {})
+            yield event
+
+
+def _query(**values: str | None) -> str:
+    pairs = [f"{key}={http1.quoted(value)}" for key, value in values.items() if value]
+    return "?" + "&".join(pairs) if pairs else ""
+
+
+def _failure(reply: http1.Reply) -> Failure:
+    try:
+        told = json.loads(reply.body())
+    except ValueError:
+        told = {}
+    if not isinstance(told, dict) or "kind" not in told:
+        return Failure("unreachable", f"what answers there is not Durward's api (status {reply.status})")
+    return _problem(told, reply.headers)
+
+
+def _problem(told: dict[str, Any], headers: dict[str, str]) -> Failure:
+    more = {key: told[key] for key in ("rule", "file", "line", "would_help") if key in told}
+    text = str(told.get("detail", ""))
+    if headers.get("retry-after") and told.get("status") == 429:
+        text += f"; try again in {headers['retry-after']} s"
+    return Failure(str(told["kind"]), text, **more)

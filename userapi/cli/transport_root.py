@@ -1,0 +1,163 @@
+"""Asking as root on root.sock: policy.messages' JSON by hand, one packet each way, without the api and without PAM.
+
+The same methods as transport_http.Http. Root is the identity `root`: there is no session.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from userapi.cli.failure import Failure
+
+LIMIT = 64 * 1024  # bytes of a packet
+QUICK = 15.0  # seconds for an answer
+ATTEMPTS = 50
+AGAIN = 0.2
+POLL = 0.25
+
+
+class Root:
+    url = "root"
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def _line(self, command: dict[str, Any]) -> socket.socket:
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            line.settimeout(QUICK)
+            line.connect(self._path)
+            line.send(json.dumps({"id": 1, "command": command}).encode())
+        except OSError as error:
+            line.close()
+            raise Failure(
+                "unreachable", f"no daemon answers at {self._path}: {error.strerror}; is it running?"
+            ) from None
+        return line
+
+    def _receive(self, line: socket.socket) -> tuple[dict[str, Any], int]:
+        """A reply and the descriptor with it or -1. Raises Failure, and ConnectionError at the connection's end."""
+        try:
+            packet, control, flags, _ = line.recvmsg(LIMIT + 1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        except TimeoutError:
+            raise Failure("later", "the supervisor does not answer: it is being restarted; try again") from None
+        descriptor = -1
+        for level, kind, data in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptor = array.array("i", data[:4])[0]
+        if not packet or flags & socket.MSG_TRUNC:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise ConnectionError("the supervisor closed the connection")
+        reply: dict[str, Any] = json.loads(packet)["reply"]
+        if reply["is"] == "refused":
+            more = {key: reply[key] for key in ("rule", "file", "line", "would_help") if key in reply}
+            raise Failure(reply["kind"], reply["text"], **more)
+        return reply, descriptor
+
+    def _ask(self, do: str, **more: Any) -> list[dict[str, Any]]:
+        command = {"do": do, **{key: value for key, value in more.items() if value}}
+        replies = []
+        with self._line(command) as line:
+            try:
+                while True:
+                    reply, descriptor = self._receive(line)
+                    if descriptor >= 0:
+                        os.close(descriptor)
+                    replies.append(reply)
+                    if not reply.get("more"):
+                        return replies
+            except OSError:
+                raise Failure(
+                    "later", "the supervisor was restarted before it answered: look, then try again"
+                ) from None
+
+    def login(self, user: str, password: str) -> dict[str, Any]:
+        raise Failure("usage", "root needs no session on root.sock")
+
+    def logout(self) -> None:
+        raise Failure("usage", "root needs no session on root.sock")
+
+    def status(self, service: str | None) -> list[dict[str, Any]]:
+        return [found for reply in self._ask("status", service=service) for found in reply["services"]]
+
+    def describe(self, service: str) -> dict[str, Any]:
+        return _without_tag(self._ask("describe", service=service)[-1])
+
+    def whoami(self) -> dict[str, Any]:
+        return _without_tag(self._ask("what-may-i")[-1])
+
+    def why(self, action: str, service: str | None) -> dict[str, Any]:
+        return _without_tag(self._ask("what-may-i", action=action, service=service)[-1])
+
+    def command(self, do: str, service: str | None = None, **more: Any) -> dict[str, Any]:
+        return _without_tag(self._ask(do, service=service, **more)[-1])
+
+    def operation(self, number: int) -> Iterator[dict[str, Any]]:
+        seen = 0
+        for event in self._watch({"do": "watch", "operation": number}):
+            if event.get("number", 0) > seen:
+                seen = event["number"]
+                yield event
+            if event["is"] == "ended":
+                return
+
+    def events(self, service: str | None) -> Iterator[dict[str, Any]]:
+        return self._watch({"do": "watch", **({"service": service} if service else {})})
+
+    def _watch(self, command: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        left = ATTEMPTS
+        while left:
+            left -= 1
+            try:
+                with self._line(command) as line:
+                    line.settimeout(None)
+                    while True:
+                        event, descriptor = self._receive(line)
+                        if descriptor >= 0:
+                            os.close(descriptor)
+                        left = ATTEMPTS
+                        yield event
+            except OSError:
+                time.sleep(AGAIN)
+        raise Failure("later", "the supervisor stopped telling: try again")
+
+    def logs(self, service: str, stream: str, process: str, lines: int, follow: bool) -> Iterator[bytes]:
+        from userapi.tail import Tail
+
+        def opener(rotated: int) -> int | None:
+            command = {"do": "open-log", "service": service, "stream": stream, "process": process, "rotated": rotated}
+            with self._line(command) as line:
+                try:
+                    descriptor = self._receive(line)[1]
+                except Failure as failure:
+                    if rotated and failure.kind == "unknown":
+                        return None
+                    raise
+                except OSError as error:
+                    raise Failure("later", f"{error}: try again") from None
+            if descriptor < 0:
+                raise Failure("failed", "the supervisor opened no log")
+            return descriptor
+
+        tail = Tail(opener)
+        try:
+            tail.begin(lines)
+            yield from tail.more(False)
+            idle = 0
+            while follow:
+                time.sleep(POLL)
+                idle += 1
+                yield from tail.more(idle % 40 == 0)
+        finally:
+            tail.close()
+
+
+def _without_tag(reply: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in reply.items() if key != "is"}
