@@ -14,7 +14,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,14 +23,15 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import templates
+from asker import PATIENCE, Asker
+from loading import Load
 from people import FOLDER_PREFIX, FOLDERS, PAM_SERVICE, People, Person, processes_of
 from space import Space
 
-from policy import messages, wire
+from policy import messages
 
 HERE = Path(__file__).resolve().parent
 PREFIX = Path(os.environ.get("DURWARD_PREFIX") or sys.prefix)
-PATIENCE = 20.0  # seconds until a wait has failed
 TICK = 0.02  # seconds between two looks at a condition that no descriptor tells of
 
 T = TypeVar("T")
@@ -45,50 +45,6 @@ class Answer(NamedTuple):
     @property
     def json(self) -> dict[str, object]:
         return json.loads(self.body)
-
-
-class Asker:
-    """One connection to a SEQPACKET socket of ours, as a client that checks little."""
-
-    def __init__(self, path: Path | str, timeout: float = PATIENCE) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sock.settimeout(timeout)
-        self.sock.connect(str(path))
-        self.number = 0
-
-    def send(self, command: messages.Command, session: str = "", source: str = "") -> int:
-        self.number += 1
-        request = messages.Request(id=self.number, command=command, session=session, source=source)
-        self.sock.send(wire.REQUEST.encode(request))
-        return self.number
-
-    def receive(self) -> messages.Reply | messages.Event:
-        """The next packet. Raises EOFError when the other side has closed."""
-        packet = self.sock.recv(wire.LIMIT + 1)
-        if not packet:
-            raise EOFError("the connection was closed")
-        return wire.ANSWER.decode(packet).reply
-
-    def ask(self, command: messages.Command, session: str = "") -> messages.Reply | messages.Event:
-        """One question, one answer; Services in one piece."""
-        self.send(command, session)
-        services: list[messages.ServiceInfo] = []
-        while True:
-            reply = self.receive()
-            if not isinstance(reply, messages.Services):
-                return reply
-            services += reply.services
-            if not reply.more:
-                return messages.Services(services=services)
-
-    def close(self) -> None:
-        self.sock.close()
-
-    def __enter__(self) -> Asker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class House:
@@ -386,35 +342,7 @@ class House:
 
     def load(self, interval: float = 0.001, port: int = 80) -> Load:
         """One connection each `interval` seconds to that port, from now until its stop()."""
-        return Load(self, interval, port)
-
-
-class Load:
-    """See load.py. Also a context manager: `with house.load() as load: …`, then `load.result`."""
-
-    def __init__(self, house: House, interval: float, port: int) -> None:
-        self.house = house
-        self.result: dict[str, object] = {}
-        words = [sys.executable, "-I", "-B", str(HERE / "load.py"), "127.0.0.1", str(port), str(interval)]
-        argv, fds = house.space.command(*words)
-        self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=fds, env={"PATH": "/usr/bin:/bin"}
-        )
-        house.loads.append(self)
-
-    def stop(self) -> dict[str, object]:
-        """tried, answered, refused, failed (by reason), slowest (seconds), by (answers of each pid)."""
-        if not self.result:
-            output, _ = self.process.communicate(timeout=60)
-            self.result = json.loads(output)
-            self.house.loads.remove(self)
-        return self.result
-
-    def __enter__(self) -> Load:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        return Load(self.space, self.loads, interval, port)
 
 
 def _all_up(services: dict[str, messages.ServiceInfo]) -> bool:
