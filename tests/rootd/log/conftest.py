@@ -1,0 +1,148 @@
+"""A log directory with a mover over it, and one with an audit log; the tests of rootd/log share them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootd.log import audit, chain
+from rootd.log.audit import Audit
+from rootd.log.rotate import Mover, Source
+
+
+class Place:
+    """A log directory, a state directory, and what Audit said."""
+
+    def __init__(self, log: Path, state: Path) -> None:
+        self.log, self.state = log, state
+        self.said: list[str] = []
+        log.mkdir(exist_ok=True)
+        state.mkdir(exist_ok=True)
+        self.file, self.key = log / audit.AUDIT, state / audit.KEY
+
+    def open(self) -> Audit:
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        return Audit(os.open(self.log, flags), os.open(self.state, flags), lambda: "now", self.said.append)
+
+    def keys(self) -> dict[int, bytes]:
+        return chain.parse_keys((self.state / audit.INITIAL).read_bytes())
+
+    def verify(self) -> chain.Report:
+        with self.file.open("rb") as file:
+            return chain.verify(file, self.keys())
+
+    def bodies(self) -> list[dict[str, Any]]:
+        found = []
+        for line in self.file.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(chain.parse(line).body)
+        return found
+
+    def numbers(self) -> list[int]:
+        """The tests give each decision a number."""
+        return [body["number"] for body in self.bodies() if body["kind"] == "decision"]
+
+    def starts(self) -> list[str]:
+        return [body["reason"] for body in self.bodies() if body["kind"] == "start"]
+
+
+class House:
+    """A log directory with a Mover over it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.said: list[str] = []
+        self.drained: list[Source] = []
+        self.mover = self.start()
+
+    def start(self) -> Mover:
+        self.root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        return Mover(self.root, self.drained.append, self.said.append)
+
+    def pipe(self, process: str = "site", stream: int = 1, run: int = 1, size: int = 1 << 30, keep: int = 10) -> int:
+        """The write end of a pipe that the mover reads; it does not block."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        self.mover.add(Source(process, stream, run, 7, size, keep), reader)
+        os.set_blocking(writer, False)
+        return writer
+
+    def ready(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self.mover, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def settle(self, now: float = 0.0) -> None:
+        """Turn until nothing is ready."""
+        while self.ready(0):
+            self.mover.turn(now)
+
+    def close(self) -> None:
+        self.mover.close()
+        os.close(self.root)
+
+    def text(self, name: str = "site/stdout.log") -> bytes:
+        """A log with its rotated predecessors, oldest first."""
+        return b"".join(file.read_bytes() for file in self.files(name))
+
+    def files(self, name: str = "site/stdout.log") -> list[Path]:
+        current = self.path / name
+        if not current.parent.is_dir():
+            return []
+        older = [file for file in current.parent.iterdir() if file.name.startswith(f"{current.name}.")]
+        older.sort(key=lambda file: -int(file.suffix[1:]))
+        return older + ([current] if current.exists() else [])
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    (tmp_path / "log").mkdir()
+    house = House(tmp_path / "log")
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def places() -> type[Place]:
+    return Place
+
+
+@pytest.fixture
+def houses() -> type[House]:
+    return House
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "audit", tmp_path / "state")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Place]:
+    """The log directory is a tmpfs of 64 KiB."""
+    (tmp_path / "small").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "durward-test", tmp_path / "small"], check=True)
+    try:
+        yield Place(tmp_path / "small" / "audit", tmp_path / "state")
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path / "small"], check=True)
+
+
+@pytest.fixture
+def tiny(house: House) -> Iterator[Path]:
+    """<log>/full is a file system of its own, 64 KiB."""
+    place = house.path / "full"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "durward-test", place], check=True)
+    try:
+        yield place
+    finally:
+        for file in house.mover._files.values():
+            file.close()
+        subprocess.run(["umount", "--lazy", place], check=True)

@@ -1,0 +1,351 @@
+"""log's loop over real links: what each peer may send, what it is answered, and what nonsense costs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootd import ipc
+from rootd.log import chain, main
+from rootd.log.rotate import RETRY
+
+
+class Room:
+    """A Log in this process, and the peers' ends of its links."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "log").mkdir()
+        (path / "log" / "audit").mkdir()
+        (path / "state" / "log").mkdir(parents=True)
+        ours, theirs = ipc.pair()
+        self.keeper = ipc.Link(ours)
+        self.links: dict[str, ipc.Link] = {}
+        self.log = main.Log(
+            ipc.Link(theirs, takes_fds=True), *main.open_directories(str(path / "log"), str(path / "state"))
+        )
+        self.log.begin()
+        self.log.loop.watch(self.log.keeper.fileno(), self.log.from_keeper)
+        self.log.loop.watch(self.log.mover.fileno(), self.log.move)
+
+    def connect(self, role: str) -> ipc.Link:
+        """As the keeper does when that peer has started."""
+        ours, theirs = ipc.pair()
+        pidfd = os.pidfd_open(os.getpid())
+        self.keeper.send(ipc.Message(ipc.LINK, name=role), theirs.fileno(), pidfd)
+        theirs.close()
+        os.close(pidfd)
+        if role in self.links:
+            self.links[role].close()
+        self.links[role] = ipc.Link(ours, body=role == "supervisor")
+        return self.links[role]
+
+    def turn(self, now: float = 0.0) -> None:
+        """As Log.run does, until nothing is ready."""
+        poll = select.poll()
+        poll.register(self.log.loop._epoll, select.POLLIN)
+        while poll.poll(0):
+            self.log.loop.turn(0)
+            self.log.mover.retry(now)
+            self.log.settle(now)
+
+    def heard(self, role: str) -> list[ipc.Message]:
+        """What a peer was sent; None stands for the end of its link."""
+        messages = []
+        while True:
+            try:
+                received = self.links[role].receive()
+            except BlockingIOError:
+                return messages
+            if received is None:
+                return messages
+            messages.append(received[0])
+
+    def is_closed(self, role: str) -> bool:
+        self.heard(role)
+        try:
+            return self.links[role].receive() is None
+        except BlockingIOError:
+            return False
+
+    def record(self, seq: int = 1, **body: Any) -> None:
+        text = json.dumps({"kind": "decision", **body}).encode()
+        self.links["supervisor"].send(ipc.Message(ipc.RECORD, seq=seq, body=text))
+
+    def pipe(self, **fields: Any) -> int:
+        reader, writer = os.pipe()
+        message = {"scope": 1, "run": 1, "slot": 7, "name": "site", "arg": 100_000, "extra": 3, **fields}
+        self.links["privileged"].send(ipc.Message(ipc.PIPE, **message), reader)
+        os.close(reader)
+        return writer
+
+    def audit(self) -> list[dict[str, Any]]:
+        data = (self.path / "log" / "audit" / "audit.jsonl").read_bytes()
+        keys = chain.parse_keys((self.path / "state" / "log" / "audit.initial").read_bytes())
+        assert not chain.verify(data.splitlines(keepends=True), keys).problems
+        return [chain.parse(line).body for line in data.splitlines()]
+
+    def text(self, name: str = "site/stdout.log") -> bytes:
+        return (self.path / "log" / name).read_bytes()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    room = Room(tmp_path)
+    for role in ("privileged", "supervisor"):
+        room.connect(role)
+    room.turn()
+    yield room
+    room.log.mover.close()
+    for link in (room.keeper, room.log.keeper, *room.links.values(), *room.log.links.values()):
+        link.close()
+
+
+def test_a_pipe_that_privileged_hands_over_ends_in_its_file_and_its_end_is_told(room: Room) -> None:
+    writer = room.pipe(run=9)
+    os.write(writer, b"hello\n")
+    room.turn()
+    assert room.text() == b"hello\n"
+    os.close(writer)
+    room.turn()
+    (drained,) = room.heard("privileged")
+    assert (drained.op, drained.run, drained.slot, drained.scope, drained.name) == (ipc.DRAINED, 9, 7, 1, "site")
+
+
+def test_what_was_drained_while_privileged_was_away_is_told_to_the_next_one(room: Room) -> None:
+    writer = room.pipe(run=9)
+    room.turn()
+    room.links["privileged"].close()
+    os.close(writer)
+    room.turn()
+    room.connect("privileged")
+    room.turn()
+    assert [(m.op, m.run) for m in room.heard("privileged")] == [(ipc.DRAINED, 9)]
+
+
+def test_pipes_that_the_keeper_held_go_on_and_one_that_comes_twice_is_read_once(room: Room) -> None:
+    reader, writer = os.pipe()
+    bad = os.dup(reader)
+    inherited = ipc.Inherited()
+    inherited.held = {"pipe/site/stdout/9/100000/3/7": reader, "pipe/../stdout/1/2/3/4": bad}
+    again = os.dup(reader)
+    room.log.take_over(inherited)
+    room.links["privileged"].send(
+        ipc.Message(ipc.PIPE, scope=1, run=9, slot=7, name="site", arg=100_000, extra=3), again
+    )
+    os.close(again)
+    os.write(writer, b"once\n")
+    os.close(writer)
+    room.turn()
+    assert room.text() == b"once\n"
+    assert len(room.heard("privileged")) == 1
+
+
+def test_a_record_is_answered_when_it_is_on_disk(room: Room) -> None:
+    room.record(seq=41, user="alice")
+    room.record(seq=42, user="bob")
+    room.turn()
+    assert [(m.op, m.seq, m.arg) for m in room.heard("supervisor")] == [(ipc.RECORDED, 41, 0), (ipc.RECORDED, 42, 0)]
+    assert [body.get("user") for body in room.audit()] == [None, "alice", "bob"]
+
+
+def test_deeds_are_recorded_and_ping_is_answered_after_them(room: Room) -> None:
+    link = room.links["privileged"]
+    link.send(ipc.Message(ipc.DEED, scope=1, run=5, slot=7, generation=2, arg=4711))
+    link.send(ipc.Message(ipc.DEED, scope=3, run=5, slot=7, generation=2, arg=-15))
+    link.send(ipc.Message(ipc.PING, seq=3))
+    room.turn()
+    assert [(m.op, m.seq, m.arg) for m in room.heard("privileged")] == [(ipc.PONG, 3, 0)]
+    assert room.audit()[1:] == [
+        {"kind": "deed", "deed": "spawn", "run": 5, "slot": 7, "generation": 2, "arg": 4711},
+        {"kind": "deed", "deed": "exited", "run": 5, "slot": 7, "generation": 2, "arg": -15},
+    ]
+
+
+def test_E4_disk_trouble_is_answered_with_its_errno_deeds_wait_and_a_timer_runs_only_meanwhile(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert room.log.timeout(0.0) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        room.record(seq=1, user="alice")
+        room.links["privileged"].send(ipc.Message(ipc.DEED, scope=2, run=5, arg=15))
+        room.links["privileged"].send(ipc.Message(ipc.PING, seq=2))
+        room.turn(10.0)
+        assert room.log.timeout(10.0) == RETRY
+        assert [m.arg for m in room.heard("supervisor")] == [errno.ENOSPC]
+        assert [m.arg for m in room.heard("privileged")] == [errno.ENOSPC], "alive, but the deed is not on disk"
+        room.log.settle(10.5)
+        assert room.log.timeout(10.5) == RETRY / 2
+        room.log.settle(11.0)
+        assert room.log.timeout(11.0) == RETRY
+    room.log.settle(12.0)
+    assert room.log.timeout(12.0) is None
+    assert [body["kind"] for body in room.audit()] == ["start", "deed"]
+
+
+def test_nothing_to_do_means_no_timer_at_all(room: Room) -> None:
+    writer = room.pipe()
+    os.write(writer, b"x\n")
+    room.record(user="alice")
+    room.turn()
+    assert room.log.timeout(0.0) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "../x"}, {"name": ""}, {"scope": 0}, {"scope": 3}, {"arg": 0}, {"arg": -1}, {"extra": -1},
+        {"extra": 1 << 40}, {"name": "a/b"},
+    ],
+)  # fmt: skip
+def test_E1_a_pipe_with_a_field_out_of_range_costs_privileged_its_link_and_log_goes_on(
+    room: Room, fields: dict[str, Any]
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    os.close(room.pipe(**fields))
+    room.turn()
+    assert room.is_closed("privileged")
+    assert len(os.listdir("/proc/self/fd")) == before - 1, "the descriptor that came is closed, and so is the link"
+    room.connect("privileged").send(ipc.Message(ipc.PING, seq=1))
+    room.turn()
+    assert [m.op for m in room.heard("privileged")] == [ipc.PONG]
+
+
+def test_a_pipe_without_its_descriptor_or_with_two_is_nonsense(room: Room) -> None:
+    for count in (0, 2):
+        reader, writer = os.pipe()
+        message = ipc.Message(ipc.PIPE, scope=1, run=1, slot=7, name="site", arg=1000, extra=3)
+        room.links["privileged"].send(message, *[reader] * count)
+        room.turn()
+        assert room.is_closed("privileged")
+        ipc.close_all((reader, writer))
+        room.connect("privileged")
+
+
+@pytest.mark.parametrize(
+    ("role", "may"), [("supervisor", {ipc.RECORD}), ("privileged", {ipc.PIPE, ipc.DEED, ipc.PING})]
+)
+def test_each_peer_may_send_its_own_messages_and_no_other(room: Room, role: str, may: set[int]) -> None:
+    body = b'{"kind":"decision"}' if role == "supervisor" else b""
+    for op in set(range(256)) - may:
+        room.connect(role).send(ipc.Message(op, scope=1, name="site", body=body))
+        room.turn()
+        assert room.is_closed(role), op
+    assert len(room.audit()) == 1
+    assert not any(room.is_closed(other) for other in room.links if other != role)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"nonsense", b'{"kind":"deed","deed":"spawn"}', b'{"kind":"start"}', b'{"kind":"x","prev":""}',
+        b'{"kind":"x","mac":"0"}', b'{"kind":"x","n":1}', b'{"kind":"x","time":"1970"}', b'{"kind":"x","a":\xff}',
+    ],
+)  # fmt: skip
+def test_E3_a_record_that_would_forge_the_chain_or_logs_own_records_costs_the_supervisor_its_link(
+    room: Room, body: bytes
+) -> None:
+    room.links["supervisor"].send(ipc.Message(ipc.RECORD, seq=1, body=body))
+    room.turn()
+    assert room.is_closed("supervisor")
+    assert len(room.audit()) == 1
+    room.connect("supervisor")
+    room.record(seq=2, user="alice")
+    room.turn()
+    assert [(m.seq, m.arg) for m in room.heard("supervisor")] == [(2, 0)]
+
+
+def test_bytes_that_are_no_message_and_unknown_deeds_cost_a_link(room: Room) -> None:
+    room.links["privileged"].sock.send(b"x" * 17)
+    room.links["supervisor"].sock.send(b"x" * 5)
+    room.turn()
+    assert room.is_closed("privileged")
+    assert room.is_closed("supervisor")
+    room.connect("privileged").send(ipc.Message(ipc.DEED, scope=99))
+    room.turn()
+    assert room.is_closed("privileged")
+
+
+def test_what_a_dead_peer_had_sent_is_written_before_its_successor_is_heard(room: Room) -> None:
+    link = room.links["privileged"]
+    for run in range(100):
+        link.send(ipc.Message(ipc.DEED, scope=1, run=run))
+    room.connect("privileged").send(ipc.Message(ipc.DEED, scope=1, run=100))
+    room.turn()
+    assert [body["run"] for body in room.audit()[1:]] == list(range(101))
+
+
+def test_an_answer_to_a_supervisor_that_is_gone_is_not_given_to_the_next_one(room: Room) -> None:
+    room.record(seq=1, user="alice")
+    room.connect("supervisor")
+    room.turn()
+    assert room.heard("supervisor") == []
+    assert [body.get("user") for body in room.audit()] == [None, "alice"]
+
+
+def test_a_supervisor_that_does_not_read_is_waited_for_and_the_others_go_on(room: Room) -> None:
+    link = room.links["supervisor"]
+    for seq in range(1_000):
+        room.record(seq=seq, user="alice")
+        if seq % 50 == 0:
+            room.turn()
+    room.turn()
+    assert room.log.links["supervisor"].waiting, "its socket is full"
+    room.links["privileged"].send(ipc.Message(ipc.PING, seq=1))
+    room.turn()
+    assert [m.op for m in room.heard("privileged")] == [ipc.PONG]
+    answered = 0
+    while found := room.heard("supervisor"):
+        answered += len(found)
+        room.turn()
+    assert answered == 1_000
+    assert link is room.links["supervisor"]
+
+
+def test_a_link_to_somebody_unknown_is_closed(room: Room) -> None:
+    room.connect("api")
+    room.turn()
+    assert room.is_closed("api")
+
+
+@pytest.mark.parametrize("how", ["keeper gone", "end"])
+def test_at_the_end_all_that_came_is_written_and_the_next_start_calls_it_clean(room: Room, how: str) -> None:
+    writer = room.pipe()
+    os.write(writer, b"last words\n")
+    room.links["privileged"].send(ipc.Message(ipc.DEED, scope=6))
+    room.record(seq=1, user="alice")
+    if how == "end":
+        room.keeper.send(ipc.Message(ipc.END))
+    else:
+        room.keeper.close()
+    assert room.log.run() == 0
+    assert room.text() == b"last words\n"
+    assert room.audit()[0]["kind"] == "start"
+    assert sorted(body["kind"] for body in room.audit()[1:-1]) == ["decision", "deed"]
+    assert room.audit()[-1]["kind"] == "stop"
+    again = main.Log(room.log.keeper, *main.open_directories(str(room.path / "log"), str(room.path / "state")))
+    again.begin()
+    again.mover.close()
+    assert room.audit()[-1] == {"kind": "start", "reason": "clean"}
+
+
+def test_the_time_of_a_record_is_utc_to_the_microsecond() -> None:
+    text = main.wall()
+    assert len(text) == len("2026-11-23T12:00:00.000000Z")
+    assert text.endswith("Z")
+
+
+def test_every_deed_has_a_name() -> None:
+    assert sorted(main.DEEDS) == [1, 2, 3, 4, 5, 6]
+    assert len(set(main.DEEDS.values())) == 6
