@@ -14,6 +14,7 @@ import fcntl
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
 from rootd.config.table import Socket
 
@@ -77,7 +78,7 @@ def unlink_socket(path: str) -> None:
         pass
 
 
-def writer_of(directory: str, uids: list[int]) -> str:
+def writer_of(directory: str, uids: Sequence[int]) -> str:
     """Who of these users, or everybody, may write the directory (links are not followed); empty when nobody may."""
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode):

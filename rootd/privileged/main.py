@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 
 from rootd import confine, ipc
 from rootd.config import settings as settings_file
@@ -96,10 +97,10 @@ class Privileged:
         self.peers: dict[str, int] = {}
         self.orphan_pipes: dict[str, int] = {}
         self.deeds: deque[ipc.Message] = deque(maxlen=DEEDS_LIMIT)
-        self.staging: tuple[int, stage.Staging] | None = None
+        self.staging: stage.Staging | None = None
         self.staged: Generation | None = None
         self.staged_sockets: dict[str, int] = {}
-        self.pinged = False
+        self.beat = self.heard = self.due = 0  # the last PING, the last PONG, and the PONG due by the next heartbeat
         self.status: int | None = None
 
     # -- as root, before anybody is heard ------------------------------------------------------------------
@@ -230,7 +231,7 @@ class Privileged:
         if role == "supervisor":
             self.report()
         elif role == "log":
-            self.pinged = False
+            self.heard = self.beat
             for name, fd in self.orphan_pipes.items():
                 self.give_pipe(name, fd)
             ipc.close_all(self.orphan_pipes.values())
@@ -310,8 +311,12 @@ class Privileged:
         self.send_deed(ipc.Message(ipc.DEED, scope=what, run=number, slot=slot, generation=generation, arg=arg))
 
     def send_deed(self, deed: ipc.Message) -> None:
-        if not self.tell("log", deed):
-            self.deeds.append(deed)
+        """Kept until log has answered the PING behind it: then it is on disk. A new log is told again."""
+        self.beat += 1
+        deed.seq = self.beat
+        self.deeds.append(deed)
+        if self.tell("log", deed):
+            self.tell("log", ipc.Message(ipc.PING, seq=self.beat))
 
     def give_pipe(self, name: str, fd: int) -> None:
         _, process, stream, run, size, keep, slot = name.split("/")
@@ -332,13 +337,18 @@ class Privileged:
         self.drop(f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{message.extra}/{message.slot}")
 
     def ask_log(self) -> None:
-        if self.pinged and "log" in self.links:
+        """The heartbeat. A log that has not answered the last one stops every service that talks."""
+        if self.heard < self.due and "log" in self.links:
             note("log does not answer; it is ended and started again")
             self.end_peer("log")
-        self.pinged = self.tell("log", ipc.Message(ipc.PING))
+        self.beat += 1
+        self.due = self.beat
+        self.tell("log", ipc.Message(ipc.PING, seq=self.beat))
 
     def ponged(self, message: ipc.Message) -> None:
-        self.pinged = False
+        self.heard = min(message.seq, self.beat)
+        while message.arg == 0 and self.deeds and self.deeds[0].seq <= self.heard:
+            self.deeds.popleft()
 
     # -- generations -----------------------------------------------------------------------------------------
 
@@ -461,7 +471,10 @@ class Privileged:
             cgroup.sweep(self.tree, set())
 
 
-HANDLERS = {"supervisor": requests.HANDLERS, "log": {ipc.PONG: Privileged.ponged, ipc.DRAINED: Privileged.drained}}
+HANDLERS: dict[str, dict[int, Callable[[Privileged, ipc.Message], None]]] = {
+    "supervisor": requests.HANDLERS,
+    "log": {ipc.PONG: Privileged.ponged, ipc.DRAINED: Privileged.drained},
+}
 
 
 def note(text: str) -> None:

@@ -1,0 +1,3 @@
+from privileged_house import build
+
+__all__ = ["build"]

@@ -1,0 +1,91 @@
+"""rootd/privileged/signals: a signal reaches exactly what is ours, with and without a cgroup tree."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootd import ipc
+from rootd.privileged import signals
+from rootd.privileged.spawn import Run
+
+
+@pytest.fixture
+def child() -> Iterator[Run]:
+    """A leader of its own session, with a child in its group that ignores SIGTERM."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        else:
+            os.write(writer, b"x")
+        os.close(writer)
+        signal.pause()
+        os._exit(1)
+    os.close(writer)
+    os.read(reader, 1)
+    run = Run(1, 0, 1, pid, 0, os.pidfd_open(pid))
+    run.ours = True
+    yield run
+    os.killpg(pid, signal.SIGKILL)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
+    os.close(run.pidfd)
+    os.close(reader)
+
+
+def test_a_signal_goes_to_the_main_process_and_its_end_is_seen_without_reaping(child: Run) -> None:
+    assert signals.peek(child) is None
+    assert not signals.dead(child)
+    assert signals.send(child, signal.SIGTERM, tree=False, tree_path="") == 0
+    os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
+    assert signals.dead(child)
+    assert signals.peek(child) == (-signal.SIGTERM, ipc.KNOWN)
+    assert signals.peek(child) == (-signal.SIGTERM, ipc.KNOWN)
+    assert not signals.reaped(child)
+
+
+def test_without_cgroups_the_whole_group_dies_while_its_leader_is_unreaped(child: Run) -> None:
+    signals.send(child, signal.SIGTERM, tree=False, tree_path="")
+    os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
+    members = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and group_of(p) == child.pid]
+    assert len(members) == 2  # the leader's zombie, and the one that ignores SIGTERM
+    other = os.pidfd_open(next(pid for pid in members if pid != child.pid))
+    assert signals.send(child, signal.SIGKILL, tree=True, tree_path="") == 0
+    signals.reap(child)
+    import select
+
+    assert select.select([other], [], [], 20)[0]
+    os.close(other)
+
+
+def group_of(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[2])
+    except (OSError, ProcessLookupError):
+        return -1
+
+
+def test_d5_after_reaping_nothing_can_be_hit(child: Run) -> None:
+    os.killpg(child.pid, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
+    signals.reap(child)
+    assert signals.reaped(child)
+    child.ours = False
+    assert signals.send(child, signal.SIGTERM, tree=False, tree_path="") == errno.ESRCH
+    assert signals.send(child, signal.SIGKILL, tree=True, tree_path="") == 0  # dead, not ours: no number is used
+    child.exited = (0, ipc.KNOWN)
+    assert signals.send(child, signal.SIGTERM, tree=False, tree_path="") == errno.ESRCH
+
+
+def test_a_tree_that_cannot_be_killed_says_why(child: Run) -> None:
+    assert signals.send(child, signal.SIGKILL, tree=True, tree_path="/nonexistent") == errno.ENOENT

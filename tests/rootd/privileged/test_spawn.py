@@ -1,0 +1,252 @@
+"""rootd/privileged/spawn: the gate, and kill -9 after every system call of a spawn, its store and its end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import select
+import signal
+import socket
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from privileged_house import SERVICE_UID, House, entry, tcp_socket
+
+from rootd import ipc
+from rootd.privileged import cgroup, listen, requests, signals, spawn
+
+pytestmark = pytest.mark.root
+Build = Callable[..., House]
+SLEEPER = "import signal; print('up', flush=True); signal.pause()"
+
+
+class DyingOs:
+    """The os module for one process, which kills itself with SIGKILL after the n-th call through any of these."""
+
+    def __init__(self, real: ModuleType, count: list[int]) -> None:
+        self.real, self.count, self.pid = real, count, os.getpid()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.real, name)
+        if not callable(found) or isinstance(found, type):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return found(*args, **kwargs)
+            finally:
+                self.step()
+
+        return call
+
+    def step(self) -> None:
+        if os.getpid() == self.pid:
+            self.count[0] -= 1
+            if self.count[0] == 0:
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def die_after(calls: int) -> Callable[[], None]:
+    """Run in privileged before its main: from the first SPAWN on, it dies after this many calls."""
+
+    def inside() -> None:
+        answer = requests.HANDLERS[ipc.SPAWN]
+        real_now, real_send = ipc.Link.send_now, ipc.Link.send
+
+        def armed(house: Any, asked: ipc.Message) -> None:
+            dying = DyingOs(os, [calls])
+            for module in (spawn, cgroup, listen, requests, signals):
+                module.os = dying  # type: ignore[attr-defined]
+
+            def send_now(link: ipc.Link, message: ipc.Message, *fds: int) -> None:
+                real_now(link, message, *fds)
+                dying.step()
+
+            def send(link: ipc.Link, message: ipc.Message, *fds: int) -> None:
+                real_send(link, message, *fds)
+                dying.step()
+
+            ipc.Link.send_now, ipc.Link.send = send_now, send  # type: ignore[method-assign]
+            answer(house, asked)
+
+        requests.HANDLERS[ipc.SPAWN] = armed
+
+    return inside
+
+
+def living(uid: int) -> set[int]:
+    """Processes of this uid that are not zombies."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/status") as status:
+                fields = dict(line.split(":", 1) for line in status if ":" in line)
+        except OSError:
+            continue
+        if fields["Uid"].split()[0] == str(uid) and not fields["State"].strip().startswith("Z"):
+            found.add(int(pid))
+    return found
+
+
+def facts(house: House) -> dict[int, int]:
+    """What a privileged that was started again says of the runs: run -> pid, without those that have ended."""
+    found = {}
+    while True:
+        message, fds = house.hear(ipc.FACT, ipc.FACTS_END, ipc.TABLE)
+        ipc.close_all(fds)
+        if message.op == ipc.FACTS_END:
+            return found
+        if message.op == ipc.FACT:
+            found[message.run] = message.arg
+
+
+def settle(house: House, run: int) -> bool:
+    """Whether a run of the facts lives: one whose gate closed ends by itself, and is told to have ended."""
+    until_exec = f"/proc/{facts_pid(house, run)}/exe"
+    while True:
+        house.reap_orphans()
+        try:
+            if os.readlink(until_exec) == os.path.realpath("/usr/bin/python3") and b"-c" in cmdline(house, run):
+                return True
+        except OSError:
+            return False
+
+
+def facts_pid(house: House, run: int) -> int:
+    return next(int(n.split("/")[4]) for n in house.store if n.startswith("process/") and n.split("/")[2] == str(run))
+
+
+def cmdline(house: House, run: int) -> bytes:
+    with open(f"/proc/{facts_pid(house, run)}/cmdline", "rb") as words:
+        return words.read()
+
+
+def test_d7_d8_a_kill_after_any_call_of_a_spawn_leaves_one_process_or_none_and_never_two(build: Build) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        spec = tcp_socket("http", free.getsockname()[1])
+    house = build(entry(SLEEPER, notify=True, sockets=(("http", spec.key),)), sockets=(spec,), start=False)
+    outcomes = []
+    for calls in range(1, 200):
+        house.inside = die_after(calls)
+        house.start()
+        house.hear(ipc.FACTS_END)
+        house.ask(ipc.SPAWN, seq=1, generation=1, slot=0)
+        died = finished_or_died(house)
+        if died:
+            house.wait()
+        house.inside = lambda: None
+        if died:
+            house.start()
+        lives = check_one_or_none(house, died)
+        outcomes.append(lives)
+        house.kill()
+        clean(house)
+        if not died:
+            break
+    else:
+        pytest.fail("the spawn never ended")
+    assert len(outcomes) > 25, "the failpoints were not reached"
+    assert False in outcomes
+    assert True in outcomes
+
+
+def finished_or_died(house: House) -> bool:
+    """True when privileged has died; False when it has answered the spawn and said everything it had to say."""
+    while True:
+        ready, _, _ = select.select([house.pidfd, house.supervisor, house.keeper], [], [], 20)
+        assert ready
+        house.serve_keeper()
+        if house.pidfd in ready:
+            return True
+        try:
+            received = house.supervisor.receive()
+        except BlockingIOError:
+            continue
+        if received is not None:
+            ipc.close_all(received[1])
+            if received[0].op == ipc.CHANNEL:
+                return bool(select.select([house.pidfd], [], [], 0.2)[0])
+
+
+def check_one_or_none(house: House, died: bool) -> bool:
+    """Every process that lives is a fact, every fact lives or is told to have ended; a new spawn works."""
+    if not died:
+        return True
+    told = facts(house)
+    assert len(told) <= 1
+    lives = False
+    for run in told:
+        lives = settle(house, run)
+        if not lives:
+            house.hear(ipc.EXITED, run=run)
+        house.ask(ipc.SIGNAL, run=run, arg=9, scope=ipc.TREE)
+        if lives:
+            assert living(SERVICE_UID) <= {told[run]}
+            while not select.select([house.store_pidfd(run)], [], [], 0.1)[0]:
+                continue
+            house.reap_orphans()
+            house.hear(ipc.EXITED, run=run)
+            house.ask(ipc.SIGNAL, run=run, arg=9, scope=ipc.TREE)
+        house.hear(ipc.EMPTY, run=run)
+    assert living(SERVICE_UID) == set()
+    fresh = house.spawn()
+    assert fresh.op == ipc.SPAWNED
+    return lives
+
+
+def clean(house: House) -> None:
+    """Between two failpoints: nothing of the last one may be there."""
+    for name in [name for name in house.store if name.split("/")[0] in ("process", "pipe", "notify")]:
+        fd = house.store.pop(name)
+        if name.startswith("process/"):
+            try:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                os.waitpid(int(name.split("/")[4]), 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+        os.close(fd)
+    house.reaped.clear()
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                break
+        except ChildProcessError:
+            break
+    if os.path.isdir(house.tree):
+        cgroup.sweep(house.tree, set())
+
+
+def test_a_run_is_taken_back_from_its_name_alone() -> None:
+    fd = os.dup(0)
+    run = spawn.Run(12, 5, 2, 4711, 99, fd)
+    again = spawn.Run.held(run.name, fd)
+    assert (again.run, again.slot, again.generation, again.pid, again.started) == (12, 5, 2, 4711, 99)
+    assert again.name == run.name
+    with pytest.raises(ValueError, match="unpack"):
+        spawn.Run.held("process/1/2", fd)
+    os.close(fd)
+
+
+def test_processes_are_numbered_only_where_there_are_several() -> None:
+    assert spawn.process_name(entry(), 0) == "site"
+    assert spawn.process_name(entry(count=2), 1) == "site.1"
+
+
+def test_a_spawn_that_cannot_be_made_says_which_step_and_leaves_nothing(build: Build) -> None:
+    """Out of descriptors, for real: the limit of privileged itself."""
+    house = build(entry(SLEEPER, count=64), start=False)
+    house.inside = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+    house.start()
+    house.hear(ipc.FACTS_END)
+    answers = [house.spawn(slot=0)]
+    while answers[-1].op == ipc.SPAWNED:
+        answers.append(house.spawn(slot=len(answers)))
+    assert answers[-1].arg == errno.EMFILE
+    assert ipc.STEPS[answers[-1].extra] in ("pipe", "fork", "store")
+    assert len([name for name in house.store if name.startswith("process/")]) == len(answers) - 1
+    house.ask(ipc.SIGNAL, run=answers[0].run, arg=9, scope=ipc.TREE)
+    house.finish(answers[0].run)
+    assert house.spawn(slot=0).op == ipc.SPAWNED  # it has recovered by itself
