@@ -1,4 +1,4 @@
-"""What durward.toml says about Durward itself, with names resolved: the memfd "settings" that every part is handed."""
+"""What durward.toml says of Durward itself, names resolved: the memfd "settings" that every part is handed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from typing import NamedTuple
 
 from rootd.config import shape
 
-ROLES = ("privileged", "supervisor", "auth", "log", "probe", "api")
+
+class User(NamedTuple):
+    """What the machine says about a user's name (rootd/accounts.py)."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]  # all that it is in, gid among them
+    home: str
+    shell: str
 
 
 class Account(NamedTuple):
     name: str
     uid: int
     gid: int
-    groups: tuple[int, ...]  # supplementary ones: shadow for auth, none for the others
+    groups: tuple[int, ...]  # supplementary: shadow for auth, none for the others
 
 
 class Paths(NamedTuple):
@@ -47,9 +55,9 @@ class Audit(NamedTuple):
 
 
 class Settings(NamedTuple):
-    config: str
+    config: str  # the directory
     paths: Paths
-    accounts: dict[str, Account]  # by role: each of ROLES
+    accounts: dict[str, Account]  # by role: privileged, supervisor, auth, log, probe, api
     auth: Auth
     api: Api | None
     audit: Audit

@@ -1,0 +1,326 @@
+"""From root's files to the frozen table. Pure, so that privileged and supervisor make the same of the same bytes.
+
+Rule 1: no file, no name service, no clock: what has to be known of the machine is in the Bundle.
+Rule 2: every problem is told at once, and where there is one there is no table and there are no settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import signal
+import tomllib
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from rootd.config import keys, shape
+from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
+from rootd.config.specs import ServiceSpec, spec_of
+from rootd.config.table import LEAVE, Entry, Socket, Table
+from rootd.config.trusted import MAIN, File
+
+API = "durward-api"  # our own service
+ROOTLIKE = ("root", "shadow", "disk", "kmem", "docker", "lxd", "sudo", "wheel")  # groups that amount to root
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PRIVATE = ("", "/auth", "/notify", "/supervisor")  # directories of ours beneath run
+GUNICORN = ("-I", "-m", "gunicorn", "-c", "python:userapi.gunicorn_conf", "userapi.app:create_app()")
+OPEN = "can be reached by others, and passwords would pass in the clear: set tls, or say behind_proxy = true"
+
+Path = tuple[str, ...]  # of keys; () is the file as a whole
+
+
+class Problem(NamedTuple):
+    file: str
+    path: Path
+    text: str
+
+
+class Bundle(NamedTuple):
+    """All that is looked at: root's files and the facts about the names in them."""
+
+    config: str  # the directory
+    python: str  # the interpreter that runs our own API
+    files: tuple[File, ...]
+    environment_files: dict[str, File]
+    users: dict[str, User | None]
+    groups: dict[str, int | None]
+    pam: dict[str, bool]  # whether /etc/pam.d has it
+
+
+class Section(NamedTuple):
+    """One table of a file. values: by key, parsed; None where that failed and where there is nothing."""
+
+    file: str
+    path: Path
+    raw: dict[str, Any]
+    values: dict[str, Any]
+
+
+class Compiled(NamedTuple):
+    settings: Settings | None
+    table: bytes  # one line
+    digest: bytes  # SHA-256 of the table
+    specs: tuple[ServiceSpec, ...]  # in the order of the entries
+    policy: tuple[File, ...]
+    problems: tuple[Problem, ...]  # when there is one, all but policy is empty
+
+
+def read_section(kind: str, raw: Any, file: str, path: Path, problems: list[Problem]) -> Section:
+    """Each key of a section by its row in the table of keys."""
+    known, values = keys.SECTIONS[kind], dict.fromkeys(keys.SECTIONS[kind])
+    if not isinstance(raw, dict):
+        problems.append(Problem(file, path, "must be a table"))
+        return Section(file, path, {}, values)
+    problems += [Problem(file, (*path, name), f"no such key{meant(name, known)}") for name in raw if name not in known]
+    for name, key in known.items():
+        given, where = raw.get(name, key.default), (*path, name)
+        if key.type in keys.SECTIONS and given is not None:
+            values[name] = read_section(key.type, given, file, where, problems).values
+        elif given is not None:
+            try:
+                values[name] = keys.parse(key.type, given)
+            except ValueError as error:
+                problems.append(Problem(file, where, str(error) if name in raw else f"is missing: {key.doc}"))
+    return Section(file, path, raw, values)
+
+
+@lru_cache(maxsize=1)  # names_needed and compile_bundle look at the same files
+def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, ...]]:
+    """Every section of the files, by its path, and what is wrong with them. The policy is not read here."""
+    problems: list[Problem] = []
+    found: dict[Path, Section] = {}
+    for file in files:
+        try:
+            raw = {} if file.error or file.path.startswith("policy.d/") else tomllib.loads(file.text)
+        except (ValueError, RecursionError) as error:
+            file = file._replace(error=str(error))
+        if file.error:
+            problems.append(Problem(file.path, (), file.error))
+            continue
+        known = keys.MAIN if file.path == MAIN else ("socket", "service")
+        problems += [Problem(file.path, (n,), f"no such section{meant(n, known)}") for n in raw if n not in known]
+        if file.path == MAIN:
+            for kind in [kind for kind in known if kind in raw or kind != "api"]:
+                found[kind,] = read_section(kind, raw.get(kind, {}), file.path, (kind,), problems)
+            continue
+        for kind in [kind for kind in known if kind in raw]:
+            tables = raw[kind] if isinstance(raw[kind], dict) else {"": None}
+            for path, table in [((kind, name), table) for name, table in tables.items()]:
+                if path in found:
+                    problems.append(Problem(file.path, path, f"is in {found[path].file} already"))
+                elif not keys.NAME.fullmatch(path[1]) or path[1].startswith("durward-") or path[1] == "audit":
+                    problems.append(Problem(file.path, path, f"{keys.NAME_WORDS}, but not durward-… and audit"))
+                found[path] = read_section(kind, table, file.path, path, problems)
+    return found, tuple(problems)
+
+
+def of_kind(found: dict[Path, Section], kind: str) -> dict[str, Section]:
+    return {path[1]: section for path, section in found.items() if path[0] == kind}
+
+
+def pam_services(auth: dict[str, Any]) -> dict[str, str]:
+    login = auth["pam_service"] or "durward"
+    return {"pam_service": login, "pam_account_service": auth["pam_account_service"] or f"{login}-account"}
+
+
+def names_needed(files: tuple[File, ...]) -> tuple[set[str], set[str], set[str], set[str]]:
+    """The users, groups, environment files and PAM services that a Bundle of these files must know about."""
+    found, _ = read(files)
+    users: set[Any] = set()
+    groups: set[Any] = set(ROOTLIKE)
+    paths: set[Any] = set()
+    for path, section in found.items():
+        values = section.values
+        users |= set(values.values()) if path == ("accounts",) else {values.get("user")}
+        groups |= {values.get("group"), *(values.get("supplementary_groups") or ())}
+        paths.add(values.get("environment_file"))
+    pam = set(pam_services(found["auth",].values).values()) if ("auth",) in found else set()
+    return users - {None}, groups - {None}, paths - {None}, pam
+
+
+def compile_bundle(bundle: Bundle) -> Compiled:
+    return _Compiler(bundle).run()
+
+
+class _Compiler:
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        found, problems = read(bundle.files)
+        self.main = {path[0]: section for path, section in found.items() if len(path) == 1}
+        self.sockets, self.services = of_kind(found, "socket"), of_kind(found, "service")
+        self.problems = list(problems)
+        self.accounts: dict[str, Account] = {}
+        self.run_as: dict[str, tuple[User, int, tuple[int, ...]]] = {}
+        self.environments: dict[str, tuple[tuple[str, str], ...]] = {}
+
+    def run(self) -> Compiled:
+        policy = tuple(file for file in self.bundle.files if file.path.startswith("policy.d/"))
+        settings = self.settings() if self.main else None
+        for name, service in self.services.items():
+            self.identify(name, service)
+        sockets = self.bind()
+        if self.problems or settings is None:
+            return Compiled(None, b"", b"", (), policy, tuple(self.problems))
+        entries = tuple(self.entry(name, service, sockets) for name, service in self.services.items())
+        sections = self.services.values()
+        specs = tuple(
+            spec_of(i, entry, s.raw, s.values) for i, (entry, s) in enumerate(zip(entries, sections, strict=True))
+        )
+        table = shape.to_json(Table(entries, sockets, any(entry.root for entry in entries)))
+        return Compiled(settings, table, hashlib.sha256(table).digest(), specs, policy, ())
+
+    def say(self, section: Section, key: str, text: str) -> None:
+        self.problems.append(Problem(section.file, (*section.path, key), text))
+
+    def known(self, section: Section, key: str, name: str | None, facts: dict[str, Any], what: str = "user") -> Any:
+        """The fact about a name, or a problem."""
+        if name is not None and facts.get(name) is None:
+            others = [other for other, fact in facts.items() if fact is not None]
+            self.say(section, key, f"there is no {what} {name!r} on this machine{meant(name, others)}")
+        return facts.get(name) if name is not None else None
+
+    def settings(self) -> Settings:
+        values = {kind: section.values for kind, section in self.main.items()}
+        for role, name in values["accounts"].items():
+            user = self.known(self.main["accounts"], role, name, self.bundle.users)
+            if user is not None:
+                taken = {0, *(account.uid for account in self.accounts.values())}
+                if user.uid in taken or user.gid == 0:
+                    self.say(self.main["accounts"], role, f"{name} is root, or another part of Durward too")
+                groups = (self.bundle.groups.get("shadow"),) if role == "auth" else ()
+                self.accounts[role] = Account(name, user.uid, user.gid, tuple(g for g in groups if g is not None))
+        pam = pam_services(values["auth"])
+        for key, name in pam.items():
+            if name == "other" or not self.bundle.pam.get(name):
+                self.say(self.main["auth"], key, f'there is no /etc/pam.d/{name}: "other" may let everybody in')
+        paths, auth = Paths(**values["paths"]), Auth(**values["auth"] | pam)
+        if len({*paths} - {"/"}) < len(paths):
+            self.say(self.main["paths"], "run", "run, log and state must be three directories, and none of them /")
+        api = self.api(paths.run, self.main["api"]) if "api" in self.main else None
+        return Settings(self.bundle.config, paths, self.accounts, auth, api, Audit(**values["audit"]))
+
+    def api(self, run: str, section: Section) -> Api:
+        """Our own API is a service like the others, on a socket of its own."""
+        raw: dict[str, Any] = {"listen": section.raw.get("listen", f"unix:{run}/api.sock"), "mode": "0666"}
+        self.sockets[API] = read_section("socket", raw, MAIN, ("api",), [])  # its problems are told already
+        listen = self.sockets[API].values["listen"] or ()
+        values = section.values | {"listen": tuple(address.key for address in listen)}
+        values["tls"] = Tls(**values["tls"]) if values["tls"] else None
+        for address in listen:
+            local = address.family == "unix" or address.host == "::1" or address.host.startswith("127.")
+            if address.kind != "stream" or not (local or values["tls"] or values["behind_proxy"]):
+                self.say(section, "listen", f"{address.key} {OPEN if address.kind == 'stream' else 'is not for HTTP'}")
+        raw = {
+            "command": [self.bundle.python, *GUNICORN],
+            "user": self.main["accounts"].values["api"],
+            "sockets": [API],
+        }
+        raw |= {"ready": {"notify": True}, "restart": {"policy": "always"}, "stop": {"timeout": "15s"}}
+        self.services[API] = read_section("service", raw, MAIN, ("api",), [])
+        about = shape.plain(values) | {"local": self.main["auth"].values["local"]}
+        environment = (("DURWARD_RUN", run), ("DURWARD_API", json.dumps(about, sort_keys=True)))
+        self.services[API].values["environment"] = environment
+        return Api(**values)
+
+    def identify(self, name: str, service: Section) -> None:
+        """Who it runs as; refused where that would give it what is ours, or what is root's unasked."""
+        values = service.values
+        user: User | None = self.known(service, "user", values["user"], self.bundle.users)
+        gid = self.known(service, "group", values["group"], self.bundle.groups, "group")
+        more = values["supplementary_groups"] or ()
+        also = {self.known(service, "supplementary_groups", group, self.bundle.groups, "group") for group in more}
+        for socket in [socket for socket in values["sockets"] or () if socket not in self.sockets]:
+            self.say(service, "sockets", f"there is no [socket.{socket}]{meant(socket, self.sockets)}")
+        if values["ready"]["notify"] and values["ready"]["after"] is not None:
+            self.say(service, "ready", "after and notify exclude each other")
+        if user is None or None in also or (values["group"] and gid is None):
+            return
+        self.environments[name] = self.environment(service, user)
+        groups = also | set(user.groups) | {user.gid} if gid is None else also | set(user.groups) - {user.gid} | {gid}
+        self.run_as[name] = user, user.gid if gid is None else gid, tuple(sorted(groups))
+        names = {self.bundle.groups.get(group): group for group in ROOTLIKE} | {0: "root"}
+        amounting = ["root"] if user.uid == 0 else [f"group {names[g]}" for g in sorted(groups & names.keys())]
+        ours = [a.name for a in self.accounts.values() if (a.uid == user.uid or a.gid in groups) and name != API]
+        if ours:
+            self.say(service, "user", f"{values['user']} is Durward's own account {ours[0]}, or in its group")
+        elif amounting and not values["allow_root"]:
+            self.say(
+                service,
+                "user",
+                f"{values['user']} would be {amounting[0]}, as good as root: it takes allow_root = true",
+            )
+
+    def environment(self, service: Section, user: User) -> tuple[tuple[str, str], ...]:
+        """Built, not inherited: what login(1) sets, then what is configured, then the file."""
+        name, path = service.values["user"], service.values["environment_file"]
+        built = {"PATH": SEARCH, "HOME": user.home, "USER": name, "LOGNAME": name, "SHELL": user.shell or "/bin/sh"}
+        built |= dict(service.values["environment"] or ())
+        file = self.bundle.environment_files.get(path, File(path, "", "was not read")) if path else File("", "")
+        if file.error:
+            self.say(service, "environment_file", file.error)
+        for number, line in enumerate(map(str.strip, file.text.split("\n")), 1):
+            variable, equals, value = (part.strip() for part in line.partition("="))
+            if line and line[0] not in "#;":
+                if not equals or "\0" in value or not keys.VARIABLE.fullmatch(variable):
+                    self.say(service, "environment_file", f"line {number} of {path} is not NAME=value, or ours to set")
+                quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+                built[variable] = value[1:-1] if quoted else value
+        return tuple(sorted(built.items()))
+
+    def bind(self) -> tuple[Socket, ...]:
+        """Every address once, with the ids of the services on it."""
+        bound: dict[str, Socket] = {}
+        run = self.main["paths"].values["run"] if self.main else None
+        for name, section in self.sockets.items():
+            values = section.values
+            services = [n for n, s in self.services.items() if name in (s.values["sockets"] or ()) and n in self.run_as]
+            group = self.known(section, "group", values["group"], self.bundle.groups, "group")
+            gid = group if group is not None else self.run_as[services[0]][1] if services else 0
+            about = {key: values[key] for key in ("mode", "backlog", "v6only", "freebind")}
+            users = tuple(sorted({self.run_as[service][0].uid for service in services}))
+            for address in values["listen"] or ():
+                folder, _, last = address.path.rpartition("/")
+                if address.key in bound:
+                    self.say(section, "listen", f"socket {bound[address.key].name} has {address.key} already")
+                if folder in [f"{run}{own}" for own in PRIVATE] and (name != API or last != "api.sock"):
+                    self.say(section, "listen", f"{folder} is Durward's own: make it {run}/sockets/{last}")
+                bound[address.key] = address._replace(name=name, gid=gid, users=users, **about)
+        return tuple(bound.values())
+
+    def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
+        values, (user, gid, groups) = service.values, self.run_as[name]
+        signals = {
+            signal.Signals[f"SIG{word}"].value for word in (*values["signals"], values["stop"]["signal"], "KILL")
+        }
+        limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
+        return Entry(
+            service=name, count=values["processes"], path=values["command"][0], argv=values["command"],
+            env=self.environments[name], cwd=values["directory"], uid=user.uid, gid=gid, groups=groups,
+            umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
+            sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
+            signals=tuple(sorted(signals)), notify=values["ready"]["notify"], nnp=values["no_new_privileges"],
+            root=user.uid == 0, log=(values["log"]["size"], values["log"]["keep"]),
+        )  # fmt: skip
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def generation_bytes(compiled: Compiled, bundle: Bundle) -> bytes:
+    """What the memfd of a generation holds: the table's line, empty when there is none, and the bundle's."""
+    return compiled.table + b"\n" + shape.to_json(bundle)
+
+
+def split_generation(content: bytes) -> tuple[bytes, bytes]:
+    table, _, bundle = content.partition(b"\n")
+    return table, bundle
+
+
+def bundle_from(line: bytes) -> Bundle:
+    """Raises ValueError for what generation_bytes did not write."""
+    bundle: Bundle = shape.from_json(Bundle, line)
+    return bundle

@@ -1,0 +1,212 @@
+"""Every key of the configuration: ONE table, by which files are read and from which the manual's tables are made.
+
+Rule: a value that is not exactly what its row says is refused with a sentence; nothing is guessed or cut to size.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import socket
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from rootd.config.table import Socket
+
+REQUIRED = object()  # no default
+SIGNALS = "HUP|INT|QUIT|USR1|USR2|TERM|CONT|WINCH|ALRM|STOP|KILL|TTIN|TTOU|PIPE|ABRT"
+LIMITS = {
+    "as": resource.RLIMIT_AS, "core": resource.RLIMIT_CORE, "cpu": resource.RLIMIT_CPU, "data": resource.RLIMIT_DATA,
+    "fsize": resource.RLIMIT_FSIZE, "memlock": resource.RLIMIT_MEMLOCK, "msgqueue": resource.RLIMIT_MSGQUEUE,
+    "nice": resource.RLIMIT_NICE, "nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC,
+    "rtprio": resource.RLIMIT_RTPRIO, "sigpending": resource.RLIMIT_SIGPENDING, "stack": resource.RLIMIT_STACK,
+}  # fmt: skip
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")  # as policy/names.py has it
+NAME_WORDS = "1 to 63 of a-z, 0-9, '_', '.' and '-', beginning with a letter or digit"
+USER_WORDS = "1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'"
+VARIABLE = re.compile(r"(?!LISTEN_|NOTIFY_SOCKET\Z|DURWARD_)[A-Za-z_][A-Za-z0-9_]*")  # the others are set at the spawn
+PATH = r"(?:/(?!\.{1,2}(?:/|\Z))[^/\0-\x1f\x7f]+)+"  # no empty component, no "." and ".."
+SPAN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)"
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+ADDRESS = rf"(udp:)?(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([1-9][0-9]{{0,4}})|unix(-dgram)?:({PATH})"
+UNIX_PATH_LIMIT = 100  # bytes, of the 108 in sockaddr_un: it is bound under a longer name first
+
+
+class Key(NamedTuple):
+    section: str
+    name: str
+    type: str  # a row of TYPES, "a|b", "1..9", "[type]", or a section: a table within the table
+    default: Any  # as it would stand in the file; None: nothing
+    doc: str
+
+
+# fmt: off
+KEYS = (
+    Key("paths", "run", "path", "/run/durward", "sockets, and what a boot may forget"),
+    Key("paths", "log", "path", "/var/log/durward", "logs of the services and the audit log"),
+    Key("paths", "state", "path", "/var/lib/durward", "what a boot may not forget"),
+    Key("accounts", "privileged", "user", "_durward", "binds, spawns and signals"),
+    Key("accounts", "supervisor", "user", "_durward-sup", "decides"),
+    Key("accounts", "auth", "user", "_durward-auth", "asks PAM; gets group shadow"),
+    Key("accounts", "log", "user", "_durward-log", "writes the logs"),
+    Key("accounts", "probe", "user", "_durward-probe", "makes HTTP and TCP checks"),
+    Key("accounts", "api", "user", "_durward-api", "speaks HTTP"),
+    Key("auth", "pam_service", "name", "durward", "the file of /etc/pam.d for logins"),
+    Key("auth", "pam_account_service", "name", None, "that for the minute's check; pam_service with -account"),
+    Key("auth", "local", "password|peer", "password", "peer: local users log in without typing a password"),
+    Key("auth", "session", "period", "8h", "after which a session ends"),
+    Key("auth", "idle", "period", "30m", "without a command, after which a session ends"),
+    Key("api", "listen", "addresses", None, "where the API listens; api.sock in the run directory"),
+    Key("api", "workers", "1..64", 2, "processes that answer HTTP"),
+    Key("api", "tls", "tls", None, "needed where other machines can reach it"),
+    Key("api", "behind_proxy", "flag", False, "a proxy in front ends TLS: go without"),
+    Key("tls", "certificate", "path", REQUIRED, "the chain, in PEM"),
+    Key("tls", "key", "path", REQUIRED, "the private key, in PEM; readable for the API's account"),
+    Key("audit", "on_failure", "refuse|continue", "refuse", "what happens to changes that cannot be recorded"),
+    Key("socket", "listen", "addresses", REQUIRED, "one address or a list"),
+    Key("socket", "group", "user", None, "of a Unix socket; that of the first service on it"),
+    Key("socket", "mode", "mode", "0660", "of a Unix socket"),
+    Key("socket", "backlog", "1..65535", 4096, "connections that may wait; the kernel's somaxconn caps it"),
+    Key("socket", "v6only", "flag", True, "an IPv6 address takes no IPv4 connections"),
+    Key("socket", "freebind", "flag", False, "bind before the machine has the address"),
+    Key("service", "command", "command", REQUIRED, "a program by its absolute path, and arguments; there is no shell"),
+    Key("service", "user", "user", REQUIRED, "whom it runs as"),
+    Key("service", "group", "user", None, "in place of the user's own group"),
+    Key("service", "supplementary_groups", "[user]", [], "groups besides those that the user is in"),
+    Key("service", "groups", "[name]", [], "names that policy and commands may use for several services"),
+    Key("service", "directory", "path", "/", "the working directory"),
+    Key("service", "umask", "mode", "022", "bits that new files do not get"),
+    Key("service", "sockets", "[name]", [], "descriptors from 3, with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID"),
+    Key("service", "environment", "variables", {}, "its variables"),
+    Key("service", "environment_file", "path", None, "NAME=value lines of root's; they win over environment"),
+    Key("service", "autostart", "flag", True, "start with the daemon"),
+    Key("service", "processes", "1..1024", 1, "how many run at a time"),
+    Key("service", "signals", f"[{SIGNALS}]", SIGNALS.split("|")[:9], "what durward signal may send"),
+    Key("service", "no_new_privileges", "flag", True, "setuid programs give it nothing"),
+    Key("service", "allow_root", "flag", False, "it may run as root, or in a group that amounts to root"),
+    Key("service", "ready", "ready", {}, "when it counts as started"),
+    Key("service", "restart", "restart", {}, "what happens when it ends by itself"),
+    Key("service", "stop", "stop", {}, "how it is ended"),
+    Key("service", "limits", "limits", {}, "of resources: a number, a size, \"unlimited\" or [soft, hard]"),
+    Key("service", "log", "log", {}, "its stdout and stderr"),
+    Key("ready", "after", "duration", None, "it has lived so long; 1s where notify is not set"),
+    Key("ready", "notify", "flag", False, "it says READY=1 by sd_notify(3)"),
+    Key("ready", "timeout", "period", "30s", "in which it must be ready"),
+    Key("restart", "policy", "always|on-failure|never", "on-failure", "when it is started again"),
+    Key("restart", "expected", "[0..255]", [0], "exit codes that are no failure"),
+    Key("restart", "backoff", "backoff", "0.1s..30s", "how long it waits before the first restart, and at most"),
+    Key("restart", "limit", "rate", "5 in 60s", "crashes after which it is given up"),
+    Key("stop", "signal", SIGNALS, "TERM", "asks it to end"),
+    Key("stop", "timeout", "duration", "10s", "after which it is killed with all its processes"),
+    Key("log", "size", "size", "50M", "of a file, after which the next is begun"),
+    Key("log", "keep", "1..1000", 10, "files that are kept besides"),
+    *(Key("limits", name, "limit", None, f"RLIMIT_{name.upper()} of setrlimit(2)") for name in LIMITS),
+)
+# fmt: on
+MAIN = ("paths", "accounts", "auth", "api", "audit")  # the sections of durward.toml
+SECTIONS = {key.section: {other.name: other for other in KEYS if other.section == key.section} for key in KEYS}
+
+
+def parse(kind: str, value: Any) -> Any:
+    """A value by its type. Raises ValueError with what it must be."""
+    if kind[0] == "[":
+        items = tuple(parse(kind[1:-1], item) for item in value) if isinstance(value, list) else ("", "")
+        if len(set(items)) != len(items):
+            raise ValueError("must be a list in which nothing stands twice")
+        return items
+    low, dots, high = kind.partition("..")
+    if dots:
+        words, good = f"a whole number from {low} to {high}", type(value) is int and int(low) <= value <= int(high)
+    elif kind not in TYPES:
+        words, good = f"one of {kind.replace('|', ', ')}", isinstance(value, str) and value in kind.split("|")
+    else:
+        words, parser = TYPES[kind]
+        value = parser(value)
+        good = value is not None
+    if not good:
+        raise ValueError(f"must be {words}")
+    return value
+
+
+def text(pattern: str, convert: Callable[..., Any] = str) -> Callable[[Any], Any]:
+    """What parses strings that match as a whole: convert is given the groups, or the string where there are none."""
+    compiled = re.compile(pattern)
+
+    def parse_text(value: Any) -> Any:
+        match = compiled.fullmatch(value) if isinstance(value, str) else None
+        return match and convert(*(match.groups() or (value,)))
+
+    return parse_text
+
+
+def seconds(amount: str, unit: str) -> float:
+    return float(amount) * UNITS[unit]
+
+
+def backoff(*spans: str) -> tuple[float, float] | None:
+    first, cap = seconds(*spans[:2]), seconds(*spans[2:])
+    return (first, cap) if 0 < first <= cap else None
+
+
+def address(udp: str, v6: str, v4: str, port: str, datagram: str, path: str) -> Socket | None:
+    """Each address has one spelling, so that equal ones have equal keys."""
+    if path:
+        kind = "dgram" if datagram else "stream"
+        return Socket(f"unix:{path}", "unix", kind, "", 0, path) if len(path.encode()) <= UNIX_PATH_LIMIT else None
+    family = socket.AF_INET6 if v6 else socket.AF_INET
+    try:
+        host = socket.inet_ntop(family, socket.inet_pton(family, v6 or v4))
+    except OSError:
+        return None
+    key = f"{'udp' if udp else 'tcp'}:{f'[{host}]' if v6 else host}:{port}"
+    kind = "dgram" if udp else "stream"
+    return Socket(key, "inet6" if v6 else "inet", kind, host, int(port), "") if int(port) <= 65535 else None
+
+
+def addresses(value: Any) -> Any:
+    return parse("[address]", [value] if isinstance(value, str) else value) or None
+
+
+def command(value: Any) -> tuple[str, ...] | None:
+    good = isinstance(value, list) and all(isinstance(item, str) and "\0" not in item for item in value)
+    return tuple(value) if good and value and value[0].startswith("/") else None
+
+
+def variables(value: Any) -> tuple[tuple[str, str], ...]:
+    for name, content in value.items() if isinstance(value, dict) else [("", "")]:
+        if not VARIABLE.fullmatch(name) or not isinstance(content, str) or "\0" in content:
+            raise ValueError(f'{name!r}: must be NAME = "text"; LISTEN_*, NOTIFY_SOCKET and DURWARD_* are not yours')
+    return tuple(value.items())
+
+
+def limit(value: Any) -> tuple[int, int] | None:
+    """Soft and hard; -1 is unlimited."""
+    both = value if isinstance(value, list) else [value, value]
+    both = [-1 if end == "unlimited" else size(end) if isinstance(end, str) else end for end in both]
+    good = len(both) == 2 and all(type(end) is int and -1 <= end < 1 << 62 for end in both)
+    return (both[0], both[1]) if good and (both[1] == -1 or 0 <= both[0] <= both[1]) else None
+
+
+def log_size(value: Any) -> int | None:
+    found = size(value)
+    return found if found and found >= 1024 else None
+
+
+size = text("([0-9]{1,9})([KMGT]?)", lambda amount, unit: int(amount) << 10 * " KMGT".find(unit or " "))
+TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "path": ("an absolute path without '.' and '..'", text(f"/|({PATH})/?", lambda path: path or "/")),
+    "name": (NAME_WORDS, text(NAME.pattern)),
+    "user": (USER_WORDS, text("[a-z_][a-z0-9_-]{0,31}")),
+    "flag": ("true or false", lambda value: value if isinstance(value, bool) else None),
+    "mode": ('three octal digits in quotes, such as "0660"', text("0?([0-7]{3})", lambda octal: int(octal, 8))),
+    "size": ('a size of a kilobyte or more, such as "50M"', log_size),
+    "duration": ('a time such as "0.5s", "10s", "2m" or "8h"', text(SPAN, seconds)),
+    "period": ('a time such as "10s", "2m" or "8h", not 0', text(SPAN, lambda *span: seconds(*span) or None)),
+    "backoff": ('two times such as "0.1s..30s", the longer one last', text(rf"{SPAN}\.\.{SPAN}", backoff)),
+    "rate": ('such as "5 in 60s"', text(rf"([1-9][0-9]{{0,3}}) in {SPAN}", lambda n, *span: (int(n), seconds(*span)))),
+    "address": ('such as "0.0.0.0:80", "[::]:443", "udp:127.0.0.1:53" or "unix:/run/x.sock"', text(ADDRESS, address)),
+    "addresses": ("an address or a list of them", addresses),
+    "command": ("a list of strings, the first of them an absolute path", command),
+    "variables": ("a table of strings", variables),
+    "limit": ('a number, a size such as "1G", "unlimited", or [soft, hard]', limit),
+}

@@ -1,0 +1,67 @@
+"""What the supervisor knows of a service: all of its configuration that is not the frozen table's business."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from typing import Any, NamedTuple
+
+from rootd.config import keys, shape
+from rootd.config.table import Entry
+
+
+class ServiceSpec(NamedTuple):
+    """Times are seconds."""
+
+    name: str
+    entry: int  # index in the table
+    processes: int
+    groups: tuple[str, ...]  # of services
+    autostart: bool
+    ready_kind: str  # after, notify
+    ready_after: float
+    ready_timeout: float
+    restart_policy: str  # always, on-failure, never
+    expected: tuple[int, ...]  # exit codes that are no failure
+    backoff_first: float
+    backoff_cap: float
+    limit_count: int
+    limit_window: float
+    stop_signal: int
+    stop_timeout: float
+    signals: tuple[str, ...]  # that a person may send
+    sockets: tuple[str, ...]
+    shared: bool  # whether it has sockets that are held
+    user: str
+    settings: tuple[tuple[str, str], ...]  # for people, as in the file; without values of the environment
+    digest: str  # equal: nothing that concerns this service has changed
+
+
+def spec_of(index: int, entry: Entry, raw: dict[str, Any], values: dict[str, Any]) -> ServiceSpec:
+    ready, restart, stop = values["ready"], values["restart"], values["stop"]
+    spec = ServiceSpec(
+        name=entry.service, entry=0, processes=entry.count, groups=values["groups"], autostart=values["autostart"],
+        ready_kind="notify" if ready["notify"] else "after", ready_timeout=ready["timeout"],
+        ready_after=1.0 if ready["after"] is None else ready["after"],
+        restart_policy=restart["policy"], expected=restart["expected"],
+        backoff_first=restart["backoff"][0], backoff_cap=restart["backoff"][1],
+        limit_count=restart["limit"][0], limit_window=restart["limit"][1],
+        stop_signal=signal.Signals[f"SIG{stop['signal']}"].value, stop_timeout=stop["timeout"],
+        signals=values["signals"], sockets=values["sockets"], shared=bool(values["sockets"]), user=values["user"],
+        settings=tuple(shown("service", raw)), digest="",
+    )  # fmt: skip
+    whole = shape.to_json({"entry": entry, "spec": spec})  # the index may change without a change of the service
+    return spec._replace(entry=index, digest=hashlib.sha256(whole).hexdigest())
+
+
+def shown(kind: str, raw: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for name, key in keys.SECTIONS[kind].items():
+        value = raw.get(name, key.default)
+        if key.type in keys.SECTIONS:
+            found += shown(key.type, value, f"{prefix}{name}.")
+        elif value is not None and name != "environment_file":
+            value = list(value) if name == "environment" else value
+            found.append((prefix + name, value if isinstance(value, str) else json.dumps(value)))
+    return found
