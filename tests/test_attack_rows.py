@@ -42,3 +42,7 @@ def rows_for_later() -> set[str]:
 @pytest.mark.parametrize("row", ATTACK_ROWS)
 def test_every_attack_row_is_tested_or_said_to_come_later(row: str) -> None:
     assert row in rows_with_a_test() | rows_for_later(), f"no test_{row.lower()}_…"
+
+
+def test_no_row_is_said_to_come_later_that_has_come() -> None:
+    assert not rows_with_a_test() & rows_for_later()
