@@ -1,0 +1,102 @@
+"""Every decision to the audit log, before anything that changes something happens.
+
+Rule 1: what waits for a record is told once: when it is on disk (""), or why it is not; then nothing is done.
+Rule 2: every record is kept until log has it; a log that was started again is told it again. When half of KEPT are
+        waiting, nothing more is decided; the other half is for the ends of what had begun.
+Rule 3: nothing here waits, and nothing here decides what may be done without a record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rootd import ipc
+
+KEPT = 4_096  # records that wait for log
+PATIENCE = 5.0  # seconds in which log's disk must answer
+CUT = 256  # characters of a text that came from outside
+
+Then = Callable[[str], None]
+Note = Callable[[str], None]
+
+
+class Waiting:
+    __slots__ = ("body", "then", "until")
+
+    def __init__(self, body: bytes, then: Then | None, until: float) -> None:
+        self.body = body
+        self.then = then
+        self.until = until
+
+
+class Audit:
+    """`send` gives one packet to log; False when log is away. `clock` is CLOCK_BOOTTIME in seconds."""
+
+    def __init__(self, send: Callable[[ipc.Message], bool], clock: Callable[[], float], note: Note) -> None:
+        self._send, self._clock, self._note = send, clock, note
+        self._seq = 0
+        self._waiting: dict[int, Waiting] = {}
+        self._unwritten: list[Waiting] = []  # refused by the disk: with the next log, or after its next success
+        self._trouble = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) + len(self._unwritten) >= KEPT // 2
+
+    def record(self, body: dict[str, Any], then: Then | None = None) -> None:
+        """Write it. `then` is called in any case, now or later: "" means that it is on disk."""
+        if len(self._waiting) + len(self._unwritten) >= KEPT:
+            self._note("the audit log cannot keep up: a record is lost")
+            return then("too many records are waiting") if then else None
+        cut = {key: value[:CUT] if isinstance(value, str) else value for key, value in body.items()}
+        waiting = Waiting(json.dumps(cut, separators=(",", ":")).encode(), then, self._clock() + PATIENCE)
+        if not self._ask(waiting):
+            self._give_up([waiting], "log is being started again")
+        return None
+
+    def _ask(self, waiting: Waiting) -> bool:
+        self._seq = self._seq % 0xFFFF_FFFF + 1
+        self._waiting[self._seq] = waiting
+        return self._send(ipc.Message(ipc.RECORD, seq=self._seq, body=waiting.body))
+
+    def recorded(self, message: ipc.Message) -> None:
+        """log's answer. One that we did not ask for, or have given up, means nothing."""
+        waiting = self._waiting.pop(message.seq, None)
+        if message.arg != self._trouble:
+            self._trouble = message.arg
+            self._note(f"the audit log: {os.strerror(message.arg) if message.arg else 'it can be written again'}")
+        if message.arg == 0:
+            unwritten, self._unwritten = self._unwritten, []
+            for one in unwritten:
+                self._ask(one)
+        if waiting is not None:
+            if message.arg:
+                self._unwritten.append(waiting)
+            self._give_up([waiting], os.strerror(message.arg) if message.arg else "")
+
+    def linked(self) -> None:
+        """A new log: it is told what the one before did not acknowledge."""
+        waiting, self._waiting, self._unwritten = [*self._waiting.values(), *self._unwritten], {}, []
+        for one in waiting:
+            self._ask(one)
+
+    def lost(self) -> None:
+        """log is gone: whoever waits for it is told now."""
+        self._give_up(self._waiting.values(), "log is being started again")
+
+    def wake_at(self) -> float | None:
+        return min((one.until for one in self._waiting.values() if one.then is not None), default=None)
+
+    def wake(self, now: float) -> None:
+        """Those who have waited too long are told. Their records may still be written."""
+        self._give_up([one for one in self._waiting.values() if one.until <= now], "log's disk does not answer")
+
+    @staticmethod
+    def _give_up(waiting: Iterable[Waiting], why: str) -> None:
+        for one in list(waiting):
+            then, one.then = one.then, None
+            if then is not None:
+                then(why)

@@ -1,0 +1,96 @@
+"""The link to auth: what it pushes about sessions, and what it is told.
+
+Rule 1: an auth that is away, silent or talks nonsense only makes fewer sessions live, and never more.
+Rule 2: that somebody's sessions were revoked is told to the next auth when there is none now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from collections.abc import Callable
+
+from policy import login, wire
+from rootd import ipc
+from rootd.supervisor.auditing import Audit
+from rootd.supervisor.control import Outbox
+from rootd.supervisor.sessions import Sessions
+
+WAITING = 4_096  # words for an auth that does not read, or is away
+AT_ONCE = 256  # of its words in one turn
+
+
+class AuthLink:
+    def __init__(
+        self, loop: ipc.Loop, clock: Callable[[], float], sessions: Sessions, audit: Audit, note: Callable[[str], None]
+    ) -> None:
+        self.is_told = False  # who is logged in, by an auth since the start
+        self._loop, self._clock, self._sessions, self._audit, self._note = loop, clock, sessions, audit, note
+        self._out: Outbox | None = None
+        self._untold: list[login.RevokeSessions] = []
+
+    def connect(self, fd: int) -> None:
+        """auth has been (re)started; owns the descriptor from now on."""
+        self.disconnect()
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        self._out = Outbox(sock)
+        self._sessions.linked()
+        untold, self._untold = self._untold, []
+        for pull in untold:
+            self.tell(pull)
+        self.watch()
+
+    def disconnect(self) -> None:
+        if self._out is not None:
+            self._loop.forget(self._out.sock.fileno())
+            self._out.clear()
+            self._out.sock.close()
+            self._out = None
+
+    def watch(self) -> None:
+        if self._out is not None:
+            events = select.EPOLLIN | (select.EPOLLOUT if self._out else 0)
+            self._loop.watch(self._out.sock.fileno(), self._hear, events)
+
+    def tell(self, pull: login.Pull) -> bool:
+        """False when auth is away."""
+        with contextlib.suppress(OSError):  # it is gone: the end of its link will be heard
+            if self._out is not None and len(self._out) < WAITING:
+                self._out.send(wire.PULL.encode(pull))
+                return True
+        if isinstance(pull, login.RevokeSessions) and len(self._untold) < WAITING:
+            self._untold.append(pull)
+        return False
+
+    def _hear(self, events: int) -> None:
+        out = self._out
+        if out is None:
+            return
+        try:
+            if events & select.EPOLLOUT:
+                out.flush()
+            for _ in range(AT_ONCE):
+                packet, _, flags, _ = out.sock.recvmsg(wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC)
+                if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                    raise wire.Malformed("a packet that is cut, or has a descriptor attached")
+                if not packet:
+                    return self.disconnect()
+                self._pushed(wire.PUSH.decode(packet))
+        except BlockingIOError:
+            return
+        except (OSError, wire.Malformed) as problem:
+            self._note(f"the link to auth is closed, its sessions end when they are not confirmed: {problem}")
+            self.disconnect()
+
+    def _pushed(self, push: login.Push) -> None:
+        seen = self._sessions.push(push, self._clock())
+        if seen is not None:
+            self.tell(seen)
+        if isinstance(push, login.SessionsEnd):
+            self.is_told = True
+        elif isinstance(push, login.LoginNoted):
+            self._audit.record(
+                {"kind": "login", "user": push.user, "from": push.source, "ok": push.ok, "why": push.why}
+            )

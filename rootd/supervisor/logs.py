@@ -1,0 +1,32 @@
+"""Opening a log for somebody to read: fresh each time, read-only, beneath the log directory, never through a link.
+
+Rule 1: every part of the path is a name of the configuration's, or one of a few words. None is the asker's.
+Rule 2: each grant is an open of its own: descriptors that share an offset would tell one reader what another reads.
+
+Source: openat(2) O_NOFOLLOW.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def open_log(top: str, process: str, stream: str, rotated: int) -> int:
+    """A descriptor that is the caller's. process is as people see it: "site", "site:0". Raises OSError."""
+    name = f"{stream}.log.{rotated:d}" if rotated else f"{stream}.log"
+    fd = os.open(top, _FLAGS | os.O_DIRECTORY)
+    try:
+        folder = os.open(process.replace(":", "."), _FLAGS | os.O_DIRECTORY, dir_fd=fd)
+    finally:
+        os.close(fd)
+    try:
+        fd = os.open(name, _FLAGS, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(f"{process}/{name} is not a file")
+    return fd

@@ -1,0 +1,329 @@
+"""The supervisor: everything that is decided, by a process that can do nothing itself.
+
+Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state file, reads logs and
+        who sent a notification, and else only has its links and its doors.
+Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
+Rule 3: its memory is privileged's facts, auth's sessions and a file on tmpfs: killed, it is started again from those.
+
+Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from rootd import confine, ipc
+from rootd.config import settings as settings_file
+from rootd.config.settings import Settings
+from rootd.supervisor import watching
+from rootd.supervisor.auditing import Audit
+from rootd.supervisor.auth_link import AuthLink
+from rootd.supervisor.control import Door
+from rootd.supervisor.dispatch import Desk
+from rootd.supervisor.notify import Notify
+from rootd.supervisor.operations import Refusal
+from rootd.supervisor.perform import OTHERS, Performer
+from rootd.supervisor.reload import Loaded, Reloads, read_generation
+from rootd.supervisor.services import Services
+from rootd.supervisor.sessions import Sessions
+
+CONTROL_LIMIT, ROOT_LIMIT = 256, 32  # connections of a door
+AT_ONCE = 256  # messages of one peer in one turn
+AUTH_WAIT = 3.0  # seconds that the api's door waits for auth to tell who is logged in
+STATE_LIMIT = 16 << 20  # bytes of the state file
+
+
+def main(link_fd: int) -> int:
+    keeper = ipc.link_from(link_fd, takes_fds=True)
+    inherited = ipc.inherit(keeper)
+    fd = inherited.held.pop("settings")
+    settings = settings_file.from_json(os.pread(fd, os.fstat(fd).st_size, 0))
+    os.close(fd)
+    account = settings.accounts["supervisor"]
+    confine.become(account.uid, account.gid, account.groups)
+    os.umask(0o077)
+    confine.sandbox(read=(settings.paths.log, "/proc"), write=(f"{settings.paths.run}/supervisor",))
+    return Supervisor(settings, keeper, inherited).run()
+
+
+class Supervisor:
+    """The links, the doors and the timers; who they belong to decides."""
+
+    def __init__(self, settings: Settings, keeper: ipc.Link, inherited: ipc.Inherited) -> None:
+        self.settings, self.keeper = settings, keeper
+        self.loop = ipc.Loop()
+        self.links: dict[str, ipc.Link] = {}
+        self.status: int | None = None
+        self._now: float | None = None
+        self._saved = -1  # the revision of services that is in the state file
+        self._facts = False  # told since this privileged was linked
+        self._open: set[str] = set()
+        self._open_by = self.clock() + AUTH_WAIT
+        self._pids: dict[int, int] = {}
+        self._tables: dict[int, tuple[bytes, int]] = {}  # digest and descriptor of generations in use
+        self._running = 0
+        self._used: set[int] = set()  # generations of runs
+        self.performer = Performer()
+        self.services = Services(self.performer.perform, self.publish, wall)
+        self.sessions = Sessions()
+        self.audit = Audit(partial(self.tell, "log"), self.clock, note)
+        self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note)
+        self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
+        self.desk = Desk(
+            self.services, self.sessions, self.audit, self.reloads, clock=self.clock, expires=self.expires,
+            tell_auth=self.auth.tell, log=settings.paths.log, goes_on=settings.audit.on_failure == "continue",
+        )  # fmt: skip
+        self.notify = Notify(self.loop, self.clock, self.services.notified)
+        api = settings.accounts["api"].uid
+        control, root = inherited.held["door/control"], inherited.held["door/root"]
+        self.control = Door("control.sock", control, api, CONTROL_LIMIT, self.loop, self.clock, self.desk.ask, note)
+        self.root = Door("root.sock", root, 0, ROOT_LIMIT, self.loop, self.clock, self.desk.ask, note, root=True)
+        self.restore()
+        for role, (sock, pidfd) in inherited.links.items():
+            self.link(role, sock, pidfd)
+        self.loop.watch(keeper.fileno(), lambda _: self.hear_keeper())
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        while self.status is None:
+            timers = (self.services, self.audit, self.reloads, self.notify, self.control, self.root)
+            due = [at for timer in timers if (at := timer.wake_at()) is not None]
+            if self._facts and "control" not in self._open:
+                due.append(self._open_by)
+            self.watch_writers()
+            timeout = min(due) - self.clock() if due else None
+            self._now = None
+            self.loop.turn(timeout)
+            for timer in timers:
+                timer.wake(self.clock())
+            self.open_doors()
+            self.save()
+        return self.status
+
+    def clock(self) -> float:
+        """Seconds of CLOCK_BOOTTIME; the same during one turn."""
+        if self._now is None:
+            self._now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return self._now
+
+    def watch_writers(self) -> None:
+        for role, link in self.links.items():
+            events = select.EPOLLIN | (select.EPOLLOUT if link.waiting else 0)
+            self.loop.watch(link.fileno(), partial(self.hear, role), events)
+        self.auth.watch()
+
+    def open_doors(self) -> None:
+        """Requests wait in the queue until they can be answered: services known, and who is logged in."""
+        if self._facts and "root" not in self._open:
+            self._open.add("root")
+            self.root.open()
+        if self._facts and "control" not in self._open and (self.auth.is_told or self.clock() >= self._open_by):
+            self._open.add("control")
+            self.control.open()
+
+    # -- the keeper ------------------------------------------------------------------------------------------
+
+    def hear_keeper(self) -> None:
+        try:
+            received = self.keeper.receive()
+        except BlockingIOError:
+            return
+        if received is None:
+            self.status = 0
+            return
+        message, fds = received
+        if message.op == ipc.LINK and len(fds) == 2:
+            return self.link(message.name, *fds)
+        ipc.close_all(fds)
+        if message.op == ipc.END:
+            self.by_signal("shutdown", lambda: self.services.stop_all(self.clock(), "SIGTERM"))
+        elif message.op == ipc.STAGE:
+            self.by_signal("reload", lambda: self.reloads.begin("SIGHUP", False, self.clock()))
+
+    def by_signal(self, action: str, do: Callable[[], int]) -> None:
+        """Root has sent the daemon a signal: that needs no leave, and is recorded."""
+        asked = {"kind": "decision", "id": "", "user": "root", "uid": 0, "session": "", "from": "a signal"}
+        self.audit.record(asked | {"action": action, "target": "", "allowed": True, "rule": "root"})
+        try:
+            do()
+        except Refusal as no:
+            note(f"{action}: {no.text}")
+
+    def link(self, role: str, sock: int, pidfd: int) -> None:
+        """A part of ours has been (re)started: this is the link to it."""
+        os.close(pidfd)
+        if role == "auth":
+            return self.auth.connect(sock)
+        self.unlink(role)
+        self.links[role] = ipc.link_from(sock, takes_fds=role == "privileged", body=role == "log")
+        if role == "log":
+            self.audit.linked()
+        elif role == "privileged":
+            self._facts = False
+            self.performer.connect(self.links[role])
+        return None
+
+    def unlink(self, role: str) -> None:
+        link = self.links.pop(role, None)
+        if link is None:
+            return
+        self.loop.forget(link.fileno())
+        link.close()
+        if role == "log":
+            self.audit.lost()
+        elif role == "privileged":
+            self.performer.disconnect()
+
+    # -- privileged and log ----------------------------------------------------------------------------------
+
+    def tell(self, role: str, message: ipc.Message) -> bool:
+        """False when that part is not there now."""
+        link = self.links.get(role)
+        try:
+            if link is not None:
+                link.send(message)
+        except (OSError, OverflowError):
+            return False
+        return link is not None
+
+    def hear(self, role: str, events: int) -> None:
+        """What a part of ours has sent. Its link is closed at its end, and when it sends what is no message."""
+        link = self.links[role]
+        try:
+            if events & select.EPOLLOUT:
+                link.flush()
+            for _ in range(AT_ONCE):
+                received = link.receive()
+                if received is None:
+                    return self.unlink(role)
+                message, fds = received
+                try:
+                    self.heard(role, message, fds)
+                finally:
+                    ipc.close_all(fds)
+        except BlockingIOError:
+            return None
+        except (OSError, ipc.Malformed) as problem:
+            note(f"the link to {role} is closed: {problem}")
+            self.unlink(role)
+        return None
+
+    def heard(self, role: str, message: ipc.Message, fds: list[int]) -> None:
+        """One message. A descriptor that is kept is taken out of fds."""
+        now = self.clock()
+        if role == "log":
+            if message.op == ipc.RECORDED:
+                self.audit.recorded(message)
+        elif message.op == ipc.TABLE and len(fds) == 1:
+            if self._facts:
+                self.reloads.staged(message, fds[0], now)
+            else:
+                self.in_use(message, fds.pop())
+        elif message.op == ipc.FACT:
+            self._pids[message.run] = message.arg
+            self._used.add(message.generation)
+            self.services.fact(message, now)
+        elif message.op == ipc.FACTS_END:
+            self.facts_end(now)
+        elif message.op == ipc.CHANNEL and message.scope == ipc.NOTIFY and len(fds) == 1:
+            self.notify.add(message.run, self._pids.get(message.run, 0), fds.pop())
+        elif message.op == ipc.DONE and message.seq >= OTHERS:
+            self.reloads.done(message, now)
+        else:
+            if message.op == ipc.SPAWNED:
+                self._pids[message.run] = message.arg
+            elif message.op == ipc.EMPTY:
+                self._pids.pop(message.run, None)
+                self.notify.drop(message.run)
+            self.services.event(message, now)
+
+    def in_use(self, message: ipc.Message, fd: int) -> None:
+        """A generation that is in use, told before the facts. It is compiled when it turns out to be wanted."""
+        old = self._tables.pop(message.generation, None)
+        if old is not None:
+            os.close(old[1])
+        self._tables[message.generation] = message.digest, fd
+        if message.flags & ipc.RUNNING:
+            self._running = message.generation
+
+    def facts_end(self, now: float) -> None:
+        """All is told: the configuration that runs, and what of it runs."""
+        known = self.reloads.current
+        for number, (digest, fd) in self._tables.items():
+            if number == self._running:
+                same = (known.generation, known.digest) == (number, digest)
+                self.reloads.facts(known if same else read_generation(number, digest, fd), now)
+            elif number in self._used:
+                self.services.known(number, read_generation(number, digest, fd).specs)
+            os.close(fd)
+        self._facts = self._running in self._tables
+        self._tables.clear()
+        self._used.clear()
+        self.services.facts_done(now)
+
+    def adopt(self, loaded: Loaded, now: float) -> None:
+        """This generation counts from now on, as far as it can be understood."""
+        for problem in loaded.problems:
+            note(f"only root is let in: {problem.file}:{problem.line}: {problem.key}: {problem.text}")
+        self.desk.policy = loaded.policy
+        self.services.load(loaded.specs, loaded.generation, now)
+        self.audit.record(
+            {
+                "kind": "load", "generation": loaded.generation, "digest": loaded.digest.hex(),
+                "policy": loaded.policy.hash[:12], "services": len(loaded.specs), "problems": len(loaded.problems),
+            }
+        )  # fmt: skip
+
+    # -- events and the state file ---------------------------------------------------------------------------
+
+    def publish(self, event: watching.Happened) -> None:
+        self.desk.publish(event)
+
+    def restore(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(self.state_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(fd, "rb") as file:
+                problem = self.services.restore(file.read(STATE_LIMIT))
+            if problem:
+                note(problem)
+
+    def save(self) -> None:
+        """Whole or not at all; on tmpfs, so that no disk is waited for."""
+        if self._saved == self.services.revision:
+            return
+        self._saved = self.services.revision
+        new = f"{self.state_path}.new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(self.services.state())
+        os.rename(new, self.state_path)
+
+    @property
+    def state_path(self) -> str:
+        return f"{self.settings.paths.run}/supervisor/state.json"
+
+    def expires(self, at: float) -> str:
+        """A time of CLOCK_BOOTTIME, for people."""
+        return spell(datetime.now(UTC) + timedelta(seconds=min(max(at - self.clock(), 0.0), 1e9)))
+
+
+def wall() -> str:
+    """The wall clock, for records and people only."""
+    return spell(datetime.now(UTC))
+
+
+def spell(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def note(text: str) -> None:
+    sys.stderr.write(f"durward-supervisor: {text}\n")
+    sys.stderr.flush()

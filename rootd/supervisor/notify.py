@@ -1,0 +1,110 @@
+"""What services say on their notify sockets: READY=1, STATUS=…, STOPPING=1 (sd_notify).
+
+Rule 1: only the run's main process, or a process of the run's cgroup, is heard: the kernel says who sent it.
+Rule 2: what a service says is text for people and never more: cut, and without control characters.
+Rule 3: a service that talks without end is heard again in the next second, and holds up nobody.
+
+Sources: sd_notify(3), unix(7) SCM_CREDENTIALS, cgroups(7) /proc/PID/cgroup.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+
+from rootd import ipc
+
+LIMIT = 4_096  # bytes of a datagram
+A_SECOND = 32  # datagrams that one run may send in a second
+STATUS = 200  # characters that are shown
+KEYS = frozenset({"READY", "STATUS", "STOPPING"})
+_UCRED = struct.Struct("=iII")
+
+Heard = Callable[[int, dict[str, str], float], None]
+
+
+class Channel:
+    """One run's socket; it is ours."""
+
+    def __init__(self, sock: socket.socket, pid: int) -> None:
+        self.sock = sock
+        self.pid = pid  # of the main process
+        self.since = 0.0
+        self.count = 0
+
+
+class Notify:
+    """`heard` is Services.notified."""
+
+    def __init__(self, loop: ipc.Loop, clock: Callable[[], float], heard: Heard) -> None:
+        self._loop, self._clock, self._heard = loop, clock, heard
+        self._channels: dict[int, Channel] = {}
+        self._tired: dict[int, float] = {}  # runs that are heard again at that time
+
+    def add(self, run: int, pid: int, fd: int) -> None:
+        """Owns the descriptor from now on."""
+        self.drop(run)
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        self._channels[run] = Channel(sock, pid)
+        self._loop.watch(fd, partial(self._hear, run))
+
+    def drop(self, run: int) -> None:
+        channel = self._channels.pop(run, None)
+        self._tired.pop(run, None)
+        if channel is not None:
+            self._loop.forget(channel.sock.fileno())
+            channel.sock.close()
+
+    def wake_at(self) -> float | None:
+        return min(self._tired.values(), default=None)
+
+    def wake(self, now: float) -> None:
+        for run in [run for run, at in self._tired.items() if at <= now]:
+            del self._tired[run]
+            self._loop.watch(self._channels[run].sock.fileno(), partial(self._hear, run))
+
+    def _hear(self, run: int, _events: int = 0) -> None:
+        channel, now = self._channels[run], self._clock()
+        if now - channel.since >= 1.0:
+            channel.since, channel.count = now, 0
+        channel.count += 1
+        if channel.count > A_SECOND:
+            self._tired[run] = channel.since + 1.0
+            return self._loop.forget(channel.sock.fileno())
+        try:  # no room but for the credentials: descriptors that come too are closed by the kernel
+            packet, control, flags, _ = channel.sock.recvmsg(LIMIT, socket.CMSG_SPACE(_UCRED.size))
+        except OSError:
+            return None
+        sender = next((data for level, kind, data in control if kind == socket.SCM_CREDENTIALS), b"")
+        if not packet or flags & socket.MSG_TRUNC or len(sender) != _UCRED.size:
+            return None
+        pid = _UCRED.unpack(sender)[0]
+        said = parse(packet)
+        if said and (pid == channel.pid or is_in_run(pid, run)):
+            self._heard(run, said, now)
+        return None
+
+
+def parse(packet: bytes) -> dict[str, str]:
+    """The keys that mean something here; the rest of the protocol is not spoken."""
+    pairs = (line.partition("=") for line in packet.decode("utf-8", "replace").split("\n"))
+    return {key: "".join(filter(str.isprintable, value))[:STATUS] for key, _, value in pairs if key in KEYS}
+
+
+def is_in_run(pid: int, run: int) -> bool:
+    """Whether that process is in the cgroup of the run; one that has ended is not."""
+    try:
+        fd = os.open(f"/proc/{pid:d}/cgroup", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        groups = os.read(fd, LIMIT).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return any(line.startswith("0::") and line.endswith(f"/run-{run:d}") for line in groups)

@@ -1,0 +1,200 @@
+"""New configuration: privileged reads and freezes it, we make the same of the same bytes; then it counts, or nothing.
+
+STAGE → TABLE (or DONE: as root then, REPLACE) → compile, compare, policy → COMMIT → DONE; or ABORT: nothing changed.
+
+Rule 1: one at a time, and each ends: by an answer, by the end of privileged, or when its time is up.
+Rule 2: a configuration is taken whole, or refused whole with everything that is wrong with it.
+Rule 3: privileged is not believed about what the files say: the digest must be that of our own compilation.
+
+Source: DESIGN §14.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from policy.messages import Problem
+from policy.names import RESERVED
+from policy.parse import parse
+from policy.positions import Path, positions, spell
+from policy.positions import locate as find_line
+from policy.rules import Policy, build
+from rootd import ipc
+from rootd.config import compile as compiler
+from rootd.supervisor.operations import Operation, Operations, Refusal
+from rootd.supervisor.perform import OTHERS
+
+if TYPE_CHECKING:
+    from rootd.config.specs import ServiceSpec
+
+TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
+SHOWN = 40_000  # bytes of problems that are told; the others are counted
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+NOBODY = build((), ())  # the policy that lets nobody do anything
+
+
+class Loaded(NamedTuple):
+    """A generation as the supervisor sees it. With problems, the policy is NOBODY."""
+
+    generation: int
+    digest: bytes
+    specs: tuple[ServiceSpec, ...]
+    policy: Policy
+    problems: list[Problem]
+
+
+NOTHING = Loaded(0, b"", (), NOBODY, [])
+
+
+def read_generation(number: int, digest: bytes, fd: int) -> Loaded:
+    """Compile what is in a generation's memfd; the descriptor stays the caller's."""
+    if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS:
+        return Loaded(number, digest, (), NOBODY, [Problem("", 0, "", "the configuration is not sealed")])
+    table, rest = compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))
+    bundle = compiler.bundle_from(rest)
+    compiled = compiler.compile_bundle(bundle)
+    if compiled.problems:
+        texts = {file.path: file.text for file in bundle.files}
+        return Loaded(number, digest, (), NOBODY, locate(compiled.problems, texts))
+    if compiled.table != table or compiled.digest != digest:
+        both = "privileged and supervisor do not make the same of the same files: this is a fault of Durward's"
+        return Loaded(number, digest, (), NOBODY, [Problem("", 0, "", both)])
+    groups = {spec.name: spec.groups for spec in compiled.specs if not spec.name.startswith(RESERVED)}
+    policy = parse([(file.path, file.text) for file in compiled.policy], groups)
+    if isinstance(policy, Policy):
+        return Loaded(number, digest, compiled.specs, policy, [])
+    return Loaded(number, digest, compiled.specs, NOBODY, policy)
+
+
+def locate(problems: Iterable[compiler.Problem], texts: dict[str, str]) -> list[Problem]:
+    """With the lines that they are about."""
+    known = {path: positions(text) for path, text in texts.items()}
+
+    def one(file: str, path: Path, text: str) -> Problem:
+        line, source = find_line(texts.get(file, ""), path, known.get(file, {}))
+        return Problem(file, line, spell(path), text, source)
+
+    return [one(*problem) for problem in problems]
+
+
+def fitting(problems: list[Problem]) -> list[Problem]:
+    """As many as fit into one packet, and how many more there are."""
+    room, shown = SHOWN, list[Problem]()
+    for problem in problems:
+        room -= len(msgspec.json.encode(problem))
+        if room < 0:
+            return [*shown, Problem("", 0, "", f"and {len(problems) - len(shown)} more")]
+        shown.append(problem)
+    return shown
+
+
+def difference(old: Loaded, new: Loaded) -> str:
+    """What changes from one to the other, for people."""
+    before, after = ({spec.name: spec.digest for spec in loaded.specs} for loaded in (old, new))
+    words = {
+        "added": after.keys() - before.keys(),
+        "removed": before.keys() - after.keys(),
+        "changed": {name for name in before.keys() & after.keys() if before[name] != after[name]},
+        "policy": {"changed"} if old.policy.hash != new.policy.hash else set(),
+    }
+    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in words.items() if names) or "no change"
+
+
+class Reloads:
+    """`send` gives a message to privileged, False when it is away; `adopt` makes a generation count."""
+
+    def __init__(
+        self, operations: Operations, send: Callable[[ipc.Message], bool], adopt: Callable[[Loaded, float], None]
+    ) -> None:
+        self.current = NOTHING
+        self._operations, self._send, self._adopt = operations, send, adopt
+        self._operation: Operation | None = None
+        self._dry_run = False
+        self._found: Loaded | None = None  # COMMIT was asked for it
+        self._replacing = False
+        self._until = 0.0
+        self._seq = OTHERS
+
+    def begin(self, request: str, dry_run: bool, now: float) -> int:
+        """The number of the operation. Raises Refusal."""
+        if self._operation is not None:
+            raise Refusal("conflict", f"a reload is under way: operation {self._operation.number}")
+        if not self._ask(ipc.Message(ipc.STAGE)):
+            raise Refusal("later", "privileged is being started again: try again")
+        self._operation = self._operations.begin("reload", "", request, now)
+        self._dry_run, self._found, self._replacing, self._until = dry_run, None, False, now + TIME_LIMIT
+        self._operations.step(self._operation, "reading and checking the files")
+        return self._operation.number
+
+    def staged(self, message: ipc.Message, fd: int, now: float) -> None:
+        """TABLE: what would be. The descriptor stays the caller's."""
+        if self._operation is None or self._found is not None or (message.seq != self._seq and not self._replacing):
+            self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
+            return
+        found = read_generation(message.generation, message.digest, fd)
+        problems = list(found.problems)
+        if message.extra:
+            problems.append(Problem("", 0, "", message.name or os.strerror(message.extra)))
+        if problems or self._dry_run:
+            self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
+            what = f"would change: {difference(self.current, found)}"
+            self._end(
+                not problems, "the files cannot be used: nothing was changed" if problems else what, now, problems
+            )
+            return
+        self._found = found
+        self._ask(ipc.Message(ipc.COMMIT, generation=found.generation, digest=found.digest))
+
+    def done(self, message: ipc.Message, now: float) -> None:
+        """DONE with a number of ours."""
+        if self._operation is None or message.seq != self._seq:
+            return
+        if self._found is not None and message.arg == 0:
+            self._take(self._found, now)
+        elif self._found is None and message.flags & ipc.NEEDS_ROOT and not self._dry_run:
+            self._operations.step(self._operation, "privileged is started again as root, to read or bind what is new")
+            self._replacing = self._ask(ipc.Message(ipc.REPLACE, arg=1))
+        elif self._found is None and message.flags & ipc.NEEDS_ROOT:
+            self._end(False, "what is new can only be read or bound as root: a reload does that, a dry run cannot", now)
+        elif message.arg:
+            self._end(False, f"nothing was changed: {os.strerror(message.arg)}", now)
+
+    def facts(self, running: Loaded, now: float) -> None:
+        """A privileged that was started again has told which generation it runs."""
+        found = self._found
+        if running.generation != self.current.generation or running.digest != self.current.digest:
+            self.current = running
+            self._adopt(running, now)
+        if found is not None and found.generation == running.generation:
+            self._end(True, "reloaded", now)
+        elif self._operation is not None and not self._replacing:
+            self._end(False, "privileged was started again meanwhile: nothing was changed, try again", now)
+
+    def wake_at(self) -> float | None:
+        return None if self._operation is None else self._until
+
+    def wake(self, now: float) -> None:
+        if self._operation is not None and now >= self._until:
+            self._ask(ipc.Message(ipc.ABORT))
+            self._end(False, f"it took more than {TIME_LIMIT:g} s", now)
+
+    def _take(self, found: Loaded, now: float) -> None:
+        what = difference(self.current, found)
+        self.current = found
+        self._adopt(found, now)
+        self._end(True, f"reloaded: {what}", now)
+
+    def _end(self, ok: bool, text: str, now: float, problems: Iterable[Problem] = ()) -> None:
+        operation, self._operation, self._found, self._replacing = self._operation, None, None, False
+        if operation is not None:
+            self._operations.end(operation, ok, text, now, fitting(list(problems)))
+
+    def _ask(self, message: ipc.Message) -> bool:
+        self._seq = OTHERS + (self._seq + 1 - OTHERS) % OTHERS
+        message.seq = self._seq
+        return self._send(message)

@@ -1,0 +1,109 @@
+"""Who is logged in, as auth told it: the hash of a session's id, and the person behind it.
+
+Rule 1: a session is found by the SHA-256 of its id; no id is kept, and none is compared.
+Rule 2: every doubt denies: unknown, ended, idle, revoked, or not confirmed by auth for CONFIRMED seconds.
+Rule 3: bookkeeping only. Times are arguments, in seconds of CLOCK_BOOTTIME; what auth must be told is returned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import assert_never
+
+from policy import identity, login
+
+LIMIT = 10_000  # sessions; a login beyond them is never answered
+CONFIRMED = 180.0  # seconds that a session lives without auth saying again that it does
+TOUCH = 30.0  # seconds between two words to auth that a session is in use
+
+
+class Session:
+    """Mutable: a confirmation renews it, a command uses it."""
+
+    __slots__ = ("confirmed", "ends", "hash", "identity", "idle", "touched", "used")
+
+    def __init__(self, up: login.SessionUp, now: float) -> None:
+        self.hash = up.hash
+        self.used = now
+        self.touched = now
+        self.renew(up, now)
+
+    def renew(self, up: login.SessionUp, now: float) -> None:
+        """Raises ValueError when nobody can be so."""
+        self.identity = identity.person(up.user, up.uid, up.groups, up.hash)
+        self.ends = up.ends
+        self.idle = up.idle
+        self.confirmed = now
+
+    def is_live(self, now: float) -> bool:
+        return now < self.ends and now - self.used < self.idle and now - self.confirmed < CONFIRMED
+
+    def touch(self, now: float) -> login.Touched | None:
+        """A command came with it: its idle time begins again. What auth is told of it, now and then."""
+        self.used = now
+        if now - self.touched < min(TOUCH, self.idle / 4):
+            return None
+        self.touched = now
+        return login.Touched(self.hash)
+
+
+class Sessions:
+    def __init__(self) -> None:
+        self._live: dict[str, Session] = {}
+        self._revoked: dict[str, float] = {}  # ended here; auth has not said yet that it knows -> its absolute end
+        self._told: set[str] = set()  # since this auth was linked
+
+    def linked(self) -> None:
+        """auth, or its successor, will now tell every live session and then SessionsEnd."""
+        self._told.clear()
+
+    def push(self, push: login.Push, now: float) -> login.Seen | None:
+        """What auth is answered. Nothing, for a session that is not taken: the login then fails."""
+        match push:
+            case login.SessionUp():
+                return self._up(push, now)
+            case login.SessionDown(hash=ended):
+                self._live.pop(ended, None)
+                self._revoked.pop(ended, None)
+            case login.SessionsEnd():
+                self._live = {known: session for known, session in self._live.items() if known in self._told}
+            case login.LoginNoted():
+                pass  # for the audit log alone
+            case _:
+                assert_never(push)
+        return None
+
+    def _up(self, up: login.SessionUp, now: float) -> login.Seen | None:
+        known = self._live.get(up.hash)
+        if up.hash in self._revoked or (known is None and len(self._live) >= LIMIT):
+            return None
+        try:
+            if known is None:
+                self._live[up.hash] = Session(up, now)
+            elif (known.identity.user, known.identity.uid) == (up.user, up.uid):
+                known.renew(up, now)
+            else:
+                raise ValueError("a session never becomes another person's")
+        except ValueError:
+            self._live.pop(up.hash, None)
+            return None
+        self._told.add(up.hash)
+        return login.Seen(up.number)
+
+    def find(self, token: str, now: float) -> Session | None:
+        """The live session of this id."""
+        return self.still(hashlib.sha256(token.encode()).hexdigest(), now)
+
+    def still(self, known: str, now: float) -> Session | None:
+        """The session of this hash, if it is live. One that is not is kept until auth says that it is over."""
+        session = self._live.get(known)
+        return session if session is not None and session.is_live(now) else None
+
+    def revoke(self, user: str | None, now: float) -> int:
+        """End the sessions of this user, or of everybody (None), whatever auth still says. How many they were."""
+        ended = [session for session in self._live.values() if user is None or session.identity.user == user]
+        self._revoked = {known: ends for known, ends in self._revoked.items() if ends > now}
+        for session in ended:
+            self._revoked[session.hash] = session.ends
+            del self._live[session.hash]
+        return len(ended)
