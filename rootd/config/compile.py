@@ -106,13 +106,16 @@ def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, .
                 found[kind,] = read_section(kind, raw.get(kind, {}), file.path, (kind,), problems)
             continue
         for kind in [kind for kind in known if kind in raw]:
-            tables = raw[kind] if isinstance(raw[kind], dict) else {"": None}
-            for path, table in [((kind, name), table) for name, table in tables.items()]:
+            if not isinstance(raw[kind], dict):
+                problems.append(Problem(file.path, (kind,), "must be a table"))
+                continue
+            for path, table in [((kind, name), table) for name, table in raw[kind].items()]:
                 if path in found:
                     problems.append(Problem(file.path, path, f"is in {found[path].file} already"))
                 elif not keys.NAME.fullmatch(path[1]) or path[1].startswith("durward-") or path[1] == "audit":
                     problems.append(Problem(file.path, path, f"{keys.NAME_WORDS}, but not durward-… and audit"))
-                found[path] = read_section(kind, table, file.path, path, problems)
+                section = read_section(kind, table, file.path, path, problems)
+                found |= {path: section} if isinstance(table, dict) else {}
     return found, tuple(problems)
 
 
@@ -212,21 +215,25 @@ class _Compiler:
             local = address.family == "unix" or address.host == "::1" or address.host.startswith("127.")
             if address.kind != "stream" or not (local or values["tls"] or values["behind_proxy"]):
                 self.say(section, "listen", f"{address.key} {OPEN if address.kind == 'stream' else 'is not for HTTP'}")
-        raw = {
-            "command": [self.bundle.python, *GUNICORN],
+        raw = {"command": [self.bundle.python, *GUNICORN], "sockets": [API], "ready": {"notify": True}}
+        raw |= {
             "user": self.main["accounts"].values["api"],
-            "sockets": [API],
+            "restart": {"policy": "always"},
+            "stop": {"timeout": "15s"},
         }
-        raw |= {"ready": {"notify": True}, "restart": {"policy": "always"}, "stop": {"timeout": "15s"}}
         self.services[API] = read_section("service", raw, MAIN, ("api",), [])
         about = shape.plain(values) | {"local": self.main["auth"].values["local"]}
+        del about["listen"]  # it is handed open sockets
         environment = (("DURWARD_RUN", run), ("DURWARD_API", json.dumps(about, sort_keys=True)))
         self.services[API].values["environment"] = environment
         return Api(**values)
 
     def identify(self, name: str, service: Section) -> None:
         """Who it runs as; refused where that would give it what is ours, or what is root's unasked."""
-        values = service.values
+        values, (other, _, instance) = service.values, name.rpartition(".")
+        count = self.services[other].values["processes"] or 1 if other in self.services else 1
+        if count > 1 and instance in map(str, range(count)):
+            self.problems.append(Problem(service.file, service.path, f"a process of {other} has this name already"))
         user: User | None = self.known(service, "user", values["user"], self.bundle.users)
         gid = self.known(service, "group", values["group"], self.bundle.groups, "group")
         more = values["supplementary_groups"] or ()
@@ -235,22 +242,22 @@ class _Compiler:
             self.say(service, "sockets", f"there is no [socket.{socket}]{meant(socket, self.sockets)}")
         if values["ready"]["notify"] and values["ready"]["after"] is not None:
             self.say(service, "ready", "after and notify exclude each other")
+        self.environments[name] = self.environment(service, user or User(0, 0, (), "/", ""))
         if user is None or None in also or (values["group"] and gid is None):
             return
-        self.environments[name] = self.environment(service, user)
         groups = also | set(user.groups) | {user.gid} if gid is None else also | set(user.groups) - {user.gid} | {gid}
         self.run_as[name] = user, user.gid if gid is None else gid, tuple(sorted(groups))
         names = {self.bundle.groups.get(group): group for group in ROOTLIKE} | {0: "root"}
-        amounting = ["root"] if user.uid == 0 else [f"group {names[g]}" for g in sorted(groups & names.keys())]
+        amounting = (
+            ["root"]
+            if user.uid == 0
+            else [f"in group {names[g]}, as good as root" for g in sorted(groups & names.keys())]
+        )
         ours = [a.name for a in self.accounts.values() if (a.uid == user.uid or a.gid in groups) and name != API]
         if ours:
             self.say(service, "user", f"{values['user']} is Durward's own account {ours[0]}, or in its group")
         elif amounting and not values["allow_root"]:
-            self.say(
-                service,
-                "user",
-                f"{values['user']} would be {amounting[0]}, as good as root: it takes allow_root = true",
-            )
+            self.say(service, "user", f"{values['user']} would be {amounting[0]}: it takes allow_root = true")
 
     def environment(self, service: Section, user: User) -> tuple[tuple[str, str], ...]:
         """Built, not inherited: what login(1) sets, then what is configured, then the file."""
@@ -291,17 +298,15 @@ class _Compiler:
 
     def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
         values, (user, gid, groups) = service.values, self.run_as[name]
-        signals = {
-            signal.Signals[f"SIG{word}"].value for word in (*values["signals"], values["stop"]["signal"], "KILL")
-        }
+        names = (*values["signals"], values["stop"]["signal"], "KILL")
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
         return Entry(
             service=name, count=values["processes"], path=values["command"][0], argv=values["command"],
             env=self.environments[name], cwd=values["directory"], uid=user.uid, gid=gid, groups=groups,
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
-            signals=tuple(sorted(signals)), notify=values["ready"]["notify"], nnp=values["no_new_privileges"],
-            root=user.uid == 0, log=(values["log"]["size"], values["log"]["keep"]),
+            signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})), notify=values["ready"]["notify"],
+            nnp=values["no_new_privileges"], root=user.uid == 0, log=(values["log"]["size"], values["log"]["keep"]),
         )  # fmt: skip
 
 

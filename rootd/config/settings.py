@@ -46,6 +46,8 @@ class Tls(NamedTuple):
 class Api(NamedTuple):
     listen: tuple[str, ...]  # keys of table.Socket
     workers: int
+    threads: int
+    hosts: tuple[str, ...]
     tls: Tls | None
     behind_proxy: bool
 
