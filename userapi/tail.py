@@ -143,7 +143,7 @@ class Tail:
             self._seen = status.st_ctime_ns
             if not (renamed or check) or not self._step():
                 return
-            check = False
+            check = True  # and after the successor there may be another
 
     def _step(self) -> bool:
         """Go on to the file after this one. False when this is the newest."""

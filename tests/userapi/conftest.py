@@ -49,12 +49,9 @@ WORKER = messages.ServiceInfo(
 Script = Callable[[Any], Any]
 
 
-class Hang(Exception):
-    """The script does not answer, and keeps the connection."""
-
-
-class Die(Exception):
-    """The script closes the connection without an answer."""
+HANG = object()  # the script does not answer, and keeps the connection
+DIE = object()  # it closes the connection without an answer
+OPEN = object()  # after other answers: it keeps the connection, as a watch does
 
 
 class Peer:
@@ -62,7 +59,7 @@ class Peer:
 
     def __init__(self, path: Path, decode: Callable[[bytes], Any], encode: Callable[[Any, Any], bytes]) -> None:
         self.path = path
-        self.script: Script = lambda asked: Die()
+        self.script: Script = lambda asked: DIE
         self.asked: list[Any] = []
         self._decode = decode
         self._encode = encode
@@ -134,15 +131,11 @@ class Peer:
             return False
         asked = self._decode(packet)
         self.asked.append(asked)
-        try:
-            answer = self.script(asked)
-        except Hang:
-            self._held.append(line)
-            return False
-        except Die:
-            return False
+        answer = self.script(asked)
         for one in answer if isinstance(answer, list) else [answer]:
-            if one is None:  # hold the line open, as a watch does
+            if one is DIE:
+                return False
+            if one is HANG or one is OPEN:
                 self._held.append(line)
                 return False
             message, descriptor = one if isinstance(one, tuple) else (one, -1)
@@ -161,6 +154,9 @@ def no_session() -> messages.Refused:
 
 class World:
     """A run directory with both peers, and sessions as the real ones keep them."""
+
+    token, site, worker, now = TOKEN, SITE, WORKER, NOW
+    hang, die, open = HANG, DIE, OPEN
 
     def __init__(self, run: Path) -> None:
         self.run = run

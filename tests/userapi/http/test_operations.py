@@ -1,0 +1,75 @@
+"""How an operation goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy import messages
+
+
+def test_with_wait_the_outcome_is_told(http, world):
+    told = http.post("/api/v1/services/site/restart?wait=true").json
+    assert told == {
+        "operation": 7,
+        "done": True,
+        "service": "site",
+        "ok": True,
+        "text": "site restarted",
+        "seconds": 0.42,
+        "steps": [
+            {"time": world.now, "service": "site", "text": "starting"},
+            {"time": world.now, "service": "site", "text": "ready"},
+        ],
+        "problems": [],
+    }
+    assert world.commands() == [messages.Restart(service="site"), messages.Watch(operation=7)]
+
+
+def test_a_failed_operation_is_a_result_with_its_problems(http, world):
+    problem = messages.Problem(file="site.toml", line=3, key="service.site.user", text="no such user")
+    world.answers[messages.Watch] = messages.Ended(
+        number=1,
+        time=world.now,
+        operation=7,
+        service="",
+        ok=False,
+        text="nothing changed",
+        seconds=0.1,
+        problems=[problem],
+    )
+    answer = http.post("/api/v1/reload?wait=true")
+    assert answer.status_code == 200
+    assert answer.json["ok"] is False
+    assert answer.json["problems"][0]["line"] == 3
+
+
+def test_an_operation_that_goes_on_is_told_as_far_as_it_is(http, world):
+    world.answers[messages.Watch] = [world.answers[messages.Watch][0], world.open]
+    told = http.get("/api/v1/operations/7").json
+    assert (told["done"], len(told["steps"])) == (False, 1)
+
+
+def test_an_operation_can_be_followed_as_events(http):
+    answer = http.get("/api/v1/operations/7", headers={"Accept": "text/event-stream"})
+    assert answer.mimetype == "text/event-stream"
+    assert [line for line in answer.text.split("\n") if line.startswith("event")] == [
+        "event: step",
+        "event: step",
+        "event: ended",
+    ]
+
+
+@pytest.mark.parametrize("number", ["999999999999999999999999", "-1", "x"])
+def test_a_number_that_cannot_be_is_unknown(http, number):
+    assert http.get(f"/api/v1/operations/{number}").status_code == 404
+
+
+def test_an_operation_that_may_not_be_seen_is_refused_before_the_stream_begins(app, http, world):
+    world.answers[messages.Watch] = messages.Refused(kind="unknown", text="no such operation")
+    for _ in range(10):  # and gives its permit back each time
+        assert http.get("/api/v1/operations/7", headers={"Accept": "text/event-stream"}).status_code == 404
+        assert http.get("/api/v1/operations/7?wait=true").status_code == 404
+
+
+def test_wait_must_be_true_or_false(http, world):
+    assert http.post("/api/v1/services/site/stop?wait=maybe").status_code == 400

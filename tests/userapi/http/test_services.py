@@ -1,0 +1,125 @@
+"""Services, and the commands on them."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy import messages
+
+
+def test_services_are_one_object(http):
+    told = http.get("/api/v1/services").json
+    assert set(told) == {"services"}
+    assert [service["name"] for service in told["services"]] == ["site", "worker"]
+    assert told["services"][0]["processes"][0] == {
+        "name": "site:0",
+        "state": "RUNNING",
+        "pid": 41,
+        "since": "2026-11-23T12:00:00Z",
+        "exit": "",
+        "text": "",
+    }
+
+
+def test_one_service_may_be_asked_for(http, world):
+    http.get("/api/v1/services?service=site")
+    assert world.commands() == [messages.Status(service="site")]
+
+
+def test_a_service_is_described(http, world):
+    assert set(http.get("/api/v1/services/site").json) == {"service", "settings", "sockets", "exits"}
+    assert world.commands() == [messages.Describe(service="site")]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "command"),
+    [
+        ("services/site/start", None, messages.Start(service="site")),
+        ("services/site/stop", {}, messages.Stop(service="site")),
+        ("services/site/restart", None, messages.Restart(service="site")),
+        ("services/site/restart", {"hard": True}, messages.Restart(service="site", hard=True)),
+        ("services/site/signal", {"signal": "HUP"}, messages.Signal(service="site", signal="HUP")),
+        ("reload", None, messages.Reload()),
+        ("reload", {"dry_run": True}, messages.Reload(dry_run=True)),
+    ],
+)
+def test_a_command_is_202_with_its_operation(http, world, path, body, command):
+    answer = http.post(f"/api/v1/{path}", json=body) if body is not None else http.post(f"/api/v1/{path}")
+    assert answer.status_code == 202
+    assert answer.json["operation"] == 7
+    assert answer.headers["Location"] == "/api/v1/operations/7"
+    assert world.commands() == [command]
+
+
+@pytest.mark.parametrize(
+    ("body", "command"),
+    [({"user": "bob"}, messages.Revoke(user="bob")), ({"everyone": True}, messages.Revoke(everyone=True))],
+)
+def test_a_revocation_is_done_at_once(http, world, body, command):
+    answer = http.post("/api/v1/revoke", json=body)
+    assert (answer.status_code, answer.json) == (200, {"text": "2 sessions ended"})
+    assert world.commands() == [command]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("services/site/signal", {}),
+        ("services/site/signal", {"signal": "hup"}),
+        ("services/site/signal", {"signal": "RTMIN"}),
+        ("services/site/signal", {"signal": 9}),
+        ("services/site/restart", {"hard": "yes"}),
+        ("services/site/restart", {"user": "root"}),
+        ("services/site/start", {"x": 1}),
+        ("services/site/stop", []),
+        ("reload", {"dry_run": 1}),
+        ("revoke", {}),
+        ("revoke", {"user": "bob", "everyone": True}),
+        ("revoke", {"user": "Bob\n"}),
+    ],
+)
+def test_a_body_that_is_wrong_is_400_and_asks_nobody(http, world, path, body):
+    answer = http.post(f"/api/v1/{path}", json=body)
+    assert (answer.status_code, answer.json["kind"]) == (400, "invalid")
+    assert world.commands() == []
+
+
+@pytest.mark.parametrize("name", ["Site", "a b", "..", "a%00", "x" * 64, "site%0a", "%ef%bd%93ite"])
+def test_a_name_that_cannot_be_is_unknown_and_asks_nobody(http, world, name):
+    answer = http.post(f"/api/v1/services/{name}/stop")
+    assert answer.status_code == 404
+    assert world.commands() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("no-session", 401),
+        ("forbidden", 403),
+        ("unknown", 404),
+        ("not-running", 409),
+        ("conflict", 409),
+        ("invalid", 400),
+        ("later", 503),
+        ("failed", 500),
+    ],
+)
+def test_each_refusal_has_its_status_and_says_all_it_knows(http, world, kind, status):
+    world.answers[messages.Stop] = messages.Refused(
+        kind=kind, text="no", rule="webops", file="10-web.toml", line=14, would_help=["leads"]
+    )
+    answer = http.post("/api/v1/services/site/stop")
+    assert answer.status_code == status
+    assert answer.mimetype == "application/problem+json"
+    told = answer.json
+    assert (told["kind"], told["status"], told["detail"]) == (kind, status, "no")
+    assert (told["rule"], told["file"], told["line"], told["would_help"]) == ("webops", "10-web.toml", 14, ["leads"])
+
+
+def test_an_answer_of_another_kind_is_an_error(http, world):
+    for command in (messages.Status, messages.Stop, messages.WhatMayI):
+        world.answers[command] = messages.LogOpened(service="a", process="a", stream="stdout", size=1)
+    assert http.get("/api/v1/services").status_code == 500
+    assert http.post("/api/v1/services/site/stop").status_code == 500
+    assert http.get("/api/v1/whoami").status_code == 500
+    assert http.get("/api/v1/why?action=view").status_code == 500

@@ -1,0 +1,71 @@
+"""Answers that last."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy import messages
+from userapi.client import Refusal
+from userapi.http import streams
+from userapi.http.problems import Problem
+from userapi.http.streams import Permits, Span, as_events, begun, spelled
+
+
+def step(number: int) -> messages.Step:
+    return messages.Step(number=number, time="t", operation=7, service="site", text="a\nb")
+
+
+def test_one_more_than_there_are_permits_is_refused_and_a_given_one_can_be_taken():
+    permits = Permits(1, "streams")
+    with permits.one():
+        with pytest.raises(Problem, match="too many streams") as problem:
+            permits.take()
+        assert (problem.value.status, problem.value.retry_after) == (503, 5)
+    permits.take()
+
+
+def test_an_event_is_one_block_whatever_its_text():
+    block = spelled(step(3))
+    assert block.startswith(b"event: step\nid: 3\ndata: {")
+    assert block.count(b"\n") == 4
+    assert b"id:" not in spelled(messages.Dropped(text="x"))
+
+
+def test_a_stream_ends_with_its_span_and_when_nobody_reads():
+    assert list(as_events(iter([None, None]), Span({}, seconds=0)))[1:] == []
+    assert Span({"durward.gone": lambda: True}).over()
+    extended = []
+    Span({"durward.extend": extended.append}, seconds=10)
+    assert extended == [40]
+
+
+def test_silence_is_broken_by_comments_only_now_and_then(monkeypatch):
+    assert list(as_events([None, None], Span({}))) == [b": durward\n\n"]
+    monkeypatch.setattr(streams, "COMMENT", 0.0)
+    assert list(as_events([None], Span({})))[1:] == [b": still here\n\n"]
+
+
+def test_a_refusal_in_the_middle_is_the_last_event():
+    def events():
+        yield step(1)
+        raise Refusal(messages.Refused(kind="no-session", text="the session has ended"))
+
+    told = list(as_events(events(), Span({})))
+    assert told[-1].startswith(b"event: refused\ndata: {")
+    assert b"the session has ended" in told[-1]
+
+
+def test_a_refusal_at_once_is_raised():
+    def events():
+        raise Refusal(messages.Refused(kind="forbidden", text="no"))
+        yield
+
+    with pytest.raises(Refusal):
+        begun(events())
+
+
+def test_a_stream_gives_its_permit_back_at_its_end(app, http, world):
+    for _ in range(30):
+        answer = http.get("/api/v1/events")
+        assert answer.status_code == 200
+        answer.close()
