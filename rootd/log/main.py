@@ -268,8 +268,17 @@ class Log:
         self.mover.add(source, fds[0])
 
     def drained(self, source: Source) -> None:
-        """Everything that a pipe brought is in its file. Kept, because privileged may just be dying."""
-        message = ipc.Message(ipc.DRAINED, scope=source.stream, run=source.run, slot=source.slot, name=source.process)
+        """Everything that a pipe brought is in its file. With all fields of its PIPE, which make its name in the store;
+        kept, because privileged may just be dying."""
+        message = ipc.Message(
+            ipc.DRAINED,
+            scope=source.stream,
+            run=source.run,
+            slot=source.slot,
+            arg=source.size,
+            extra=source.keep,
+            name=source.process,
+        )
         self.gone.append(message)
         self.send("privileged", message)
 

@@ -117,6 +117,7 @@ def test_a_pipe_that_privileged_hands_over_ends_in_its_file_and_its_end_is_told(
     room.turn()
     (drained,) = room.heard("privileged")
     assert (drained.op, drained.run, drained.slot, drained.scope, drained.name) == (ipc.DRAINED, 9, 7, 1, "site")
+    assert (drained.arg, drained.extra) == (100_000, 3), "what the store's name is made of"
 
 
 def test_what_was_drained_while_privileged_was_away_is_told_to_the_next_one(room: Room) -> None:
