@@ -244,7 +244,7 @@ def test_a_spawn_that_cannot_be_made_says_which_step_and_leaves_nothing(build: B
     answers = [house.spawn(slot=0)]
     while answers[-1].op == ipc.SPAWNED:
         answers.append(house.spawn(slot=len(answers)))
-    assert answers[-1].arg == errno.EMFILE
+    assert answers[-1].arg in (errno.EMFILE, errno.ETOOMANYREFS)  # the latter: too many in flight
     assert ipc.STEPS[answers[-1].extra] in ("pipe", "fork", "store")
     assert len([name for name in house.store if name.startswith("process/")]) == len(answers) - 1
     house.ask(ipc.SIGNAL, run=answers[0].run, arg=9, scope=ipc.TREE)

@@ -1,0 +1,216 @@
+"""The walls around what decides: Landlock and a seccomp allow-list, and a test from inside that they stand.
+
+Rule 1: never on keeper or privileged: what they start would inherit it (DESIGN §1).
+Rule 2: what is not allowed fails with EPERM; a process of another architecture's calls is killed.
+Rule 3: a process whose walls do not stand does not go on: enter() raises.
+Rule 4: no library but ctypes: the filter is a list of numbers that can be read here.
+
+Sources: seccomp(2), bpf(2), landlock(7), landlock_create_ruleset(2), prctl(2), asm/unistd.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import resource
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+# name:x86_64:aarch64; -1 where there is none
+NUMBERS = {
+    name: (int(x86_64), int(aarch64))
+    for name, x86_64, aarch64 in (
+        row.split(":")
+        for row in """
+    accept:43:202 accept4:288:242 access:21:-1 alarm:37:-1 bind:49:200 brk:12:214 clock_getres:229:114
+    clock_gettime:228:113 clock_nanosleep:230:115 clone:56:220 clone3:435:435 close:3:57 close_range:436:436
+    connect:42:203 dup:32:23 dup2:33:-1 dup3:292:24 epoll_create1:291:20 epoll_ctl:233:21 epoll_pwait:281:22
+    epoll_pwait2:441:441 epoll_wait:232:-1 eventfd2:290:19 execve:59:221 exit:60:93 exit_group:231:94
+    faccessat:269:48 faccessat2:439:439 fallocate:285:47 fchmod:91:52 fcntl:72:25 fdatasync:75:83 fstat:5:80
+    fstatfs:138:44 fsync:74:82 ftruncate:77:46 futex:202:98 getcwd:79:17 getdents64:217:61 getegid:108:177
+    geteuid:107:175 getgid:104:176 getgroups:115:158 getpeername:52:205 getpid:39:172 getppid:110:173
+    getrandom:318:278 getresgid:120:150 getresuid:118:148 getrlimit:97:163 getrusage:98:165 getsockname:51:204
+    getsockopt:55:209 gettid:186:178 gettimeofday:96:169 getuid:102:174 ioctl:16:29 kill:62:129 listen:50:201
+    lseek:8:62 lstat:6:-1 madvise:28:233 membarrier:324:283 memfd_create:319:279 mkdir:83:-1 mkdirat:258:34
+    mmap:9:222 mprotect:10:226 mremap:25:216 munmap:11:215 nanosleep:35:101 newfstatat:262:79 open:2:-1
+    openat:257:56 openat2:437:437 pidfd_open:434:434 pidfd_send_signal:424:424 pipe2:293:59 poll:7:-1 ppoll:271:73
+    prctl:157:167 pread64:17:67 prlimit64:302:261 pselect6:270:72 ptrace:101:117 pwrite64:18:68 read:0:63
+    readlink:89:-1 readlinkat:267:78 readv:19:65 recvfrom:45:207 recvmsg:47:212 rename:82:-1 renameat:264:38
+    renameat2:316:276 restart_syscall:219:128 rseq:334:293 rt_sigaction:13:134 rt_sigprocmask:14:135
+    rt_sigreturn:15:139 rt_sigtimedwait:128:137 sched_getaffinity:204:123 sched_yield:24:124 select:23:-1
+    sendmsg:46:211 sendto:44:206 set_robust_list:273:99 set_tid_address:218:96 setitimer:38:103 setpgid:109:154
+    setsid:112:157 setsockopt:54:208 shutdown:48:210 sigaltstack:131:132 socket:41:198 socketpair:53:199
+    splice:275:76 stat:4:-1 statfs:137:43 statx:332:291 sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166
+    uname:63:160 unlink:87:-1 unlinkat:263:35 wait4:61:260 waitid:247:95 write:1:64 writev:20:66
+    """.split()
+    )
+}
+ALWAYS = """
+    read write readv writev pread64 close fstat newfstatat statx lseek mmap mprotect munmap brk mremap madvise
+    rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack fcntl dup dup2 dup3 pipe2 poll ppoll select pselect6
+    epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 socketpair sendmsg recvmsg sendto recvfrom
+    accept accept4 getsockopt setsockopt getsockname getpeername shutdown open openat openat2 readlink readlinkat
+    access faccessat faccessat2 stat lstat getcwd getdents64 futex set_robust_list rseq clock_gettime clock_getres
+    clock_nanosleep nanosleep gettimeofday getrandom getpid gettid getppid getuid geteuid getgid getegid getgroups
+    getresuid getresgid exit exit_group sched_yield sched_getaffinity umask close_range memfd_create getrlimit
+    sysinfo uname restart_syscall membarrier wait4 waitid tgkill pidfd_open statfs fstatfs getrusage
+""".split()
+WRITING = """
+    pwrite64 ftruncate rename renameat renameat2 unlink unlinkat mkdir mkdirat fsync fdatasync fallocate fchmod
+    splice tee
+""".split()
+FORKING = "clone set_tid_address pidfd_send_signal setpgid setsid".split()
+
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of NUMBERS, AUDIT_ARCH_…
+X32 = 0x40000000  # __X32_SYSCALL_BIT: the same numbers with this bit are another table
+IOCTLS = (0x5401, 0x5421, 0x5450, 0x5451)  # TCGETS (isatty), FIONBIO, FIONCLEX, FIOCLEX
+NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW… flag that clone(2) takes
+ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+AT_NUMBER, AT_ARCHITECTURE, AT_ARGUMENT = 0, 4, (16, 24)  # offsets in struct seccomp_data; low words, little-endian
+
+READ_FILE, READ_DIR = 1 << 2, 1 << 3
+FILE_RIGHTS = 1 << 0 | 1 << 1 | READ_FILE | 1 << 14 | 1 << 15  # the rights that a plain file can be given
+FS_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by the first ABI that has them
+NEVER = 1 << 0 | 1 << 6 | 1 << 11  # execute, make character and block devices: not even beneath `write`
+
+Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
+
+
+def enter(
+    *,
+    read: Sequence[str] = (),
+    write: Sequence[str] = (),
+    allow: Sequence[str] = (),
+    sockets: Sequence[int] = (),
+    fork: bool = False,
+) -> None:
+    """From now on this process may do what an event loop does, and nothing else. Raises OSError or RuntimeError.
+
+    read, write: paths beneath which files may be read, or also written and made. allow: further system calls of
+    NUMBERS by name. sockets: address families that socket(2) may be asked for. fork: whether clone(2) is allowed.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
+    prctl(4, 0)  # PR_SET_DUMPABLE: nobody of the same uid may look into it
+    walled = restrict_files(read, write)
+    names = {*ALWAYS, *(WRITING if write else ()), *(FORKING if fork else ()), *allow}
+    install(program(names, sockets))
+    self_test(walled)
+
+
+def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
+    """The filter for this machine: numbers that are allowed, and three calls whose arguments matter."""
+    column, architecture = MACHINES[platform.machine()]
+    refuse = ERRNO | errno.EPERM
+    filters: list[Instruction] = [
+        (LOAD, 0, 0, AT_ARCHITECTURE),
+        (JUMP_EQUAL, 1, 0, architecture),
+        (RETURN, 0, 0, KILL_PROCESS),
+        (LOAD, 0, 0, AT_NUMBER),
+        (JUMP_AT_LEAST, 0, 1, X32),
+        (RETURN, 0, 0, refuse),
+    ]
+    checked = {"clone", "clone3", "socket", "ioctl"}
+    for number in sorted(NUMBERS[name][column] for name in set(names) - checked):
+        if number >= 0:
+            filters += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
+    # fork: clone without namespaces; clone3 hides its flags behind a pointer, glibc falls back when it is not there
+    filters += [(JUMP_EQUAL, 0, 1, NUMBERS["clone3"][column]), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
+    if "clone" in names:
+        filters += [
+            (JUMP_EQUAL, 0, 4, NUMBERS["clone"][column]),
+            (LOAD, 0, 0, AT_ARGUMENT[0]),
+            (JUMP_BITS, 0, 1, NEW_NAMESPACES),
+            (RETURN, 0, 0, refuse),
+            (RETURN, 0, 0, ALLOW),
+        ]
+    for name, argument, values in (("socket", 0, sockets), ("ioctl", 1, IOCTLS)):
+        filters += [(JUMP_EQUAL, 0, 2 * len(values) + 2, NUMBERS[name][column]), (LOAD, 0, 0, AT_ARGUMENT[argument])]
+        for value in values:
+            filters += [(JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, ALLOW)]
+        filters.append((RETURN, 0, 0, refuse))
+    return [*filters, (RETURN, 0, 0, refuse)]
+
+
+def install(filters: list[Instruction]) -> None:
+    """Put the filter on this thread, which is the only one. Raises OSError."""
+    import ctypes
+
+    code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *one) for one in filters))
+    header = ctypes.create_string_buffer(struct.pack("@HxxxxxxP", len(filters), ctypes.addressof(code)))
+    prctl(22, 2, ctypes.addressof(header))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+
+def prctl(option: int, *arguments: int) -> None:
+    """prctl(2) where python-prctl has no word for it. Raises OSError."""
+    import ctypes
+
+    words = (*arguments, 0, 0, 0, 0)[:4]
+    if ctypes.CDLL(None, use_errno=True).prctl(option, *(ctypes.c_ulong(word) for word in words)):
+        raise OSError(ctypes.get_errno(), f"prctl {option}: {os.strerror(ctypes.get_errno())}")
+
+
+def restrict_files(read: Sequence[str], write: Sequence[str]) -> bool:
+    """Landlock with the best ABI that the kernel has. False, and said, where it has none."""
+    import ctypes
+
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    abi = syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))  # LANDLOCK_CREATE_RULESET_VERSION
+    if abi < 1:
+        sys.stderr.write("durward: this kernel has no Landlock: files are guarded by their modes only\n")
+        return False
+    rights = FS_RIGHTS[max(version for version in FS_RIGHTS if version <= abi)]
+    ruleset = struct.pack("<QQQ", rights, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)[
+        : 8 if abi < 4 else 16 if abi < 6 else 24
+    ]
+    fd = syscall(444, ruleset, ctypes.c_size_t(len(ruleset)), ctypes.c_uint32(0))
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
+    for paths, wanted in ((read, READ_FILE | READ_DIR), (write, rights & ~NEVER)):
+        for path in paths:
+            try:
+                beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            granted = wanted if os.path.isdir(path) else wanted & FILE_RIGHTS
+            rule = struct.pack("<Qi", granted & rights, beneath)
+            if syscall(445, ctypes.c_int(fd), ctypes.c_int(1), rule, ctypes.c_uint32(0)):
+                raise OSError(ctypes.get_errno(), f"landlock_add_rule: {path}")
+            os.close(beneath)
+    if syscall(446, ctypes.c_int(fd), ctypes.c_uint32(0)):
+        raise OSError(ctypes.get_errno(), "landlock_restrict_self")
+    os.close(fd)
+    return True
+
+
+def self_test(walled: bool) -> None:
+    """Each of these must fail from inside; RuntimeError names those that did not."""
+    import ctypes
+
+    def trace() -> None:
+        if ctypes.CDLL(None, use_errno=True).syscall(NUMBERS["ptrace"][MACHINES[platform.machine()][0]], 0, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "ptrace")
+
+    attempts: dict[str, tuple[Callable[[], object], int]] = {
+        "execve": (lambda: os.execve("/nonexistent/program", ["program"], {}), errno.EPERM),
+        "socket(AF_INET)": (lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(), errno.EPERM),
+        "ptrace": (trace, errno.EPERM),
+        "open of a path that is not listed": (lambda: os.close(os.open("/", os.O_RDONLY)), errno.EACCES),
+    }
+    if not walled:
+        del attempts["open of a path that is not listed"]
+    failed = []
+    for name, (attempt, expected) in attempts.items():
+        try:
+            attempt()
+        except OSError as error:
+            if error.errno == expected:
+                continue
+        failed.append(name)
+    if failed:
+        raise RuntimeError(f"the sandbox does not hold: {', '.join(failed)} is possible")
