@@ -8,6 +8,7 @@ Sources: wait(2), execve(2), setuid(2), DESIGN §14 (EXITED.extra, DONE of SPAWN
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ import msgspec
 from rootd import ipc
 
 if TYPE_CHECKING:
-    from rootd.config.compile import ServiceSpec
+    from rootd.config.specs import ServiceSpec
 
 # Steps of ipc.STEPS that end the same way however often they are tried, with the errors that do so.
 _LASTING = {
@@ -65,8 +66,11 @@ def failure_of(message: ipc.Message) -> Exit:
 
 def words(exit_: Exit, spec: ServiceSpec) -> str:
     """One phrase: exit status 1 · killed by SIGKILL · cannot execute /srv/x: No such file or directory."""
-    if exit_.failure:
-        return _failure_words(exit_.failure, spec)
+    return _failure_words(exit_.failure, spec) if exit_.failure else status_words(exit_)
+
+
+def status_words(exit_: Exit) -> str:
+    """The same, of one that did become the service."""
     if exit_.code is None:
         return "ended, nobody saw how"
     if exit_.code >= 0:
@@ -110,4 +114,4 @@ def _failure_words(failure: int, spec: ServiceSpec) -> str:
 def _program(settings: dict[str, str]) -> str:
     """The first word of the command, as Describe shows it."""
     shown = settings.get("command", "")
-    return shown.split()[0] if shown else "its command"
+    return str(json.loads(shown)[0]) if shown else "its command"

@@ -18,14 +18,44 @@ from typing import TYPE_CHECKING, NoReturn, assert_never, cast
 from msgspec.structs import replace
 
 from rootd.supervisor.exits import Exit, lasting, words
-from rootd.supervisor.states import (  # noqa: I001
-    Backoff, BecameReady, Died, Effect, Emptying, Ended, Event, Exited, Fatal, Leg, Process, Replacing, Rest,
-    RestartAsked, RollFailed, Running, Say, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost,
-    StartAsked, Starting, State, Stopped, StopAsked, Stopping, TimeUp, TreeEmpty, runs,
-)  # fmt: skip
+from rootd.supervisor.states import (
+    Backoff,
+    BecameReady,
+    Died,
+    Effect,
+    Emptying,
+    Ended,
+    Event,
+    Exited,
+    Fatal,
+    Leg,
+    Process,
+    Replacing,
+    Rest,
+    RestartAsked,
+    RollFailed,
+    Running,
+    Say,
+    Signal,
+    Slot,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Spawning,
+    SpawnLost,
+    StartAsked,
+    Starting,
+    State,
+    StopAsked,
+    Stopped,
+    Stopping,
+    TimeUp,
+    TreeEmpty,
+    runs,
+)
 
 if TYPE_CHECKING:
-    from rootd.config.compile import ServiceSpec
+    from rootd.config.specs import ServiceSpec
 
 KILL_AGAIN = 5.0  # seconds from one SIGKILL of a tree to the next, while something of it is left
 HEALTHY = 10.0  # seconds of running after which a crash counts as the first again

@@ -10,14 +10,16 @@ Rule 4: sequence numbers below OTHERS are Requests'; whoever else asks privilege
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from rootd import ipc
 from rootd.supervisor.states import Signal, Spawn
 
+Key = tuple[str, int]  # whose a request is: service and instance, or "" and something else
+
 OTHERS = 1 << 31  # the first sequence number that is not from here
-WAITING_LIMIT = 64  # requests of one slot that wait for their turn; a further one is not taken
+WAITING_LIMIT = 64  # requests of one slot that wait for their turn: then nobody should ask for more
 
 
 class Shutdown(NamedTuple):
@@ -40,7 +42,7 @@ class Request(NamedTuple):
 class Asked(NamedTuple):
     """A request, and whose it is."""
 
-    key: Hashable
+    key: Key
     request: Request
 
 
@@ -49,18 +51,16 @@ class Requests:
 
     def __init__(self, perform: Callable[[Request], None]) -> None:
         self._perform = perform
-        self._queues: dict[Hashable, deque[Request]] = {}
-        self._out: dict[int, Hashable] = {}
+        self._queues: dict[Key, deque[Request]] = {}
+        self._out: dict[int, Key] = {}
         self._last = 0
 
-    def ask(self, key: Hashable, effect: Spawn | Signal | Shutdown, slot: int = 0, generation: int = 0) -> int:
-        """The request's number, or 0 when too many wait. A signal that waits already is not asked twice."""
+    def ask(self, key: Key, effect: Spawn | Signal | Shutdown, slot: int = 0, generation: int = 0) -> int:
+        """The request's number. To kill a tree that waits to be killed is one request."""
         queue = self._queues.setdefault(key, deque())
-        for waiting in list(queue)[1:]:
-            if waiting.effect == effect:
+        for waiting in queue:
+            if waiting.seq not in self._out and waiting.effect == effect and isinstance(effect, Signal) and effect.tree:
                 return waiting.seq
-        if len(queue) >= WAITING_LIMIT:
-            return 0
         self._last = self._last % (OTHERS - 1) + 1
         queue.append(Request(self._last, slot, generation, effect))
         if len(queue) == 1:
@@ -80,9 +80,9 @@ class Requests:
             del self._queues[key]
         return Asked(key, request)
 
-    def outstanding(self) -> int:
-        """How many requests are not answered."""
-        return sum(map(len, self._queues.values()))
+    def full(self, key: Key) -> bool:
+        """Whether as many wait as may."""
+        return len(self._queues.get(key, ())) > WAITING_LIMIT
 
     def forget(self) -> list[Asked]:
         """Everything that is not answered, in its order; nothing of it is outstanding any more."""
@@ -91,7 +91,7 @@ class Requests:
         self._out.clear()
         return everything
 
-    def _send(self, key: Hashable, request: Request) -> None:
+    def _send(self, key: Key, request: Request) -> None:
         self._out[request.seq] = key
         self._perform(request)
 

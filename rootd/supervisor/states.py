@@ -15,7 +15,7 @@ import msgspec
 from rootd.supervisor.exits import Exit
 
 if TYPE_CHECKING:
-    from rootd.config.compile import ServiceSpec
+    from rootd.config.specs import ServiceSpec
 
 Wanted = Literal["up", "down"]
 PublicState = Literal["STOPPED", "STARTING", "RUNNING", "BACKOFF", "STOPPING", "EXITED", "FATAL", "UNKNOWN"]

@@ -1,0 +1,142 @@
+"""What people have asked for and wait for: each operation with its steps and its end.
+
+Rule 1: an operation ends exactly once, and everything that it says is numbered, in one sequence with all events.
+Rule 2: every list here has its limit: a forgotten operation is unknown, never wrong.
+Rule 3: nothing here acts; services tells what has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, assert_never
+
+from policy.messages import Changed, Ended, Problem, RefusalKind, Step
+from rootd.supervisor import states
+from rootd.supervisor.exits import status_words
+
+KEPT_LIMIT = 512  # operations that have ended and can still be asked for
+LIVE_LIMIT = 4096  # operations under way
+STEPS_LIMIT = 200  # steps of one operation; further ones are counted, and left out
+PATIENCE = 10.0  # seconds of failing and trying again, before a start is called failed
+GIVE_UP = 3  # SIGKILLs to a tree, before its stop is called failed
+
+Kind = Literal["start", "stop", "restart", "signal", "shutdown", "reload"]
+Publish = Callable[[Changed | Step | Ended], None]
+
+
+class Refusal(Exception):
+    """It cannot be done now: an ordinary reply."""
+
+    def __init__(self, kind: RefusalKind, text: str) -> None:
+        super().__init__(text)
+        self.kind: RefusalKind = kind
+        self.text = text
+
+
+class Already(Refusal):
+    """It is as was asked for: a conflict that most will call done."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("conflict", text)
+
+
+class Operation:
+    """One thing under way. requests are the ids of those who asked: more than one when they joined."""
+
+    def __init__(self, number: int, kind: Kind, service: str, request: str, began: float) -> None:
+        self.number = number
+        self.kind = kind
+        self.service = service
+        self.requests = [request]
+        self.began = began
+        self.hard = False
+        self.active: set[object] = set()  # what it waits for: instances, or numbers of requests to privileged
+        self.pending: list[int] = []  # instances whose turn has not come
+        self.failures: list[str] = []
+        self.rolled_back: str = ""  # why the new process of the active instance did not take over
+        self.events: list[Step | Ended] = []
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.events) and isinstance(self.events[-1], Ended)
+
+
+class Operations:
+    """All of them, by number. wall tells the time for people (RFC 3339)."""
+
+    def __init__(self, publish: Publish, wall: Callable[[], str]) -> None:
+        self._publish = publish
+        self._wall = wall
+        self._known: dict[int, Operation] = {}
+        self._live = 0
+        self.last = 0  # number of the latest operation
+        self.events = 0  # number of the latest event
+
+    def begin(self, kind: Kind, service: str, request: str, now: float) -> Operation:
+        """Raises Refusal when too many are under way."""
+        if self._live >= LIVE_LIMIT:
+            raise Refusal("later", f"{self._live} operations are under way, which is the limit; try again later")
+        self.last += 1
+        self._live += 1
+        operation = self._known[self.last] = Operation(self.last, kind, service, request, now)
+        return operation
+
+    def find(self, number: int) -> Operation | None:
+        return self._known.get(number)
+
+    def step(self, operation: Operation, text: str) -> None:
+        if not operation.ended and len(operation.events) < STEPS_LIMIT:
+            said = Step(self.next_event(), self._wall(), operation.number, operation.service, text)
+            operation.events.append(said)
+            self._publish(said)
+
+    def end(self, operation: Operation, ok: bool, text: str, now: float, problems: Iterable[Problem] = ()) -> None:
+        if operation.ended:
+            return
+        seconds = round(max(0.0, now - operation.began), 3)
+        if ok:
+            self.step(operation, f"done in {seconds:.2f} s")
+        said = Ended(
+            self.next_event(), self._wall(), operation.number, operation.service, ok, text, seconds, list(problems)
+        )
+        operation.events.append(said)
+        self._live -= 1
+        self._forget_oldest()
+        self._publish(said)
+
+    def changed(self, service: str, process: str, state: str, pid: int, text: str) -> None:
+        """A process changed its state: for whoever watches."""
+        self._publish(Changed(self.next_event(), self._wall(), service, process, state, pid, text))
+
+    def next_event(self) -> int:
+        self.events += 1
+        return self.events
+
+    def _forget_oldest(self) -> None:
+        if len(self._known) - self._live > KEPT_LIMIT:
+            del self._known[next(number for number, known in self._known.items() if known.ended)]
+
+
+def verdict(operation: Operation, slot: states.Slot, now: float) -> str | None:
+    """Of one slot: None while it goes on, "" when what was asked for has come, else why it will not."""
+    late = now - operation.began >= PATIENCE
+    state = slot.state
+    for part in states.legs(state):
+        if isinstance(part, states.Stopping | states.Emptying) and part.kills >= GIVE_UP:
+            return f"process {part.process.pid} does not end, even by SIGKILL"
+    down = operation.kind in ("stop", "shutdown")
+    match state:
+        case states.Stopped():
+            return "" if down else "it was stopped"
+        case states.Exited(end, clean):
+            return "" if down or clean else f"it ended by itself: {status_words(end)}"
+        case states.Fatal(reason):
+            return "" if down else reason
+        case states.Running():
+            return None if down else operation.rolled_back
+        case states.Backoff(_, reason) | states.Emptying(next=states.Backoff(_, reason)):
+            return f"{reason}; it is tried again" if reason and late else None
+        case states.Spawning() | states.Starting() | states.Stopping() | states.Emptying() | states.Replacing():
+            return None
+        case _:
+            assert_never(state)

@@ -1,0 +1,206 @@
+"""Starting is recovering: from the facts of privileged, and what the last supervisor wrote, to what is.
+
+Rule 1: a fact is believed, what was written only explains it: a process that runs is taken over, never doubled.
+Rule 2: what was written and is damaged, or of a daemon that was being shut down and is gone, counts for nothing.
+Rule 3: pure: the events that it returns go through lifecycle like any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from rootd.supervisor.exits import Exit
+from rootd.supervisor.lifecycle import ready_until
+from rootd.supervisor.states import (
+    Backoff,
+    BecameReady,
+    Emptying,
+    Event,
+    Exited,
+    Fatal,
+    Leg,
+    Process,
+    Replacing,
+    Rest,
+    RestartAsked,
+    Running,
+    Slot,
+    Spawned,
+    Spawning,
+    SpawnLost,
+    Starting,
+    StopAsked,
+    Stopped,
+    Stopping,
+    TreeEmpty,
+    Wanted,
+    legs,
+    runs,
+)
+
+if TYPE_CHECKING:
+    from rootd.config.specs import ServiceSpec
+
+VERSION = 1
+
+
+class SavedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    run: int
+    digest: str  # of the configuration that it was spawned with
+    ready: bool = False
+    stopping: bool = False
+
+
+class SavedSlot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What facts cannot tell of one slot."""
+
+    wanted: Wanted
+    runs: tuple[SavedRun, ...] = ()
+    crashes: tuple[float, ...] = ()
+    attempt: int = 0
+    fatal: str = ""
+    exited: Exit | None = None
+    clean: bool = False
+    exits: tuple[str, ...] = ()
+
+
+class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The state file. slots are named service:instance."""
+
+    version: int = VERSION
+    ending: bool = False  # a shutdown is under way
+    operation: int = 0
+    event: int = 0
+    slots: dict[str, SavedSlot] = {}
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    slot: Slot
+    events: tuple[Event, ...] = ()
+    strays: tuple[int, ...] = ()  # runs that there is no place for: their trees are to be killed
+
+
+def read(data: bytes) -> tuple[Saved, str]:
+    """What was written, and a sentence on what is wrong with it ("" when nothing is)."""
+    if not data:
+        return Saved(), ""
+    try:
+        saved = msgspec.json.decode(data, type=Saved)
+    except msgspec.DecodeError as error:
+        return Saved(), f"the state file is damaged and not used, only what runs counts: {error}"
+    if saved.version != VERSION:
+        return Saved(), f"the state file is of version {saved.version} and not used, only what runs counts"
+    return saved, ""
+
+
+def write(saved: Saved) -> bytes:
+    return msgspec.json.encode(saved)
+
+
+def save(slot: Slot, exits: Iterable[str]) -> SavedSlot:
+    """What facts will not tell."""
+    end = _rest_of(slot)
+    return SavedSlot(
+        slot.wanted,
+        tuple(_save_run(part) for part in legs(slot.state) if isinstance(part, Starting | Running | Stopping)),
+        slot.crashes,
+        slot.attempt,
+        end.reason if isinstance(end, Fatal) else "",
+        end.exit if isinstance(end, Exited) else None,
+        isinstance(end, Exited) and end.clean,
+        tuple(exits),
+    )
+
+
+def _save_run(part: Starting | Running | Stopping) -> SavedRun:
+    process = part.process
+    return SavedRun(process.run, process.spec.digest, isinstance(part, Running), isinstance(part, Stopping))
+
+
+def _rest_of(slot: Slot) -> Rest | None:
+    match slot.state:
+        case Stopping(next=rest) | Emptying(next=rest):
+            return rest
+        case Stopped() | Backoff() | Exited() | Fatal() as rest:
+            return rest
+        case Spawning() | Starting() | Running() | Replacing():
+            return None
+
+
+def rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process], now: float) -> Rebuilt:
+    """A slot at the start of the supervisor. processes: those that run, the oldest first."""
+    wanted: Wanted = "up" if spec.autostart or processes else "down"
+    slot = Slot(wanted)
+    if saved is not None:
+        slot = Slot(saved.wanted, crashes=tuple(at for at in saved.crashes if at <= now), attempt=saved.attempt)
+    known = {run.run: run for run in saved.runs} if saved else {}
+    if not processes:
+        return Rebuilt(replace(slot, state=_at_rest(slot, saved, now)))
+    if len(processes) == 1:
+        slot = replace(slot, state=_taken_over(processes[0], now))
+        if slot.wanted == "down":
+            return Rebuilt(slot, (StopAsked(),))
+        was = known.get(processes[0].run)
+        return Rebuilt(slot, (RestartAsked(hard=True),) if was is not None and was.stopping else ())
+    old, new = processes[-2:]
+    return _two(slot, old, new, known, tuple(process.run for process in processes[:-2]), now)
+
+
+def _two(
+    slot: Slot, old: Process, new: Process, known: dict[int, SavedRun], strays: tuple[int, ...], now: float
+) -> Rebuilt:
+    """A rolling restart was under way."""
+    was_old, was_new = known.get(old.run), known.get(new.run)
+    leg: Leg = Starting(new, ready_until(new))
+    events: tuple[Event, ...] = ()
+    if slot.wanted == "down":
+        events = (StopAsked(),)
+    elif was_new is not None and was_new.stopping:
+        leg = Stopping(new, now + new.spec.stop_timeout, 0, Backoff(now))
+    elif (was_new is not None and was_new.ready) or (was_old is not None and was_old.stopping):
+        events = (BecameReady(new.run),)
+    return Rebuilt(replace(slot, state=Replacing(Running(old, old.started), leg)), events, strays)
+
+
+def _at_rest(slot: Slot, saved: SavedSlot | None, now: float) -> Rest:
+    if saved is not None and saved.exited is not None:
+        return Exited(saved.exited, saved.clean)
+    if slot.wanted == "down":
+        return Stopped()
+    return Fatal(saved.fatal) if saved is not None and saved.fatal else Backoff(now)
+
+
+def _taken_over(process: Process, now: float) -> Running | Starting:
+    """READY=1 may have been said to the last supervisor alone: one that runs counts as ready."""
+    until = ready_until(process)
+    if process.spec.ready_kind == "after" and now < until:
+        return Starting(process, until)
+    return Running(process, process.started)
+
+
+def reconcile(slot: Slot, processes: list[Process], now: float) -> Rebuilt:
+    """A slot that is known, when privileged was started again. processes: those that run, the oldest first.
+
+    A SPAWN that was asked is either among them or lost; a run that is not among them is over.
+    """
+    mine = runs(slot.state)
+    strangers = [process for process in processes if process.run not in mine]
+    found = {process.run for process in processes}
+    events: list[Event] = []
+    if any(isinstance(part, Spawning) for part in legs(slot.state)):
+        if strangers:
+            process = strangers.pop()
+            events.append(Spawned(process.run, process.pid, process.started))
+        else:
+            events.append(SpawnLost())
+    elif strangers and not mine:
+        process = strangers.pop()
+        slot = replace(slot, state=_taken_over(process, now))
+        if slot.wanted == "down":
+            events.append(StopAsked())
+    events += [TreeEmpty(run) for run in mine if run not in found]
+    return Rebuilt(slot, tuple(events), tuple(process.run for process in strangers))

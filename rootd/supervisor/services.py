@@ -1,0 +1,370 @@
+"""All services: what is configured, what people want of it, and how it goes.
+
+Rule 1: what happens to a slot is slots' and lifecycle's business; here an operation is begun, followed and ended.
+Rule 2: one start, stop or restart is under way a service: a second one joins it, ends it, or is refused with words.
+Rule 3: no clock, no I/O: time is an argument, effects go out by `perform`, events by `publish`.
+
+Times are seconds of CLOCK_BOOTTIME. A service of several processes has its slots named site:0, site:1, …
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+from policy.messages import Changed, Description, Ended, ServiceInfo, Step
+from policy.names import RESERVED
+from rootd import ipc
+from rootd.config.specs import ServiceSpec
+from rootd.supervisor import recover, states
+from rootd.supervisor.instances import Instance, service_info
+from rootd.supervisor.operations import Already, Kind, Operation, Operations, Refusal, verdict
+from rootd.supervisor.perform import Request
+from rootd.supervisor.slots import Slots
+
+__all__ = ["Already", "LoadReport", "Refusal", "Services"]
+
+_PAST: dict[Kind, str] = {"start": "started", "stop": "stopped", "restart": "restarted"}
+
+
+class LoadReport(NamedTuple):
+    """What a configuration changed. operations: the starts, stops and restarts that it began, by service."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    operations: dict[str, int]
+
+
+class Services:
+    """perform: Performer.perform. publish: events for watchers and the audit log. wall: the time for people."""
+
+    def __init__(
+        self,
+        perform: Callable[[Request], None],
+        publish: Callable[[Changed | Step | Ended], None],
+        wall: Callable[[], str],
+    ) -> None:
+        self.operations = Operations(publish, wall)
+        self._slots = Slots(perform, self._told, self.operations.changed, wall)
+        self._specs: dict[str, ServiceSpec] = {}
+        self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
+        self._saved = recover.Saved()
+        self._ending: Operation | None = None  # the shutdown
+
+    # -- what is configured ----------------------------------------------------------------------------------
+
+    def known(self, generation: int, specs: Iterable[ServiceSpec]) -> None:
+        """An older configuration of which processes may still run: told before facts_done."""
+        self._slots.known(generation, specs)
+
+    def load(self, specs: Iterable[ServiceSpec], generation: int, now: float) -> LoadReport:
+        """From now on this is the configuration. What did not change is not touched; what changed and is wanted is
+        restarted, rolling where that can be. Before the first facts nothing is done."""
+        old, self._specs = self._specs, {spec.name: spec for spec in specs}
+        new, self._slots.generation = self._specs, generation
+        self._slots.known(generation, new.values())
+        if not self._slots.live:
+            return LoadReport((), (), (), {})
+        added = tuple(name for name in new if name not in old)
+        removed = tuple(name for name in old if name not in new)
+        changed = tuple(name for name in new if name in old and new[name].digest != old[name].digest)
+        begin: dict[str, Kind] = dict.fromkeys(removed, "stop")
+        begin |= dict.fromkeys((name for name in added if new[name].autostart), "start")
+        begin |= dict.fromkeys(filter(self._to_restart, changed), "restart")
+        surplus = self._adopt(new)
+        if self._ending is not None:
+            begin.clear()
+        begun = {name: self._begin_if_possible(kind, name, now) for name, kind in begin.items()}
+        for instance in surplus:
+            self._slots.apply(instance, states.StopAsked(), now)
+        return LoadReport(added, removed, changed, {name: number for name, number in begun.items() if number})
+
+    def _to_restart(self, name: str) -> bool:
+        """Of what changed: what is wanted, and has not done its work and ended."""
+        slots = [instance.slot for instance in self._slots.of(name)]
+        return any(slot.wanted == "up" and not isinstance(slot.state, states.Exited) for slot in slots)
+
+    def _adopt(self, specs: dict[str, ServiceSpec]) -> list[Instance]:
+        """Give each slot its new configuration. Returns those that are too many now, of services that stay."""
+        surplus = []
+        for instance in self._slots.instances.values():
+            spec = specs.get(instance.spec.name)
+            instance.removed = spec is None or instance.index >= spec.processes
+            if spec is not None:
+                instance.spec = spec
+                surplus += [instance] if instance.removed else []
+        for spec in specs.values():
+            for index in range(spec.processes):
+                if (spec.name, index) not in self._slots.instances:
+                    self._slots.add(spec, index)
+        return surplus
+
+    def _begin_if_possible(self, kind: Kind, name: str, now: float) -> int:
+        """For a reload: 0 where it is refused; that service shows that it runs with the old configuration."""
+        instances = [one for one in self._slots.of(name) if one.removed == (kind == "stop")]
+        try:
+            return self._begin(kind, name, instances, now, "reload")
+        except Refusal:
+            return 0
+
+    # -- recovery --------------------------------------------------------------------------------------------
+
+    def restore(self, data: bytes) -> str:
+        """What the last supervisor wrote. Returns what is wrong with it, to be said loudly; then facts count alone."""
+        self._saved, problem = recover.read(data)
+        self.operations.last, self.operations.events = self._saved.operation, self._saved.event
+        return problem
+
+    @property
+    def revision(self) -> int:
+        """Another number whenever state() may say something else."""
+        return self._slots.revision + self.operations.events
+
+    def state(self) -> bytes:
+        """What the next supervisor will not learn from facts."""
+        if not self._slots.live:
+            return recover.write(self._saved)
+        slots = {f"{name}:{index}": one.save() for (name, index), one in self._slots.instances.items()}
+        numbers = self.operations.last, self.operations.events
+        return recover.write(recover.Saved(recover.VERSION, self._ending is not None, *numbers, slots))
+
+    def fact(self, message: ipc.Message, now: float) -> None:
+        """A run that is not over; nothing follows from it before facts_done."""
+        self._slots.fact(message)
+
+    def facts_done(self, now: float) -> None:
+        """All facts of a privileged that was linked have been told, and load has said what is configured."""
+        saved, self._saved = self._saved, recover.Saved()
+        if saved.ending and self._slots.no_facts():
+            saved = recover.Saved()  # of a daemon that was shut down
+        if saved.ending and self._ending is None:
+            self._ending = self.operations.begin("shutdown", "", "", now)
+        self._slots.facts_done(self._specs.values(), saved, self._ending is not None, now)
+        self._end_all(now)
+
+    # -- what is shown ---------------------------------------------------------------------------------------
+
+    def names(self) -> tuple[str, ...]:
+        """The configured services, without our own."""
+        return tuple(name for name in self._specs if not name.startswith(RESERVED))
+
+    def groups_of(self, name: str) -> tuple[str, ...]:
+        """Raises KeyError."""
+        return self._specs[name].groups
+
+    def info(self, name: str) -> ServiceInfo:
+        """Raises KeyError."""
+        return service_info(self._specs[name], self._configured(name))
+
+    def description(self, name: str) -> Description:
+        """Raises KeyError."""
+        spec = self._specs[name]
+        exits = sorted((end for instance in self._configured(name) for end in instance.exits), reverse=True)
+        return Description(self.info(name), dict(spec.settings), list(spec.sockets), exits)
+
+    def operation_events(self, operation: int) -> list[Step | Ended]:
+        """Everything that an operation has said; empty when it is unknown."""
+        found = self.operations.find(operation)
+        return list(found.events) if found else []
+
+    # -- what is asked ---------------------------------------------------------------------------------------
+
+    def start(self, name: str, now: float, request: str) -> int:
+        """The number of the operation. Raises Refusal; Already when it runs."""
+        instances = self._asked(name)
+        serving = (states.Running, states.Replacing)
+        if name not in self._busy and all(isinstance(one.slot.state, serving) for one in instances):
+            raise Already(f"{name} is already running")
+        return self._begin("start", name, instances, now, request)
+
+    def stop(self, name: str, now: float, request: str) -> int:
+        """The number of the operation. Raises Refusal; Already when nothing of it runs or is to run again."""
+        instances = self._asked(name, even_ending=True)
+        ended = (states.Stopped, states.Exited)
+        if name not in self._busy and all(isinstance(one.slot.state, ended) for one in instances):
+            for instance in instances:
+                self._slots.apply(instance, states.StopAsked(), now)
+            raise Already(f"{name} is not running")
+        return self._begin("stop", name, instances, now, request)
+
+    def restart(self, name: str, now: float, request: str, hard: bool = False) -> int:
+        """The number of the operation. What does not run is started. Raises Refusal."""
+        return self._begin("restart", name, self._asked(name), now, request, hard)
+
+    def signal(self, name: str, signame: str, now: float, request: str) -> int:
+        """signame is without SIG. The number of the operation. Raises Refusal."""
+        instances = self._asked(name)
+        spec = self._specs[name]
+        if signame not in spec.signals:
+            allowed = ", ".join(spec.signals) or "no signal"
+            raise Refusal("invalid", f"{name} may not be sent {signame}: its configuration allows {allowed}")
+        targets = [(one, process.run) for one in instances for process in states.alive(one.slot.state)]
+        if not targets:
+            raise Refusal("not-running", f"{name} is not running")
+        if any(self._slots.full(instance) for instance, _ in targets):
+            raise Refusal("later", f"too much waits to be done to {name}; try again later")
+        operation = self.operations.begin("signal", name, request, now)
+        operation.active |= {run for _, run in targets}
+        number = signal.Signals[f"SIG{signame}"].value
+        for instance, run in targets:
+            self._slots.send(instance, run, number, partial(self._signalled, operation, signame, instance.label, run))
+        return operation.number
+
+    def stop_all(self, now: float, request: str) -> int:
+        """Stop everything, our own api last, then end the daemon."""
+        if self._ending is not None:
+            self._ending.requests.append(request)
+            return self._ending.number
+        self._ending = self.operations.begin("shutdown", "", request, now)
+        for operation in list(self._busy.values()):
+            self._finish(operation, now, "the daemon is being shut down")
+        for instance in list(self._slots.instances.values()):
+            if not instance.spec.name.startswith(RESERVED):
+                self._slots.apply(instance, states.StopAsked(), now)
+        self._end_all(now)
+        return self._ending.number
+
+    # -- what happens ----------------------------------------------------------------------------------------
+
+    def event(self, message: ipc.Message, now: float) -> None:
+        """SPAWNED, EXITED, EMPTY or DONE of privileged; a DONE of others' requests is ignored."""
+        self._slots.event(message, now)
+
+    def notified(self, run: int, payload: dict[str, str], now: float) -> None:
+        """What a service said by sd_notify(3)."""
+        self._slots.notified(run, payload, now)
+
+    def wake_at(self) -> float | None:
+        return self._slots.wake_at()
+
+    def wake(self, now: float) -> None:
+        self._slots.wake(now)
+
+    # -- operations ------------------------------------------------------------------------------------------
+
+    def _configured(self, name: str) -> list[Instance]:
+        return [instance for instance in self._slots.of(name) if not instance.removed]
+
+    def _asked(self, name: str, even_ending: bool = False) -> list[Instance]:
+        if self._ending is not None and not even_ending:
+            raise Refusal("conflict", "durward is shutting down")
+        instances = self._configured(name)
+        if not instances:
+            raise Refusal("unknown", f"there is no service '{name}'")
+        return instances
+
+    def _begin(
+        self, kind: Kind, name: str, instances: list[Instance], now: float, request: str, hard: bool = False
+    ) -> int:
+        """Join what goes on already, or end it; then begin."""
+        current = self._busy.get(name)
+        if current is not None:
+            if hard and current.kind == "restart" and not current.hard:
+                going = f"a rolling restart of {name} is under way: operation {current.number}"
+                raise Refusal("conflict", f"{going}; wait for it, or stop {name} first")
+            if current.kind == kind or (kind == "start" and current.kind == "restart"):
+                current.requests.append(request)
+                return current.number
+        operation = self.operations.begin(kind, name, request, now)
+        if current is not None:
+            self._finish(current, now, f"{kind} was asked for meanwhile")
+        self._busy[name] = operation
+        operation.hard = hard
+        if kind == "restart":
+            operation.pending = [instance.index for instance in instances]
+            self._next(operation, now)
+            return operation.number
+        event = states.StartAsked() if kind == "start" else states.StopAsked()
+        operation.active = {instance.index for instance in instances}
+        for instance in instances:
+            instance.operation = operation
+        for instance in instances:
+            self._slots.apply(instance, event, now)
+        return operation.number
+
+    def _next(self, operation: Operation, now: float) -> None:
+        """The next slot of a restart, or its end."""
+        while operation.pending and not operation.active:
+            instance = self._slots.instances.get((operation.service, operation.pending.pop(0)))
+            if instance is not None:
+                operation.active = {instance.index}
+                operation.rolled_back = ""
+                instance.operation = operation
+                self._slots.apply(instance, states.RestartAsked(operation.hard), now)
+        if not operation.active and not operation.pending:
+            self._finish(operation, now)
+
+    def _told(self, instance: Instance, effects: tuple[states.Effect, ...], now: float) -> None:
+        """After each event of a slot."""
+        operation = instance.operation
+        if operation is not None:
+            self._follow(operation, instance, effects, now)
+        if self._ending is not None:
+            self._end_all(now)
+
+    def _follow(self, operation: Operation, instance: Instance, effects: tuple[states.Effect, ...], now: float) -> None:
+        for effect in effects:
+            match effect:
+                case states.Say(text) | states.Ended(text):
+                    self.operations.step(operation, self._of(instance, text))
+                case states.RollFailed(text):
+                    operation.rolled_back = f"the new process: {text}; the old one keeps serving"
+                    self.operations.step(operation, self._of(instance, operation.rolled_back))
+                case states.Spawn() | states.Signal():
+                    pass
+        found = verdict(operation, instance.slot, now)
+        if found is None:
+            return
+        instance.operation = None
+        operation.active.discard(instance.index)
+        if found:
+            operation.failures.append(self._of(instance, found))
+            operation.pending.clear()
+        self._next(operation, now)
+
+    def _of(self, instance: Instance, text: str) -> str:
+        return text if instance.spec.processes == 1 else f"{instance.label}: {text}"
+
+    def _finish(self, operation: Operation, now: float, why: str = "") -> None:
+        """End a start, stop or restart: well, or with what failed."""
+        if self._busy.get(operation.service) is operation:
+            del self._busy[operation.service]
+        for instance in self._slots.of(operation.service):
+            if instance.operation is operation:
+                instance.operation = None
+        operation.active.clear()
+        operation.pending.clear()
+        failed = [why] if why else operation.failures
+        name, past = operation.service, _PAST[operation.kind]
+        text = f"{name} was not {past}: {'; '.join(failed)}" if failed else f"{name} {past}"
+        self.operations.end(operation, not failed, text, now)
+
+    def _signalled(self, operation: Operation, signame: str, label: str, run: int, number: int, now: float) -> None:
+        operation.active.discard(run)
+        if number:
+            operation.failures.append(f"{label}: {os.strerror(number)}")
+        if not operation.active:
+            failed = "; ".join(operation.failures)
+            text = f"{signame} was not sent: {failed}" if failed else f"{signame} sent to {operation.service}"
+            self.operations.end(operation, not failed, text, now)
+
+    def _end_all(self, now: float) -> None:
+        """How far a shutdown is. Our own api is the last, so that whoever asked sees it happen."""
+        ending = self._ending
+        if ending is None or ending.ended or not self._slots.live:
+            return
+        left = [one for one in self._slots.instances.values() if verdict(ending, one.slot, now) is None]
+        if left and all(one.spec.name.startswith(RESERVED) and one.slot.wanted == "up" for one in left):
+            for instance in left:
+                self._slots.apply(instance, states.StopAsked(), now)
+        elif not left:
+            for one in self._slots.instances.values():
+                if why := verdict(ending, one.slot, now):
+                    ending.failures.append(f"{one.label}: {why}")
+            failed = "; ".join(ending.failures)
+            self._slots.shut_down()
+            self.operations.end(ending, not failed, failed or "all services stopped", now)

@@ -1,0 +1,298 @@
+"""Every slot as it is: events go in, lifecycle says what follows, requests go out, timers are kept.
+
+Rule 1: a transition is lifecycle's, recovery is recover's; here is only who is meant, and what has been asked.
+Rule 2: nothing is spawned before the facts are known, nor in a slot where a run is left that nobody accounts for.
+Rule 3: what people want is services' business: it is told of everything that happens to a slot.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from rootd import ipc
+from rootd.config.specs import ServiceSpec
+from rootd.supervisor import exits, lifecycle, recover, states
+from rootd.supervisor.instances import SLOTS, Instance, Key
+from rootd.supervisor.perform import Asked, Request, Requests, Resume, Shutdown
+
+GENERATIONS_LIMIT = 64  # configurations that are remembered for the runs of older ones
+SIGKILL = 9
+
+Told = Callable[[Instance, tuple[states.Effect, ...], float], None]
+Sent = Callable[[int, float], None]  # errno of a signal, 0 when it was sent
+
+
+class Say(Protocol):
+    """Operations.changed."""
+
+    def __call__(self, service: str, process: str, state: str, pid: int, text: str) -> None: ...
+
+
+class Slots:
+    """told: called after each event of a slot, with its effects. say: what watchers see. wall: time for people."""
+
+    def __init__(self, perform: Callable[[Request], None], told: Told, say: Say, wall: Callable[[], str]) -> None:
+        self.instances: dict[Key, Instance] = {}
+        self.live = False  # whether the first facts have been taken
+        self.generation = 0
+        self.revision = 0  # grows with every change of a slot
+        self._perform, self._told, self._say, self._wall = perform, told, say, wall
+        self._requests = Requests(perform)
+        self._tables: dict[int, dict[int, ServiceSpec]] = {}  # generation -> entry -> spec
+        self._runs: dict[int, Instance] = {}
+        self._strays: dict[int, Instance | None] = {}
+        self._sent: dict[int, Sent] = {}  # by the request's number
+        self._timers: list[tuple[float, int, Instance]] = []
+        self._pushed = 0
+        self._facts: list[ipc.Message] = []
+
+    # -- what there is -----------------------------------------------------------------------------------------
+
+    def known(self, generation: int, specs: Iterable[ServiceSpec]) -> None:
+        """A configuration of which processes may run."""
+        self._tables[generation] = {spec.entry: spec for spec in specs}
+        while len(self._tables) > GENERATIONS_LIMIT:
+            del self._tables[min(self._tables)]
+
+    def of(self, service: str) -> list[Instance]:
+        """The slots of a service, the first one first."""
+        found = [instance for key, instance in self.instances.items() if key[0] == service]
+        return sorted(found, key=lambda instance: instance.index)
+
+    def add(self, spec: ServiceSpec, index: int) -> Instance:
+        instance = self.instances[spec.name, index] = Instance(spec, index, states.Slot(), self._wall())
+        instance.told = instance.shown()
+        return instance
+
+    # -- what happens --------------------------------------------------------------------------------------------
+
+    def apply(self, instance: Instance, event: states.Event, now: float) -> None:
+        """One event of one slot, with all that follows from it."""
+        before = instance.slot
+        instance.note_end(event, before.state, self._wall)
+        slot, effects = lifecycle.step(instance.spec, before, event, now)
+        self._become(instance, slot)
+        for effect in effects:
+            if isinstance(effect, states.Spawn):
+                self._spawn(instance)
+            elif isinstance(effect, states.Signal):
+                self._requests.ask(instance.key, effect)
+        if instance.removed and instance.at_rest():
+            self.instances.pop(instance.key, None)
+        self._told(instance, effects, now)
+
+    def event(self, message: ipc.Message, now: float) -> None:
+        """SPAWNED, EXITED, EMPTY or DONE of privileged."""
+        match message.op:
+            case ipc.SPAWNED:
+                asked = self._requests.answered(message.seq)
+                if asked is None:
+                    return self._kill_stray(message.run, None)
+                started = states.Spawned(message.run, message.arg, message.extra / 1e9)
+                self.apply(self.instances[asked.key], started, now)
+            case ipc.EXITED:
+                instance = self._runs.get(message.run)
+                if instance is None:
+                    return self._kill_stray(message.run, self._strays.get(message.run))
+                self.apply(instance, states.Died(message.run, exits.exit_of(message)), now)
+            case ipc.EMPTY:
+                self._over(message.run, now)
+            case ipc.DONE:
+                asked = self._requests.answered(message.seq)
+                if asked is not None:
+                    self._answered(asked, message, now)
+
+    def notified(self, run: int, payload: dict[str, str], now: float) -> None:
+        """What a service said on its notify socket; the texts are harmless and short already."""
+        instance = self._runs.get(run)
+        if instance is None:
+            return
+        if "STATUS" in payload:
+            instance.status = payload["STATUS"]
+        if payload.get("READY") == "1":
+            self.apply(instance, states.BecameReady(run), now)
+        self._show(instance)
+
+    def send(self, instance: Instance, run: int, signo: int, sent: Sent) -> None:
+        """A signal that somebody asked for."""
+        seq = self._requests.ask(instance.key, states.Signal(run, signo))
+        self._sent[seq] = sent
+
+    def full(self, instance: Instance) -> bool:
+        """Whether too much waits for privileged already."""
+        return self._requests.full(instance.key)
+
+    def shut_down(self) -> None:
+        self._requests.ask(("", 0), Shutdown())
+
+    def wake_at(self) -> float | None:
+        while self._timers and self._timers[0][2].due != self._timers[0][0]:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def wake(self, now: float) -> None:
+        while (due := self.wake_at()) is not None and due <= now:
+            instance = heapq.heappop(self._timers)[2]
+            instance.due = None
+            self.apply(instance, states.TimeUp(), now)
+
+    def _become(self, instance: Instance, slot: states.Slot) -> None:
+        before, instance.slot = instance.slot, slot
+        self.revision += slot is not before
+        if slot.state is before.state:
+            return self._schedule(instance)
+        running = states.runs(slot.state)
+        for run in states.runs(before.state).keys() - running.keys():
+            del self._runs[run]
+        for run in running:
+            self._runs[run] = instance
+        self._schedule(instance)
+        self._show(instance)
+
+    def _schedule(self, instance: Instance) -> None:
+        due = states.wake_at(instance.slot.state)
+        if due != instance.due:
+            instance.due = due
+            if due is not None:
+                self._pushed += 1
+                heapq.heappush(self._timers, (due, self._pushed, instance))
+
+    def _show(self, instance: Instance) -> None:
+        """Tell watchers, when there is something to see."""
+        state, pid, text = shown = instance.shown()
+        if shown != instance.told:
+            if (state, pid) != instance.told[:2]:
+                instance.since = self._wall()
+            instance.told = shown
+            self._say(instance.spec.name, instance.label, state, pid, text)
+
+    def _spawn(self, instance: Instance) -> None:
+        instance.held = bool(instance.strays)
+        if not instance.held:
+            self._requests.ask(instance.key, states.Spawn(), instance.number, self.generation)
+
+    def _answered(self, asked: Asked, message: ipc.Message, now: float) -> None:
+        effect = asked.request.effect
+        if isinstance(effect, states.Spawn):
+            return self.apply(self.instances[asked.key], states.SpawnFailed(exits.failure_of(message)), now)
+        sent = self._sent.pop(asked.request.seq, None)
+        if sent is not None:
+            sent(message.arg, now)
+        elif isinstance(effect, states.Signal) and effect.tree and message.arg == errno.ESRCH:
+            self._over(effect.run, now)  # it was over, and we did not know
+        return None
+
+    def _over(self, run: int, now: float) -> None:
+        instance = self._runs.get(run)
+        if instance is not None:
+            return self.apply(instance, states.TreeEmpty(run), now)
+        waiting = self._strays.pop(run, None)
+        if waiting is not None:
+            waiting.strays.discard(run)
+            if waiting.held and not waiting.strays:
+                waiting.held = False
+                self.apply(waiting, states.SpawnLost(), now)
+        return None
+
+    def _kill_stray(self, run: int, instance: Instance | None) -> None:
+        """A run that there is no place for. Told again after its exit, which makes privileged forget it."""
+        self._strays[run] = instance
+        self._requests.ask(("", run), states.Signal(run, SIGKILL, tree=True))
+
+    # -- what is found -------------------------------------------------------------------------------------------
+
+    def fact(self, message: ipc.Message) -> None:
+        """A run that is not over. Kept until facts_done."""
+        self._facts.append(message)
+
+    def no_facts(self) -> bool:
+        return not self._facts
+
+    def facts_done(self, specs: Iterable[ServiceSpec], saved: recover.Saved, ending: bool, now: float) -> None:
+        """Everything that privileged knows is known; from here on it can be asked. saved counts the first time."""
+        facts, self._facts = sorted(self._facts, key=lambda fact: fact.extra), []
+        asked = self._requests.forget()
+        self._perform(Request(0, 0, 0, Resume()))
+        self._strays.clear()
+        found: dict[Key, list[states.Process]] = {}
+        for fact in facts:
+            whose = self._whose(fact, saved)
+            if whose is None:
+                self._kill_stray(fact.run, None)
+            else:
+                found.setdefault(whose[0], []).append(states.Process(fact.run, fact.arg, fact.extra / 1e9, whose[1]))
+        rebuilt = self._reconcile(found, now) if self.live else self._rebuild(specs, found, saved, ending, now)
+        self.live = True
+        for instance, what in rebuilt:
+            instance.held, instance.strays = False, set(what.strays)
+            for run in what.strays:
+                self._kill_stray(run, instance)
+            self._become(instance, what.slot)
+        for instance, what in rebuilt:
+            for event in (*what.events, states.TimeUp()):
+                self.apply(instance, event, now)
+        self._ask_again(asked, {fact.run for fact in facts}, now)
+
+    def _whose(self, fact: ipc.Message, saved: recover.Saved) -> tuple[Key, ServiceSpec] | None:
+        """The slot that a run is in, and the configuration that it was spawned with."""
+        mine = self._runs.get(fact.run)
+        if mine is not None:
+            return mine.key, states.runs(mine.slot.state)[fact.run].spec
+        entry, index = divmod(fact.slot, SLOTS)
+        spec = self._tables.get(fact.generation, {}).get(entry)
+        if spec is not None:
+            return (spec.name, index), spec
+        current = {spec.name: spec for spec in self._tables.get(self.generation, {}).values()}
+        for label, slot in saved.slots.items():
+            name, _, number = label.rpartition(":")
+            for run in slot.runs:
+                if run.run == fact.run and name in current:
+                    return (name, int(number)), current[name]._replace(digest=run.digest)
+        return None
+
+    def _rebuild(
+        self,
+        specs: Iterable[ServiceSpec],
+        found: dict[Key, list[states.Process]],
+        saved: recover.Saved,
+        ending: bool,
+        now: float,
+    ) -> list[tuple[Instance, recover.Rebuilt]]:
+        """The first facts of this supervisor: every slot from them, and from what the last one wrote."""
+        for spec in specs:
+            for index in range(spec.processes):
+                self.add(spec, index)
+        for (name, index), processes in found.items():
+            if (name, index) not in self.instances:
+                self.add(processes[-1].spec, index).removed = True
+        rebuilt = []
+        for key, instance in self.instances.items():
+            was = saved.slots.get(f"{key[0]}:{key[1]}")
+            if was is not None:
+                instance.remember(was)
+            if ending or instance.removed:
+                was = recover.SavedSlot("down")
+            rebuilt.append((instance, recover.rebuild(instance.spec, was, found.get(key, []), now)))
+        return rebuilt
+
+    def _reconcile(self, found: dict[Key, list[states.Process]], now: float) -> list[tuple[Instance, recover.Rebuilt]]:
+        """privileged was started again: every slot against what it found."""
+        for key in found.keys() - self.instances.keys():
+            for process in found[key]:
+                self._kill_stray(process.run, None)
+        return [(one, recover.reconcile(one.slot, found.get(key, []), now)) for key, one in self.instances.items()]
+
+    def _ask_again(self, asked: list[Asked], runs: set[int], now: float) -> None:
+        """Signals that privileged did not answer, while their run lives; spawns have been dealt with."""
+        for key, request in asked:
+            sent = self._sent.pop(request.seq, None)
+            effect = request.effect
+            if isinstance(effect, Shutdown) or (isinstance(effect, states.Signal) and effect.run in runs):
+                seq = self._requests.ask(key, effect)
+                if sent is not None:
+                    self._sent[seq] = sent
+            elif sent is not None:
+                sent(errno.ESRCH, now)
