@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rootd import confine, ipc
+from rootd import confine, ipc, sandbox
 from rootd.config import settings
 from rootd.log import chain
 from rootd.log.audit import RETRY, Audit
@@ -42,7 +42,7 @@ def main(link_fd: int) -> int:
     confine.become(account.uid, account.gid, account.groups)
     log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state))
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
-    confine.sandbox(write=(conf.paths.log, f"{conf.paths.state}/log"), allow=SYSCALLS)
+    sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log"), allow=SYSCALLS)
     log.take_over(inherited)
     return log.run()
 

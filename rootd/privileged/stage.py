@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 
-from rootd import ipc
+from rootd import accounts, ipc
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.privileged import listen
@@ -70,7 +70,7 @@ def compile_in_child(config_dir: str, python: str, link: ipc.Link) -> None:
         from rootd.config import compile as compiler
         from rootd.config import gather
 
-        bundle = gather.gather(config_dir, python)
+        bundle = gather.gather(config_dir, python, accounts.resolve)
         compiled = compiler.compile_bundle(bundle)
         denied = any(file.denied for file in bundle.files) or any(f.denied for f in bundle.environment_files.values())
         flags = (ipc.INVALID if compiled.problems else 0) | (ipc.NEEDS_ROOT if denied else 0)
