@@ -1,0 +1,288 @@
+"""A desk behind real doors, with services, log and auth played by the test. The clock is the test's."""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import json
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy import login, messages, wire
+from policy.parse import parse
+from policy.rules import Policy
+from rootd import ipc
+from rootd.supervisor import control
+from rootd.supervisor.auditing import Audit
+from rootd.supervisor.control import Door
+from rootd.supervisor.dispatch import Desk
+from rootd.supervisor.operations import Operation, Operations, Refusal
+from rootd.supervisor.reload import Reloads
+from rootd.supervisor.sessions import Sessions
+
+PATIENCE = 10.0  # seconds before a test gives up
+ALICE, BOB, EVE = (str(number) * 64 for number in (1, 2, 3))  # tokens
+POLICY = """
+[[grant]]
+id = "ops"
+who = ["group:webops"]
+may = ["view", "logs", "start", "stop", "restart", "signal"]
+on = ["site", "group:back"]
+[[grant]]
+id = "leads"
+who = ["user:bob"]
+may = ["reload", "revoke", "shutdown"]
+[[grant]]
+id = "sight"
+who = ["user:bob"]
+may = ["view"]
+on = ["site"]
+"""
+
+
+def hash_of(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def policy_of(text: str, services: dict[str, tuple[str, ...]]) -> Policy:
+    found = parse([("policy.d/10-web.toml", text)], services)
+    assert isinstance(found, Policy), found
+    return found
+
+
+class FakeServices:
+    """The seam of services, by which the test sees what was asked and says what happens."""
+
+    def __init__(self, publish: Callable[[Any], None]) -> None:
+        self.groups: dict[str, tuple[str, ...]] = {"site": ("front",), "jobs": ("back",), "vault": ()}
+        self.processes = {"site": ["site:0", "site:1"], "jobs": ["jobs"], "vault": ["vault"]}
+        self.operations = Operations(publish, lambda: "2026-11-23T12:00:00Z")
+        self.asked: list[tuple[Any, ...]] = []
+        self.refusal: Refusal | None = None
+        self.ends_at_once = False
+        self.text = ""
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.groups)
+
+    def groups_of(self, name: str) -> tuple[str, ...]:
+        return () if name == "durward-api" else self.groups[name]
+
+    def info(self, name: str) -> messages.ServiceInfo:
+        names = self.processes.get(name, [name])
+        found = [messages.ProcessInfo(one, "RUNNING", 7, "2026-11-23T12:00:00Z", text=self.text) for one in names]
+        return messages.ServiceInfo(name, "RUNNING", "up", found, list(self.groups_of(name)))
+
+    def description(self, name: str) -> messages.Description:
+        return messages.Description(self.info(name), {"user": "www" + self.text}, ["http"], [])
+
+    def _begin(self, kind: Any, service: str, *rest: Any) -> int:
+        self.asked.append((kind, service, *rest))
+        if self.refusal:
+            raise self.refusal
+        operation: Operation = self.operations.begin(kind, service, "", 0.0)
+        if self.ends_at_once:
+            self.operations.end(operation, True, "done", 1.0)
+        return operation.number
+
+    def start(self, name: str, now: float, request: str) -> int:
+        return self._begin("start", name)
+
+    def stop(self, name: str, now: float, request: str) -> int:
+        return self._begin("stop", name)
+
+    def restart(self, name: str, now: float, request: str, hard: bool = False) -> int:
+        return self._begin("restart", name, hard)
+
+    def signal(self, name: str, signame: str, now: float, request: str) -> int:
+        return self._begin("signal", name, signame)
+
+    def stop_all(self, now: float, request: str) -> int:
+        return self._begin("shutdown", "")
+
+    def changed(self, name: str, process: str = "") -> None:
+        self.operations.changed(name, process or name, "RUNNING", 7, "")
+
+    def end(self, number: int, ok: bool = True) -> None:
+        operation = self.operations.find(number)
+        assert operation is not None
+        self.operations.end(operation, ok, "restarted", 2.0)
+
+
+class Client:
+    """Somebody at a door."""
+
+    def __init__(self, room: Room, path: str) -> None:
+        self.room = room
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.setblocking(False)
+        self.sock.connect(path)
+        self.fds: list[int] = []
+
+    def send(self, command: messages.Command, session: str = ALICE, number: int = 1) -> None:
+        self.raw(wire.REQUEST.encode(messages.Request(number, command, session, "198.51.100.7")))
+
+    def raw(self, packet: bytes, *fds: int) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.sock.sendmsg([packet], rights, socket.MSG_NOSIGNAL)
+
+    def receive(self) -> Any:
+        """The next reply, or None at the end of the connection. Lets the desk work until it is there."""
+        self.room.until(lambda: bool(select.select([self.sock], [], [], 0)[0]))
+        try:
+            packet, control_data, _, _ = self.sock.recvmsg(wire.LIMIT, socket.CMSG_SPACE(4))
+        except ConnectionResetError:
+            return None
+        for _, _, data in control_data:
+            self.fds += list(array.array("i", data))
+        return wire.ANSWER.decode(packet).reply if packet else None
+
+    def quiet(self) -> bool:
+        """Whether nothing has come, after the desk has done all that it could."""
+        self.room.settle()
+        return not select.select([self.sock], [], [], 0)[0]
+
+    def ask(self, command: messages.Command, session: str = ALICE) -> Any:
+        self.send(command, session)
+        return self.receive()
+
+
+class Room:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now = 1000.0
+        self.loop = ipc.Loop()
+        self.notes: list[str] = []
+        self.records: list[dict[str, Any]] = []
+        self.pending: list[ipc.Message] = []
+        self.log_answers: int | None = 0  # the errno of each record; None: log says nothing
+        self.log_is_there = True
+        self.told: list[login.Pull] = []
+        self.auth_is_there = True
+        self.sent: list[ipc.Message] = []  # to privileged
+        self.privileged_is_there = True
+        self.events: list[Any] = []
+        self.services = FakeServices(self.publish)
+        self.sessions = Sessions()
+        self.audit = Audit(self.to_log, self.clock, self.notes.append)
+        self.reloads = Reloads(self.services.operations, self.to_privileged, lambda loaded, now: None)
+        (path / "log").mkdir()
+        self.desk = Desk(
+            self.services, self.sessions, self.audit, self.reloads, clock=self.clock,  # type: ignore[arg-type]
+            expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"), goes_on=False,
+        )  # fmt: skip
+        self.desk.policy = policy_of(POLICY, self.services.groups)
+        self.doors: dict[str, Door] = {}
+        self.clients: list[Client] = []
+        self.login(ALICE, "alice", 1001, ["webops"])
+        self.login(BOB, "bob", 1002, [])
+        self.login(EVE, "eve", 1003, [])
+
+    def clock(self) -> float:
+        return self.now
+
+    def publish(self, event: Any) -> None:
+        self.events.append(event)
+        self.desk.publish(event)
+
+    def login(self, token: str, user: str, uid: int, groups: list[str], ends: float = 9e9, idle: float = 1800.0) -> Any:
+        return self.sessions.push(login.SessionUp(hash_of(token), user, uid, groups, ends, idle, 1), self.now)
+
+    def to_log(self, message: ipc.Message) -> bool:
+        if self.log_is_there:
+            self.records.append(json.loads(message.body))
+            self.pending.append(message)
+        return self.log_is_there
+
+    def to_auth(self, pull: login.Pull) -> bool:
+        if self.auth_is_there:
+            self.told.append(pull)
+        return self.auth_is_there
+
+    def to_privileged(self, message: ipc.Message) -> bool:
+        if self.privileged_is_there:
+            self.sent.append(message)
+        return self.privileged_is_there
+
+    def decisions(self) -> list[dict[str, Any]]:
+        return [record for record in self.records if record["kind"] == "decision"]
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        return [record for record in self.records if record["kind"] == "outcome"]
+
+    def door(self, name: str, uid: int | None = None, limit: int = 16) -> Door:
+        """An open door; whoever runs the tests may enter it, unless uid says otherwise."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(str(self.path / name))
+        listener.listen(64)
+        uid = os.getuid() if uid is None else uid
+        self.doors[name] = Door(
+            name, listener.detach(), uid, limit, self.loop, self.clock, self.desk.ask, self.notes.append,
+            root=name == "root",
+        )  # fmt: skip
+        self.doors[name].open()
+        return self.doors[name]
+
+    def client(self, name: str = "control") -> Client:
+        if name not in self.doors:
+            self.door(name)
+        self.clients.append(Client(self, str(self.path / name)))
+        return self.clients[-1]
+
+    def turn(self) -> None:
+        self.loop.turn(0.01)
+        pending, self.pending = self.pending, self.pending if self.log_answers is None else []
+        for message in pending if self.log_answers is not None else ():
+            self.audit.recorded(ipc.Message(ipc.RECORDED, seq=message.seq, arg=self.log_answers))
+
+    def settle(self) -> None:
+        """Several turns, each of which does all that is ready."""
+        for _ in range(4):
+            self.turn()
+
+    def until(self, done: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + PATIENCE
+        while not done():
+            assert time.monotonic() < give_up, "nothing came"
+            self.turn()
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in (*self.doors.values(), self.audit, self.reloads):
+            timer.wake(self.now)
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.sock.close()
+            for fd in client.fds:
+                os.close(fd)
+        for door in self.doors.values():
+            for connection in list(door._connections.values()):
+                connection.close()
+            door._sock.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    made = Room(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tokens() -> tuple[str, str, str]:
+    """alice may work on site and jobs, bob may reload, revoke and shut down, eve may nothing."""
+    return ALICE, BOB, EVE
+
+
+@pytest.fixture
+def limits() -> Any:
+    return control

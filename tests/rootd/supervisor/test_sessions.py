@@ -1,0 +1,175 @@
+"""Who is logged in, and every way in which he is not."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from policy import login
+from rootd.supervisor import sessions
+from rootd.supervisor.sessions import CONFIRMED, LIMIT, TOUCH, Sessions
+
+TOKEN = "a" * 64
+KEY = hashlib.sha256(TOKEN.encode()).hexdigest()
+FOR_EVER = 1e9
+
+
+def up(key: str = KEY, user: str = "alice", uid: int = 1001, **words: object) -> login.SessionUp:
+    fields = {"groups": ["webops"], "ends": FOR_EVER, "idle": 1800.0, "number": 5} | words
+    return login.SessionUp(key, user, uid, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def live() -> Sessions:
+    known = Sessions()
+    assert known.push(up(), 100.0) == login.Seen(5)
+    return known
+
+
+def test_a_session_is_found_by_its_token_and_names_its_person(live: Sessions) -> None:
+    found = live.find(TOKEN, 101.0)
+    assert found is not None
+    assert (found.identity.user, found.identity.uid, found.identity.groups) == ("alice", 1001, {"webops"})
+    assert found.identity.session == KEY[:12]
+    assert not found.identity.root
+
+
+@pytest.mark.parametrize("token", ["", TOKEN.upper(), TOKEN[:-1], TOKEN + "a", KEY, "b" * 64, TOKEN + "\n"])
+def test_a3_no_other_token_finds_it_and_its_hash_does_not_either(live: Sessions, token: str) -> None:
+    assert live.find(token, 101.0) is None
+
+
+def test_a3_a_session_of_another_boot_or_instance_is_unknown_here(live: Sessions) -> None:
+    assert live.find(TOKEN, 101.0) is not None
+    assert Sessions().find(TOKEN, 101.0) is None
+
+
+def test_a5_sessions_are_only_looked_up_by_digest() -> None:
+    tree = ast.parse(Path(sessions.__file__).read_text())
+    names = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Compare)]
+    assert not [name for name in names if "token" in name]
+    uses = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "encode"]
+    assert uses == ["token.encode"]
+
+
+def test_a4_a_session_ends_at_its_absolute_end(live: Sessions) -> None:
+    live.push(up(ends=200.0), 110.0)
+    assert live.find(TOKEN, 199.9) is not None
+    assert live.find(TOKEN, 200.0) is None
+
+
+def test_a_session_ends_when_no_command_came_for_its_idle_time(live: Sessions) -> None:
+    live.push(up(idle=50.0), 100.0)
+    found = live.find(TOKEN, 149.0)
+    assert found is not None
+    found.touch(149.0)
+    assert live.find(TOKEN, 198.0) is not None
+    assert live.find(TOKEN, 199.0) is None
+
+
+def test_a_confirmation_does_not_count_as_use(live: Sessions) -> None:
+    live.push(up(idle=50.0), 140.0)
+    assert live.find(TOKEN, 150.0) is None
+
+
+def test_a8_a_session_that_auth_does_not_confirm_is_refused_and_comes_back_when_it_does(live: Sessions) -> None:
+    assert live.find(TOKEN, 100.0 + CONFIRMED - 0.1) is not None
+    assert live.find(TOKEN, 100.0 + CONFIRMED) is None
+    live.push(up(), 400.0)
+    assert live.find(TOKEN, 401.0) is not None
+
+
+def test_a13_a_confirmation_brings_the_groups_of_now(live: Sessions) -> None:
+    live.push(up(groups=[]), 160.0)
+    found = live.find(TOKEN, 161.0)
+    assert found is not None
+    assert not found.identity.groups
+
+
+def test_a13_what_auth_ends_is_over_at_once(live: Sessions) -> None:
+    assert live.push(login.SessionDown(KEY, "groups changed"), 101.0) is None
+    assert live.find(TOKEN, 101.0) is None
+
+
+def test_ending_what_is_unknown_does_nothing(live: Sessions) -> None:
+    live.push(login.SessionDown("c" * 64, "logout"), 101.0)
+    live.push(login.LoginNoted("x", "y", False, "z"), 101.0)
+    assert live.find(TOKEN, 101.0) is not None
+
+
+def test_a_restarted_auth_ends_what_it_does_not_tell(live: Sessions) -> None:
+    live.push(up("c" * 64, "bob", 1002), 101.0)
+    live.linked()
+    live.push(up(), 102.0)
+    assert live.still("c" * 64, 103.0) is not None, "until auth has told everything"
+    live.push(login.SessionsEnd(), 103.0)
+    assert live.still("c" * 64, 103.0) is None
+    assert live.find(TOKEN, 103.0) is not None
+
+
+@pytest.mark.parametrize(("user", "uid"), [("bob", 1001), ("alice", 1002)])
+def test_a_session_never_becomes_another_persons(live: Sessions, user: str, uid: int) -> None:
+    assert live.push(up(user=user, uid=uid), 101.0) is None
+    assert live.find(TOKEN, 101.0) is None
+
+
+@pytest.mark.parametrize(("user", "uid"), [("root:", 0), ("alice", -1), ("alice", 2**32 - 1), ("1001", 1001)])
+def test_a9_nobody_impossible_is_logged_in(user: str, uid: int) -> None:
+    known = Sessions()
+    assert known.push(up(user=user, uid=uid), 1.0) is None
+    assert known.find(TOKEN, 1.0) is None
+
+
+def test_uid_0_with_a_session_is_not_root() -> None:
+    known = Sessions()
+    known.push(up(user="root", uid=0), 1.0)
+    found = known.find(TOKEN, 1.0)
+    assert found is not None
+    assert not found.identity.root
+
+
+def test_there_is_a_limit_and_whoever_is_in_stays_in(live: Sessions) -> None:
+    for number in range(LIMIT - 1):
+        assert live.push(up(f"{number:064x}"), 100.0)
+    assert live.push(up("f" * 64), 100.0) is None
+    assert live.push(up(), 100.0) is not None
+    assert live.find(TOKEN, 100.0) is not None
+
+
+def test_auth_is_told_of_use_now_and_then(live: Sessions) -> None:
+    found = live.find(TOKEN, 101.0)
+    assert found is not None
+    assert found.touch(101.0) is None
+    assert found.touch(100.0 + TOUCH) == login.Touched(KEY)
+    assert found.touch(101.0 + TOUCH) is None
+
+
+def test_auth_is_told_sooner_when_the_idle_time_is_short() -> None:
+    known = Sessions()
+    known.push(up(idle=4.0), 100.0)
+    found = known.find(TOKEN, 101.0)
+    assert found is not None
+    assert found.touch(101.0) == login.Touched(KEY)
+
+
+def test_what_was_revoked_stays_ended_whatever_auth_still_says(live: Sessions) -> None:
+    live.push(up("c" * 64, "bob", 1002), 101.0)
+    assert live.revoke("alice", 102.0) == 1
+    assert live.find(TOKEN, 102.0) is None
+    assert live.push(up(), 103.0) is None, "a confirmation that was on its way"
+    assert live.find(TOKEN, 103.0) is None
+    assert live.still("c" * 64, 103.0) is not None
+    live.push(login.SessionDown(KEY, "revoked"), 104.0)
+    assert live.revoke(None, 105.0) == 1
+    assert live.still("c" * 64, 105.0) is None
+
+
+def test_what_was_revoked_is_remembered_no_longer_than_it_could_have_lived() -> None:
+    known = Sessions()
+    known.push(up(ends=200.0), 100.0)
+    known.revoke(None, 101.0)
+    known.revoke(None, 201.0)
+    assert not known._revoked
