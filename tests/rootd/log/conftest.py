@@ -23,13 +23,23 @@ class Place:
     def __init__(self, log: Path, state: Path) -> None:
         self.log, self.state = log, state
         self.said: list[str] = []
+        self.opened: list[tuple[Audit, list[int]]] = []
         log.mkdir(exist_ok=True)
         state.mkdir(exist_ok=True)
         self.file, self.key = log / audit.AUDIT, state / audit.KEY
 
     def open(self) -> Audit:
-        flags = os.O_RDONLY | os.O_DIRECTORY
-        return Audit(os.open(self.log, flags), os.open(self.state, flags), lambda: "now", self.said.append)
+        fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (self.log, self.state)]
+        log = Audit(*fds, lambda: "now", self.said.append)
+        self.opened.append((log, fds))
+        return log
+
+    def close(self) -> None:
+        for log, fds in self.opened:
+            log._release()
+            for fd in fds:
+                os.close(fd)
+        self.opened.clear()
 
     def keys(self) -> dict[int, bytes]:
         return chain.parse_keys((self.state / audit.INITIAL).read_bytes())
@@ -119,8 +129,10 @@ def houses() -> type[House]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "audit", tmp_path / "state")
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path / "audit", tmp_path / "state")
+    yield place
+    place.close()
 
 
 @pytest.fixture
@@ -129,7 +141,9 @@ def small(tmp_path: Path) -> Iterator[Place]:
     (tmp_path / "small").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "durward-test", tmp_path / "small"], check=True)
     try:
-        yield Place(tmp_path / "small" / "audit", tmp_path / "state")
+        place = Place(tmp_path / "small" / "audit", tmp_path / "state")
+        yield place
+        place.close()
     finally:
         subprocess.run(["umount", "--lazy", tmp_path / "small"], check=True)
 

@@ -98,6 +98,7 @@ def check_after_a_kill(place: Any, acknowledged: list[int]) -> None:
     assert written == sorted(set(written))
     assert set(acknowledged) <= set(written)
     assert not any(reason.startswith("damaged") for reason in place.starts()), place.starts()
+    place.close()
 
 
 @pytest.mark.parametrize("mode", ["before", "after", "half"])

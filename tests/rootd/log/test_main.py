@@ -28,12 +28,16 @@ class Room:
         ours, theirs = ipc.pair()
         self.keeper = ipc.Link(ours)
         self.links: dict[str, ipc.Link] = {}
-        self.log = main.Log(
-            ipc.Link(theirs, takes_fds=True), *main.open_directories(str(path / "log"), str(path / "state"))
-        )
+        self.directories = main.open_directories(str(path / "log"), str(path / "state"))
+        self.log = main.Log(ipc.Link(theirs, takes_fds=True), *self.directories)
         self.log.begin()
         self.log.loop.watch(self.log.keeper.fileno(), self.log.from_keeper)
         self.log.loop.watch(self.log.mover.fileno(), self.log.move)
+
+    def close(self) -> None:
+        self.log.mover.close()
+        self.log.audit._release()
+        ipc.close_all(self.directories)
 
     def connect(self, role: str) -> ipc.Link:
         """As the keeper does when that peer has started."""
@@ -103,7 +107,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
         room.connect(role)
     room.turn()
     yield room
-    room.log.mover.close()
+    room.close()
     for link in (room.keeper, room.log.keeper, *room.links.values(), *room.log.links.values()):
         link.close()
 

@@ -6,7 +6,9 @@ import os
 import select
 import shutil
 import signal
+import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +52,10 @@ class Stage:
             try:
                 ours.close()
                 status = main.main(theirs.fileno())
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stderr.flush()
                 os._exit(status)
         theirs.close()
         self.keeper = ipc.Link(ours)

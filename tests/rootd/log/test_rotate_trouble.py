@@ -118,7 +118,7 @@ def test_a_kill_at_any_system_call_of_a_move_and_a_rotation_is_made_good_by_the_
         _, status = os.waitpid(in_child(move), 0)
         if not os.WIFSIGNALED(status):
             break
-        again = houses(path)
+        again = houses(path)  # takes the pipe over
         again.mover.add(Source("site", 1, 1, 7, 600, keep), reader)
         again.settle()
         assert again.drained
@@ -129,6 +129,7 @@ def test_a_kill_at_any_system_call_of_a_move_and_a_rotation_is_made_good_by_the_
             assert len(again.files()) <= keep + 1
         for file in again.files()[:-1]:
             assert file.read_bytes().endswith(b"\n")
+        again.close()
     assert step > 30
 
 
