@@ -20,7 +20,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gunicorn.http import get_parser, wsgi
+from gunicorn.http import RequestParser, wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
 from gunicorn.workers.base import Worker as Base
 
@@ -230,6 +230,9 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
         try:
             connection.sock.setblocking(False)
             if not keep:
+                if isinstance(connection.sock, ssl.SSLSocket):
+                    with contextlib.suppress(OSError, ValueError):
+                        connection.sock.unwrap()  # says that this is the end, and does not wait for an answer
                 connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
             connection.sock.close()
@@ -264,7 +267,7 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
     def _respond(self, connection: Connection, data: bytes, out: Out) -> bool:
         """True when the connection may go on."""
         try:
-            request = next(get_parser(self.cfg, [data], connection.peer))
+            request = next(RequestParser(self.cfg, [data], connection.peer))
         except (NoMoreData, StopIteration):
             return False
         except ParseException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from policy import messages
+from userapi.worker import Out
 
 TOKEN = "ab" * 32
 STATUS = f"GET /api/v1/services HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
@@ -182,18 +184,57 @@ def test_h5_behind_a_configured_proxy_the_last_forwarded_address_is_the_source(g
     assert world.supervisor.asked[-1].source == "198.51.100.7"
 
 
-def test_an_answer_that_nobody_reads_ends_and_does_not_hold_the_others(gunicorn, world):
+STREAM = f"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+
+
+def test_streams_are_refused_before_commands_are_and_free_again_when_their_readers_hang_up(gunicorn, world):
+    world.answers[messages.Watch] = [world.open]
     server = gunicorn(threads=20).ready()
-    hung = []
-    for _ in range(6):
+
+    def stream():
         sock = server.connect()
-        sock.sendall(
-            b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n\r\n"
-        )
-        hung.append(sock)
+        sock.sendall(STREAM)
+        return sock, sock.recv(100)
+
+    held = [stream() for _ in range(4)]
+    assert all(answer.startswith(b"HTTP/1.1 200") for _, answer in held)
+    sock, answer = stream()
+    sock.close()
+    assert answer.startswith(b"HTTP/1.1 503")
     assert server.raw(STATUS + CLOSE).startswith(b"HTTP/1.1 200")
-    for sock in hung:
+    for sock, _ in held:
         sock.close()
+    until = time.monotonic() + 10
+    while not answer.startswith(b"HTTP/1.1 200") and time.monotonic() < until:
+        sock, answer = stream()
+        sock.close()
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_a_stop_does_not_wait_for_streams(gunicorn, world):
+    world.answers[messages.Watch] = [world.open]
+    server = gunicorn().ready()
+    with server.connect() as sock:
+        sock.sendall(STREAM)
+        assert sock.recv(100).startswith(b"HTTP/1.1 200")
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(15) == 0
+        assert time.monotonic() - begun < 5
+
+
+def test_an_answer_that_is_not_read_ends_at_its_deadline(monkeypatch):
+    monkeypatch.setattr("userapi.worker.RESPONSE", 0.2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        out = Out(ours)
+        with pytest.raises(TimeoutError):
+            out.sendall(b"x" * (1 << 24))
+        out.extend(5)
+        out.sendall(b"")
+        assert not out.gone()
+        theirs.close()
+        assert out.gone()
 
 
 def test_kill_9_of_a_worker_is_made_good_by_the_next_one(gunicorn):
@@ -271,9 +312,16 @@ def test_h6_half_a_tls_handshake_holds_no_thread(gunicorn, tmp_path):
     for sock in half:
         sock.sendall(b"\x16\x03\x01\x02\x00")
     context = ssl.create_default_context(cafile=tls["certificate"])
-    with server.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+    with (
+        server.connect() as plain,
+        context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as sock,
+    ):
         sock.sendall(STATUS + CLOSE)
-        assert sock.recv(100).startswith(b"HTTP/1.1 200")
+        got = b""
+        while data := sock.recv(65536):
+            got += data
+        assert got.startswith(b"HTTP/1.1 200")
+        assert got.endswith(b"]}")
     for one in half:
         one.close()
 

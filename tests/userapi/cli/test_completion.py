@@ -1,0 +1,72 @@
+"""Completion."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from policy import messages
+from policy.names import Action
+from userapi.cli import completion
+from userapi.cli.parser import COMMANDS
+
+
+def test_every_command_and_every_action_can_be_completed():
+    assert set(completion.WORDS.split()) == {name for name in COMMANDS if not name.startswith("_")}
+    assert completion.ACTIONS.split() == [action.value for action in Action]
+
+
+def test_names_are_those_that_the_asker_may_act_on(alice, world):
+    world.answers[messages.WhatMayI] = messages.Rights(
+        user="alice",
+        uid=1,
+        groups=[],
+        expires="",
+        rights=[
+            messages.Right("site", ["view", "restart"]),
+            messages.Right("db", ["view"]),
+            messages.Right("", ["reload"]),
+        ],
+    )
+    assert alice("__complete", "services", "restart").stdout == "site\n"
+    assert alice("__complete", "services", "view").stdout == "site\ndb\n"
+    assert alice("__complete", "services", "reload").stdout == ""
+
+
+def test_nobody_there_is_silence(durward):
+    ended = durward("__complete", "services", "view", env={"DURWARD_URL": "unix:/nonexistent"})
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_what_its_shell_understands(durward, shell, tmp_path):
+    script = durward("completion", shell).stdout
+    assert script == completion.SCRIPTS[shell]
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here to read it")
+    (tmp_path / "script").write_text(script)
+    subprocess.run([shell, "-n", tmp_path / "script"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["durward", "sta"], "status start"),
+        (["durward", "restart", ""], "site"),
+        (["durward", "--url", "x", "restart", "s"], "site"),
+        (["durward", "signal", "site", "U"], "USR1 USR2"),
+        (["durward", "why", "sh"], "shutdown"),
+    ],
+)
+def test_bash_completes(tmp_path, words, expected):
+    (tmp_path / "script").write_text(completion.BASH)
+    line = " ".join(f"'{word}'" for word in words)
+    program = (
+        f'durward() {{ [ "$3" = restart ] && echo site; }}; . {tmp_path}/script; COMP_WORDS=({line});'
+        f' COMP_CWORD={len(words) - 1}; _durward; echo "${{COMPREPLY[@]}}"'
+    )
+    assert (
+        subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True).stdout.strip() == expected
+    )

@@ -1,0 +1,92 @@
+"""durward logs."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from policy import messages
+
+EVIL = b"a\n\x1b]52;c;AAAA\x07\x9b31m\xe2\x80\xaeb\r\nc\n"
+
+
+@pytest.fixture
+def log(alice, world, tmp_path):
+    (tmp_path / "0").write_bytes(EVIL)
+
+    def opened(command):
+        if command.rotated:
+            return messages.Refused(kind="unknown", text="none")
+        told = messages.LogOpened(service="site", process="site", stream="stdout", size=4)
+        return (told, os.open(tmp_path / "0", os.O_RDONLY))
+
+    world.answers[messages.OpenLog] = opened
+    return tmp_path / "0"
+
+
+def test_e2_terminal_escapes_are_made_harmless(alice, log):
+    assert alice("logs", "site").stdout == "a\n\\x1b]52;c;AAAA\\x07\\x9b31m\\u202eb\nc\n"
+
+
+def test_e2_in_json_too(alice, log):
+    out = alice("logs", "site", "--json").stdout
+    assert json.loads(out) == {
+        "service": "site",
+        "stream": "stdout",
+        "lines": ["a", "\\x1b]52;c;AAAA\\x07\\x9b31m\\u202eb", "c"],
+    }
+
+
+def test_raw_is_the_bytes_as_they_are(alice, log):
+    assert alice.raw("logs", "--raw", "site") == EVIL
+    assert alice("logs", "--raw", "--json", "site").returncode == 2
+
+
+def test_as_many_lines_as_asked_for(alice, log):
+    assert alice("logs", "-n", "1", "site").stdout == "c\n"
+    assert alice("logs", "-n", "0", "site").stdout == ""
+    assert alice("logs", "-n", "-1", "site").returncode == 2
+
+
+def test_stream_and_process_can_be_named(alice, log, world):
+    alice("logs", "-n", "1", "--stream", "stderr", "site:1")
+    assert world.commands() == [messages.OpenLog(service="site", stream="stderr", process="site:1")]
+
+
+@pytest.mark.parametrize("words", [["-f"], ["-f", "--json"]])
+def test_following_shows_what_comes(alice, log, words):
+    process = alice.start("logs", "-n", "1", *words, "site")
+    assert process.stdout is not None
+    spelled = (lambda text: f'{{"line": "{text}"}}\n') if "--json" in words else (lambda text: f"{text}\n")
+    assert process.stdout.readline() == spelled("c")
+    with log.open("ab") as file:
+        file.write(b"d\n")
+    assert process.stdout.readline() == spelled("d")
+    process.kill()
+    process.communicate()
+
+
+def test_a_reader_that_goes_away_is_no_error_message(alice, log):
+    log.write_bytes(b"x" * 79 + b"\n")
+    log.write_bytes(log.read_bytes() * 5000)
+    process = alice.start("logs", "-n", "5000", "site")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(20) == 1
+
+
+def test_over_root_sock_they_are_the_same(alice, root, log):
+    assert alice("--root", "logs", "site").stdout == alice("logs", "site").stdout
+
+
+def test_a_denial_is_a_denial(alice, world):
+    world.answers[messages.OpenLog] = messages.Refused(kind="forbidden", text="denied: no rule lets alice read logs")
+    assert alice("logs", "site").returncode == 77

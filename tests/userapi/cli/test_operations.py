@@ -1,0 +1,132 @@
+"""What changes something."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from policy import messages
+
+
+def test_a_restart_tells_its_steps_and_its_outcome(alice):
+    ended = alice("restart", "site")
+    assert (ended.returncode, ended.stdout) == (0, "site restarted in 0.42 s\n")
+    assert ended.stderr == "site: starting\nsite: ready\n"
+
+
+def test_as_json_it_is_one_object(alice):
+    told = json.loads(alice("restart", "site", "--json").stdout)
+    assert set(told) == {"operation", "service", "ok", "text", "seconds", "steps", "problems"}
+    assert [step["text"] for step in told["steps"]] == ["starting", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["start", "site"], messages.Start(service="site")),
+        (["stop", "site"], messages.Stop(service="site")),
+        (["restart", "--hard", "site"], messages.Restart(service="site", hard=True)),
+        (["signal", "site", "HUP"], messages.Signal(service="site", signal="HUP")),
+        (["signal", "site", "sigusr1"], messages.Signal(service="site", signal="USR1")),
+        (["signal", "site", "15"], messages.Signal(service="site", signal="TERM")),
+        (["reload"], messages.Reload()),
+        (["reload", "--dry-run"], messages.Reload(dry_run=True)),
+    ],
+)
+def test_each_command_is_sent_and_not_waited_for_when_told_so(alice, world, words, command):
+    ended = alice(*words, "--no-wait")
+    assert ended.returncode == 0
+    assert "(operation 7)" in ended.stdout
+    assert world.commands() == [command]
+    assert json.loads(alice(*words, "--no-wait", "--json").stdout)["operation"] == 7
+
+
+def test_a_denial_is_printed_as_it_comes_and_says_whom_to_ask(alice, world):
+    text = "denied: no rule lets bob restart site; the rule 'webops-restart' would, through group webops"
+    world.answers[messages.Restart] = messages.Refused(kind="forbidden", text=text)
+    ended = alice("restart", "site")
+    assert ended.returncode == 77
+    assert ended.stderr == f"{text}\nask root or the people who keep the policy\n"
+    told = json.loads(alice("restart", "site", "--json").stdout)
+    assert told == {"error": {"kind": "forbidden", "text": text, "exit": 77}}
+
+
+@pytest.mark.parametrize(("kind", "code"), [("not-running", 3), ("conflict", 1), ("later", 75), ("unknown", 4)])
+def test_refusals_have_their_exit_codes(alice, world, kind, code):
+    world.answers[messages.Stop] = messages.Refused(kind=kind, text="no")
+    assert alice("stop", "site").returncode == code
+
+
+def ended(world, **more):
+    told = {
+        "number": 1,
+        "time": world.now,
+        "operation": 7,
+        "service": "site",
+        "ok": False,
+        "text": "no",
+        "seconds": 1.0,
+    }
+    return messages.Ended(**{**told, **more})
+
+
+def test_an_operation_that_fails_is_1_and_says_why(alice, world):
+    world.answers[messages.Watch] = ended(world, text="cannot execute /srv/x: No such file or directory")
+    failed = alice("start", "site")
+    assert (failed.returncode, failed.stderr) == (1, "cannot execute /srv/x: No such file or directory\n")
+
+
+def test_a_bad_configuration_is_65_with_each_problem_at_its_place(alice, world):
+    problem = messages.Problem(
+        file="services.d/site.toml", line=3, key="service.site.user", text="no such user", source='user = "x"'
+    )
+    world.answers[messages.Watch] = ended(world, text="nothing was changed", problems=[problem])
+    failed = alice("reload")
+    assert failed.returncode == 65
+    assert failed.stderr == (
+        'services.d/site.toml:3: service.site.user: no such user\n    user = "x"\nnothing was changed\n'
+    )
+
+
+def test_revoke_needs_a_name_or_all(alice, world):
+    assert alice("revoke").returncode == 2
+    assert alice("revoke", "bob", "--all").returncode == 2
+    assert alice("revoke", "bob").stdout == "2 sessions ended\n"
+    alice("revoke", "--all")
+    assert world.commands() == [messages.Revoke(user="bob"), messages.Revoke(everyone=True)]
+
+
+def test_ctrl_c_detaches_and_says_how_to_follow(alice, world):
+    world.answers[messages.Watch] = [world.answers[messages.Watch][0], world.open]
+    process = alice.start("stop", "site")
+    assert process.stderr is not None
+    assert process.stderr.readline() == "site: starting\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "durward events --operation 7" in err
+
+
+def test_shutdown_is_root_s(alice, root, world):
+    assert alice("shutdown").returncode == 2
+    assert alice("--root", "shutdown").returncode == 0
+    assert root.asked[0].command == messages.Shutdown()
+
+
+def test_a_daemon_that_is_gone_after_shutdown_has_ended(alice, root, world):
+    def last(_):
+        (world.run / "root.sock").unlink()
+        return messages.Accepted(operation=7)
+
+    world.answers[messages.Shutdown] = last
+    ended = alice("--root", "shutdown")
+    (world.run / "root.sock").touch()
+    assert (ended.returncode, ended.stdout) == (0, "the daemon has ended\n")
+
+
+def test_on_a_terminal_the_same_lines_are_shown(alice, terminal):
+    code, shown = terminal(alice, "restart", "site")
+    assert code == 0
+    assert shown == "site: starting\r\nsite: ready\r\nsite restarted in 0.42 s\r\n"

@@ -1,0 +1,69 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from userapi.cli.parser import COMMANDS, ROOT, URL, parse
+
+
+def test_every_row_names_a_function_that_exists():
+    for module, function, _, _ in COMMANDS.values():
+        assert callable(getattr(importlib.import_module(f"userapi.cli.{module}"), function))
+
+
+def test_the_address_comes_from_the_option_then_the_environment_then_the_usual_place(monkeypatch):
+    monkeypatch.delenv("DURWARD_URL", raising=False)
+    assert parse(["status"]).url == URL
+    monkeypatch.setenv("DURWARD_URL", "https://ops.example")
+    assert parse(["status"]).url == "https://ops.example"
+    assert parse(["status", "--url", "unix:/x"]).url == "unix:/x"
+    assert parse(["--url", "unix:/x", "status"]).url == "unix:/x"
+
+
+@pytest.mark.parametrize(
+    ("words", "root", "service"),
+    [
+        (["--root", "status", "site"], ROOT, "site"),
+        (["status", "site", "--root"], ROOT, "site"),
+        (["--root", "/x/root.sock", "status"], "/x/root.sock", None),
+        (["--root=/x/root.sock", "status"], "/x/root.sock", None),
+        (["--root", "./root.sock", "status"], "./root.sock", None),
+        (["status"], "", None),
+    ],
+)
+def test_root_takes_a_path_or_nothing(monkeypatch, words, root, service):
+    monkeypatch.delenv("DURWARD_ROOT_SOCKET", raising=False)
+    args = parse(words)
+    assert (args.root, args.service) == (root, service)
+
+
+def test_root_s_socket_may_be_named_by_the_environment(monkeypatch):
+    monkeypatch.setenv("DURWARD_ROOT_SOCKET", "/y/root.sock")
+    assert parse(["--root", "status"]).root == "/y/root.sock"
+
+
+@pytest.mark.parametrize(
+    "words", [["bogus"], ["start"], ["status", "a", "b"], ["--colour"], ["logs", "-n", "x", "a"], ["--", "--root"]]
+)
+def test_what_cannot_be_understood_is_2(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+    assert ended.value.code == 2
+
+
+def test_help_lists_every_command_and_the_exit_codes(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS if not name.startswith("_"))
+    assert "77 permission denied" in out
+    assert "__complete" not in out
+
+
+def test_an_option_s_value_is_not_taken_for_the_command():
+    args = parse(["--color", "never", "start", "status"])
+    assert (args.command, args.service, args.color) == ("start", "status", "never")

@@ -1,0 +1,89 @@
+"""status, describe, whoami, why, events."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from policy import messages
+
+
+def test_status_shows_a_line_a_process(alice):
+    ended = alice("status")
+    assert ended.returncode == 0
+    assert [line.split()[:3] for line in ended.stdout.splitlines()] == [
+        ["NAME", "STATE", "PID"],
+        ["site:0", "RUNNING", "41"],
+        ["site:1", "RUNNING", "42"],
+        ["worker", "FATAL", "-"],
+    ]
+
+
+def test_status_as_json_is_the_documented_object(alice):
+    told = json.loads(alice("status", "--json").stdout)
+    assert set(told) == {"services"}
+    assert set(told["services"][0]) >= {"name", "state", "processes"}
+    assert set(told["services"][0]["processes"][0]) >= {"name", "pid", "state", "since"}
+    assert json.loads(alice("--json", "status").stdout) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [("RUNNING", 0), ("STARTING", 0), ("STOPPED", 3), ("EXITED", 3), ("FATAL", 3), ("BACKOFF", 3)]
+)
+def test_the_status_of_one_service_is_3_when_it_is_not_running(alice, world, state, code):
+    service = messages.ServiceInfo(name="site", state=state, wanted="down", processes=[])
+    world.answers[messages.Status] = messages.Services(services=[service])
+    assert alice("status", "site").returncode == code
+    assert world.commands() == [messages.Status(service="site")]
+
+
+def test_a_service_that_is_not_there_is_4_and_looks_like_one_that_may_not_be_seen(alice, world):
+    world.answers[messages.Status] = messages.Refused(kind="unknown", text="no service db that you may view")
+    refused = alice("status", "db")
+    assert (refused.returncode, refused.stderr) == (4, "no service db that you may view\n")
+    world.answers[messages.Status] = messages.Services(services=[])
+    assert alice("status", "db").returncode == 4
+    assert alice("status", "../x").returncode == 4
+
+
+def test_no_command_is_status(alice):
+    assert alice().stdout == alice("status").stdout
+
+
+def test_describe_and_whoami(alice):
+    assert "www" in alice("describe", "site").stdout
+    assert set(json.loads(alice("describe", "site", "--json").stdout)) == {"service", "settings", "sockets", "exits"}
+    assert "site: view, restart" in alice("whoami").stdout
+    assert json.loads(alice("whoami", "--json").stdout)["uid"] == 1001
+
+
+@pytest.mark.parametrize(("allowed", "code"), [(True, 0), (False, 1)])
+def test_why_prints_the_reason_and_the_rule_s_place(alice, world, allowed, code):
+    world.answers[messages.WhatMayI] = messages.Decided(
+        allowed=allowed, text="because", rule="webops", file="10-web.toml", line=14
+    )
+    ended = alice("why", "restart", "site")
+    assert (ended.returncode, ended.stdout) == (code, "because\nthe rule is 'webops', 10-web.toml:14\n")
+    assert json.loads(alice("why", "restart", "site", "--json").stdout)["allowed"] is allowed
+
+
+def test_events_of_an_operation_end_with_its_outcome(alice, world):
+    ended = alice("events", "--operation", "7")
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1].endswith("site (operation 7): site restarted")
+    failed = messages.Ended(number=1, time=world.now, operation=7, service="site", ok=False, text="no", seconds=1)
+    world.answers[messages.Watch] = failed
+    as_json = alice("events", "--operation", "7", "--json")
+    assert as_json.returncode == 1
+    assert json.loads(as_json.stdout)["is"] == "ended"
+
+
+def test_events_are_shown_as_they_come(alice, world):
+    event = messages.Changed(number=9, time=world.now, service="site", process="site:0", state="RUNNING", pid=4)
+    world.answers[messages.Watch] = [event, world.open]
+    process = alice.start("events")
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{world.now} site:0 RUNNING pid 4\n"
+    process.kill()
+    process.communicate()

@@ -1,0 +1,99 @@
+"""Tables, ages, colours."""
+
+from __future__ import annotations
+
+import pytest
+
+from userapi.cli.failure import Failure
+from userapi.cli.render import Screen, age
+
+EVIL = "x\x1b]52;c;AAAA\x07\n\u202ey"
+
+
+@pytest.fixture
+def screen():
+    return Screen()
+
+
+@pytest.mark.parametrize(
+    ("since", "now", "expected"),
+    [
+        ("1970-01-01T00:00:00Z", 59, "59s"),
+        ("1970-01-01T00:00:00Z", 61, "1m"),
+        ("1970-01-01T00:00:00Z", 2 * 3600 + 5 * 60, "2h05"),
+        ("2026-11-23T12:00:00Z", 1795435200 + 86400 * 4, "4d"),
+        ("2024-02-29T23:59:59Z", 1709251200, "1s"),
+        ("2024-03-01T00:00:00Z", 1709251207, "7s"),
+        ("2000-03-01T00:00:00.123Z", 951868801, "1s"),
+        ("2099-01-01T00:00:00Z", 0, "0s"),
+        ("", 0, ""),
+        ("soon", 0, "soon"),
+        ("2026-99-23T12:00:00Z", 0, "2026-99-23T12:00:00Z"),
+    ],
+)
+def test_ages(since, now, expected):
+    assert age(since, now) == expected
+
+
+def test_colours_only_where_they_are_wanted(monkeypatch):
+    assert not Screen().colour
+    assert Screen(color="always").state("FATAL") == "\x1b[31;1mFATAL\x1b[0m"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert Screen().colour
+    assert not Screen(color="never").colour
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not Screen().colour
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Screen().colour
+
+
+def test_e2_every_text_from_outside_is_made_harmless(screen, capsys):
+    process = {"name": EVIL, "state": EVIL, "pid": 1, "since": EVIL, "exit": EVIL, "text": EVIL}
+    service = {"name": EVIL, "state": EVIL, "wanted": EVIL, "processes": [process], "groups": [EVIL], "text": EVIL}
+    screen.services([service])
+    screen.description({"service": service, "settings": {EVIL: EVIL}, "sockets": [EVIL], "exits": [EVIL]})
+    right = {"service": EVIL, "actions": [EVIL]}
+    screen.rights({"user": EVIL, "uid": 1, "groups": [EVIL], "expires": EVIL, "rights": [right]})
+    screen.problems([{"file": EVIL, "line": 1, "key": EVIL, "text": EVIL, "source": EVIL}])
+    screen.failure(Failure("forbidden", EVIL, rule=EVIL, file=EVIL, would_help=[EVIL]))
+    screen.progress(EVIL)
+    step = {"is": "step", "time": EVIL, "service": EVIL, "operation": 1, "text": EVIL}
+    screen.event(step)
+    screen.event({"is": "changed", "time": EVIL, "process": EVIL, "state": EVIL, "pid": 1, "text": EVIL})
+    screen.event({"is": "dropped", "text": EVIL})
+    screen.json({EVIL: EVIL})
+    shown = "".join(capsys.readouterr())
+    assert not set(shown) & {"\x1b", "\x07", "\u202e"}
+
+
+def test_a_problem_is_file_line_key_text_and_its_source(screen, capsys):
+    problems = [
+        {
+            "file": "services.d/site.toml",
+            "line": 3,
+            "key": "service.site.user",
+            "text": "no such user",
+            "source": ' user = "x"',
+        },
+        {"file": "policy.d/10.toml", "line": 0, "key": "", "text": "cannot be read"},
+    ]
+    screen.problems(problems)
+    assert capsys.readouterr().err == (
+        'services.d/site.toml:3: service.site.user: no such user\n    user = "x"\npolicy.d/10.toml: cannot be read\n'
+    )
+
+
+def test_no_service_and_no_right_are_said(screen, capsys):
+    screen.services([])
+    screen.rights({"user": "bob", "uid": 2, "groups": [], "expires": "", "rights": []})
+    out, err = capsys.readouterr()
+    assert "no service that you may view" in err
+    assert "no rule allows you anything" in out
+
+
+def test_a_service_without_processes_is_a_line_too(screen, capsys):
+    screen.services([{"name": "job", "state": "STOPPED", "wanted": "down", "processes": [], "text": "changed on disk"}])
+    assert capsys.readouterr().out.splitlines()[1].split() == ["job", "STOPPED", "-", "changed", "on", "disk"]

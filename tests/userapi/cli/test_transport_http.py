@@ -1,0 +1,93 @@
+"""The API as the command sees it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from policy import messages
+from userapi.cli.failure import Failure
+from userapi.cli.transport_http import Http
+
+
+@pytest.fixture
+def ask(alice, monkeypatch):
+    monkeypatch.setenv("DURWARD_SESSION", alice.environ["DURWARD_SESSION"])
+    monkeypatch.setattr("userapi.cli.transport_http.AGAIN", 0.01)
+    monkeypatch.setattr("userapi.cli.transport_http.ATTEMPTS", 3)
+    return Http(alice.environ["DURWARD_URL"])
+
+
+def test_an_operation_whose_stream_breaks_is_followed_on_and_no_step_is_told_twice(ask, world):
+    step, ready, ended = world.answers[messages.Watch]
+    told = [[step], [step, ready], [step, ready, ended]]
+    world.answers[messages.Watch] = lambda _: [*told.pop(0), world.die]
+    assert [event["number"] for event in ask.operation(7)] == [1, 2, 3]
+
+
+def test_a_supervisor_that_never_comes_back_ends_in_later(ask, world):
+    world.answers[messages.Watch] = world.die
+    with pytest.raises(Failure) as failure:
+        list(ask.operation(7))
+    assert failure.value.kind == "later"
+
+
+def test_a_refusal_is_not_asked_again(ask, world):
+    world.answers[messages.Watch] = messages.Refused(kind="forbidden", text="no", would_help=["x"])
+    with pytest.raises(Failure) as failure:
+        list(ask.events("site"))
+    assert failure.value.more["would_help"] == ["x"]
+    assert len(world.commands()) == 1
+
+
+def test_a_followed_log_goes_on_where_its_stream_ended(ask, world, tmp_path, monkeypatch):
+    monkeypatch.setattr("userapi.http.logs.Span", lambda _: type("Now", (), {"over": lambda self: True})())
+    log = tmp_path / "0"
+    log.write_bytes(b"a\nb\n")
+
+    def opened(command):
+        if command.rotated:
+            return messages.Refused(kind="unknown", text="none")
+        return (messages.LogOpened(service="site", process="site", stream="stdout", size=1), os.open(log, os.O_RDONLY))
+
+    world.answers[messages.OpenLog] = opened
+    pieces = ask.logs("site", "stdout", "", 1, True)
+    assert next(pieces) == b"b\n"
+    with log.open("ab") as file:
+        file.write(b"c\n")
+    assert next(pieces) == b"c\n"
+    pieces.close()
+
+
+def test_something_else_that_answers_is_not_durward(world, tmp_path):
+    import threading
+    from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    def other(environ, start_response):
+        start_response("418 Teapot" if environ["PATH_INFO"].endswith("whoami") else "200 OK", [])
+        return [b"<html>"]
+
+    with make_server("127.0.0.1", 0, other, handler_class=Quiet) as server:
+        thread = threading.Thread(target=lambda: [server.handle_request() for _ in range(2)])
+        thread.start()
+        ask = Http(f"http://127.0.0.1:{server.server_port}")
+        for question in (ask.whoami, lambda: ask.status(None)):
+            with pytest.raises(Failure) as failure:
+                question()
+            assert failure.value.exit == 69
+        thread.join()
+
+
+def test_a_token_goes_only_to_the_address_that_gave_it(alice, world, app):
+    environ = {"DURWARD_URL": f"unix://{world.run}/../{world.run.name}/api.sock"}
+    assert alice("status", env=environ).returncode == 77
+    assert world.supervisor.asked == []
+
+
+def test_one_address_has_one_spelling():
+    assert Http("https://ops.example/").url == Http("https://ops.example:443").url

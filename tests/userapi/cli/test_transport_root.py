@@ -1,0 +1,104 @@
+"""root.sock by hand."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from policy import messages
+from userapi.cli.failure import Failure
+from userapi.cli.transport_root import Root
+
+
+@pytest.fixture
+def ask(root, world, monkeypatch):
+    monkeypatch.setattr("userapi.cli.transport_root.AGAIN", 0.01)
+    monkeypatch.setattr("userapi.cli.transport_root.ATTEMPTS", 3)
+    monkeypatch.setattr("userapi.cli.transport_root.QUICK", 0.5)
+    return Root(str(world.run / "root.sock"))
+
+
+def test_every_command_is_one_that_the_contract_knows(ask, root, world):
+    """The peer decodes by policy.wire, strictly."""
+    assert [service["name"] for service in ask.status(None)] == ["site", "worker"]
+    assert ask.describe("site")["sockets"] == ["http"]
+    assert ask.whoami()["user"] == "alice"
+    assert ask.command("restart", "site", hard=True)["operation"] == 7
+    assert ask.command("signal", "site", signal="HUP")["operation"] == 7
+    assert ask.command("revoke", user=None, everyone=True) == {"text": "2 sessions ended"}
+    assert [event["is"] for event in ask.operation(7)] == ["step", "step", "ended"]
+    world.answers[messages.WhatMayI] = messages.Decided(allowed=True, text="root may")
+    assert ask.why("stop", "site")["allowed"]
+    assert [request.command for request in root.asked] == [
+        messages.Status(),
+        messages.Describe(service="site"),
+        messages.WhatMayI(),
+        messages.Restart(service="site", hard=True),
+        messages.Signal(service="site", signal="HUP"),
+        messages.Revoke(everyone=True),
+        messages.Watch(operation=7),
+        messages.WhatMayI(action="stop", service="site"),
+    ]
+
+
+def test_services_in_several_packets_come_in_one_piece(ask, world):
+    world.answers[messages.Status] = [
+        messages.Services(services=[world.site], more=True),
+        messages.Services(services=[world.worker]),
+    ]
+    assert [service["name"] for service in ask.status(None)] == ["site", "worker"]
+
+
+def test_refusals_deaths_and_hangs_have_their_kinds(ask, world, tmp_path):
+    for answer, kind in (
+        (messages.Refused(kind="not-running", text="no"), "not-running"),
+        (world.die, "later"),
+        (world.hang, "later"),
+    ):
+        world.answers[messages.Stop] = answer
+        with pytest.raises(Failure) as failure:
+            ask.command("stop", "site")
+        assert failure.value.kind == kind
+    with pytest.raises(Failure) as failure:
+        Root(str(tmp_path / "none")).status(None)
+    assert failure.value.exit == 69
+    for question in (ask.logout, lambda: ask.login("root", "x")):
+        with pytest.raises(Failure):
+            question()
+
+
+def test_a_log_is_read_here_through_the_descriptor(ask, world, tmp_path):
+    (tmp_path / "0").write_bytes(b"a\nb\n")
+
+    def opened(command):
+        if command.rotated:
+            return messages.Refused(kind="unknown", text="none")
+        return (
+            messages.LogOpened(service="site", process="site", stream="stdout", size=4),
+            os.open(tmp_path / "0", os.O_RDONLY),
+        )
+
+    world.answers[messages.OpenLog] = opened
+    assert b"".join(ask.logs("site", "stdout", "", 1, False)) == b"b\n"
+    follower = ask.logs("site", "stdout", "", 1, True)
+    assert next(follower) == b"b\n"
+    with (tmp_path / "0").open("ab") as file:
+        file.write(b"c\n")
+    assert next(follower) == b"c\n"
+    follower.close()
+    world.answers[messages.OpenLog] = messages.LogOpened(service="a", process="a", stream="stdout", size=4)
+    with pytest.raises(Failure, match="opened no log"):
+        list(ask.logs("site", "stdout", "", 1, False))
+
+
+def test_events_go_on_after_a_restart_of_the_supervisor(ask, world):
+    told = [[1], [2]]
+
+    def events(_):
+        number = told.pop(0)[0] if told else 9
+        return [messages.Step(number=number, time="t", operation=1, service="site", text="x"), world.die]
+
+    world.answers[messages.Watch] = events
+    watch = ask.events(None)
+    assert [next(watch)["number"] for _ in range(2)] == [1, 2]
