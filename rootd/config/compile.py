@@ -305,8 +305,9 @@ class _Compiler:
             env=self.environments[name], cwd=values["directory"], uid=user.uid, gid=gid, groups=groups,
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
-            signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})), notify=values["ready"]["notify"],
-            nnp=values["no_new_privileges"], root=user.uid == 0, log=(values["log"]["size"], values["log"]["keep"]),
+            signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
+            notify=values["ready"]["notify"], nnp=values["no_new_privileges"], root=user.uid == 0,
+            log=(values["log"]["size"], values["log"]["keep"]),
         )  # fmt: skip
 
 

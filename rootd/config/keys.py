@@ -181,20 +181,28 @@ def variables(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple(value.items())
 
 
+def bytes_of(amount: str, unit: str) -> int | None:
+    found = int(amount) << 10 * " KMGT".index(unit or " ")
+    return found if found < 1 << 62 else None
+
+
+size = text("([0-9]{1,18})([KMGT]?)", bytes_of)
+
+
 def limit(value: Any) -> tuple[int, int] | None:
     """Soft and hard; -1 is unlimited."""
-    both = value if isinstance(value, list) else [value, value]
-    both = [-1 if end == "unlimited" else size(end) if isinstance(end, str) else end for end in both]
-    good = len(both) == 2 and all(type(end) is int and -1 <= end < 1 << 62 for end in both)
-    return (both[0], both[1]) if good and (both[1] == -1 or 0 <= both[0] <= both[1]) else None
+    ends = value if isinstance(value, list) else [value, value]
+    both = [-1 if end == "unlimited" else size(str(end)) if type(end) in (int, str) else None for end in ends]
+    if len(both) != 2 or None in both or not (both[1] == -1 or 0 <= both[0] <= both[1]):
+        return None
+    return both[0], both[1]
 
 
 def log_size(value: Any) -> int | None:
-    found = size(value)
+    found: int | None = size(value)
     return found if found and found >= 1024 else None
 
 
-size = text("([0-9]{1,9})([KMGT]?)", lambda amount, unit: int(amount) << 10 * " KMGT".find(unit or " "))
 TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "path": ("an absolute path without '.' and '..'", text(f"/|({PATH})/?", lambda path: path or "/")),
     "name": (NAME_WORDS, text(NAME.pattern)),

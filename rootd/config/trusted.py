@@ -53,7 +53,7 @@ def read_file(path: str) -> File:
     """One file by its absolute path, under the same rules."""
     folder, _, name = path.rpartition("/")
     try:
-        fd = walk(folder + "/")
+        fd = walk(f"{folder}/" if path.startswith("/") else path)
     except OSError as error:
         return failed(path, error)
     file = read(fd, name, path, path)

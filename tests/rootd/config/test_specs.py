@@ -1,0 +1,91 @@
+"""What the supervisor is told of a service."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from rootd.config.compile import Compiled
+from rootd.config.specs import ServiceSpec
+
+Compile = Callable[..., Compiled]
+
+PLAIN = """
+[service.work]
+command = ["/srv/work"]
+user = "worker"
+"""
+FULL = """
+[socket.http]
+listen = ["0.0.0.0:80", "[::]:80"]
+[service.work]
+command = ["/srv/work", "--quiet"]
+user = "worker"
+groups = ["front", "all"]
+sockets = ["http"]
+autostart = false
+processes = 3
+environment = { SECRET = "hidden" }
+environment_file = "/etc/work/env"
+signals = ["HUP", "USR1"]
+ready = { notify = true, timeout = "5s" }
+restart = { policy = "always", expected = [0, 3], backoff = "1s..1m", limit = "9 in 10m" }
+stop = { signal = "INT", timeout = "2m" }
+limits = { nofile = [10, 20] }
+"""
+
+
+def spec(compiled: Compiled) -> ServiceSpec:
+    assert not compiled.problems
+    return compiled.specs[0]
+
+
+def test_what_is_not_said_has_its_default(compiled: Compile) -> None:
+    found = spec(compiled("[auth]", {"a.toml": PLAIN}))
+    assert found._replace(settings=(), digest="") == ServiceSpec(
+        name="work", entry=0, processes=1, groups=(), autostart=True, ready_kind="after", ready_after=1.0,
+        ready_timeout=30.0, restart_policy="on-failure", expected=(0,), backoff_first=0.1, backoff_cap=30.0,
+        limit_count=5, limit_window=60.0, stop_signal=signal.SIGTERM, stop_timeout=10.0,
+        signals=("HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "CONT", "WINCH", "ALRM"), sockets=(), shared=False,
+        user="worker", settings=(), digest="",
+    )  # fmt: skip
+
+
+def full(compiled: Compile, text: str = FULL, value: str = "hidden") -> ServiceSpec:
+    from rootd.config.trusted import File
+
+    path = "/etc/work/env"
+    return spec(compiled("[auth]", {"a.toml": text}, environment_files={path: File(path, f"MORE={value}\n")}))
+
+
+def test_what_is_said_is_told(compiled: Compile) -> None:
+    found = full(compiled)
+    assert found._replace(settings=(), digest="") == ServiceSpec(
+        name="work", entry=0, processes=3, groups=("front", "all"), autostart=False, ready_kind="notify",
+        ready_after=1.0, ready_timeout=5.0, restart_policy="always", expected=(0, 3), backoff_first=1.0,
+        backoff_cap=60.0, limit_count=9, limit_window=600.0, stop_signal=signal.SIGINT, stop_timeout=120.0,
+        signals=("HUP", "USR1"), sockets=("http",), shared=True, user="worker", settings=(), digest="",
+    )  # fmt: skip
+
+
+def test_settings_are_as_in_the_file_and_show_no_value_of_the_environment(compiled: Compile) -> None:
+    shown = dict(full(compiled).settings)
+    assert shown["command"] == '["/srv/work", "--quiet"]'
+    assert shown["restart.limit"] == "9 in 10m"
+    assert shown["limits.nofile"] == "[10, 20]"
+    assert shown["stop.timeout"] == "2m"
+    assert shown["umask"] == "022"
+    assert shown["environment"] == '["SECRET"]'
+    assert "environment_file" not in shown
+    assert "hidden" not in str(shown)
+
+
+def test_the_digest_changes_with_the_service_and_with_nothing_else(compiled: Compile) -> None:
+    base = full(compiled)
+    assert full(compiled, FULL + PLAIN.replace("work]", "another]")).digest == base.digest
+    behind = compiled("[auth]", {"0.toml": PLAIN.replace("work]", "first]"), "a.toml": PLAIN})
+    assert [found.entry for found in behind.specs] == [0, 1]
+    assert behind.specs[1].digest == spec(compiled("[auth]", {"a.toml": PLAIN})).digest
+    assert full(compiled, value="other").digest != base.digest
+    for old, new in (('"/srv/work"', '"/srv/other"'), ("2m", "3m"), ("0.0.0.0:80", "0.0.0.0:81"), ("20]", "21]")):
+        assert full(compiled, FULL.replace(old, new)).digest != base.digest
