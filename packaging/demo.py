@@ -1,13 +1,15 @@
 """What packaging/run asks of the installed Python: a port that is free, and when the demo is up.
 
-demo.py port FIRST           prints the first free TCP port from FIRST on; says on stderr who holds those before it
-demo.py wait SOCKET SECONDS  waits until every service behind root.sock has started; exit 1 says what did not
+demo.py port FIRST               prints the first free TCP port from FIRST on; says on stderr who holds those before it
+demo.py wait SOCKET PID SECONDS  waits until every service behind root.sock has started, or the daemon PID has ended;
+                                 exit 1 says what did not start
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import select
 import socket
 import sys
 import time
@@ -68,10 +70,11 @@ def port(first: int) -> int:
     return 1
 
 
-def wait(path: str, seconds: float) -> int:
+def wait(path: str, pid: int, seconds: float) -> int:
     """Ask, and ask again, because the daemon may not have bound its socket yet."""
     from policy import messages, wire
 
+    daemon = os.pidfd_open(pid)
     until = time.monotonic() + seconds
     seen = "it did not answer"
     request = wire.REQUEST.encode(messages.Request(id=1, command=messages.Status()))
@@ -98,11 +101,13 @@ def wait(path: str, seconds: float) -> int:
             seen = "; ".join(f"{service.name} is {service.state} {service.text}".strip() for service in late)
             if any(service.state == "FATAL" for service in late):
                 break
-        time.sleep(0.1)
+        if select.select([daemon], [], [], 0.1)[0]:
+            seen = "the daemon has ended"
+            break
     print(f"not everything has started: {seen}", file=sys.stderr)
     return 1
 
 
 if __name__ == "__main__":
     asked_for, *words = sys.argv[1:]
-    sys.exit(port(int(words[0])) if asked_for == "port" else wait(words[0], float(words[1])))
+    sys.exit(port(int(words[0])) if asked_for == "port" else wait(words[0], int(words[1]), float(words[2])))
