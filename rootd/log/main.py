@@ -27,10 +27,6 @@ DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shut
 MESSAGES = 64  # heard of one peer in one turn
 LAST_MESSAGES = ipc.QUEUE_LIMIT  # heard of a peer that is gone, or at the end
 DRAINED_LIMIT = 4_096  # DRAINED messages that are repeated to a privileged that was started again
-SYSCALLS = (
-    "fcntl", "fdatasync", "fsync", "ftruncate", "getdents64", "mkdirat", "pread64", "pwrite64", "renameat", "renameat2",
-    "splice", "tee", "unlinkat",
-)  # fmt: skip
 
 
 def main(link_fd: int) -> int:
@@ -42,7 +38,7 @@ def main(link_fd: int) -> int:
     confine.become(account.uid, account.gid, account.groups)
     log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state))
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
-    sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log"), allow=SYSCALLS)
+    sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log"))
     log.take_over(inherited)
     return log.run()
 
@@ -285,8 +281,16 @@ class Log:
     def deed(self, _link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
         if message.scope not in DEEDS:
             raise ipc.Malformed(f"{message.scope} is no deed")
-        fields = {name: getattr(message, name) for name in ("run", "slot", "generation", "arg")}
-        self.audit.note({"kind": "deed", "deed": DEEDS[message.scope], **fields})
+        self.audit.note(
+            {
+                "kind": "deed",
+                "deed": DEEDS[message.scope],
+                "run": message.run,
+                "slot": message.slot,
+                "generation": message.generation,
+                "arg": message.arg,
+            }
+        )
 
     def ping(self, _link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
         """Answered after this turn's writing: PONG with arg 0 says that every DEED before the PING is on disk."""
