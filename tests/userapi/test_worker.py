@@ -248,14 +248,20 @@ def test_kill_9_of_a_worker_is_made_good_by_the_next_one(gunicorn):
 
 def test_a_stop_lets_the_answer_that_is_under_way_end(gunicorn, world):
     server = gunicorn().ready()
-    go = threading.Event()
-
+    asked, stopping = threading.Event(), threading.Event()
     told = world.answers[messages.Status]
-    world.answers[messages.Status] = lambda command: (go.set(), time.sleep(0.5), told)[2]
+
+    def slow(_):
+        asked.set()
+        stopping.wait(5)
+        return told
+
+    world.answers[messages.Status] = slow
     with server.connect() as sock:
         sock.sendall(STATUS + CLOSE)
-        assert go.wait(10)
+        assert asked.wait(10)
         server.process.send_signal(signal.SIGTERM)
+        stopping.set()
         assert sock.recv(100).startswith(b"HTTP/1.1 200")
     assert server.process.wait(15) == 0
 
