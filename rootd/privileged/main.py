@@ -288,11 +288,10 @@ class Privileged:
             return False
         try:
             link.send(message, *fds)
-        except OverflowError:
-            note(f"{role} does not read; it is ended and started again")
-            self.end_peer(role)
-            return False
-        except OSError:
+        except (OverflowError, OSError) as error:
+            if isinstance(error, OverflowError) or error.errno == errno.ETOOMANYREFS:  # descriptors nobody took
+                note(f"{role} does not read; it is ended and started again")
+                self.end_peer(role)
             return False
         self.watch(role)
         return True

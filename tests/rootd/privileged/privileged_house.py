@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -72,6 +73,7 @@ class House:
             self.store[f"socket/{spec.key}"] = sock.detach()
         self.reaped: list[tuple[int, int]] = []
         self.spawned: list[int] = []
+        self.stand_ins: list[int] = []
         self.inside: Callable[[], None] = lambda: None
         self.pid = 0
 
@@ -107,11 +109,20 @@ class House:
 
     def link(self, role: str, **options: bool) -> ipc.Link:
         ours, theirs = ipc.pair()
-        myself = os.pidfd_open(os.getpid())
-        self.keeper.send_now(ipc.Message(ipc.LINK, name=role), theirs.fileno(), myself)
-        os.close(myself)
+        self.keeper.send_now(ipc.Message(ipc.LINK, name=role), theirs.fileno(), self.stand_in())
         theirs.close()
         return ipc.Link(ours, **options)
+
+    def stand_in(self) -> int:
+        """The pidfd of a process that may be killed in the place of a supervisor or log."""
+        if not self.stand_ins or select.select([self.stand_ins[-1]], [], [], 0)[0]:
+            pid = os.fork()
+            if pid == 0:
+                os.closerange(3, 4096)
+                signal.pause()
+                os._exit(0)
+            self.stand_ins.append(os.pidfd_open(pid))
+        return self.stand_ins[-1]
 
     def serve_keeper(self) -> None:
         """Do what a keeper does with what has arrived, and reap what privileged's death left to us."""
@@ -220,6 +231,12 @@ class House:
                 except (ProcessLookupError, ChildProcessError):
                     pass
             os.close(fd)
+        for pidfd in self.stand_ins:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            os.close(pidfd)
         if os.path.isdir(self.tree):
             cgroup.sweep(self.tree, set())
             os.rmdir(f"{self.tree}/self")
