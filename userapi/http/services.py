@@ -53,14 +53,20 @@ def status() -> Response:
     token, source = asker()
     only = request.args.get("service")
     command = messages.Status(service=named(only) if only is not None else None)
-    return json(_told(parts().supervisor.ask(token, command, source), messages.Services, ("services",)))
+    reply = parts().supervisor.ask(token, command, source)
+    if not isinstance(reply, messages.Services):
+        raise Problem("failed", "the supervisor answered something else")
+    return json({"services": reply.services})
 
 
 @blueprint.get("/services/<name>")
 def describe(name: str) -> Response:
     token, source = asker()
     reply = parts().supervisor.ask(token, messages.Describe(service=named(name)), source)
-    return json(_told(reply, messages.Description, ("service", "settings", "sockets", "exits")))
+    if not isinstance(reply, messages.Description):
+        raise Problem("failed", "the supervisor answered something else")
+    told = {"service": reply.service, "settings": reply.settings, "sockets": reply.sockets, "exits": reply.exits}
+    return json(told)
 
 
 @blueprint.post("/services/<name>/start")
@@ -101,9 +107,3 @@ def revoke() -> Response:
 def _command(command: messages.Command) -> Response:
     token, source = asker()
     return answered(token, source, parts().supervisor.ask(token, command, source))
-
-
-def _told(reply: messages.Reply, kind: type[messages.Reply], keys: tuple[str, ...]) -> dict[str, object]:
-    if not isinstance(reply, kind):
-        raise Problem("failed", "the supervisor answered something else")
-    return {key: getattr(reply, key) for key in keys}
