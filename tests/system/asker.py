@@ -16,7 +16,11 @@ class Asker:
     def __init__(self, path: Path | str, timeout: float = PATIENCE) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(timeout)
-        self.sock.connect(str(path))
+        try:
+            self.sock.connect(str(path))
+        except OSError:
+            self.sock.close()
+            raise
         self.number = 0
 
     def send(self, command: messages.Command, session: str = "", source: str = "") -> int:
