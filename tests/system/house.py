@@ -150,8 +150,9 @@ class House:
         return self.messages_file.read_text() if self.messages_file.exists() else ""
 
     def strangers(self) -> dict[int, str]:
-        """Processes of our parts and of the services; people's own are no concern."""
-        return processes_of({person.uid for person in self.people.known.values() if not person.password})
+        """Processes of our parts and of the services, in this house's namespace; people's own are no concern."""
+        uids = {person.uid for person in self.people.known.values() if not person.password}
+        return {pid: name for pid, name in processes_of(uids).items() if self.space.holds(pid)}
 
     # waiting
 
@@ -252,7 +253,7 @@ class House:
 
     def api_workers(self) -> list[int]:
         """The processes of the api's uid whose parent is one of them: the workers, not their arbiter."""
-        ours = processes_of({self.people["api"].uid})
+        ours = [pid for pid in processes_of({self.people["api"].uid}) if self.space.holds(pid)]
         parents = {pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in ours}
         return [pid for pid, parent in parents.items() if parent in ours]
 

@@ -77,6 +77,13 @@ class Space:
     def listen(self, host: str, port: int) -> socket.socket:
         return self.within(lambda: socket.create_server((host, port)))
 
+    def holds(self, pid: int) -> bool:
+        """Whether that process lives in here."""
+        try:
+            return os.stat(f"/proc/{pid}/ns/net").st_ino == os.fstat(self.fd).st_ino
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
     def command(self, *argv: str) -> tuple[list[str], tuple[int, ...]]:
         """The argument vector that starts argv in here, with the same pid, and the descriptors it needs."""
         return [sys.executable, "-I", "-B", str(ENTER), str(self.fd), *argv], (self.fd,)
