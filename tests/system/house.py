@@ -25,7 +25,7 @@ from typing import NamedTuple, TypeVar
 import templates
 from asker import PATIENCE, Asker
 from loading import Load
-from people import FOLDER_PREFIX, FOLDERS, PAM_SERVICE, People, Person, processes_of
+from people import FOLDER_PREFIX, FOLDERS, PAM_SERVICE, People, Person, processes_of, remove_cgroups
 from space import Space
 
 from policy import messages
@@ -144,6 +144,7 @@ class House:
         try:
             self.stop(expect=None)
         finally:
+            remove_cgroups(str(self.folder))
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def stderr(self) -> str:

@@ -180,6 +180,18 @@ def keepers() -> list[int]:
     return found
 
 
+def remove_cgroups(folder: str) -> None:
+    """The empty cgroups that houses in this folder (a pattern) have left: the last process in one cannot remove it."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if right.startswith("cgroup2 "):
+            for top in Path(left.split()[4]).rglob("durward" + folder.replace("/", "-") + "*"):
+                for path in [*sorted(top.rglob("*"), reverse=True), top]:
+                    if path.is_dir():
+                        with contextlib.suppress(OSError):
+                            path.rmdir()
+
+
 def end(pid: int) -> None:
     """SIGKILL, and wait until it is gone."""
     with contextlib.suppress(ProcessLookupError):
@@ -207,5 +219,6 @@ def sweep() -> None:
             run("groupdel", group.gr_name)
     for name in PAM_FILES:
         Path("/etc/pam.d", name).unlink(missing_ok=True)
+    remove_cgroups(f"{FOLDERS}/{FOLDER_PREFIX}")
     for folder in Path(FOLDERS).glob(FOLDER_PREFIX + "*"):
         shutil.rmtree(folder, ignore_errors=True)
