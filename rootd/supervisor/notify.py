@@ -20,6 +20,7 @@ from rootd import ipc
 LIMIT = 4_096  # bytes of a datagram
 A_SECOND = 32  # datagrams that one run may send in a second
 STATUS = 200  # characters that are shown
+PROC = "/proc"
 KEYS = frozenset({"READY", "STATUS", "STOPPING"})
 _UCRED = struct.Struct("=iII")
 
@@ -98,7 +99,7 @@ def parse(packet: bytes) -> dict[str, str]:
 def is_in_run(pid: int, run: int) -> bool:
     """Whether that process is in the cgroup of the run; one that has ended is not."""
     try:
-        fd = os.open(f"/proc/{pid:d}/cgroup", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(f"{PROC}/{pid:d}/cgroup", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

@@ -135,7 +135,7 @@ class Client:
 
     def receive(self) -> Any:
         """The next reply, or None at the end of the connection. Lets the desk work until it is there."""
-        self.room.until(lambda: bool(select.select([self.sock], [], [], 0)[0]))
+        self.room.until(self.readable)
         try:
             packet, control_data, _, _ = self.sock.recvmsg(wire.LIMIT, socket.CMSG_SPACE(4))
         except ConnectionResetError:
@@ -147,7 +147,12 @@ class Client:
     def quiet(self) -> bool:
         """Whether nothing has come, after the desk has done all that it could."""
         self.room.settle()
-        return not select.select([self.sock], [], [], 0)[0]
+        return not self.readable()
+
+    def readable(self) -> bool:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def ask(self, command: messages.Command, session: str = ALICE) -> Any:
         self.send(command, session)

@@ -1,0 +1,175 @@
+"""What services say, and what others say in their name."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import select
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootd import ipc
+from rootd.supervisor import notify
+from rootd.supervisor.notify import A_SECOND, LIMIT, STATUS, Notify, is_in_run, parse
+
+RUN = 77
+NOBODY = 1 << 30  # a pid that cannot be
+
+
+class Place:
+    def __init__(self, path: Path) -> None:
+        self.path = str(path / "notify")
+        self.now = 100.0
+        self.loop = ipc.Loop()
+        self.heard: list[tuple[int, dict[str, str], float]] = []
+        self.notify = Notify(self.loop, lambda: self.now, lambda *what: self.heard.append(what))
+        self.open(os.getpid())
+        self.service = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.service.connect(self.path)
+
+    def open(self, pid: int) -> None:
+        """privileged's part: a socket that tells who sends."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        Path(self.path).unlink(missing_ok=True)
+        sock.bind(self.path)
+        self.notify.add(RUN, pid, sock.detach())
+
+    def say(self, data: bytes) -> list[dict[str, str]]:
+        """What is heard of it."""
+        self.heard.clear()
+        self.service.send(data)
+        self.turn()
+        return [said for _, said, _ in self.heard]
+
+    def turn(self) -> None:
+        for _ in range(3):
+            self.loop.turn(0)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.notify.drop(RUN)
+    made.service.close()
+    made.loop.close()
+
+
+def test_the_main_process_is_heard(place: Place) -> None:
+    assert place.say(b"READY=1\nSTATUS=serving\n") == [{"READY": "1", "STATUS": "serving"}]
+    assert place.heard[0][0] == RUN
+    assert place.heard[0][2] == 100.0
+
+
+def test_somebody_else_is_not_heard(place: Place) -> None:
+    place.open(NOBODY)
+    place.service.connect(place.path)
+    assert place.say(b"READY=1") == []
+
+
+def test_a_process_of_the_runs_cgroup_is_heard_and_one_of_anothers_is_not(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.open(NOBODY)
+    place.service.connect(place.path)
+    monkeypatch.setattr(notify, "PROC", str(tmp_path))
+    cgroup = tmp_path / str(os.getpid()) / "cgroup"
+    cgroup.parent.mkdir()
+    for text, heard in (
+        (f"1:cpu:/\n0::/durward-run/run-{RUN}\n", 1),
+        (f"0::/durward-run/run-{RUN}9\n", 0),
+        (f"1:cpu:/run-{RUN}\n0::/\n", 0),
+        ("", 0),
+    ):
+        cgroup.write_text(text)
+        assert len(place.say(b"READY=1")) == heard, text
+
+
+def test_a_sender_that_has_ended_is_in_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_in_run(NOBODY, RUN)
+    monkeypatch.setattr(notify, "PROC", str(tmp_path))
+    (tmp_path / "5" / "cgroup").mkdir(parents=True)
+    assert not is_in_run(5, RUN), "a read that fails"
+
+
+def test_c4_empty_and_oversized_datagrams_are_ignored(place: Place) -> None:
+    assert place.say(b"") == []
+    assert place.say(b"READY=1\n" + b"x" * LIMIT) == []
+    assert place.say(b"READY=1") == [{"READY": "1"}]
+
+
+def test_a_socket_that_does_not_tell_who_sends_is_not_believed(place: Place) -> None:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    Path(place.path).unlink()
+    sock.bind(place.path)
+    place.notify.add(RUN, os.getpid(), sock.detach())
+    place.service.connect(place.path)
+    assert place.say(b"READY=1") == []
+
+
+def test_c6_attached_descriptors_are_closed_and_the_words_are_heard(place: Place) -> None:
+    place.say(b"READY=1")
+    before = os.listdir("/proc/self/fd")
+    for _ in range(20):
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
+        place.service.sendmsg([b"READY=1"], rights)
+        place.turn()
+    assert len(place.heard) == 21
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_service_that_talks_without_end_is_heard_again_in_the_next_second(place: Place) -> None:
+    place.service.setblocking(False)
+    for _ in range(10):
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(8):
+                place.service.send(b"STATUS=x")
+        for _ in range(3):
+            place.turn()
+    assert len(place.heard) == A_SECOND
+    assert place.notify.wake_at() == 101.0
+    place.notify.wake(100.9)
+    place.turn()
+    assert len(place.heard) == A_SECOND
+    place.now = 101.0
+    place.notify.wake(101.0)
+    place.turn()
+    assert len(place.heard) > A_SECOND
+    assert place.notify.wake_at() is None
+
+
+def test_what_is_dropped_is_closed_and_forgotten(place: Place) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    place.open(os.getpid())
+    assert len(os.listdir("/proc/self/fd")) == before, "the one before is closed"
+    place.notify.drop(RUN)
+    place.notify.drop(RUN)
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert place.notify.wake_at() is None
+
+
+def test_an_error_of_the_socket_is_survived(place: Place) -> None:
+    place.notify._hear(RUN, select.EPOLLERR)
+    assert place.heard == []
+
+
+@pytest.mark.parametrize(
+    ("packet", "said"),
+    [
+        (b"READY=1", {"READY": "1"}),
+        (b"STATUS=a=b", {"STATUS": "a=b"}),
+        (b"MAINPID=1\nFDSTORE=1\nEXTEND_TIMEOUT_USEC=9\n\xff", {}),
+        (b"STATUS=" + b"x" * 1000, {"STATUS": "x" * STATUS}),
+        ("STATUS=\x1b[2Jé\u202e\udcff".encode("utf-8", "surrogateescape"), {"STATUS": "[2Jé"}),
+    ],
+)
+def test_d16_what_is_said_is_cut_and_has_no_control_characters(packet: bytes, said: dict[str, str]) -> None:
+    found = parse(packet)
+    if "STATUS" in found:
+        found["STATUS"] = found["STATUS"].rstrip("\N{REPLACEMENT CHARACTER}")
+    assert found == said
