@@ -118,6 +118,8 @@ class Keeper:
 
     def start(self, role: str, now: float) -> None:
         """Fork one part, link it to those that live, and hand it what the table says."""
+        if PRIVILEGED in self.children:
+            self.hear(self.children[PRIVILEGED])  # what it has stored so far is handed on too
         ours, theirs = ipc.pair()
         pid = os.fork()
         if pid == 0:

@@ -232,10 +232,9 @@ class Privileged:
             self.report()
         elif role == "log":
             self.heard = self.beat
-            for name, fd in self.orphan_pipes.items():
+            pipes, self.orphan_pipes = self.orphan_pipes, {}
+            for name, fd in pipes.items():
                 self.give_pipe(name, fd)
-            ipc.close_all(self.orphan_pipes.values())
-            self.orphan_pipes.clear()
             waiting, self.deeds = self.deeds, deque(maxlen=DEEDS_LIMIT)
             for deed in waiting:
                 self.send_deed(deed)
@@ -318,6 +317,7 @@ class Privileged:
             self.tell("log", ipc.Message(ipc.PING, seq=self.beat))
 
     def give_pipe(self, name: str, fd: int) -> None:
+        """To log, and out of this process; kept for the next log when there is none now."""
         _, process, stream, run, size, keep, slot = name.split("/")
         message = ipc.Message(
             ipc.PIPE,
@@ -328,7 +328,10 @@ class Privileged:
             extra=int(keep),
             name=process,
         )
-        self.tell("log", message, fd)
+        if self.tell("log", message, fd):
+            os.close(fd)
+        else:
+            self.orphan_pipes[name] = fd
 
     def drained(self, message: ipc.Message) -> None:
         """log has every byte of a pipe whose other end is closed: the store may forget it."""

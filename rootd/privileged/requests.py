@@ -50,7 +50,6 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
     house.deed(DEED_SPAWN, run, run.pid)
     for name, fd in pipes.items():
         house.give_pipe(name, fd)
-        os.close(fd)
     house.loop.watch(run.pidfd, lambda _: exited(house, run))
     house.loop.watch(run.gate, lambda _: gate_closed(house, run))
     spawn.open_gate(run)
