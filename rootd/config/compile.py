@@ -199,7 +199,7 @@ class _Compiler:
             if name == "other" or not self.bundle.pam.get(name):
                 self.say(self.main["auth"], key, f'there is no /etc/pam.d/{name}: "other" may let everybody in')
         paths, auth = Paths(**values["paths"]), Auth(**values["auth"] | pam)
-        if len({*paths} - {"/"}) < len(paths):
+        if None not in paths and len({*paths} - {"/"}) < len(paths):
             self.say(self.main["paths"], "run", "run, log and state must be three directories, and none of them /")
         api = self.api(paths.run, self.main["api"]) if "api" in self.main else None
         return Settings(self.bundle.config, paths, self.accounts, auth, api, Audit(**values["audit"]))

@@ -192,7 +192,9 @@ size = text("([0-9]{1,18})([KMGT]?)", bytes_of)
 def limit(value: Any) -> tuple[int, int] | None:
     """Soft and hard; -1 is unlimited."""
     ends = value if isinstance(value, list) else [value, value]
-    both = [-1 if end == "unlimited" else size(str(end)) if type(end) in (int, str) else None for end in ends]
+    both: list[Any] = [
+        -1 if end == "unlimited" else size(str(end)) if type(end) in (int, str) else None for end in ends
+    ]
     if len(both) != 2 or None in both or not (both[1] == -1 or 0 <= both[0] <= both[1]):
         return None
     return both[0], both[1]
@@ -214,7 +216,10 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "duration": ('a time such as "0.5s", "10s", "2m" or "8h"', text(SPAN, seconds)),
     "period": ('a time such as "10s", "2m" or "8h", not 0', text(SPAN, lambda *span: seconds(*span) or None)),
     "backoff": ('two times such as "0.1s..30s", the longer one last', text(rf"{SPAN}\.\.{SPAN}", backoff)),
-    "rate": ('such as "5 in 60s"', text(rf"([1-9][0-9]{{0,3}}) in {SPAN}", lambda n, *span: (int(n), seconds(*span)))),
+    "rate": (
+        'a number and a time such as "5 in 60s"',
+        text(rf"([1-9][0-9]{{0,3}}) in {SPAN}", lambda n, *span: (int(n), seconds(*span))),
+    ),
     "address": ('like "0.0.0.0:80", "[::]:443", "udp:127.0.0.1:53" or "unix:/run/x.sock"', text(ADDRESS, address)),
     "addresses": ("an address or a list of them", addresses),
     "command": ("a list of strings, the first of them an absolute path", command),

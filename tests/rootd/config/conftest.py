@@ -74,7 +74,7 @@ def paper_bundle(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bundle() -> Callable[..., compiler.Bundle]:
     return paper_bundle
 
