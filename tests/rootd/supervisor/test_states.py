@@ -1,0 +1,170 @@
+"""Every short history there is of one slot: what is promised holds in each state, and each comes to what is wanted."""
+
+# ruff: noqa: I001 (the names of states, many to a line)
+from __future__ import annotations
+
+import errno
+from typing import Any, get_args
+
+import pytest
+
+from rootd import ipc
+from rootd.config.specs import ServiceSpec
+from rootd.supervisor import lifecycle, states
+from rootd.supervisor.exits import Exit
+from rootd.supervisor.states import (
+    Backoff, BecameReady, Died, Effect, Emptying, Event, Exited, Fatal, Process, Replacing, RestartAsked, Running,
+    Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping,
+    TimeUp, TreeEmpty, alive, legs, runs,
+)  # fmt: skip
+
+OK, CRASH = Exit(0), Exit(1)
+FAILURE = Exit(None, failure=errno.EAGAIN << 8 | ipc.STEPS.index("fork"))
+ASKED: list[Event] = [StartAsked(), StopAsked(), RestartAsked(), RestartAsked(hard=True)]
+REST = Stopped | Exited | Fatal | Backoff
+
+
+def may_happen(slot: Slot, run: int, now: float) -> list[tuple[Event, float]]:
+    """Everything that can come next, and after how long: every order, every loss, news of runs that are over."""
+    found: list[Event] = [*ASKED, Died(0, CRASH)]
+    if any(isinstance(part, Spawning) for part in legs(slot.state)):
+        found += [Spawned(run, run, now), SpawnFailed(FAILURE), SpawnLost()]
+    for known in runs(slot.state):
+        found += [BecameReady(known), Died(known, OK), Died(known, CRASH), TreeEmpty(known)]
+    return [*((event, 0.0) for event in found), (TimeUp(), 2.0), (TimeUp(), 40.0)]
+
+
+def check(before: Slot, event: Event, after: Slot, effects: tuple[Effect, ...]) -> None:
+    was = runs(before.state).keys() | ({event.run} if isinstance(event, Spawned) else set())
+    assert all(effect.run in was for effect in effects if isinstance(effect, Signal))
+    spawning = [part for part in legs(after.state) if isinstance(part, Spawning)]
+    mains = {process.run for process in alive(after.state)}
+    asked = [effect for effect in effects if isinstance(effect, Spawn)]
+    assert len(asked) <= len(spawning) <= 1
+    assert len(mains) + len(spawning) <= (2 if isinstance(after.state, Replacing) else 1)
+    if asked and not isinstance(event, SpawnLost):
+        beside = [part for part in legs(after.state) if not isinstance(part, Spawning)]
+        assert all(isinstance(part, Running) for part in beside), "spawned beside what does not serve"
+        assert after.wanted == "up"
+    assert not (isinstance(after.state, REST) and runs(after.state))
+    if after.wanted == "down":
+        assert not any(isinstance(part, Running | Starting | Backoff) for part in legs(after.state))
+    assert not isinstance(event, StopAsked) or after.wanted == "down"
+    assert not isinstance(event, StartAsked | RestartAsked) or after.wanted == "up"
+    if isinstance(event, Died) and event.run in was:
+        assert event.run not in mains
+        assert Signal(event.run, 9, tree=True) in effects, "an exit must be acknowledged"
+
+
+def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
+    """What comes of it when nothing more is asked: spawns succeed, signals are ignored but for SIGKILL."""
+    run = 1000
+    for _ in range(60):
+        events: list[Event] = []
+        for part in legs(slot.state):
+            match part:
+                case Spawning():
+                    run += 1
+                    events.append(Spawned(run, run, now))
+                case Starting(process) if of.ready_kind == "notify":
+                    events.append(BecameReady(process.run))
+                case Stopping(process, _, kills) if kills:
+                    events.append(Died(process.run, Exit(-9)))
+                case Emptying(process):
+                    events.append(TreeEmpty(process.run))
+        now += 11.0
+        for event in [*events, TimeUp()]:
+            slot = lifecycle.step(of, slot, event, now)[0]
+    return slot
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ready_kind": "notify", "shared": True, "limit_count": 2},
+        {"shared": True, "restart_policy": "never"},
+        {"shared": True, "restart_policy": "on-failure"},
+    ],
+    ids=["plain", "notify", "never", "on-failure"],
+)
+def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec: Any, changes: dict[str, Any]) -> None:
+    """All histories of up to eight events, each distinct slot once; the time is looked at after 2 s or after 40 s."""
+    of = spec(**changes)
+    found: dict[Slot, float] = {Slot(): 100.0}
+    edge = [(Slot(), 100.0, 1)]
+    for _ in range(8):
+        further = []
+        for slot, now, run in edge:
+            for event, delay in may_happen(slot, run, now):
+                after, effects = lifecycle.step(of, slot, event, now + delay)
+                check(slot, event, after, effects)
+                if after not in found:
+                    found[after] = now + delay
+                    further.append((after, now + delay, run + isinstance(event, Spawned)))
+        edge = further
+    assert len(found) > 500
+    for slot, now in found.items():
+        rest = settle(of, slot, now)
+        expected = Stopped | Exited if slot.wanted == "down" else Running | Exited | Fatal
+        assert isinstance(rest.state, expected), (slot, rest)
+        stopped = settle(of, lifecycle.step(of, slot, StopAsked(), now)[0], now)
+        assert isinstance(stopped.state, Stopped | Exited)
+        started = settle(of, lifecycle.step(of, slot, StartAsked(), now)[0], now)
+        assert isinstance(started.state, Running | Fatal | Exited)
+
+
+def test_every_event_is_known_to_the_exhaustive_histories(History: Any) -> None:
+    slots = [History()(StartAsked()).slot, History().running().slot]
+    tried = {type(event) for slot in slots for event, _ in may_happen(slot, 9, 100.0)}
+    assert tried == set(get_args(Event))
+
+
+def test_the_public_states_are_supervisors_and_every_state_has_one(spec: Any) -> None:
+    assert states.CODES == {
+        "STOPPED": 0, "STARTING": 10, "RUNNING": 20, "BACKOFF": 30, "STOPPING": 40, "EXITED": 100, "FATAL": 200,
+        "UNKNOWN": 1000,
+    }  # fmt: skip
+    process = Process(1, 2, 3.0, spec())
+    for part, public, reason in [
+        (Stopped(), "STOPPED", ""),
+        (Backoff(1.0, "why"), "BACKOFF", "why"),
+        (Exited(OK, clean=True), "EXITED", ""),
+        (Fatal("why"), "FATAL", "why"),
+        (Spawning(spec()), "STARTING", ""),
+        (Starting(process, 1.0), "STARTING", ""),
+        (Running(process, 1.0), "RUNNING", ""),
+        (Stopping(process, 1.0, 0, Backoff(1.0, "why")), "STOPPING", "why"),
+        (Emptying(process, 1.0, 0, Stopped()), "STOPPING", ""),
+        (Emptying(process, 1.0, 0, Backoff(1.0)), "STOPPING", ""),
+        (Emptying(process, 1.0, 0, Backoff(1.0, "why")), "BACKOFF", "why"),
+        (Emptying(process, 1.0, 0, Fatal("why")), "FATAL", "why"),
+    ]:
+        assert (states.public(part), states.reason(part)) == (public, reason)
+
+
+def test_of_two_processes_people_see_the_one_that_serves(History: Any) -> None:
+    h = History(shared=True).rolling().spawned()
+    assert states.shown(h.state) == h.state.old
+    h.later(1.0)
+    assert states.shown(h.state) == h.state.new
+    h(StopAsked())
+    assert isinstance(states.shown(h.state), Stopping)
+
+
+def test_a_state_wakes_at_its_own_time_and_two_at_the_earlier_one(History: Any, spec: Any) -> None:
+    process = Process(1, 2, 3.0, spec())
+    for state, at in [
+        (Stopped(), None),
+        (Exited(OK, clean=True), None),
+        (Fatal(""), None),
+        (Spawning(spec()), None),
+        (Running(process, 1.0), None),
+        (Backoff(7.0), 7.0),
+        (Starting(process, 7.0), 7.0),
+        (Stopping(process, 7.0, 0, Stopped()), 7.0),
+        (Emptying(process, 7.0, 0, Stopped()), 7.0),
+        (Replacing(Running(process, 1.0), Spawning(spec())), None),
+        (Replacing(Stopping(process, 8.0, 0, Stopped()), Stopping(process, 7.0, 0, Stopped())), 7.0),
+    ]:
+        assert states.wake_at(state) == at
