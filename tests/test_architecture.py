@@ -46,7 +46,8 @@ ARROWS = {
     "rootd.config": "rootd.config",
     "rootd.keeper": "rootd.keeper rootd.ipc",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.confine prctl",
-    "rootd.supervisor": "rootd.supervisor rootd.config rootd.ipc rootd.confine rootd.sandbox policy msgspec",
+    "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.confine rootd.sandbox"
+    " policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.confine rootd.sandbox rootd.accounts rootd.config.settings"
     " policy.login policy.wire policy.names msgspec pam",
     "rootd.log": "rootd.log rootd.ipc rootd.confine rootd.sandbox rootd.config.settings",

@@ -11,6 +11,7 @@ Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import select
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from rootd import confine, ipc
+from rootd import confine, ipc, sandbox
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.supervisor import watching
@@ -27,6 +28,7 @@ from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
 from rootd.supervisor.control import Door
 from rootd.supervisor.dispatch import Desk
+from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.notify import Notify
 from rootd.supervisor.operations import Refusal
 from rootd.supervisor.perform import OTHERS, Performer
@@ -49,7 +51,8 @@ def main(link_fd: int) -> int:
     account = settings.accounts["supervisor"]
     confine.become(account.uid, account.gid, account.groups)
     os.umask(0o077)
-    confine.sandbox(read=(settings.paths.log, "/proc"), write=(f"{settings.paths.run}/supervisor",))
+    hashlib.sha256()  # the first one may read what OpenSSL wants to read
+    sandbox.enter(read=(settings.paths.log, "/proc"), write=(f"{settings.paths.run}/supervisor",))
     return Supervisor(settings, keeper, inherited).run()
 
 
@@ -99,6 +102,7 @@ class Supervisor:
             if self._facts and "control" not in self._open:
                 due.append(self._open_by)
             self.watch_writers()
+            self._now = None
             timeout = min(due) - self.clock() if due else None
             self._now = None
             self.loop.turn(timeout)
@@ -260,13 +264,16 @@ class Supervisor:
         for number, (digest, fd) in self._tables.items():
             if number == self._running:
                 same = (known.generation, known.digest) == (number, digest)
-                self.reloads.facts(known if same else read_generation(number, digest, fd), now)
+                known = known if same else read_generation(number, digest, fd)
             elif number in self._used:
-                self.services.known(number, read_generation(number, digest, fd).specs)
+                self.services.known(number, read_generation(number, digest, fd).specs or ())
             os.close(fd)
-        self._facts = self._running in self._tables
+        if self._running not in self._tables or known.specs is None:
+            raise Impossible(f"generation {self._running} runs and cannot be understood: {known.problems}")
+        self._facts = True
         self._tables.clear()
         self._used.clear()
+        self.reloads.facts(known, now)
         self.services.facts_done(now)
 
     def adopt(self, loaded: Loaded, now: float) -> None:
@@ -274,11 +281,12 @@ class Supervisor:
         for problem in loaded.problems:
             note(f"only root is let in: {problem.file}:{problem.line}: {problem.key}: {problem.text}")
         self.desk.policy = loaded.policy
-        self.services.load(loaded.specs, loaded.generation, now)
+        specs = loaded.specs or ()
+        self.services.load(specs, loaded.generation, now)
         self.audit.record(
             {
                 "kind": "load", "generation": loaded.generation, "digest": loaded.digest.hex(),
-                "policy": loaded.policy.hash[:12], "services": len(loaded.specs), "problems": len(loaded.problems),
+                "policy": loaded.policy.hash[:12], "services": len(specs), "problems": len(loaded.problems),
             }
         )  # fmt: skip
 

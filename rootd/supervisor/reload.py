@@ -19,12 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from policy.messages import Problem
-from policy.names import RESERVED
-from policy.parse import parse
-from policy.positions import Path, positions, spell
-from policy.positions import locate as find_line
 from policy.rules import Policy, build
-from rootd import ipc
+from rootd import check, ipc
 from rootd.config import compile as compiler
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
@@ -39,11 +35,12 @@ NOBODY = build((), ())  # the policy that lets nobody do anything
 
 
 class Loaded(NamedTuple):
-    """A generation as the supervisor sees it. With problems, the policy is NOBODY."""
+    """A generation as the supervisor sees it. specs is None when it is not to be used at all; with any problem its
+    policy is NOBODY."""
 
     generation: int
     digest: bytes
-    specs: tuple[ServiceSpec, ...]
+    specs: tuple[ServiceSpec, ...] | None
     policy: Policy
     problems: list[Problem]
 
@@ -52,34 +49,22 @@ NOTHING = Loaded(0, b"", (), NOBODY, [])
 
 
 def read_generation(number: int, digest: bytes, fd: int) -> Loaded:
-    """Compile what is in a generation's memfd; the descriptor stays the caller's."""
+    """Make of a generation's memfd what privileged should have made; the descriptor stays the caller's."""
     if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS:
-        return Loaded(number, digest, (), NOBODY, [Problem("", 0, "", "the configuration is not sealed")])
-    table, rest = compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))
-    bundle = compiler.bundle_from(rest)
+        return Loaded(number, digest, None, NOBODY, [Problem("", 0, "", "the configuration is not sealed")])
+    table, line = compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))
+    bundle = compiler.bundle_from(line)
     compiled = compiler.compile_bundle(bundle)
-    if compiled.problems:
-        texts = {file.path: file.text for file in bundle.files}
-        return Loaded(number, digest, (), NOBODY, locate(compiled.problems, texts))
-    if compiled.table != table or compiled.digest != digest:
+    problems = check.problems_of(bundle, compiled)
+    services = check.services_of(bundle)
+    policy = [] if services is None else check.policy_of(compiled, services)
+    if not compiled.problems and (compiled.table != table or compiled.digest != digest):
         both = "privileged and supervisor do not make the same of the same files: this is a fault of Durward's"
-        return Loaded(number, digest, (), NOBODY, [Problem("", 0, "", both)])
-    groups = {spec.name: spec.groups for spec in compiled.specs if not spec.name.startswith(RESERVED)}
-    policy = parse([(file.path, file.text) for file in compiled.policy], groups)
-    if isinstance(policy, Policy):
-        return Loaded(number, digest, compiled.specs, policy, [])
-    return Loaded(number, digest, compiled.specs, NOBODY, policy)
-
-
-def locate(problems: Iterable[compiler.Problem], texts: dict[str, str]) -> list[Problem]:
-    """With the lines that they are about."""
-    known = {path: positions(text) for path, text in texts.items()}
-
-    def one(file: str, path: Path, text: str) -> Problem:
-        line, source = find_line(texts.get(file, ""), path, known.get(file, {}))
-        return Problem(file, line, spell(path), text, source)
-
-    return [one(*problem) for problem in problems]
+        return Loaded(number, digest, None, NOBODY, [Problem("", 0, "", both)])
+    specs = None if compiled.problems else compiled.specs
+    if isinstance(policy, Policy) and not problems:
+        return Loaded(number, digest, specs, policy, [])
+    return Loaded(number, digest, specs, NOBODY, problems if isinstance(policy, Policy) else problems + policy)
 
 
 def fitting(problems: list[Problem]) -> list[Problem]:
@@ -95,7 +80,7 @@ def fitting(problems: list[Problem]) -> list[Problem]:
 
 def difference(old: Loaded, new: Loaded) -> str:
     """What changes from one to the other, for people."""
-    before, after = ({spec.name: spec.digest for spec in loaded.specs} for loaded in (old, new))
+    before, after = ({spec.name: spec.digest for spec in loaded.specs or ()} for loaded in (old, new))
     words = {
         "added": after.keys() - before.keys(),
         "removed": before.keys() - after.keys(),
