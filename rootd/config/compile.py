@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from rootd.config import keys, shape
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
-from rootd.config.specs import ServiceSpec, spec_of
+from rootd.config.specs import ServiceSpec, specs_of
 from rootd.config.table import LEAVE, Entry, Socket, Table
 from rootd.config.trusted import MAIN, File
 
@@ -26,6 +26,7 @@ ROOTLIKE = ("root", "shadow", "disk", "kmem", "docker", "lxd", "sudo", "wheel") 
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PRIVATE = ("", "/auth", "/notify", "/supervisor")  # directories of ours beneath run
 GUNICORN = ("-I", "-m", "gunicorn", "-c", "python:userapi.gunicorn_conf", "userapi.app:create_app()")
+OWN = {"sockets": [API], "ready": {"notify": True}, "restart": {"policy": "always"}, "stop": {"timeout": "15s"}}
 OPEN = "can be reached by others, and passwords would pass in the clear: set tls, or say behind_proxy = true"
 
 Path = tuple[str, ...]  # of keys; () is the file as a whole
@@ -119,10 +120,6 @@ def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, .
     return found, tuple(problems)
 
 
-def of_kind(found: dict[Path, Section], kind: str) -> dict[str, Section]:
-    return {path[1]: section for path, section in found.items() if path[0] == kind}
-
-
 def pam_services(auth: dict[str, Any]) -> dict[str, str]:
     login = auth["pam_service"] or "durward"
     return {"pam_service": login, "pam_account_service": auth["pam_account_service"] or f"{login}-account"}
@@ -131,9 +128,7 @@ def pam_services(auth: dict[str, Any]) -> dict[str, str]:
 def names_needed(files: tuple[File, ...]) -> tuple[set[str], set[str], set[str], set[str]]:
     """The users, groups, environment files and PAM services that a Bundle of these files must know about."""
     found, _ = read(files)
-    users: set[Any] = set()
-    groups: set[Any] = set(ROOTLIKE)
-    paths: set[Any] = set()
+    users, groups, paths = set[Any](), set[Any](ROOTLIKE), set[Any]()
     for path, section in found.items():
         values = section.values
         users |= set(values.values()) if path == ("accounts",) else {values.get("user")}
@@ -152,11 +147,11 @@ class _Compiler:
         self.bundle = bundle
         found, problems = read(bundle.files)
         self.main = {path[0]: section for path, section in found.items() if len(path) == 1}
-        self.sockets, self.services = of_kind(found, "socket"), of_kind(found, "service")
+        self.sockets = {path[1]: section for path, section in found.items() if path[0] == "socket"}
+        self.services = {path[1]: section for path, section in found.items() if path[0] == "service"}
         self.problems = list(problems)
         self.accounts: dict[str, Account] = {}
-        self.run_as: dict[str, tuple[User, int, tuple[int, ...]]] = {}
-        self.environments: dict[str, tuple[tuple[str, str], ...]] = {}
+        self.run_as: dict[str, tuple[User, int, tuple[int, ...], tuple[tuple[str, str], ...]]] = {}
 
     def run(self) -> Compiled:
         policy = tuple(file for file in self.bundle.files if file.path.startswith("policy.d/"))
@@ -167,10 +162,7 @@ class _Compiler:
         if self.problems or settings is None:
             return Compiled(None, b"", b"", (), policy, tuple(self.problems))
         entries = tuple(self.entry(name, service, sockets) for name, service in self.services.items())
-        sections = self.services.values()
-        specs = tuple(
-            spec_of(i, entry, s.raw, s.values) for i, (entry, s) in enumerate(zip(entries, sections, strict=True))
-        )
+        specs = specs_of(zip(entries, self.services.values(), strict=True))
         table = shape.to_json(Table(entries, sockets, any(entry.root for entry in entries)))
         return Compiled(settings, table, hashlib.sha256(table).digest(), specs, policy, ())
 
@@ -215,12 +207,7 @@ class _Compiler:
             local = address.family == "unix" or address.host == "::1" or address.host.startswith("127.")
             if address.kind != "stream" or not (local or values["tls"] or values["behind_proxy"]):
                 self.say(section, "listen", f"{address.key} {OPEN if address.kind == 'stream' else 'is not for HTTP'}")
-        raw = {"command": [self.bundle.python, *GUNICORN], "sockets": [API], "ready": {"notify": True}}
-        raw |= {
-            "user": self.main["accounts"].values["api"],
-            "restart": {"policy": "always"},
-            "stop": {"timeout": "15s"},
-        }
+        raw = OWN | {"command": [self.bundle.python, *GUNICORN], "user": self.main["accounts"].values["api"]}
         self.services[API] = read_section("service", raw, MAIN, ("api",), [])
         about = shape.plain(values) | {"local": self.main["auth"].values["local"]}
         del about["listen"]  # it is handed open sockets
@@ -242,11 +229,11 @@ class _Compiler:
             self.say(service, "sockets", f"there is no [socket.{socket}]{meant(socket, self.sockets)}")
         if values["ready"]["notify"] and values["ready"]["after"] is not None:
             self.say(service, "ready", "after and notify exclude each other")
-        self.environments[name] = self.environment(service, user or User(0, 0, (), "/", ""))
+        environment = self.environment(service, user or User(0, 0, (), "/", ""))
         if user is None or None in also or (values["group"] and gid is None):
             return
         groups = also | set(user.groups) | {user.gid} if gid is None else also | set(user.groups) - {user.gid} | {gid}
-        self.run_as[name] = user, user.gid if gid is None else gid, tuple(sorted(groups))
+        self.run_as[name] = user, user.gid if gid is None else gid, tuple(sorted(groups)), environment
         names = {self.bundle.groups.get(group): group for group in ROOTLIKE} | {0: "root"}
         amounting = (
             ["root"]
@@ -297,12 +284,12 @@ class _Compiler:
         return tuple(bound.values())
 
     def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
-        values, (user, gid, groups) = service.values, self.run_as[name]
+        values, (user, gid, groups, environment) = service.values, self.run_as[name]
         names = (*values["signals"], values["stop"]["signal"], "KILL")
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
         return Entry(
             service=name, count=values["processes"], path=values["command"][0], argv=values["command"],
-            env=self.environments[name], cwd=values["directory"], uid=user.uid, gid=gid, groups=groups,
+            env=environment, cwd=values["directory"], uid=user.uid, gid=gid, groups=groups,
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
             signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
@@ -328,5 +315,4 @@ def split_generation(content: bytes) -> tuple[bytes, bytes]:
 
 def bundle_from(line: bytes) -> Bundle:
     """Raises ValueError for what generation_bytes did not write."""
-    bundle: Bundle = shape.from_json(Bundle, line)
-    return bundle
+    return shape.from_json(Bundle, line)

@@ -71,5 +71,4 @@ def to_json(settings: Settings) -> bytes:
 
 def from_json(line: bytes) -> Settings:
     """Raises ValueError for what to_json did not write."""
-    settings: Settings = shape.from_json(Settings, line)
-    return settings
+    return shape.from_json(Settings, line)

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from functools import cache
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
@@ -21,9 +23,10 @@ def to_json(value: Any) -> bytes:
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":")).encode()
 
 
-def from_json(shape: Any, line: bytes) -> Any:
+def from_json(shape: type[T], line: bytes) -> T:
     """The value of this NamedTuple class that to_json wrote. Raises ValueError for anything else."""
-    return reader(shape)(json.loads(line))
+    value: T = reader(shape)(json.loads(line))  # type: ignore[arg-type]  # a class is hashable
+    return value
 
 
 @cache

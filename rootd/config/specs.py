@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from rootd.config import keys, shape
+from rootd.config import keys
 from rootd.config.table import Entry
 
 
@@ -38,7 +39,12 @@ class ServiceSpec(NamedTuple):
     digest: str  # equal: nothing that concerns this service has changed
 
 
-def spec_of(index: int, entry: Entry, raw: dict[str, Any], values: dict[str, Any]) -> ServiceSpec:
+def specs_of(services: Iterable[tuple[Entry, Any]]) -> tuple[ServiceSpec, ...]:
+    """One for each entry and the section that it was made of."""
+    return tuple(spec_of(entry, section.raw, section.values, i) for i, (entry, section) in enumerate(services))
+
+
+def spec_of(entry: Entry, raw: dict[str, Any], values: dict[str, Any], index: int) -> ServiceSpec:
     ready, restart, stop = values["ready"], values["restart"], values["stop"]
     spec = ServiceSpec(
         name=entry.service, entry=0, processes=entry.count, groups=values["groups"], autostart=values["autostart"],
@@ -51,7 +57,7 @@ def spec_of(index: int, entry: Entry, raw: dict[str, Any], values: dict[str, Any
         signals=values["signals"], sockets=values["sockets"], shared=bool(values["sockets"]), user=values["user"],
         settings=tuple(shown("service", raw)), digest="",
     )  # fmt: skip
-    whole = shape.to_json({"entry": entry, "spec": spec})  # the index may change without a change of the service
+    whole = repr((entry, spec)).encode()  # without the index: that of another service must not change this one's
     return spec._replace(entry=index, digest=hashlib.sha256(whole).hexdigest())
 
 

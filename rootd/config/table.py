@@ -61,5 +61,4 @@ class Table(NamedTuple):
 
 def load_table(line: bytes) -> Table:
     """The table that shape.to_json wrote. Raises ValueError when anything in it has another type."""
-    table: Table = shape.from_json(Table, line)
-    return table
+    return shape.from_json(Table, line)
