@@ -118,8 +118,9 @@ class Reloads:
 
     def staged(self, message: ipc.Message, fd: int, now: float) -> None:
         """TABLE: what would be. The descriptor stays the caller's."""
-        if self._operation is None or self._found is not None or (message.seq != self._seq and not self._replacing):
+        if self._operation is None:  # one that was given up: privileged may forget it
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
+        if self._operation is None or self._found is not None or (message.seq != self._seq and not self._replacing):
             return
         found = read_generation(message.generation, message.digest, fd)
         problems = list(found.problems)

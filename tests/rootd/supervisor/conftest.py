@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import fcntl
 import hashlib
 import json
 import os
@@ -19,12 +20,14 @@ from policy import login, messages, wire
 from policy.parse import parse
 from policy.rules import Policy
 from rootd import ipc
-from rootd.supervisor import control
+from rootd.config import compile as compiler
+from rootd.config.settings import User
+from rootd.config.trusted import File
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.control import Door
 from rootd.supervisor.dispatch import Desk
 from rootd.supervisor.operations import Operation, Operations, Refusal
-from rootd.supervisor.reload import Reloads
+from rootd.supervisor.reload import SEALS, Reloads
 from rootd.supervisor.sessions import Sessions
 
 PATIENCE = 10.0  # seconds before a test gives up
@@ -288,6 +291,61 @@ def tokens() -> tuple[str, str, str]:
     return ALICE, BOB, EVE
 
 
+# -- configurations ------------------------------------------------------------------------------------------------
+
+SITE = """
+[socket.http]
+listen = "0.0.0.0:80"
+[service.site]
+command = ["/srv/site/bin/serve"]
+user = "www-site"
+sockets = ["http"]
+groups = ["front"]
+ready = { notify = true }
+"""
+GRANT = """
+[[grant]]
+id = "ops"
+who = ["group:webops"]
+may = ["view", "restart"]
+on = ["site"]
+"""
+ACCOUNTS = ("_durward", "_durward-sup", "_durward-auth", "_durward-log", "_durward-probe", "_durward-api")
+
+
+class Generation:
+    """A configuration of these files as privileged would have made it, in a sealed memfd."""
+
+    def __init__(self, files: dict[str, str], number: int = 1, sealed: bool = True) -> None:
+        given = tuple(File(path, text) for path, text in {"durward.toml": "", **files}.items())
+        users, groups, paths, pam = compiler.names_needed(given)
+        known = {name: User(900 + n, 900 + n, (900 + n,), "/", "") for n, name in enumerate((*ACCOUNTS, "www-site"))}
+        bundle = compiler.Bundle(
+            "/etc/durward", "/opt/durward/bin/python3", given, {path: File(path, "", "missing") for path in paths},
+            {name: known.get(name) for name in users}, dict.fromkeys(groups), dict.fromkeys(pam, True),
+        )  # fmt: skip
+        self.compiled = compiler.compile_bundle(bundle)
+        self.number = number
+        self.digest = self.compiled.digest or bytes(32)
+        self.fd = os.memfd_create("generation", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(self.fd, compiler.generation_bytes(self.compiled, bundle))
+        if sealed:
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS)
+
+    def table(self, **words: Any) -> ipc.Message:
+        return ipc.Message(ipc.TABLE, generation=self.number, digest=self.digest, arg=len(self.compiled.specs), **words)
+
+
 @pytest.fixture
-def limits() -> Any:
-    return control
+def generation() -> Iterator[Callable[..., Generation]]:
+    """Makes generations; with no files, one service that is wanted and a policy for it."""
+    made: list[Generation] = []
+
+    def make(files: dict[str, str] | None = None, number: int = 1, sealed: bool = True) -> Generation:
+        given = {"services.d/site.toml": SITE, "policy.d/10-web.toml": GRANT} if files is None else files
+        made.append(Generation(given, number, sealed))
+        return made[-1]
+
+    yield make
+    for one in made:
+        os.close(one.fd)

@@ -1,0 +1,179 @@
+"""The link to auth, with auth played over a real socket."""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import os
+import select
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from policy import login, wire
+from rootd import ipc
+from rootd.supervisor import auth_link
+from rootd.supervisor.auth_link import AuthLink
+from rootd.supervisor.sessions import Sessions
+
+TOKEN = "a" * 64
+UP = login.SessionUp(hashlib.sha256(TOKEN.encode()).hexdigest(), "alice", 1001, ["webops"], 1e9, 1800.0, 3)
+
+
+class Ends:
+    """The two ends of the link."""
+
+    def __init__(self) -> None:
+        self.loop = ipc.Loop()
+        self.sessions = Sessions()
+        self.records: list[Any] = []
+        self.notes: list[str] = []
+        audit: Any = self
+        self.link = AuthLink(self.loop, lambda: 100.0, self.sessions, audit, self.notes.append)
+        self.auth: socket.socket | None = None
+        self.connect()
+
+    def record(self, body: Any) -> None:
+        self.records.append(body)
+
+    def connect(self) -> None:
+        self.close()
+        self.auth, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.auth.setblocking(False)
+        self.link.connect(ours.detach())
+
+    def close(self) -> None:
+        if self.auth is not None:
+            self.auth.close()
+            self.auth = None
+
+    def push(self, *pushes: login.Push | bytes) -> None:
+        assert self.auth is not None
+        for push in pushes:
+            self.auth.send(push if isinstance(push, bytes) else wire.PUSH.encode(push))
+        self.turn()
+
+    def turn(self) -> None:
+        for _ in range(3):
+            self.link.watch()
+            self.loop.turn(0)
+
+    def pulled(self) -> list[login.Pull]:
+        """Everything that auth was told."""
+        assert self.auth is not None
+        found: list[login.Pull] = []
+        while select.select([self.auth], [], [], 0)[0]:
+            packet = self.auth.recv(wire.LIMIT)
+            if not packet:
+                break
+            found.append(wire.PULL.decode(packet))
+            self.turn()
+        return found
+
+    @property
+    def is_live(self) -> bool:
+        return self.sessions.find(TOKEN, 100.0) is not None
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    made.close()
+    made.link.disconnect()
+    made.loop.close()
+
+
+def test_a_session_counts_once_it_is_answered(ends: Ends) -> None:
+    assert not ends.link.is_told
+    ends.push(UP, login.SessionsEnd())
+    assert ends.pulled() == [login.Seen(3)]
+    assert ends.is_live
+    assert ends.link.is_told
+
+
+def test_a_login_goes_to_the_audit_log(ends: Ends) -> None:
+    ends.push(login.LoginNoted("eve", "198.51.100.7", False, "wrong password"))
+    assert ends.records == [
+        {"kind": "login", "user": "eve", "from": "198.51.100.7", "ok": False, "why": "wrong password"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"{", b"null", b'{"push":"root"}', wire.PUSH.encode(UP)[:-1], b'{"push":"down"}', b" " * 70_000,
+     wire.PUSH.encode(UP).replace(b"1001", b"-1"), wire.PUSH.encode(UP).replace(b'"alice"', b'"root:"')],
+    ids=range(8),
+)  # fmt: skip
+def test_a8_after_garbage_auth_is_not_heard_again_and_nobody_is_logged_in_by_it(ends: Ends, garbage: bytes) -> None:
+    ends.push(garbage)
+    assert "the link to auth is closed" in ends.notes[0]
+    assert not ends.is_live
+    with pytest.raises(OSError, match=r"."):
+        ends.push(UP)
+    assert not ends.is_live
+
+
+def test_a8_an_auth_that_dies_logs_nobody_in_or_out(ends: Ends) -> None:
+    ends.push(UP)
+    ends.close()
+    ends.turn()
+    assert ends.is_live
+    assert ends.notes == []
+    assert not ends.link.tell(login.Touched(UP.hash))
+
+
+def test_c6_descriptors_are_not_taken_from_auth_either(ends: Ends) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    assert ends.auth is not None
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1]))]
+    ends.auth.sendmsg([wire.PUSH.encode(UP)], rights)
+    ends.turn()
+    assert not ends.is_live
+    assert len(os.listdir("/proc/self/fd")) == before - 1, "the link is closed"
+
+
+def test_a_revocation_is_told_to_the_next_auth_when_there_is_none(ends: Ends) -> None:
+    ends.push(UP)
+    ends.pulled()
+    ends.close()
+    ends.turn()
+    ends.sessions.revoke("alice", 100.0)
+    assert not ends.link.tell(login.RevokeSessions("alice"))
+    ends.connect()
+    assert ends.pulled() == [login.RevokeSessions("alice")]
+    ends.push(UP)
+    assert not ends.is_live
+    ends.connect()
+    assert ends.pulled() == []
+
+
+def test_an_auth_that_does_not_read_is_told_later_and_holds_nobody_up(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth_link, "WAITING", 50)
+    told = 0
+    while ends.link.tell(login.Seen(told)):
+        told += 1
+        assert told < 100_000
+    assert ends.pulled() == [login.Seen(number) for number in range(told)]
+    ends.close()
+    for _ in range(60):
+        ends.link.tell(login.RevokeSessions("x"))
+    assert len(ends.link._untold) == 50
+
+
+def test_a_restarted_auth_replaces_the_old_link(ends: Ends) -> None:
+    ends.push(UP)
+    ends.connect()
+    assert ends.is_live, "until it has told everything"
+    ends.push(login.SessionsEnd())
+    assert not ends.is_live
+
+
+def test_an_event_for_a_link_that_is_closed_means_nothing(ends: Ends) -> None:
+    ends.link.disconnect()
+    ends.link.watch()
+    ends.link._hear(select.EPOLLIN)

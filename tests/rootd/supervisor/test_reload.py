@@ -1,0 +1,248 @@
+"""A reload from its beginning to each of its ends; privileged is played."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from policy import messages
+from rootd import ipc
+from rootd.supervisor.operations import Operations, Refusal
+from rootd.supervisor.reload import NOBODY, NOTHING, TIME_LIMIT, Loaded, Reloads, difference, fitting, read_generation
+
+JOBS = '[service.jobs]\ncommand = ["/srv/jobs"]\nuser = "www-site"\n'
+
+
+class House:
+    def __init__(self, generation: Callable[..., Any]) -> None:
+        self.make = generation
+        self.events: list[Any] = []
+        self.sent: list[ipc.Message] = []
+        self.adopted: list[Loaded] = []
+        self.there = True
+        self.reloads = Reloads(
+            Operations(self.events.append, lambda: "now"), self.send, lambda loaded, now: self.adopted.append(loaded)
+        )
+        self.first = generation()
+        self.reloads.facts(read_generation(1, self.first.digest, self.first.fd), 0.0)
+        self.adopted.clear()
+
+    def send(self, message: ipc.Message) -> bool:
+        if self.there:
+            self.sent.append(message)
+        return self.there
+
+    def begin(self, dry_run: bool = False) -> ipc.Message:
+        """STAGE."""
+        self.reloads.begin("id", dry_run, 0.0)
+        assert self.sent[-1].op == ipc.STAGE
+        return self.sent[-1]
+
+    def staged(self, generation: Any, **words: Any) -> None:
+        self.reloads.staged(generation.table(seq=self.sent[-1].seq, **words), generation.fd, 1.0)
+
+    def done(self, **words: Any) -> None:
+        self.reloads.done(ipc.Message(ipc.DONE, seq=self.sent[-1].seq, **words), 2.0)
+
+    def ops(self) -> list[int]:
+        return [message.op for message in self.sent]
+
+    @property
+    def end(self) -> messages.Ended:
+        assert isinstance(self.events[-1], messages.Ended), self.events
+        return self.events[-1]
+
+
+@pytest.fixture
+def house(generation: Callable[..., Any]) -> House:
+    return House(generation)
+
+
+def new(house: House, extra: str = "", number: int = 2) -> Any:
+    site = house.first.compiled
+    assert site.specs
+    return house.make({"services.d/jobs.toml": JOBS + extra}, number)
+
+
+def test_a_good_configuration_is_committed_and_then_counts(house: House) -> None:
+    house.begin()
+    found = new(house)
+    house.staged(found)
+    commit = house.sent[-1]
+    assert (commit.op, commit.generation, commit.digest) == (ipc.COMMIT, 2, found.digest)
+    assert house.adopted == [], "not before privileged says so"
+    house.done()
+    assert [spec.name for spec in house.adopted[0].specs or ()] == ["jobs"]
+    assert (house.end.ok, house.end.text) == (True, "reloaded: added: jobs; removed: site; policy: changed")
+    assert house.reloads.current.generation == 2
+
+
+def test_b6_a_bad_configuration_changes_nothing_and_is_told_with_every_line(house: House) -> None:
+    house.begin()
+    bad = '[service.site]\ncommand = "serve"\nuser = "nobody-here"\nsokets = []\n'
+    found = house.make({"services.d/site.toml": bad, "policy.d/10-web.toml": '[[grant]]\nid = "x"\n'}, 2)
+    house.staged(found, flags=ipc.INVALID)
+    assert house.ops() == [ipc.STAGE, ipc.ABORT]
+    assert house.adopted == []
+    assert not house.end.ok
+    problems = {(problem.file, problem.line, problem.key) for problem in house.end.problems}
+    assert ("services.d/site.toml", 2, "service.site.command") in problems
+    assert ("services.d/site.toml", 3, "service.site.user") in problems
+    assert ("services.d/site.toml", 4, "service.site.sokets") in problems
+    assert ("policy.d/10-web.toml", 1, "grant[0].who") in problems
+    assert 'command = "serve"' in {problem.source for problem in house.end.problems}
+
+
+def test_b6_a_policy_whose_test_fails_refuses_the_whole_reload(house: House) -> None:
+    house.begin()
+    policy = '[[test]]\nuser = "bob"\nmay = "restart"\non = "jobs"\nexpect = "allow"\n'
+    house.staged(house.make({"services.d/jobs.toml": JOBS, "policy.d/1.toml": policy}, 2))
+    assert house.ops() == [ipc.STAGE, ipc.ABORT]
+    assert "this test expects allow" in house.end.problems[0].text
+
+
+def test_a_services_file_that_cannot_be_read_says_nothing_about_the_policy(house: House) -> None:
+    house.begin()
+    house.staged(house.make({"services.d/a.toml": "[", "policy.d/1.toml": "[[grant]]\n"}, 2), flags=ipc.INVALID)
+    assert [problem.file for problem in house.end.problems] == ["services.d/a.toml"]
+
+
+def test_a_port_that_cannot_be_had_refuses_the_reload_with_its_reason(house: House) -> None:
+    house.begin()
+    house.staged(new(house), extra=errno.EADDRINUSE, name="socket web: tcp:0.0.0.0:80: nginx (pid 5) has it")
+    assert house.ops() == [ipc.STAGE, ipc.ABORT]
+    assert house.end.problems[0].text == "socket web: tcp:0.0.0.0:80: nginx (pid 5) has it"
+
+
+def test_privileged_is_not_believed_about_what_the_files_say(house: House) -> None:
+    for lie in ("digest", "table", "unsealed"):
+        house.begin()
+        found = house.make(None, 2, sealed=lie != "unsealed")
+        found.digest = bytes(32) if lie == "digest" else found.digest
+        if lie == "table":
+            other = new(house)
+            found.digest, found.fd = other.digest, found.fd
+        house.staged(found)
+        assert house.sent[-1].op == ipc.ABORT
+        assert "sealed" in house.end.problems[0].text or "do not make the same" in house.end.problems[0].text
+    assert house.adopted == []
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(house: House) -> None:
+    house.begin(dry_run=True)
+    house.staged(new(house))
+    assert house.ops() == [ipc.STAGE, ipc.ABORT]
+    assert (house.end.ok, house.end.text) == (True, "would change: added: jobs; removed: site; policy: changed")
+    assert house.adopted == []
+    house.begin(dry_run=True)
+    house.staged(house.make(None, 3))
+    assert house.end.text == "would change: no change"
+
+
+def test_a_changed_service_is_named(house: House, generation: Callable[..., Any]) -> None:
+    files = {"services.d/site.toml": JOBS.replace("jobs", "site"), "policy.d/10-web.toml": ""}
+    changed = generation(files, 2)
+    found = read_generation(2, changed.digest, changed.fd)
+    assert difference(house.reloads.current, found) == "changed: site; policy: changed"
+    assert difference(NOTHING, Loaded(3, b"", None, NOBODY, [])) == "no change"
+
+
+def test_one_reload_at_a_time(house: House) -> None:
+    house.begin()
+    with pytest.raises(Refusal, match="a reload is under way: operation 1"):
+        house.reloads.begin("id", False, 0.0)
+
+
+def test_without_privileged_there_is_no_reload(house: House) -> None:
+    house.there = False
+    with pytest.raises(Refusal, match="try again"):
+        house.reloads.begin("id", False, 0.0)
+    assert house.events == []
+
+
+def test_a_failure_to_stage_or_to_commit_is_told_and_changes_nothing(house: House) -> None:
+    house.begin()
+    house.done(arg=errno.ETIMEDOUT)
+    assert house.end.text == "nothing was changed: Connection timed out"
+    house.begin()
+    house.staged(new(house))
+    house.done(arg=errno.EINVAL)
+    assert not house.end.ok
+    assert house.adopted == []
+
+
+def test_what_needs_root_replaces_privileged_and_then_goes_on(house: House) -> None:
+    house.begin()
+    house.done(arg=errno.EACCES, flags=ipc.NEEDS_ROOT)
+    replace = house.sent[-1]
+    assert (replace.op, replace.arg) == (ipc.REPLACE, 1)
+    house.done()
+    house.reloads.facts(house.reloads.current, 3.0)
+    found = new(house)
+    house.reloads.staged(found.table(), found.fd, 4.0)
+    assert house.sent[-1].op == ipc.COMMIT
+    house.done()
+    assert house.end.ok
+    assert len(house.adopted) == 1
+
+
+def test_a_dry_run_replaces_nobody(house: House) -> None:
+    house.begin(dry_run=True)
+    house.done(arg=errno.EACCES, flags=ipc.NEEDS_ROOT)
+    assert house.ops() == [ipc.STAGE]
+    assert "a dry run cannot" in house.end.text
+
+
+def test_a_privileged_that_dies_meanwhile_has_changed_nothing(house: House) -> None:
+    house.begin()
+    house.reloads.facts(house.reloads.current, 1.0)
+    assert "privileged was started again meanwhile" in house.end.text
+    assert house.adopted == []
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_privileged_that_dies_while_it_commits_has_or_has_not(house: House, committed: bool) -> None:
+    house.begin()
+    found = new(house)
+    house.staged(found)
+    running = read_generation(2, found.digest, found.fd) if committed else house.reloads.current
+    house.reloads.facts(running, 2.0)
+    assert house.end.ok is committed
+    assert len(house.adopted) == committed
+
+
+def test_a_reload_that_takes_too_long_is_given_up(house: House) -> None:
+    assert house.reloads.wake_at() is None
+    house.begin()
+    assert house.reloads.wake_at() == TIME_LIMIT
+    house.reloads.wake(TIME_LIMIT - 0.1)
+    house.reloads.wake(TIME_LIMIT)
+    assert house.ops() == [ipc.STAGE, ipc.ABORT]
+    assert house.end.text == "it took more than 60 s"
+    house.reloads.wake(TIME_LIMIT + 1)
+
+
+def test_c14_answers_that_nobody_waits_for_change_nothing(house: House) -> None:
+    found = new(house)
+    house.reloads.staged(found.table(seq=5), found.fd, 1.0)
+    assert house.ops() == [ipc.ABORT], "and privileged may forget what it staged"
+    house.done()
+    house.begin()
+    house.reloads.done(ipc.Message(ipc.DONE, seq=5), 1.0)
+    house.reloads.staged(found.table(seq=5), found.fd, 1.0)
+    assert house.ops() == [ipc.ABORT, ipc.STAGE]
+    assert house.adopted == []
+    house.staged(found)
+    house.done()
+    assert len(house.adopted) == 1, "what is waited for still counts"
+
+
+def test_very_many_problems_fit_into_a_packet() -> None:
+    many = [messages.Problem("services.d/a.toml", n, "k" * 50, "t" * 400, "s" * 200) for n in range(1000)]
+    shown = fitting(many)
+    assert len(shown) < 100
+    assert shown[-1].text == f"and {1000 - len(shown) + 1} more"
+    assert fitting(many[:3]) == many[:3]
