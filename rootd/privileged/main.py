@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import select
 import signal
@@ -24,8 +23,8 @@ from collections.abc import Callable
 from rootd import confine, ipc
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.config.table import Table, load_table
-from rootd.privileged import cgroup, listen, requests, signals, stage
+from rootd.privileged import cgroup, requests, signals, stage
+from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
 
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
@@ -44,17 +43,6 @@ class Cannot(Exception):
         self.reasons = reasons
 
 
-class Generation:
-    """A configuration, frozen: its table, the sealed memfd that holds it, and its digest."""
-
-    def __init__(self, number: int, fd: int) -> None:
-        line = stage.content(fd).partition(b"\n")[0]
-        self.number = number
-        self.fd = fd
-        self.digest = hashlib.sha256(line).digest()
-        self.table: Table = load_table(line)
-
-
 def main(link_fd: int, config_dir: str, python: str) -> int:
     keeper = ipc.link_from(link_fd, takes_fds=True)
     inherited = ipc.inherit(keeper)
@@ -69,7 +57,7 @@ def main(link_fd: int, config_dir: str, python: str) -> int:
             note(reason)
         return problem.status
     account = privileged.settings.accounts["privileged"]
-    root = any(generation.table.root for generation in privileged.generations.values())
+    root = privileged.generations.runs_root
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)
     keeper.send_now(ipc.Message(ipc.BEGIN))
     for role, (sock, pidfd) in inherited.links.items():
@@ -87,9 +75,7 @@ class Privileged:
         self.config_dir, self.python = config_dir, python
         self.loop = ipc.Loop()
         self.tree = ""
-        self.generations: dict[int, Generation] = {}
-        self.current = 0
-        self.sockets: dict[str, int] = {}
+        self.generations = Generations(self.store, self.drop)
         self.runs: dict[int, Run] = {}
         self.adopted: dict[int, Run] = {}
         self.last_run = 0
@@ -98,8 +84,7 @@ class Privileged:
         self.orphan_pipes: dict[str, int] = {}
         self.deeds: deque[ipc.Message] = deque(maxlen=DEEDS_LIMIT)
         self.staging: stage.Staging | None = None
-        self.staged: Generation | None = None
-        self.staged_sockets: dict[str, int] = {}
+        self.staged_as_root: tuple[ipc.Message, int] | None = None  # what a REPLACE was for; told after the facts
         self.beat = self.heard = self.due = 0  # the last PING, the last PONG, and the PONG due by the next heartbeat
         self.status: int | None = None
 
@@ -125,16 +110,13 @@ class Privileged:
             raise Cannot(CANNOT_START, f"{error.filename or self.settings.paths.run}: {error.strerror}") from None
         self.make_tree()
         generation = Generation(1, table_fd)
-        self.sockets, problems = self.bind_all(generation.table)
+        sockets, problems = self.generations.bind(generation.table)
         if problems:
-            raise Cannot(CANNOT_START, *problems)
-        held = {"lock": lock, "settings": settings_fd, **doors}
-        held |= {f"socket/{key}": fd for key, fd in self.sockets.items()}
-        for name, fd in held.items():
+            raise Cannot(CANNOT_START, *(reason for _, reason in problems))
+        for name, fd in {"lock": lock, "settings": settings_fd, **doors}.items():
             self.store(name, fd)
-            if not name.startswith("socket/"):
-                os.close(fd)
-        self.adopt_generation(generation)
+            os.close(fd)
+        self.generations.adopt(generation, sockets)
         self.deed(requests.DEED_START)
 
     def take_back(self, inherited: ipc.Inherited) -> None:
@@ -143,11 +125,9 @@ class Privileged:
         self.settings = settings_file.from_json(stage.content(held["settings"]))
         marked = "stage" in held
         for name, fd in held.items():
-            kind, _, rest = name.partition("/")
-            if kind == "generation":
-                self.generations[int(rest)] = Generation(int(rest), fd)
-            elif kind == "socket":
-                self.sockets[rest] = fd
+            kind = name.partition("/")[0]
+            if kind in ("generation", "socket"):
+                self.generations.take_back(name, fd)
             elif kind == "process":
                 run = Run.held(name, fd)
                 self.runs[run.run] = run
@@ -156,7 +136,6 @@ class Privileged:
                 self.orphan_pipes[name] = fd
             elif kind != "notify":
                 os.close(fd)
-        self.current = max(self.generations)
         for run in self.runs.values():
             run.notify = held.get(f"notify/{run.run}", -1)
             if signals.reaped(run):
@@ -168,28 +147,13 @@ class Privileged:
         self.deed(requests.DEED_START)
         if marked:
             self.drop("stage")
-            self.compiled(0, stage.Staging(self.config_dir, self.python).wait())
+            self.staged_as_root = self.generations.stage(0, *stage.Staging(self.config_dir, self.python).wait())
 
     def make_tree(self) -> None:
         name = "durward" + self.settings.paths.run.replace("/", "-")
         self.tree = cgroup.make(name, self.settings.accounts["privileged"].uid)
         if self.tree:
             cgroup.sweep(self.tree, set(self.runs))
-
-    def bind_all(self, table: Table) -> tuple[dict[str, int], list[str]]:
-        """The table's sockets that are not held yet; or, when one cannot be had, none and every reason."""
-        bound: dict[str, int] = {}
-        problems = []
-        for spec in table.sockets:
-            if spec.key not in self.sockets:
-                try:
-                    bound[spec.key] = listen.bind(spec).detach()
-                except OSError as error:
-                    problems.append(listen.failure(spec, error))
-        if problems:
-            ipc.close_all(bound.values())
-            return {}, problems
-        return bound, []
 
     # -- the loop --------------------------------------------------------------------------------------------
 
@@ -305,7 +269,7 @@ class Privileged:
 
     def deed(self, what: int, run: Run | None = None, arg: int = 0) -> None:
         """Every deed goes to log directly, so that nothing is done unrecorded whoever asked for it."""
-        slot, generation, number = (run.slot, run.generation, run.run) if run else (0, self.current, 0)
+        slot, generation, number = (run.slot, run.generation, run.run) if run else (0, self.generations.current, 0)
         self.send_deed(ipc.Message(ipc.DEED, scope=what, run=number, slot=slot, generation=generation, arg=arg))
 
     def send_deed(self, deed: ipc.Message) -> None:
@@ -316,18 +280,15 @@ class Privileged:
         if self.tell("log", deed):
             self.tell("log", ipc.Message(ipc.PING, seq=self.beat))
 
+    def unrecorded(self) -> bool:
+        """Whether so many deeds wait for the log that no more may be done (what is left may still be killed)."""
+        return len(self.deeds) >= DEEDS_LIMIT // 2
+
     def give_pipe(self, name: str, fd: int) -> None:
         """To log, and out of this process; kept for the next log when there is none now."""
         _, process, stream, run, size, keep, slot = name.split("/")
-        message = ipc.Message(
-            ipc.PIPE,
-            scope=PIPE_STREAMS[stream],
-            run=int(run),
-            slot=int(slot),
-            arg=int(size),
-            extra=int(keep),
-            name=process,
-        )
+        message = ipc.Message(ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process)
+        message.arg, message.extra = int(size), int(keep)
         if self.tell("log", message, fd):
             os.close(fd)
         else:
@@ -352,51 +313,25 @@ class Privileged:
         while message.arg == 0 and self.deeds and self.deeds[0].seq <= self.heard:
             self.deeds.popleft()
 
-    # -- generations -----------------------------------------------------------------------------------------
-
-    def adopt_generation(self, generation: Generation) -> None:
-        self.store(f"generation/{generation.number}", generation.fd)
-        self.generations[generation.number] = generation
-        self.current = generation.number
+    def begin_staging(self, seq: int) -> None:
+        """Let a throw-away child read and compile. Raises OSError when there can be none."""
+        self.staging = stage.Staging(self.config_dir, self.python)
+        self.loop.watch(self.staging.link.fileno(), lambda _: self.staging_ended(seq))
 
     def staging_ended(self, seq: int) -> None:
-        """The throw-away child has finished: bind what is new, and show the supervisor what would be."""
+        """It has finished: show the supervisor what would be."""
         if self.staging is not None:
             self.loop.forget(self.staging.link.fileno())
             staging, self.staging = self.staging, None
-            self.compiled(seq, staging.finish())
+            self.show(*self.generations.stage(seq, *staging.finish()))
 
-    def compiled(self, seq: int, result: tuple[ipc.Message, list[int]]) -> None:
-        word, fds = result
-        ipc.close_all(fds[1:])
-        asked = ipc.Message(ipc.STAGE, seq=seq)
-        if word.op != ipc.TABLE or not fds:
-            ipc.close_all(fds[:1])
-            return self.done(asked, errno.ETIMEDOUT)
-        if word.flags & ipc.NEEDS_ROOT and os.geteuid() != 0:
-            os.close(fds[0])
-            return self.done(asked, errno.EACCES, flags=ipc.NEEDS_ROOT)
-        number = max(self.generations) + 1
-        reply = ipc.Message(ipc.TABLE, seq=seq, generation=number, flags=word.flags & ipc.INVALID, digest=word.digest)
-        if word.flags & ipc.INVALID:
-            self.tell("supervisor", reply, fds[0])
-            os.close(fds[0])
-            return None
-        staged = Generation(number, fds[0])
-        sockets, problems = self.bind_all(staged.table)
-        more_root = staged.table.root and not any(g.table.root for g in self.generations.values())
-        if os.geteuid() != 0 and (more_root or any("Permission denied" in problem for problem in problems)):
-            ipc.close_all((*sockets.values(), staged.fd))
-            return self.done(asked, errno.EACCES, flags=ipc.NEEDS_ROOT)
-        reply.arg = len(staged.table.entries)
-        if problems:
-            reply.extra, reply.name = errno.EADDRINUSE, problems[0][: ipc.NAME_LIMIT]
-            self.tell("supervisor", reply, staged.fd)
-            os.close(staged.fd)
-            return None
-        self.staged, self.staged_sockets = staged, sockets
-        self.tell("supervisor", reply, staged.fd)
-        return None
+    def show(self, answer: ipc.Message, fd: int) -> None:
+        if fd < 0:
+            self.tell("supervisor", answer)
+            return
+        self.tell("supervisor", answer, fd)
+        if self.generations.staged is None:
+            os.close(fd)
 
     def abort(self) -> None:
         """Forget what was staged; nothing has changed."""
@@ -404,34 +339,18 @@ class Privileged:
             self.loop.forget(self.staging.link.fileno())
             ipc.close_all(self.staging.finish()[1])
             self.staging = None
-        if self.staged is not None:
-            ipc.close_all((self.staged.fd, *self.staged_sockets.values()))
-            self.staged, self.staged_sockets = None, {}
+        self.generations.abort()
 
     def retire(self) -> None:
-        """Forget generations that no run uses (the last two stay), and sockets of no generation."""
-        used = {run.generation for run in self.runs.values()} | set(sorted(self.generations)[-2:])
-        for number in set(self.generations) - used:
-            self.drop(f"generation/{number}")
-            os.close(self.generations.pop(number).fd)
-        tables = [self.generations[self.current].table]
-        tables += [self.generations[run.generation].table for run in self.runs.values()]
-        wanted = {spec.key for table in tables for spec in table.sockets}
-        for key in set(self.sockets) - wanted:
-            self.drop(f"socket/{key}")
-            os.close(self.sockets.pop(key))
-
-    # -- to the supervisor -----------------------------------------------------------------------------------
+        self.generations.retire({run.generation for run in self.runs.values()})
 
     def report(self) -> None:
         """All that a supervisor has to know that has just been started, or that has found us started again."""
-        if self.staging is not None:
+        if self.staged_as_root is None:
             self.abort()
-        for number, generation in sorted(self.generations.items()):
-            flags = ipc.RUNNING if number == self.current else 0
-            count = len(generation.table.entries)
-            message = ipc.Message(ipc.TABLE, generation=number, flags=flags, arg=count, digest=generation.digest)
-            self.tell("supervisor", message, generation.fd)
+        for number, generation in sorted(self.generations.held.items()):
+            flags = ipc.RUNNING if number == self.generations.current else 0
+            self.tell("supervisor", generation.told(flags=flags), generation.fd)
         for run in self.runs.values():
             if not run.acknowledged:
                 fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation)
@@ -441,23 +360,18 @@ class Privileged:
         for run in self.runs.values():
             requests.tell_channel(self, run)
             requests.tell_exit(self, run)
-        if self.staged is not None:
-            staged = self.staged
-            reply = ipc.Message(ipc.TABLE, generation=staged.number, digest=staged.digest)
-            reply.arg = len(staged.table.entries)
-            self.tell("supervisor", reply, staged.fd)
+        if self.staged_as_root is not None:
+            answer, self.staged_as_root = self.staged_as_root, None
+            self.show(*answer)
 
     def done(self, asked: ipc.Message, number: int, step: int = 0, flags: int = 0) -> None:
-        self.tell(
-            "supervisor", ipc.Message(ipc.DONE, seq=asked.seq, run=asked.run, arg=number, extra=step, flags=flags)
-        )
+        answer = ipc.Message(ipc.DONE, seq=asked.seq, run=asked.run, arg=number, extra=step, flags=flags)
+        self.tell("supervisor", answer)
 
     def next_run(self) -> int:
         """Never the same twice in a boot, whoever counted before: microseconds of CLOCK_BOOTTIME, or one more."""
         self.last_run = max(self.last_run + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
         return self.last_run
-
-    # -- the end ---------------------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
         """Whatever is left is killed; then the keeper may let go of everything."""

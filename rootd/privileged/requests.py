@@ -15,24 +15,24 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rootd import ipc
-from rootd.config.table import Entry
-from rootd.privileged import cgroup, listen, signals, spawn, stage
+from rootd.privileged import cgroup, signals, spawn, stage
 from rootd.privileged.spawn import Run
 
 if TYPE_CHECKING:
     from rootd.privileged.main import Privileged
 
-SLOTS = 1024  # instances of one entry
 RUNS_A_SLOT = 2  # the old one and the new one of a rolling restart
 DEED_SPAWN, DEED_SIGNAL, DEED_EXITED, DEED_COMMIT, DEED_START, DEED_SHUTDOWN = range(1, 7)
 
 
 def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
-    entry = entry_of(house, asked.generation, asked.slot)
+    entry = house.generations.entry(asked.generation, asked.slot)
     if entry is None:
         return house.done(asked, errno.EINVAL)
     if sum(run.slot == asked.slot and run.generation == asked.generation for run in house.runs.values()) >= RUNS_A_SLOT:
         return house.done(asked, errno.EBUSY)
+    if house.unrecorded():
+        return house.done(asked, errno.EAGAIN)
     number = house.next_run()
     try:
         run, pipes = spawn.spawn(
@@ -40,7 +40,7 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
             slot=asked.slot,
             run=number,
             generation=asked.generation,
-            sockets=house.sockets,
+            sockets=house.generations.sockets,
             paths=(house.settings.paths.run, house.tree),
             store=house.store,
         )
@@ -53,24 +53,15 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
     house.loop.watch(run.pidfd, lambda _: exited(house, run))
     house.loop.watch(run.gate, lambda _: gate_closed(house, run))
     spawn.open_gate(run)
-    house.tell(
-        "supervisor",
-        ipc.Message(
-            ipc.SPAWNED,
-            seq=asked.seq,
-            run=number,
-            slot=run.slot,
-            generation=run.generation,
-            arg=run.pid,
-            extra=run.started,
-        ),
-    )
+    spawned = ipc.Message(ipc.SPAWNED, seq=asked.seq, run=number, slot=run.slot, generation=run.generation)
+    spawned.arg, spawned.extra = run.pid, run.started
+    house.tell("supervisor", spawned)
     tell_channel(house, run)
 
 
 def answer_signal(house: Privileged, asked: ipc.Message) -> None:
     run = house.runs.get(asked.run)
-    entry = entry_of(house, run.generation, run.slot) if run else None
+    entry = house.generations.entry(run.generation, run.slot) if run else None
     if run is None or entry is None:
         return house.done(asked, errno.ESRCH)
     tree = asked.scope == ipc.TREE
@@ -79,6 +70,8 @@ def answer_signal(house: Privileged, asked: ipc.Message) -> None:
         return house.done(asked, errno.EPERM)
     if run.acknowledged:
         return house.done(asked, 0 if tree else errno.ESRCH)
+    if house.unrecorded() and not tree:
+        return house.done(asked, errno.EAGAIN)
     house.deed(DEED_SIGNAL, run, asked.arg)
     failed = signals.send(run, asked.arg, tree, house.tree)
     house.done(asked, failed)
@@ -91,23 +84,15 @@ def answer_stage(house: Privileged, asked: ipc.Message) -> None:
         return house.done(asked, errno.EBUSY)
     house.abort()
     try:
-        staging = stage.Staging(house.config_dir, house.python)
+        house.begin_staging(asked.seq)
     except OSError as error:
-        return house.done(asked, error.errno or errno.EIO)
-    house.staging = staging
-    house.loop.watch(staging.link.fileno(), lambda _: house.staging_ended(asked.seq))
+        house.done(asked, error.errno or errno.EIO)
 
 
 def answer_commit(house: Privileged, asked: ipc.Message) -> None:
     """From now on this is the configuration: its sockets and its table go into the store, the table last."""
-    staged = house.staged
-    if staged is None or asked.generation != staged.number or asked.digest != staged.digest:
+    if not house.generations.commit(asked.generation, asked.digest):
         return house.done(asked, errno.EINVAL)
-    for key, fd in house.staged_sockets.items():
-        house.store(f"socket/{key}", fd)
-    house.sockets |= house.staged_sockets
-    house.staged, house.staged_sockets = None, {}
-    house.adopt_generation(staged)
     house.deed(DEED_COMMIT)
     house.retire()
     house.done(asked, 0)
@@ -144,16 +129,6 @@ HANDLERS: dict[int, Callable[[Privileged, ipc.Message], None]] = {
 }
 
 
-def entry_of(house: Privileged, generation: int, slot: int) -> Entry | None:
-    """The entry of the frozen table that a slot is an instance of; None when there is no such slot."""
-    found = house.generations.get(generation)
-    index, instance = divmod(slot, SLOTS)
-    if found is None or index >= len(found.table.entries):
-        return None
-    entry = found.table.entries[index]
-    return entry if instance < entry.count else None
-
-
 def gate_closed(house: Privileged, run: Run) -> None:
     """The child has become its service, or has said why it could not."""
     house.loop.forget(run.gate)
@@ -174,11 +149,7 @@ def ended(house: Privileged, run: Run, status: int, flags: int) -> None:
     """Tell an exit, and mend the sockets that the service may have left unusable."""
     run.exited = (status, flags)
     house.deed(DEED_EXITED, run, status)
-    entry = entry_of(house, run.generation, run.slot)
-    backlogs = {spec.key: spec.backlog for spec in house.generations[run.generation].table.sockets}
-    for _, key in entry.sockets if entry else ():
-        if key in house.sockets:
-            listen.mend(house.sockets[key], backlogs[key])
+    house.generations.mend(run.generation, run.slot)
     tell_exit(house, run)
 
 

@@ -1,0 +1,159 @@
+"""Configurations: the one that counts, those that runs still use, the one that is staged; and their sockets.
+
+Rule 1: a configuration counts from the moment that its sealed table is in the keeper's store, and not before.
+Rule 2: what is staged is bound but belongs to nobody: aborting closes it, and nothing has changed.
+Rule 3: a socket is bound once and kept while a table in use names it; a kept one is never bound again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+
+from rootd import ipc
+from rootd.config.table import Entry, Table, load_table
+from rootd.privileged import listen, stage
+
+SLOTS = 1024  # instances of one entry
+
+
+class Generation:
+    """A configuration, frozen: its table, the sealed memfd that holds it, and its digest."""
+
+    def __init__(self, number: int, fd: int) -> None:
+        line = stage.content(fd).partition(b"\n")[0]
+        self.number = number
+        self.fd = fd
+        self.digest = hashlib.sha256(line).digest()
+        self.table: Table = load_table(line)
+
+    def told(self, *, seq: int = 0, flags: int = 0) -> ipc.Message:
+        """TABLE, as the supervisor gets it with the memfd."""
+        count = len(self.table.entries)
+        return ipc.Message(ipc.TABLE, seq=seq, generation=self.number, flags=flags, arg=count, digest=self.digest)
+
+
+class Generations:
+    """Owns the tables' memfds and the sockets. `store` and `drop` reach the keeper and return when it has them."""
+
+    def __init__(self, store: Callable[[str, int], None], drop: Callable[[str], None]) -> None:
+        self.store, self.drop = store, drop
+        self.held: dict[int, Generation] = {}
+        self.sockets: dict[str, int] = {}
+        self.current = 0
+        self.staged: Generation | None = None
+        self.staged_sockets: dict[str, int] = {}
+
+    @property
+    def runs_root(self) -> bool:
+        """Whether a service of any table in use runs as root."""
+        return any(generation.table.root for generation in self.held.values())
+
+    def take_back(self, name: str, fd: int) -> None:
+        """One generation/… or socket/… of the store."""
+        kind, _, rest = name.partition("/")
+        if kind == "socket":
+            self.sockets[rest] = fd
+        else:
+            self.held[int(rest)] = Generation(int(rest), fd)
+            self.current = max(self.held)
+
+    def entry(self, generation: int, slot: int) -> Entry | None:
+        """The entry of the frozen table that a slot is an instance of; None when there is no such slot."""
+        found = self.held.get(generation)
+        index, instance = divmod(slot, SLOTS)
+        if found is None or index >= len(found.table.entries):
+            return None
+        entry = found.table.entries[index]
+        return entry if instance < entry.count else None
+
+    def bind(self, table: Table) -> tuple[dict[str, int], list[tuple[int, str]]]:
+        """The table's sockets that are not held yet; or, when one cannot be had, none and every errno and reason."""
+        bound: dict[str, int] = {}
+        problems = []
+        for spec in table.sockets:
+            if spec.key not in self.sockets:
+                try:
+                    bound[spec.key] = listen.bind(spec).detach()
+                except OSError as error:
+                    problems.append((error.errno or errno.EIO, listen.failure(spec, error)))
+        if problems:
+            ipc.close_all(bound.values())
+            return {}, problems
+        return bound, []
+
+    def adopt(self, generation: Generation, sockets: dict[str, int]) -> None:
+        """It counts from now on."""
+        for key, fd in sockets.items():
+            self.store(f"socket/{key}", fd)
+        self.sockets |= sockets
+        self.store(f"generation/{generation.number}", generation.fd)
+        self.held[generation.number] = generation
+        self.current = generation.number
+
+    def stage(self, seq: int, word: ipc.Message, fds: list[int]) -> tuple[ipc.Message, int]:
+        """What a throw-away child has compiled: the answer for the supervisor, and the memfd for it (-1: none).
+
+        The memfd is the caller's to close, unless the generation is staged now.
+        """
+        ipc.close_all(fds[1:])
+        is_root = os.geteuid() == 0
+        if word.op != ipc.TABLE or not fds:
+            return ipc.Message(ipc.DONE, seq=seq, arg=errno.ETIMEDOUT), -1
+        needs_root = ipc.Message(ipc.DONE, seq=seq, arg=errno.EACCES, flags=ipc.NEEDS_ROOT)
+        if word.flags & ipc.NEEDS_ROOT and not is_root:
+            os.close(fds[0])
+            return needs_root, -1
+        number = max(self.held) + 1
+        if word.flags & ipc.INVALID:
+            return ipc.Message(ipc.TABLE, seq=seq, generation=number, flags=ipc.INVALID, digest=word.digest), fds[0]
+        staged = Generation(number, fds[0])
+        sockets, problems = self.bind(staged.table)
+        more_root = staged.table.root and not self.runs_root
+        if not is_root and (more_root or any(number in (errno.EACCES, errno.EPERM) for number, _ in problems)):
+            ipc.close_all((*sockets.values(), staged.fd))
+            return needs_root, -1
+        answer = staged.told(seq=seq)
+        if problems:
+            answer.extra, answer.name = (
+                problems[0][0],
+                problems[0][1].encode()[: ipc.NAME_LIMIT].decode(errors="ignore"),
+            )
+        else:
+            self.staged, self.staged_sockets = staged, sockets
+        return answer, staged.fd
+
+    def commit(self, number: int, digest: bytes) -> bool:
+        """Make what is staged count, if it is this one."""
+        staged = self.staged
+        if staged is None or number != staged.number or digest != staged.digest:
+            return False
+        self.staged = None
+        self.adopt(staged, self.staged_sockets)
+        self.staged_sockets = {}
+        return True
+
+    def abort(self) -> None:
+        if self.staged is not None:
+            ipc.close_all((self.staged.fd, *self.staged_sockets.values()))
+            self.staged, self.staged_sockets = None, {}
+
+    def retire(self, used: set[int]) -> None:
+        """Forget generations that no run uses (the last two stay), and sockets that no table in use names."""
+        for number in set(self.held) - used - set(sorted(self.held)[-2:]):
+            self.drop(f"generation/{number}")
+            os.close(self.held.pop(number).fd)
+        tables = [self.held[number].table for number in {self.current, *used}]
+        for key in set(self.sockets) - {spec.key for table in tables for spec in table.sockets}:
+            self.drop(f"socket/{key}")
+            os.close(self.sockets.pop(key))
+
+    def mend(self, generation: int, slot: int) -> None:
+        """After an exit: the sockets of this slot listen, whatever the service did to them."""
+        entry = self.entry(generation, slot)
+        backlogs = {spec.key: spec.backlog for spec in self.held[generation].table.sockets}
+        for _, key in entry.sockets if entry else ():
+            if key in self.sockets:
+                listen.mend(self.sockets[key], backlogs[key])

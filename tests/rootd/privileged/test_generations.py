@@ -1,0 +1,161 @@
+"""rootd/privileged/generations: what counts, what is staged, what is forgotten."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from privileged_house import entry, tcp_socket
+from rootd import ipc
+from rootd.config import shape
+from rootd.config.table import Socket, Table
+from rootd.privileged import generations, stage
+from rootd.privileged.generations import Generation, Generations
+
+
+class Keeper:
+    """The store, as far as names go."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def store(self, name: str, fd: int) -> None:
+        assert name not in self.names
+        os.fstat(fd)
+        self.names.append(name)
+
+    def drop(self, name: str) -> None:
+        self.names.remove(name)
+
+
+@pytest.fixture
+def keeper() -> Keeper:
+    return Keeper()
+
+
+@pytest.fixture
+def held(keeper: Keeper) -> Iterator[Generations]:
+    made = Generations(keeper.store, keeper.drop)
+    yield made
+    made.abort()
+    ipc.close_all([*made.sockets.values(), *(one.fd for one in made.held.values())])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def compiled(*sockets: Socket, flags: int = 0, root: bool = False, **words: Any) -> tuple[ipc.Message, list[int]]:
+    pairs = tuple((spec.name, spec.key) for spec in sockets)
+    line = shape.to_json(Table((entry(sockets=pairs, **words),), sockets, root))
+    return ipc.Message(ipc.TABLE, flags=flags), [stage.memfd("generation", line + b"\n{}")]
+
+
+def first(held: Generations, *sockets: Socket) -> None:
+    generation = Generation(1, compiled(*sockets)[1][0])
+    bound, problems = held.bind(generation.table)
+    assert not problems
+    held.adopt(generation, bound)
+
+
+def test_staging_changes_nothing_until_it_is_committed(held: Generations, keeper: Keeper) -> None:
+    one, two = tcp_socket("one", free_port()), tcp_socket("two", free_port())
+    first(held, one)
+    kept = held.sockets[one.key]
+    answer, fd = held.stage(7, *compiled(one, two))
+    assert (answer.op, answer.seq, answer.generation, answer.arg) == (ipc.TABLE, 7, 2, 1)
+    assert keeper.names == [f"socket/{one.key}", "generation/1"]
+    assert held.current == 1
+    assert not held.commit(2, bytes(32))
+    assert not held.commit(3, answer.digest)
+    assert held.commit(2, answer.digest)
+    assert keeper.names[2:] == [f"socket/{two.key}", "generation/2"]  # the table last
+    assert held.current == 2
+    assert held.sockets[one.key] == kept
+    assert held.held[2].fd == fd
+    assert not held.commit(2, answer.digest)
+
+
+def test_b6_aborting_closes_what_was_bound_for_it(held: Generations, keeper: Keeper) -> None:
+    first(held)
+    extra = tcp_socket("extra", free_port())
+    held.stage(1, *compiled(extra))
+    held.abort()
+    held.abort()
+    socket.create_server(("127.0.0.1", extra.port)).close()
+    assert keeper.names == ["generation/1"]
+
+
+def test_a_port_that_is_taken_is_told_with_its_errno_and_nothing_is_staged(held: Generations) -> None:
+    first(held)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = tcp_socket("free", free_port())
+        answer, fd = held.stage(1, *compiled(free, tcp_socket("taken", other.getsockname()[1])))
+    assert (answer.op, answer.extra) == (ipc.TABLE, errno.EADDRINUSE)
+    assert answer.name.startswith("socket taken: tcp:127.0.0.1:")
+    assert held.staged is None
+    os.close(fd)
+    socket.create_server(("127.0.0.1", free.port)).close()
+
+
+def test_a_configuration_that_is_wrong_is_shown_and_not_staged(held: Generations) -> None:
+    first(held)
+    answer, fd = held.stage(1, *compiled(flags=ipc.INVALID))
+    assert (answer.op, answer.flags) == (ipc.TABLE, ipc.INVALID)
+    assert held.staged is None
+    os.close(fd)
+
+
+def test_a_child_that_said_nothing_is_told(held: Generations) -> None:
+    first(held)
+    answer, fd = held.stage(4, ipc.Message(ipc.DONE), [])
+    assert (answer.op, answer.seq, answer.arg, fd) == (ipc.DONE, 4, errno.ETIMEDOUT, -1)
+
+
+def test_what_only_root_can_do_is_asked_for(held: Generations, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock of the uid: the real thing is in tests/system/test_reload.py."""
+    first(held)
+    monkeypatch.setattr(generations.os, "geteuid", lambda: 61001)
+    assert held.stage(1, *compiled(flags=ipc.NEEDS_ROOT))[0].flags == ipc.NEEDS_ROOT
+    assert held.stage(1, *compiled(root=True))[0].flags == ipc.NEEDS_ROOT
+    assert held.staged is None
+    assert held.stage(1, *compiled(umask=0o077))[0].op == ipc.TABLE
+
+
+def test_what_no_run_uses_is_forgotten_but_the_last_two_stay(held: Generations, keeper: Keeper) -> None:
+    one, two = tcp_socket("one", free_port()), tcp_socket("two", free_port())
+    first(held, one)
+    for number in range(2, 5):
+        answer, _ = held.stage(0, *compiled(two, umask=number))
+        assert held.commit(number, answer.digest)
+    held.retire({1})
+    assert set(held.held) == {1, 3, 4}
+    assert set(held.sockets) == {one.key, two.key}
+    held.retire(set())
+    assert set(held.held) == {3, 4}
+    assert set(held.sockets) == {two.key}
+    assert sorted(keeper.names) == ["generation/3", "generation/4", f"socket/{two.key}"]
+
+
+def test_a_slot_is_an_instance_of_an_entry_or_nothing(held: Generations) -> None:
+    first(held)
+    assert held.entry(1, 0) is not None
+    assert [held.entry(1, 1), held.entry(1, 1024), held.entry(2, 0), held.entry(0, 0)] == [None] * 4
+
+
+def test_what_the_store_gives_back_is_what_there_was(held: Generations, keeper: Keeper) -> None:
+    one = tcp_socket("one", free_port())
+    first(held, one)
+    again = Generations(keeper.store, keeper.drop)
+    for name, fd in ((f"socket/{one.key}", held.sockets[one.key]), ("generation/1", held.held[1].fd)):
+        again.take_back(name, os.dup(fd))
+    assert again.current == 1
+    assert again.held[1].digest == held.held[1].digest
+    assert not again.runs_root
+    held.mend(1, 0)
+    ipc.close_all([*again.sockets.values(), again.held[1].fd])

@@ -1,0 +1,129 @@
+"""rootd/privileged/stage: the throw-away child, sealed tables, the one instance, directories and doors."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rootd import ipc
+from rootd.config import settings as settings_file
+from rootd.privileged import stage
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="durward-stage-", dir="/run" if os.geteuid() == 0 else None) as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def settings_for(place: Path, local: str = "password") -> settings_file.Settings:
+    roles = ("privileged", "supervisor", "auth", "log", "probe", "api")
+    accounts = {role: settings_file.Account(role, 62000 + n, 62000 + n, ()) for n, role in enumerate(roles)}
+    paths = settings_file.Paths(f"{place}/run", f"{place}/log", f"{place}/state")
+    auth = settings_file.Auth("none", "none", local, 60.0, 60.0)
+    return settings_file.Settings(str(place), paths, accounts, auth, None, settings_file.Audit("refuse"))
+
+
+def test_what_is_sealed_can_never_change() -> None:
+    fd = stage.memfd("generation", b"table" * 100_000)
+    assert stage.content(fd) == b"table" * 100_000
+    for change in (lambda: os.pwrite(fd, b"x", 0), lambda: os.ftruncate(fd, 1), lambda: os.ftruncate(fd, 1 << 20)):
+        with pytest.raises(PermissionError):
+            change()
+    os.close(fd)
+
+
+def test_a_table_that_is_not_sealed_is_not_read() -> None:
+    fd = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+    with pytest.raises(PermissionError, match="not sealed"):
+        stage.content(fd)
+    os.close(fd)
+
+
+def test_b6_a_configuration_that_cannot_be_used_is_invalid_and_its_bundle_says_why(place: Path) -> None:
+    word, fds = stage.Staging(str(place / "nowhere"), sys.executable).wait()
+    assert word.op == ipc.TABLE
+    assert word.flags & ipc.INVALID
+    assert len(fds) == 1
+    table, _, bundle = stage.content(fds[0]).partition(b"\n")
+    assert table == b""
+    assert b"nowhere" in bundle
+    ipc.close_all(fds)
+
+
+def test_a_child_that_hangs_is_ended_and_counts_as_too_late(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "TIME_LIMIT", 0.05)
+    monkeypatch.setattr(stage, "compile_in_child", lambda *_: signal.pause())
+    word, fds = stage.Staging(str(place), sys.executable).wait()
+    assert (word.op, word.arg, fds) == (ipc.DONE, errno.ETIMEDOUT, [])
+
+
+def test_a_child_that_fails_leaves_nothing_behind(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(stage, "compile_in_child", lambda *_: os._exit(3))
+    staging = stage.Staging(str(place), sys.executable)
+    select.select([staging.link], [], [], 20)
+    assert staging.finish()[0].op == ipc.DONE
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.root
+def test_each_part_has_its_directory_and_no_other(place: Path) -> None:
+    settings = settings_for(place)
+    for _ in range(2):
+        stage.make_directories(settings)
+    found = {}
+    for path in sorted(p for p in place.rglob("*") if p.is_dir()):
+        status = path.stat()
+        found[str(path.relative_to(place))] = (status.st_uid, status.st_gid, oct(stat.S_IMODE(status.st_mode)))
+    assert found == {
+        "run": (0, 0, "0o755"), "run/sockets": (62000, 0, "0o755"), "run/notify": (62000, 0, "0o755"),
+        "run/supervisor": (62001, 62001, "0o700"), "run/auth": (62002, 62002, "0o700"),
+        "log": (62003, 62001, "0o2750"), "log/audit": (62003, 62001, "0o2750"),
+        "state": (0, 0, "0o755"), "state/log": (62003, 62003, "0o700"),
+    }  # fmt: skip
+
+
+@pytest.mark.root
+def test_b3_a_link_where_a_directory_should_be_is_refused_and_its_target_untouched(place: Path) -> None:
+    (place / "elsewhere").mkdir(mode=0o755)
+    (place / "log").symlink_to(place / "elsewhere")
+    with pytest.raises(OSError, match="Not a directory|Too many levels"):
+        stage.make_directories(settings_for(place))
+    assert (place / "elsewhere").stat().st_uid == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("local", "extra"), [("password", set()), ("peer", {"door/peer"})])
+def test_c12_the_doors_have_their_groups_and_modes(place: Path, local: str, extra: set[str]) -> None:
+    settings = settings_for(place, local)
+    stage.make_directories(settings)
+    doors = stage.open_doors(settings)
+    assert set(doors) == {"door/control", "door/root", "door/auth"} | extra
+    found = {
+        p.name: (p.stat().st_uid, p.stat().st_gid, stat.S_IMODE(p.stat().st_mode))
+        for p in (place / "run").glob("*.sock")
+    }
+    expected = {"control.sock": (0, 62005, 0o660), "auth.sock": (0, 62005, 0o660), "root.sock": (0, 0, 0o600)}
+    assert found == expected | ({"peer.sock": (0, 0, 0o666)} if extra else {})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+        client.connect(str(place / "run" / "root.sock"))
+    ipc.close_all(doors.values())
+
+
+def test_one_run_directory_has_one_instance(place: Path) -> None:
+    first = stage.lock(str(place))
+    with pytest.raises(BlockingIOError):
+        stage.lock(str(place))
+    os.close(first)
+    os.close(stage.lock(str(place)))
