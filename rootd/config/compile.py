@@ -25,7 +25,7 @@ API = "durward-api"  # our own service
 ROOTLIKE = ("root", "shadow", "disk", "kmem", "docker", "lxd", "sudo", "wheel")  # groups that amount to root
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PRIVATE = ("", "/auth", "/notify", "/supervisor")  # directories of ours beneath run
-GUNICORN = ("-I", "-m", "gunicorn", "-c", "python:userapi.gunicorn_conf", "userapi.app:create_app()")
+SERVE = ("-I", "-m", "userapi.serve")  # gunicorn by its own command would put its directory first on sys.path
 OWN = {"sockets": [API], "ready": {"notify": True}, "restart": {"policy": "always"}, "stop": {"timeout": "15s"}}
 OPEN = "can be reached by others, and passwords would pass in the clear: set tls, or say behind_proxy = true"
 
@@ -207,7 +207,7 @@ class _Compiler:
             local = address.family == "unix" or address.host == "::1" or address.host.startswith("127.")
             if address.kind != "stream" or not (local or values["tls"] or values["behind_proxy"]):
                 self.say(section, "listen", f"{address.key} {OPEN if address.kind == 'stream' else 'is not for HTTP'}")
-        raw = OWN | {"command": [self.bundle.python, *GUNICORN], "user": self.main["accounts"].values["api"]}
+        raw = OWN | {"command": [self.bundle.python, *SERVE], "user": self.main["accounts"].values["api"]}
         self.services[API] = read_section("service", raw, MAIN, ("api",), [])
         about = shape.plain(values) | {"local": self.main["auth"].values["local"]}
         del about["listen"]  # it is handed open sockets
@@ -293,7 +293,7 @@ class _Compiler:
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
             signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
-            notify=values["ready"]["notify"], nnp=values["no_new_privileges"], root=user.uid == 0,
+            notify=values["ready"]["notify"], nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
             log=(values["log"]["size"], values["log"]["keep"]),
         )  # fmt: skip
 

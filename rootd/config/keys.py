@@ -84,7 +84,7 @@ KEYS = (
     Key("service", "autostart", "flag", True, "start with the daemon"),
     Key("service", "processes", "1..1024", 1, "how many run at a time"),
     Key("service", "signals", f"[{SIGNALS}]", SIGNALS.split("|")[:9], "what durward signal may send"),
-    Key("service", "no_new_privileges", "flag", True, "setuid programs give it nothing"),
+    Key("service", "no_new_privileges", "flag", True, "setuid programs give it nothing (root needs none)"),
     Key("service", "allow_root", "flag", False, "it may run as root, or in a group that amounts to root"),
     Key("service", "ready", "ready", {}, "when it counts as started"),
     Key("service", "restart", "restart", {}, "what happens when it ends by itself"),

@@ -169,8 +169,8 @@ def test_our_own_api_is_the_last_service_on_its_own_sockets(compiled: Compile) -
     assert found.settings.auth.pam_account_service == "two-account"
     entry = table(found).entries[-1]
     python = "/opt/durward/bin/python3"
-    gunicorn = ("-I", "-m", "gunicorn", "-c", "python:userapi.gunicorn_conf", "userapi.app:create_app()")
-    assert (entry.service, entry.path, entry.argv) == ("durward-api", python, (python, *gunicorn))
+    serve = ("-I", "-m", "userapi.serve")
+    assert (entry.service, entry.path, entry.argv) == ("durward-api", python, (python, *serve))
     assert (entry.uid, entry.gid, entry.groups, entry.cwd) == (905, 905, (905,), "/")
     assert entry.notify
     assert entry.sockets == tuple(("durward-api", key) for key in keys_)

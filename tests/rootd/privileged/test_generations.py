@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from privileged_house import entry, tcp_socket
+
 from rootd import ipc
 from rootd.config import shape
 from rootd.config.table import Socket, Table

@@ -118,7 +118,10 @@ def test_a_directory_that_is_missing_or_a_link_is_refused(place: Path) -> None:
 
 @pytest.mark.root
 def test_a_taken_port_is_refused_with_its_holder() -> None:
-    program = "import socket,sys; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1],flush=True); sys.stdin.read()"
+    program = (
+        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1) as other:
         assert other.stdout is not None
         port = int(other.stdout.readline())

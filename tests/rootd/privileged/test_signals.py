@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -35,10 +36,8 @@ def child() -> Iterator[Run]:
     run.ours = True
     yield run
     os.killpg(pid, signal.SIGKILL)
-    try:
+    with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass
     os.close(run.pidfd)
     os.close(reader)
 
