@@ -71,6 +71,7 @@ NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW… flag that clone(2) takes
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 AT_NUMBER, AT_ARCHITECTURE, AT_ARGUMENT = 0, 4, (16, 24)  # offsets in struct seccomp_data; low words, little-endian
+AT_NEW_LIMIT = 32  # the third argument, a pointer: both words
 
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
 FILE_RIGHTS = 1 << 0 | 1 << 1 | READ_FILE | 1 << 14 | 1 << 15  # the rights that a plain file can be given
@@ -103,7 +104,7 @@ def enter(
 
 
 def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
-    """The filter for this machine: numbers that are allowed, and three calls whose arguments matter."""
+    """The filter for this machine: numbers that are allowed, and four calls whose arguments matter."""
     column, architecture = MACHINES[platform.machine()]
     refuse = ERRNO | errno.EPERM
     filters: list[Instruction] = [
@@ -114,7 +115,7 @@ def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
         (JUMP_AT_LEAST, 0, 1, X32),
         (RETURN, 0, 0, refuse),
     ]
-    checked = {"clone", "clone3", "socket", "ioctl"}
+    checked = {"clone", "clone3", "socket", "ioctl", "prlimit64"}
     for number in sorted(NUMBERS[name][column] for name in set(names) - checked):
         if number >= 0:
             filters += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
@@ -128,6 +129,16 @@ def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
             (RETURN, 0, 0, refuse),
             (RETURN, 0, 0, ALLOW),
         ]
+    # a limit may be read (sysconf does, and would otherwise say that there are only 256 descriptors), and not set
+    filters += [
+        (JUMP_EQUAL, 0, 6, NUMBERS["prlimit64"][column]),
+        (LOAD, 0, 0, AT_NEW_LIMIT),
+        (JUMP_EQUAL, 0, 3, 0),
+        (LOAD, 0, 0, AT_NEW_LIMIT + 4),
+        (JUMP_EQUAL, 0, 1, 0),
+        (RETURN, 0, 0, ALLOW),
+        (RETURN, 0, 0, refuse),
+    ]
     for name, argument, values in (("socket", 0, sockets), ("ioctl", 1, IOCTLS)):
         filters += [(JUMP_EQUAL, 0, 2 * len(values) + 2, NUMBERS[name][column]), (LOAD, 0, 0, AT_ARGUMENT[argument])]
         for value in values:
