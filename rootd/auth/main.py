@@ -1,0 +1,218 @@
+"""auth: who is logged in. Verifies logins by PAM; its own account and group shadow, no capability, sandboxed.
+
+Rule 1: the only process that sees passwords after the api, and the only one that makes sessions; it sees no commands.
+Rule 2: it runs no module itself (pam.py) and waits for nobody: children, peers and the supervisor have their time.
+Rule 3: it wakes up when somebody asks, and each minute while somebody is logged in; never otherwise.
+
+Two profiles of the sandbox. Linux-PAM before 1.6 reads the shadow file in this process: nothing may be executed. From
+1.6 on it runs unix_chkpwd for that: then this one program may be. A try at the start says which it is (needs_helper).
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import sys
+import time
+
+from policy import login
+from rootd import confine, ipc, sandbox
+from rootd.auth import pam
+from rootd.auth.doors import Door
+from rootd.auth.link import Link
+from rootd.auth.logins import Logins
+from rootd.auth.recheck import Work
+from rootd.auth.rounds import Rounds
+from rootd.auth.table import Table
+from rootd.auth.timers import Timers
+from rootd.config import settings
+from rootd.config.settings import Settings
+
+ATTEMPTS, ATTEMPTS_ROOM = 8, 32  # logins under way, and waiting for that
+CHECKS = 2  # re-checks under way
+API_CONNECTIONS = 64
+PEER_CONNECTIONS, PEER_EACH = 64, 4
+MISCONFIGURED = 78  # EX_CONFIG
+READ = (
+    "/etc", "/usr", "/lib", "/lib64", "/proc", "/run/nscd", "/var/lib/sss", "/run/systemd/userdb", "/dev/null",
+)  # fmt: skip
+SYSCALLS = ("connect",)
+SOCKETS = (socket.AF_UNIX, socket.AF_NETLINK)  # name services and syslog; the kernel's audit
+HELPER = (
+    "/usr/sbin/unix_chkpwd", "/sbin/unix_chkpwd", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1",
+)  # fmt: skip
+
+
+def main(link_fd: int) -> int:
+    keeper = ipc.link_from(link_fd, takes_fds=True)
+    inherited = ipc.inherit(keeper)
+    conf = settings.from_json(read_memfd(inherited.held.pop("settings")))
+    account = conf.accounts["auth"]
+    os.umask(0o077)
+    confine.become(account.uid, account.gid, account.groups)
+    services = (conf.auth.pam_service, conf.auth.pam_account_service)
+    missing = [service for service in services if not pam.is_configured(service)]
+    if missing:
+        say(f"there is no /etc/pam.d/{missing[0]}: without it PAM would ask /etc/pam.d/other, so nobody can log in")
+        return MISCONFIGURED
+    warn_of_faillock(services)
+    table = Table(f"{conf.paths.run}/auth/sessions.json", boot_id())
+    trouble = table.load()
+    if trouble:
+        say(trouble)
+    library = pam.Library()
+    for service in services:
+        library.warm(service)
+    warm_names()
+    work = Work(library, *services, table.key)
+    wall_in(f"{conf.paths.run}/auth", helper=needs_helper(work, account.name, f"{conf.paths.run}/auth"))
+    auth = Auth(keeper, conf, table, work)
+    auth.take_over(inherited)
+    return auth.run()
+
+
+def read_memfd(fd: int) -> bytes:
+    """All of it, by offset: the descriptor's own position is shared with every other part. Closes fd."""
+    try:
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as text:
+        return text.read().strip()
+
+
+def warm_names() -> None:
+    """Name service modules are loaded at their first use: names that nobody has are asked of all of them."""
+    for ask in (lambda: pwd.getpwnam("durward-nobody"), lambda: grp.getgrnam("durward-nobody")):
+        try:
+            ask()
+        except KeyError:
+            continue
+    os.getgrouplist("root", 0)
+
+
+def warn_of_faillock(services: tuple[str, ...]) -> None:
+    for service in services:
+        try:
+            with open(f"/etc/pam.d/{service}") as lines:
+                if any("pam_faillock" in line.partition("#")[0] for line in lines):
+                    say(f"/etc/pam.d/{service}: pam_faillock counts nothing here unless its dir= is auth's own")
+        except OSError:
+            continue
+
+
+def wall_in(folder: str, *, helper: bool) -> None:
+    """The sandbox. helper: unix_chkpwd may be executed, and nothing else."""
+    sandbox.enter(
+        read=READ, write=(folder,), allow=SYSCALLS, sockets=SOCKETS, fork=True, execute=HELPER if helper else ()
+    )
+
+
+def needs_helper(work: Work, own: str, folder: str) -> bool:
+    """Whether PAM says something else of our own account when it may not execute anything."""
+
+    def within() -> pam.Verdict:
+        wall_in(folder, helper=False)
+        return work.phase(own)
+
+    if pam.once(lambda: work.phase(own)) == pam.once(within):
+        return False
+    say("this PAM runs unix_chkpwd: it may be executed, and nothing else")
+    return True
+
+
+def clock() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def wall() -> float:
+    return time.clock_gettime(time.CLOCK_REALTIME)
+
+
+def say(text: str) -> None:
+    try:
+        sys.stderr.write(f"durward-auth: {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        return  # nobody listens
+
+
+class Auth:
+    """The loop. Owns the keeper's link."""
+
+    def __init__(self, keeper: ipc.Link, conf: Settings, table: Table, work: Work) -> None:
+        self.keeper = keeper
+        self.loop = ipc.Loop()
+        self.timers = Timers()
+        self.link = Link(self.loop, self.heard, say)
+        children = pam.Children(self.loop, self.timers, clock, ATTEMPTS, ATTEMPTS_ROOM)
+        checks = pam.Children(self.loop, self.timers, clock, CHECKS, 0)
+        self.logins = Logins(
+            table, conf.auth.session, conf.auth.idle, work, children, self.link, self.timers, clock, wall, say,
+            lambda: self.rounds.begun(),
+        )  # fmt: skip
+        self.rounds = Rounds(self.logins, checks, self.link, self.timers, clock)
+        self.api = frozenset({conf.accounts["api"].uid, 0})
+        self.doors: list[Door] = []
+        self.ended = False
+
+    def heard(self, pull: login.Pull) -> None:
+        self.logins.heard(pull)
+
+    def take_over(self, inherited: ipc.Inherited) -> None:
+        for name, fd in inherited.held.items():
+            if name == "door/auth":
+                self.door(name, fd, self.api, (login.Login, login.Logout), API_CONNECTIONS, API_CONNECTIONS)
+            elif name == "door/peer":
+                self.door(name, fd, None, (login.PeerLogin, login.Logout), PEER_CONNECTIONS, PEER_EACH)
+            else:
+                say(f"the keeper handed over what auth does not take: {name!r}")
+                os.close(fd)
+        for role, (sock, pidfd) in inherited.links.items():
+            self.connect(role, sock, pidfd)
+
+    def door(
+        self, name: str, fd: int, uids: frozenset[int] | None, kinds: tuple[type[login.Ask], ...], limit: int, each: int
+    ) -> None:
+        asked = self.logins.asked
+        self.doors.append(Door(name, fd, uids, kinds, limit, each, self.loop, self.timers, clock, asked, say))
+
+    def connect(self, role: str, sock: int, pidfd: int) -> None:
+        os.close(pidfd)
+        if role != "supervisor":
+            os.close(sock)
+            return
+        self.link.connect(sock)
+        self.rounds.linked()
+
+    def run(self) -> int:
+        """Until the keeper is gone or wants an end; 0."""
+        self.loop.watch(self.keeper.fileno(), self.from_keeper)
+        self.rounds.start()
+        for door in self.doors:
+            door.open()
+        while not self.ended:
+            due = self.timers.next()
+            self.loop.turn(None if due is None else due - clock())
+            self.timers.run(clock())
+        return 0
+
+    def from_keeper(self, _events: int) -> None:
+        try:
+            received = self.keeper.receive()
+        except BlockingIOError:
+            return
+        if received is None or received[0].op == ipc.END:
+            self.ended = True
+            return
+        message, fds = received
+        if message.op == ipc.LINK and len(fds) == 2:
+            self.connect(message.name, *fds)
+        else:
+            ipc.close_all(fds)
+            say(f"the keeper sent {message!r}, which auth does not know")
