@@ -154,8 +154,8 @@ class House:
                     continue
                 if found:
                     self.reaped.append((pid, os.waitstatus_to_exitcode(raw)))
-                    message = ipc.Message(ipc.REAPED, arg=pid, extra=self.reaped[-1][1])
-                    self.keeper.send_now(message)
+                    if self.pid:
+                        self.keeper.send_now(ipc.Message(ipc.REAPED, arg=pid, extra=self.reaped[-1][1]))
 
     def hear(self, *ops: int, on: str = "supervisor", run: int = 0) -> tuple[ipc.Message, list[int]]:
         """The next message with one of these ops on a link; what comes before is let go, the store is served."""

@@ -1,0 +1,78 @@
+"""rootd/__main__: what durward-rootd says before anything is bound, and how each role is run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rootd import __main__ as program
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    code = "from rootd.__main__ import main; raise SystemExit(main())"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_directory_that_is_not_there_is_said_with_exit_65() -> None:
+    done = run("--config", "/nonexistent", "--check")
+    assert done.returncode == 65
+    assert "/nonexistent" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_bad_configuration_is_said_before_anything_else_is_tried(tmp_path: Path) -> None:
+    done = run("--config", str(tmp_path))
+    assert done.returncode == 65
+
+
+def test_usage_is_exit_2_and_help_names_every_option() -> None:
+    assert run("--nonsense").returncode == 2
+    shown = run("--help")
+    assert shown.returncode == 0
+    assert "--config DIR" in shown.stdout
+    assert "--check" in shown.stdout
+
+
+def test_who_is_not_root_is_told_why_root_is_needed(monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["durward-rootd", "--config", "/nonexistent"])
+    monkeypatch.setattr(program, "check", lambda _config: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert program.main() == program.NOT_ROOT
+    assert "started as root" in capsys.readouterr().err  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", [lambda: os._exit(3), lambda: os.kill(os.getpid(), 9), lambda: 1 / 0])
+def test_a8_a_check_that_fails_in_any_way_is_never_taken_for_a_good_configuration(
+    monkeypatch: pytest.MonkeyPatch, how: Callable[[], object]
+) -> None:
+    from rootd import check as checker
+
+    monkeypatch.setattr(checker, "check", lambda *_: how())
+    assert program.check("/nonexistent") != 0
+
+
+def test_each_role_imports_only_its_own_program() -> None:
+    for role in program.roles("/etc/durward"):
+        code = (
+            "import os, sys; from rootd import __main__ as p\n"
+            "run = p.roles('/nonexistent')[sys.argv[1]]\n"
+            "r, w = os.pipe()\n"
+            "try: run(w)\n"
+            "except BaseException: pass\n"
+            "print(' '.join(sorted(m for m in sys.modules if m.split('.')[0] in ('rootd', 'policy', 'userapi'))))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, role], capture_output=True, text=True, timeout=60, check=True
+        )
+        loaded = set(done.stdout.split())
+        others = {"privileged", "supervisor", "auth", "log"} - {role}
+        assert not {m for m in loaded if m.split(".")[1:2] and m.split(".")[1] in others}, role
+        assert f"rootd.{role}.main" in loaded
+        assert not {m for m in loaded if m.startswith("userapi")}
+        if role in ("privileged", "log"):
+            assert not {m for m in loaded if m.startswith("policy")}
