@@ -25,7 +25,7 @@ NUMBERS = {
     for name, x86_64, aarch64 in (
         row.split(":")
         for row in """
-    accept:43:202 accept4:288:242 access:21:-1 alarm:37:-1 bind:49:200 brk:12:214 clock_getres:229:114
+    accept:43:202 accept4:288:242 access:21:-1 alarm:37:-1 arch_prctl:158:-1 bind:49:200 brk:12:214 clock_getres:229:114
     clock_gettime:228:113 clock_nanosleep:230:115 clone:56:220 clone3:435:435 close:3:57 close_range:436:436
     connect:42:203 dup:32:23 dup2:33:-1 dup3:292:24 epoll_create1:291:20 epoll_ctl:233:21 epoll_pwait:281:22
     epoll_pwait2:441:441 epoll_wait:232:-1 eventfd2:290:19 execve:59:221 exit:60:93 exit_group:231:94
@@ -41,8 +41,9 @@ NUMBERS = {
     readlink:89:-1 readlinkat:267:78 readv:19:65 recvfrom:45:207 recvmsg:47:212 rename:82:-1 renameat:264:38
     renameat2:316:276 restart_syscall:219:128 rseq:334:293 rt_sigaction:13:134 rt_sigprocmask:14:135
     rt_sigreturn:15:139 rt_sigtimedwait:128:137 sched_getaffinity:204:123 sched_yield:24:124 select:23:-1
-    sendmsg:46:211 sendto:44:206 set_robust_list:273:99 set_tid_address:218:96 setitimer:38:103 setpgid:109:154
-    setsid:112:157 setsockopt:54:208 shutdown:48:210 sigaltstack:131:132 socket:41:198 socketpair:53:199
+    sendmsg:46:211 sendto:44:206 set_robust_list:273:99 set_tid_address:218:96 setgid:106:144 setgroups:116:159
+    setitimer:38:103 setpgid:109:154 setregid:114:143 setresgid:119:149 setresuid:117:147 setreuid:113:145
+    setsid:112:157 setuid:105:146 setsockopt:54:208 shutdown:48:210 sigaltstack:131:132 socket:41:198 socketpair:53:199
     splice:275:76 stat:4:-1 statfs:137:43 statx:332:291 sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166
     uname:63:160 unlink:87:-1 unlinkat:263:35 wait4:61:260 waitid:247:95 write:1:64 writev:20:66
     """.split()
@@ -63,6 +64,8 @@ WRITING = """
     splice tee
 """.split()
 FORKING = "clone set_tid_address pidfd_send_signal setpgid setsid".split()
+# what a program needs to begin, and one that has no privilege to change who it is may ask in vain
+EXECUTING = "execve arch_prctl setuid setgid setgroups setreuid setregid setresuid setresgid".split()
 
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of NUMBERS, AUDIT_ARCH_…
 X32 = 0x40000000  # __X32_SYSCALL_BIT: the same numbers with this bit are another table
@@ -73,7 +76,7 @@ LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x0
 AT_NUMBER, AT_ARCHITECTURE, AT_ARGUMENT = 0, 4, (16, 24)  # offsets in struct seccomp_data; low words, little-endian
 AT_NEW_LIMIT = 32  # the third argument, a pointer: both words
 
-READ_FILE, READ_DIR = 1 << 2, 1 << 3
+EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
 FILE_RIGHTS = 1 << 0 | 1 << 1 | READ_FILE | 1 << 14 | 1 << 15  # the rights that a plain file can be given
 FS_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by the first ABI that has them
 NEVER = 1 << 0 | 1 << 6 | 1 << 11  # execute, make character and block devices: not even beneath `write`
@@ -88,19 +91,21 @@ def enter(
     allow: Sequence[str] = (),
     sockets: Sequence[int] = (),
     fork: bool = False,
+    execute: Sequence[str] = (),
 ) -> None:
     """From now on this process may do what an event loop does, and nothing else. Raises OSError or RuntimeError.
 
     read, write: paths beneath which files may be read, or also written and made. allow: further system calls of
     NUMBERS by name. sockets: address families that socket(2) may be asked for. fork: whether clone(2) is allowed.
+    execute: files that may be executed, programs and their loader; where the kernel has no Landlock, all may then be.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
     prctl(4, 0)  # PR_SET_DUMPABLE: nobody of the same uid may look into it
-    walled = restrict_files(read, write)
-    names = {*ALWAYS, *(WRITING if write else ()), *(FORKING if fork else ()), *allow}
+    walled = restrict_files(read, write, execute)
+    names = {*ALWAYS, *(WRITING if write else ()), *(FORKING if fork else ()), *(EXECUTING if execute else ()), *allow}
     install(program(names, sockets))
-    self_test(walled)
+    self_test(walled, executes=bool(execute))
 
 
 def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
@@ -165,7 +170,7 @@ def prctl(option: int, *arguments: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl {option}: {os.strerror(ctypes.get_errno())}")
 
 
-def restrict_files(read: Sequence[str], write: Sequence[str]) -> bool:
+def restrict_files(read: Sequence[str], write: Sequence[str], execute: Sequence[str] = ()) -> bool:
     """Landlock with the best ABI that the kernel has. False, and said, where it has none."""
     import ctypes
 
@@ -182,7 +187,7 @@ def restrict_files(read: Sequence[str], write: Sequence[str]) -> bool:
     fd = syscall(444, ruleset, ctypes.c_size_t(len(ruleset)), ctypes.c_uint32(0))
     if fd < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
-    for paths, wanted in ((read, READ_FILE | READ_DIR), (write, rights & ~NEVER)):
+    for paths, wanted in ((read, READ_FILE | READ_DIR), (write, rights & ~NEVER), (execute, READ_FILE | EXECUTE)):
         for path in paths:
             try:
                 beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -199,7 +204,7 @@ def restrict_files(read: Sequence[str], write: Sequence[str]) -> bool:
     return True
 
 
-def self_test(walled: bool) -> None:
+def self_test(walled: bool, *, executes: bool = False) -> None:
     """Each of these must fail from inside; RuntimeError names those that did not."""
     import ctypes
 
@@ -213,7 +218,10 @@ def self_test(walled: bool) -> None:
         "ptrace": (trace, errno.EPERM),
         "open of a path that is not listed": (lambda: os.close(os.open("/", os.O_RDONLY)), errno.EACCES),
     }
+    if executes:  # were this possible, the process would be `false` from here on: it would not go on either
+        attempts["execve"] = (lambda: os.execve("/usr/bin/false", ["false"], {}), errno.EACCES)
     if not walled:
+        attempts.pop("execve" if executes else "", None)
         del attempts["open of a path that is not listed"]
     failed = []
     for name, (attempt, expected) in attempts.items():
