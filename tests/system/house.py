@@ -66,6 +66,8 @@ class House:
         self.programs = self.folder / "services"
         self.messages_file = self.folder / "stderr.log"
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.program = [str(PREFIX / "bin" / "durward-rootd")]
+        self.stdin = subprocess.DEVNULL  # of the keeper and all that it forks
         self.loads: list[Load] = []
         shutil.copytree(HERE / "services", self.programs, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (self.programs, *self.programs.iterdir()):
@@ -99,11 +101,11 @@ class House:
     # life
 
     def start(self, wait: bool = True) -> House:
-        argv, fds = self.space.command(str(PREFIX / "bin" / "durward-rootd"), "--config", str(self.etc))
+        argv, fds = self.space.command(*self.program, "--config", str(self.etc))
         with self.messages_file.open("ab") as errors:
             self.daemon = subprocess.Popen(
                 argv,
-                stdin=subprocess.DEVNULL,
+                stdin=self.stdin,
                 stdout=errors,
                 stderr=errors,
                 pass_fds=fds,
