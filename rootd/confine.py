@@ -26,8 +26,8 @@ def become(uid: int, gid: int, groups: Sequence[int], keep: Sequence[int] = (), 
     """
     if not keep_bounding:
         for number in range(last_capability() + 1):
-            if number not in keep and prctl.capbset_read(number):
-                prctl.capbset_drop(number)
+            if number not in keep:
+                drop_bounding(number)
     prctl.set_keepcaps(bool(keep))
     os.setgroups(list(groups))
     os.setresgid(gid, gid, gid)
@@ -42,7 +42,19 @@ def become(uid: int, gid: int, groups: Sequence[int], keep: Sequence[int] = (), 
     )
     prctl.set_keepcaps(False)
     prctl.set_dumpable(False)
-    verify(uid, gid, groups, keep)
+    verify(uid, gid, groups, keep, bounding=None if keep_bounding else keep)
+
+
+def drop_bounding(number: int) -> None:
+    """Out of the bounding set, for good. Raises OSError."""
+    try:
+        if prctl.capbset_read(number):
+            prctl.capbset_drop(number)
+    except ValueError:  # a capability that python-prctl was not built with
+        import ctypes
+
+        if ctypes.CDLL(None, use_errno=True).prctl(24, ctypes.c_ulong(number), 0, 0, 0):  # PR_CAPBSET_DROP
+            raise OSError(ctypes.get_errno(), f"capability {number} stays in the bounding set") from None
 
 
 def last_capability() -> int:
@@ -51,12 +63,16 @@ def last_capability() -> int:
         return int(number.read())
 
 
-def verify(uid: int, gid: int, groups: Sequence[int], keep: Sequence[int]) -> None:
+def verify(
+    uid: int, gid: int, groups: Sequence[int], keep: Sequence[int], *, bounding: Sequence[int] | None = None
+) -> None:
     """Read back what the kernel says. Raises PermissionError when it is anything else than what was asked for."""
     mask = f"{sum(1 << number for number in keep):016x}"
     wanted = dict(zip(FIELDS, ("0" * 16, mask, mask, "0" * 16), strict=True))
+    if bounding is not None:
+        wanted["CapBnd"] = f"{sum(1 << number for number in bounding):016x}"
     with open("/proc/thread-self/status") as status:
-        found = {name: value.strip() for name, _, value in (line.partition(":") for line in status) if name in FIELDS}
+        found = {name: value.strip() for name, _, value in (line.partition(":") for line in status) if name in wanted}
     ids = os.getresuid() == (uid,) * 3 and os.getresgid() == (gid,) * 3 and sorted(os.getgroups()) == sorted(groups)
     if not ids or found != wanted:
         raise PermissionError(1, f"the drop to uid {uid} did not take: {os.getresuid()}, {os.getgroups()}, {found}")
