@@ -211,7 +211,7 @@ def test_a_process_whose_filter_is_absent_does_not_go_on(monkeypatch: pytest.Mon
 
 @pytest.mark.root
 def test_a_process_whose_files_are_open_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "restrict_files", lambda _read, _write: True)
+    monkeypatch.setattr(sandbox, "restrict_files", lambda *_: True)
     with pytest.raises(RuntimeError, match="does not hold: open of a path that is not listed is possible"):
         in_a_process(sandbox.enter)
 
