@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from supervisor_daemon import daemon
 
 from policy import login, messages, wire
 from policy.parse import parse
@@ -29,6 +30,8 @@ from rootd.supervisor.dispatch import Desk
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.reload import SEALS, Reloads
 from rootd.supervisor.sessions import Sessions
+
+__all__ = ["daemon"]
 
 PATIENCE = 10.0  # seconds before a test gives up
 ALICE, BOB, EVE = (str(number) * 64 for number in (1, 2, 3))  # tokens

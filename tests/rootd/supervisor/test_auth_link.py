@@ -118,6 +118,7 @@ def test_a8_after_garbage_auth_is_not_heard_again_and_nobody_is_logged_in_by_it(
 
 def test_a8_an_auth_that_dies_logs_nobody_in_or_out(ends: Ends) -> None:
     ends.push(UP)
+    ends.pulled()
     ends.close()
     ends.turn()
     assert ends.is_live

@@ -1,0 +1,226 @@
+"""What a hostile api, auth, log or privileged sends to the real process, and what comes of it: nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from supervisor_daemon import ALICE, Daemon, reply
+
+from policy import login, messages, wire
+from rootd import ipc
+
+pytestmark = pytest.mark.root
+
+USUAL = 1.0  # seconds; an answer takes a few milliseconds on an idle machine
+
+
+@pytest.fixture
+def running(daemon: Daemon, generation: Callable[..., Any]) -> Daemon:
+    daemon.start()
+    fact = ipc.Message(ipc.FACT, run=5, generation=1, arg=4242, extra=1)
+    daemon.begin(generation(), fact)
+    daemon.record()
+    daemon.login()
+    return daemon
+
+
+def assert_well(daemon: Daemon) -> None:
+    """The same process, which answers root and alice within its usual time, and has done nothing."""
+    drain(daemon)
+    begun = time.monotonic()
+    assert isinstance(daemon.ask(messages.Status(), "", "root"), messages.Services)
+    assert isinstance(daemon.ask(messages.Status()), messages.Services)
+    assert time.monotonic() - begun < USUAL
+    drain(daemon)
+    assert daemon.silent("privileged")
+    assert os.waitpid(daemon.pid, os.WNOHANG) == (0, 0)
+
+
+def drain(daemon: Daemon) -> None:
+    """Acknowledge what came for the audit log."""
+    while True:
+        try:
+            received = daemon.links["log"].receive()
+        except BlockingIOError:
+            return
+        assert received is not None
+        daemon.links["log"].send_now(ipc.Message(ipc.RECORDED, seq=received[0].seq))
+
+
+def descriptors(daemon: Daemon) -> int:
+    return len(os.listdir(f"/proc/{daemon.pid}/fd"))
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "2" * 64, ALICE[:-1] + "2", ALICE[::-1].replace("1", "0")],
+    ids=["none", "other", "altered", "foreign"],
+)
+def test_a1_a3_a_session_that_was_not_handed_out_here_is_nobodys(running: Daemon, token: str) -> None:
+    assert running.ask(messages.Restart("site"), token).kind == "no-session"
+    assert_well(running)
+
+
+def test_a2_a_request_that_is_played_back_is_decided_anew(running: Daemon) -> None:
+    packet = wire.REQUEST.encode(messages.Request(1, messages.WhatMayI("restart", "site"), ALICE))
+    with running.call() as sock:
+        sock.send(packet)
+        assert reply(sock).allowed
+    assert running.auth is not None
+    end = login.SessionDown(hashlib.sha256(ALICE.encode()).hexdigest(), "logout")
+    running.auth.send(wire.PUSH.encode(end))
+    running.ask(messages.WhatMayI(), "", "root")
+    with running.call() as sock:
+        sock.send(packet)
+        assert reply(sock).kind == "no-session"
+
+
+def test_a8_an_auth_that_dies_while_a_request_is_under_way_lets_nobody_in(running: Daemon) -> None:
+    sock = running.send(messages.Restart("site"), "3" * 64)
+    running.unlink("auth")
+    with sock:
+        assert reply(sock).kind == "no-session"
+    assert_well(running)
+
+
+def test_c1_c4_c5_ten_thousand_packets_of_nonsense_change_nothing(running: Daemon) -> None:
+    dice = random.Random(7)
+    before = descriptors(running)
+    good = wire.REQUEST.encode(messages.Request(1, messages.Restart("site"), "9" * 64))
+    sock = running.call()
+    for number in range(10_000):
+        match number % 5:
+            case 0:
+                packet = b""
+            case 1:
+                packet = dice.randbytes(dice.randrange(1, 500))
+            case 2:
+                packet = good[: dice.randrange(len(good))]
+            case 3:
+                packet = good + b" " * 70_000
+            case _:
+                changed = bytearray(good)
+                changed[dice.randrange(len(changed))] = dice.randrange(256)
+                packet = bytes(changed)
+        try:
+            sock.send(packet)
+        except OSError:
+            sock.close()
+            sock = running.call()
+    sock.close()
+    assert_well(running)
+    assert descriptors(running) <= before + 3
+    assert len(running.stderr.read_text().splitlines()) < 20
+
+
+def test_c6_descriptors_that_are_attached_are_not_kept(running: Daemon) -> None:
+    before = descriptors(running)
+    packet = wire.REQUEST.encode(messages.Request(1, messages.Status(), ALICE))
+    for count in range(1, 200):
+        with running.call() as sock, open("/dev/null", "rb") as null:
+            try:
+                socket.send_fds(sock, [packet], [null.fileno()] * count)
+            except PermissionError:
+                continue  # the kernel refuses it for the supervisor
+            assert reply(sock) is None
+    assert_well(running)
+    assert descriptors(running) <= before + 1
+
+
+def test_c8_a_thousand_connections_close_no_door_of_root(running: Daemon) -> None:
+    socks = []
+    for _ in range(1000):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)
+        try:
+            sock.connect(str(running.path / "control"))
+        except BlockingIOError:
+            sock.close()
+            continue
+        socks.append(sock)
+    begun = time.monotonic()
+    assert isinstance(running.ask(messages.Status(), "", "root"), messages.Services)
+    assert time.monotonic() - begun < USUAL
+    assert len(socks) < 600
+    for sock in socks:
+        sock.close()
+    assert_well(running)
+
+
+@pytest.mark.parametrize("role", ["privileged", "log"])
+def test_what_is_no_message_closes_the_link_to_that_part_alone(running: Daemon, role: str) -> None:
+    running.links[role].sock.send(b"x" * 17)
+    deadline = time.monotonic() + 10
+    while f"the link to {role} is closed" not in running.stderr.read_text():
+        assert time.monotonic() < deadline
+        assert isinstance(running.ask(messages.WhatMayI(), "", "root"), messages.Rights)
+    assert isinstance(running.ask(messages.Status(), "", "root"), messages.Services)
+
+
+def test_c14_messages_that_nobody_asked_for_change_nothing(running: Daemon) -> None:
+    before = descriptors(running)
+    for op in (ipc.SPAWNED, ipc.EXITED, ipc.EMPTY, ipc.DONE, ipc.CHANNEL, ipc.TABLE, ipc.PIPE, ipc.STORE, ipc.RECORDED):
+        for number in (0, 2**30, 2**31 + 7, 2**32 - 1):
+            with open("/dev/null", "rb") as null:
+                message = ipc.Message(op, seq=number, run=number, slot=number, generation=number, arg=-number, scope=9)
+                running.tell(message, null.fileno())
+                running.tell(message)
+    running.links["log"].send_now(ipc.Message(ipc.RECORDED, seq=99))
+    assert running.ask(messages.Status(), "", "root").services[0].state == "RUNNING"
+    assert descriptors(running) <= before + 1
+    assert os.waitpid(running.pid, os.WNOHANG) == (0, 0)
+
+
+def test_a_log_that_is_flooded_by_reads_is_not_outrun(running: Daemon) -> None:
+    """log is silent: reads go on until half of what may wait is waiting, and are refused then."""
+    kinds = []
+    with running.call() as sock:
+        for number in range(2100):
+            sock.send(wire.REQUEST.encode(messages.Request(number, messages.WhatMayI(), ALICE)))
+            kinds.append(type(reply(sock)))
+    assert kinds[0] is messages.Rights
+    assert kinds[-1] is messages.Refused
+    drain(running)
+    running.ask(messages.Status())
+    assert_well(running)
+
+
+def test_e6_a_log_is_handed_out_from_inside_the_sandbox(running: Daemon) -> None:
+    (running.path / "log/site/stdout.log").write_bytes(b"hello\n")
+    (running.path / "log/site/stderr.log").symlink_to("/etc/passwd")
+    with running.send(messages.OpenLog("site"), "", "root") as sock:
+        packet, fds, _, _ = socket.recv_fds(sock, wire.LIMIT, 2)
+        assert wire.ANSWER.decode(packet).reply == messages.LogOpened("site", "site", "stdout", 6)
+        assert os.read(fds[0], 99) == b"hello\n"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(fds[0], b"x")
+        os.close(fds[0])
+    assert running.ask(messages.OpenLog("site", "stderr"), "", "root").kind == "unknown"
+
+
+def test_the_status_of_a_thousand_services_is_quick(daemon: Daemon, generation: Callable[..., Any]) -> None:
+    one = '[service.site-{}]\ncommand = ["/srv/site"]\nuser = "www-site"\nautostart = false\n'
+    daemon.start()
+    daemon.begin(generation({"services.d/site.toml": "".join(one.format(number) for number in range(1000))}))
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        with daemon.send(messages.Status(), "", "root") as sock:
+            found = 0
+            while True:
+                answer = reply(sock)
+                found += len(answer.services)
+                if not answer.more:
+                    break
+        times.append(time.perf_counter() - begun)
+        assert found == 1000
+    assert min(times) < 0.05, "the budget is 10 ms on an idle machine"
+    Path(os.environ.get("DURWARD_TIMES", os.devnull)).write_text(f"{times}\n")
