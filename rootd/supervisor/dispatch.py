@@ -330,7 +330,9 @@ def answer_revoke(desk: Desk, call: Call, command: messages.Revoke) -> None:
         raise Refusal("invalid", "name a user, or say that everyone is meant")
     ended = desk.sessions.revoke(command.user, desk.clock())
     told = desk.tell_auth(RevokeSessions(command.user or ""))
-    text = f"{ended} sessions ended" + ("" if told else "; auth is being started again and will be told")
+    text = f"{ended} {'session' if ended == 1 else 'sessions'} ended" + (
+        "" if told else "; auth is being started again and will be told"
+    )
     call.connection.answer(messages.Done(text))
     desk._outcome(call, Action.REVOKE, 0, True, text, 0.0)
 

@@ -166,6 +166,8 @@ class Supervisor:
         os.close(pidfd)
         if role == "auth":
             return self.auth.connect(sock)
+        if role not in ("privileged", "log"):
+            return os.close(sock)
         self.unlink(role)
         self.links[role] = ipc.link_from(sock, takes_fds=role == "privileged", body=role == "log")
         if role == "log":
@@ -216,6 +218,8 @@ class Supervisor:
         except BlockingIOError:
             return None
         except (OSError, ipc.Malformed) as problem:
+            if role == "privileged" and isinstance(problem, ipc.Malformed):
+                raise Impossible(f"privileged sent {problem}") from None  # started again, we get a new link to it
             note(f"the link to {role} is closed: {problem}")
             self.unlink(role)
         return None

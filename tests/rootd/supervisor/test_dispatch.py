@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from typing import Any, get_args
@@ -13,9 +12,7 @@ from policy import login, messages
 from policy.names import Action
 from policy.parse import parse
 from policy.rules import Policy
-from rootd.supervisor.auditing import KEPT, PATIENCE
 from rootd.supervisor.dispatch import DISPATCH, in_packets, spoken
-from rootd.supervisor.operations import Already, Refusal
 from rootd.supervisor.reload import NOBODY
 
 EVERY: dict[type[Any], messages.Command] = {
@@ -45,7 +42,6 @@ who = ["user:alice"]
 may = ["restart"]
 on = ["site"]
 """
-CHANGES = [command for kind, command in EVERY.items() if DISPATCH[kind].changes]
 
 
 def test_b9_every_command_has_a_row() -> None:
@@ -190,176 +186,6 @@ def test_why_is_explained_for_oneself(room: Any) -> None:
     assert client.ask(messages.WhatMayI(service="site")).kind == "invalid"
 
 
-# -- the audit log -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", CHANGES, ids=spoken)
-def test_nothing_is_done_before_its_record_is_on_disk(room: Any, command: messages.Command) -> None:
-    room.log_answers = None
-    client = room.client("root")
-    client.send(command, "")
-    assert client.quiet()
-    assert (room.services.asked, room.sent, room.told) == ([], [], [])
-    assert room.decisions()[0]["allowed"] is True
-    room.log_answers = 0
-    assert not isinstance(client.receive(), messages.Refused)
-
-
-@pytest.mark.parametrize(
-    "command", [command for kind, command in EVERY.items() if not DISPATCH[kind].changes], ids=spoken
-)
-def test_what_only_reads_is_recorded_and_waits_for_nothing(room: Any, command: messages.Command) -> None:
-    room.log_answers = None
-    (room.path / "log" / "site.0").mkdir()
-    (room.path / "log" / "site.0" / "stdout.log").write_text("x")
-    client = room.client()
-    client.send(command)
-    assert client.quiet() == isinstance(command, messages.Watch)
-    assert room.decisions()[0]["allowed"] is True
-
-
-@pytest.mark.parametrize("way", ["away", "full disk", "dies", "hangs"])
-@pytest.mark.parametrize("command", CHANGES, ids=spoken)
-def test_e4_what_cannot_be_recorded_is_not_done(room: Any, tokens: Any, command: messages.Command, way: str) -> None:
-    token = tokens[1] if DISPATCH[type(command)].action in GLOBAL else tokens[0]
-    room.log_is_there = way != "away"
-    room.log_answers = errno.ENOSPC if way == "full disk" else None
-    client = room.client()
-    client.send(command, token)
-    room.settle()
-    if way == "dies":
-        room.audit.lost()
-    elif way == "hangs":
-        room.pass_time(PATIENCE)
-    reply = client.receive()
-    assert reply.kind == "later"
-    assert reply.text.startswith("the audit log cannot be written: ")
-    assert reply.text.endswith("; nothing was done")
-    assert (room.services.asked, room.sent, room.told) == ([], [], [])
-    room.log_is_there, room.log_answers = True, 0
-    room.audit.linked()
-    room.settle()
-    assert [outcome["ok"] for outcome in room.outcomes()][-1:] == [False]
-    assert room.outcomes()[-1]["result"].startswith("not begun: ")
-    assert (room.services.asked, room.sent, room.told) == ([], [], []), "nor later"
-
-
-@pytest.mark.parametrize("command", CHANGES, ids=spoken)
-def test_e4_root_may_still_stop_things(room: Any, command: messages.Command) -> None:
-    room.log_is_there = False
-    reply = room.client("root").ask(command, "")
-    assert isinstance(reply, messages.Accepted) == isinstance(command, messages.Stop | messages.Shutdown)
-
-
-def test_e4_where_the_settings_say_so_it_goes_on_unrecorded(room: Any) -> None:
-    room.desk.goes_on = True
-    room.log_is_there = False
-    assert isinstance(room.client().ask(messages.Start("site")), messages.Accepted)
-
-
-def test_reads_are_refused_too_when_records_pile_up(room: Any) -> None:
-    room.log_answers = None
-    for _ in range(KEPT // 2):
-        room.audit.record({})
-    assert room.client().ask(messages.Status()).kind == "later"
-    room.log_is_there = False
-    assert isinstance(room.client("root").ask(messages.Stop("site"), ""), messages.Accepted)
-
-
-def test_a_decision_says_who_from_where_what_and_by_which_rule(room: Any) -> None:
-    room.client().ask(messages.Restart("site"))
-    record = room.decisions()[0]
-    assert len(record.pop("id")) == 16
-    assert len(record.pop("session")) == 12
-    assert len(record.pop("policy")) == 12
-    assert record == {
-        "kind": "decision", "user": "alice", "uid": 1001, "from": "198.51.100.7", "action": "restart",
-        "command": "restart", "target": "site", "allowed": True, "rule": "ops", "file": "policy.d/10-web.toml",
-        "line": 2, "why": "",
-    }  # fmt: skip
-
-
-def test_a_denial_is_recorded_with_its_reason(room: Any, tokens: Any) -> None:
-    room.client().ask(messages.Stop("site"), tokens[1])
-    assert room.decisions()[0]["allowed"] is False
-    assert "no rule lets bob stop site" in room.decisions()[0]["why"]
-
-
-def test_the_end_of_an_operation_is_recorded_for_each_who_asked(room: Any) -> None:
-    number = room.client().ask(messages.Restart("site", hard=True)).operation
-    assert room.services.asked == [("restart", "site", True)]
-    assert room.outcomes() == []
-    room.services.end(number, ok=False)
-    outcome = room.outcomes()[0]
-    assert outcome["id"] == room.decisions()[0]["id"]
-    assert (outcome["operation"], outcome["ok"], outcome["seconds"]) == (number, False, 2.0)
-    assert (outcome["action"], outcome["target"], outcome["result"]) == ("restart", "site", "restarted")
-
-
-def test_an_operation_that_ends_at_once_is_recorded_too(room: Any) -> None:
-    room.services.ends_at_once = True
-    room.client().ask(messages.Signal("site", "HUP"))
-    assert room.services.asked == [("signal", "site", "HUP")]
-    assert [outcome["ok"] for outcome in room.outcomes()] == [True]
-
-
-def test_what_cannot_be_done_now_is_refused_and_recorded(room: Any) -> None:
-    room.services.refusal = Refusal("not-running", "site does not run")
-    reply = room.client().ask(messages.Stop("site"))
-    assert reply == messages.Refused("not-running", "site does not run")
-    assert room.outcomes()[0]["result"] == "site does not run"
-    assert room.outcomes()[0]["ok"] is False
-
-
-def test_what_is_so_already_is_done(room: Any) -> None:
-    room.services.refusal = Already("site runs already")
-    assert room.client().ask(messages.Start("site")) == messages.Done("site runs already")
-    assert room.outcomes()[0]["ok"] is True
-
-
-# -- after the wait ----------------------------------------------------------------------------------------------
-
-
-def test_a14_a_session_that_ended_while_the_record_was_written_does_nothing(room: Any, tokens: Any) -> None:
-    room.log_answers = None
-    client = room.client()
-    client.send(messages.Start("site"))
-    room.settle()
-    room.sessions.revoke("alice", room.now)
-    room.log_answers = 0
-    assert client.receive().kind == "no-session"
-    assert room.services.asked == []
-    assert room.outcomes()[0]["result"] == "not begun: the session is over"
-
-
-@pytest.mark.parametrize("change", ["policy", "groups", "service"])
-def test_a13_a_right_that_was_lost_while_the_record_was_written_does_nothing(
-    room: Any, tokens: Any, change: str
-) -> None:
-    room.log_answers = None
-    client = room.client()
-    client.send(messages.Start("site"))
-    room.settle()
-    if change == "policy":
-        room.desk.policy = NOBODY
-    elif change == "groups":
-        room.login(tokens[0], "alice", 1001, [])
-    else:
-        del room.services.groups["site"]
-    room.log_answers = 0
-    assert client.receive().kind == "unknown"
-    assert room.services.asked == []
-    assert [decision["allowed"] for decision in room.decisions()] == [True, False]
-
-
-def test_a_use_is_told_to_auth_now_and_then(room: Any) -> None:
-    client = room.client()
-    client.ask(messages.WhatMayI())
-    room.now += 31.0
-    client.ask(messages.WhatMayI())
-    assert [type(pull) for pull in room.told] == [login.Touched]
-
-
 # -- each answer -------------------------------------------------------------------------------------------------
 
 
@@ -426,7 +252,7 @@ def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
 
 def test_sessions_are_revoked_at_once_and_auth_is_told(room: Any, tokens: Any) -> None:
     client = room.client()
-    assert client.ask(messages.Revoke("alice"), tokens[1]) == messages.Done("1 sessions ended")
+    assert client.ask(messages.Revoke("alice"), tokens[1]) == messages.Done("1 session ended")
     assert room.told == [login.RevokeSessions("alice")]
     assert client.ask(messages.WhatMayI()).kind == "no-session"
     room.auth_is_there = False

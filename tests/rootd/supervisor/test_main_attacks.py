@@ -155,14 +155,28 @@ def test_c8_a_thousand_connections_close_no_door_of_root(running: Daemon) -> Non
     assert_well(running)
 
 
-@pytest.mark.parametrize("role", ["privileged", "log"])
-def test_what_is_no_message_closes_the_link_to_that_part_alone(running: Daemon, role: str) -> None:
-    running.links[role].sock.send(b"x" * 17)
+def test_after_nonsense_log_is_not_heard_again_and_nothing_is_done_unrecorded(running: Daemon) -> None:
+    running.links["log"].sock.send(b"x" * 17)
     deadline = time.monotonic() + 10
-    while f"the link to {role} is closed" not in running.stderr.read_text():
+    while "the link to log is closed" not in running.stderr.read_text():
         assert time.monotonic() < deadline
         assert isinstance(running.ask(messages.WhatMayI(), "", "root"), messages.Rights)
-    assert isinstance(running.ask(messages.Status(), "", "root"), messages.Services)
+    assert running.ask(messages.Restart("site")).kind == "later"
+    assert isinstance(running.ask(messages.Stop("site"), "", "root"), messages.Accepted)
+
+
+def test_nonsense_of_privileged_ends_the_process_which_is_started_again_and_stops_nothing(running: Daemon) -> None:
+    running.links["privileged"].sock.send(b"x" * 17)
+    assert running.wait() != 0
+    assert "privileged sent a packet of 17 bytes" in running.stderr.read_text()
+    assert running.links["privileged"].receive() is None
+
+
+def test_a_link_to_a_part_that_is_none_of_its_own_is_closed(running: Daemon) -> None:
+    running.link("probe")
+    running.ask(messages.WhatMayI(), "", "root")
+    assert running.links["probe"].receive() is None
+    assert_well(running)
 
 
 def test_c14_messages_that_nobody_asked_for_change_nothing(running: Daemon) -> None:
