@@ -56,7 +56,7 @@ def test_kill_9_in_the_middle_of_anything_loses_no_byte_and_doubles_none(
     """A mover is killed again and again while a writer writes as fast as it can; the next one goes on."""
     monkeypatch.setattr(rotate, "TURN", 65_536)  # more turns to be killed in
     rng = random.Random(size)
-    text = numbered(300_000 if size > 10_000 else 40_000)
+    text = numbered(900_000 if size > 10_000 else 40_000)  # enough for more than ten kills on any machine
     reader, writer = os.pipe()
 
     def write() -> None:
