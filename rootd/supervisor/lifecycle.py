@@ -255,7 +255,7 @@ def _new_leg(
         return after, new, effects
     if isinstance(new, Stopping | Emptying):
         new = replace(new, next=Backoff(now))
-    return slot, new, tuple(RollFailed(e.reason) if isinstance(e, Ended) else e for e in effects)
+    return slot, new, tuple(RollFailed(e.text) if isinstance(e, Ended) else e for e in effects)
 
 
 def _joined(slot: Slot, old: Leg | Rest, new: Leg | Rest, effects: tuple[Effect, ...], now: float) -> Step:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from rootd import ipc
 from rootd.supervisor.states import Signal, Spawn
@@ -125,6 +125,8 @@ class Performer:
                 message = ipc.Message(ipc.SIGNAL, seq=request.seq, run=run, arg=signo, scope=scope)
             case Shutdown():
                 message = ipc.Message(ipc.SHUTDOWN, seq=request.seq)
+            case _:
+                assert_never(request.effect)
         if self._link is not None and self._open:
             try:
                 self._link.send(message)

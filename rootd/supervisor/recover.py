@@ -127,7 +127,7 @@ def _rest_of(slot: Slot) -> Rest | None:
             return rest
         case Stopped() | Backoff() | Exited() | Fatal() as rest:
             return rest
-        case Spawning() | Starting() | Running() | Replacing():
+        case _:
             return None
 
 

@@ -290,7 +290,7 @@ class Services:
         """The next slot of a restart, or its end."""
         while operation.pending and not operation.active:
             instance = self._slots.instances.get((operation.service, operation.pending.pop(0)))
-            if instance is not None:
+            if instance is not None and not instance.removed:
                 operation.active = {instance.index}
                 operation.rolled_back = ""
                 instance.operation = operation
@@ -308,14 +308,11 @@ class Services:
 
     def _follow(self, operation: Operation, instance: Instance, effects: tuple[states.Effect, ...], now: float) -> None:
         for effect in effects:
-            match effect:
-                case states.Say(text) | states.Ended(text):
-                    self.operations.step(operation, self._of(instance, text))
-                case states.RollFailed(text):
-                    operation.rolled_back = f"the new process: {text}; the old one keeps serving"
-                    self.operations.step(operation, self._of(instance, operation.rolled_back))
-                case states.Spawn() | states.Signal():
-                    pass
+            if isinstance(effect, states.RollFailed):
+                operation.rolled_back = f"the new process: {effect.reason}; the old one keeps serving"
+                self.operations.step(operation, self._of(instance, operation.rolled_back))
+            elif isinstance(effect, states.Say | states.Ended):
+                self.operations.step(operation, self._of(instance, effect.text))
         found = verdict(operation, instance.slot, now)
         if found is None:
             return
@@ -331,8 +328,9 @@ class Services:
 
     def _finish(self, operation: Operation, now: float, why: str = "") -> None:
         """End a start, stop or restart: well, or with what failed."""
-        if self._busy.get(operation.service) is operation:
-            del self._busy[operation.service]
+        if operation.ended:
+            return
+        self._busy.pop(operation.service, None)
         for instance in self._slots.of(operation.service):
             if instance.operation is operation:
                 instance.operation = None

@@ -41,6 +41,7 @@ class Slots:
         self.revision = 0  # grows with every change of a slot
         self._perform, self._told, self._say, self._wall = perform, told, say, wall
         self._requests = Requests(perform)
+        self._of: dict[str, dict[int, Instance]] = {}
         self._tables: dict[int, dict[int, ServiceSpec]] = {}  # generation -> entry -> spec
         self._runs: dict[int, Instance] = {}
         self._strays: dict[int, Instance | None] = {}
@@ -59,13 +60,17 @@ class Slots:
 
     def of(self, service: str) -> list[Instance]:
         """The slots of a service, the first one first."""
-        found = [instance for key, instance in self.instances.items() if key[0] == service]
-        return sorted(found, key=lambda instance: instance.index)
+        return [one for _, one in sorted(self._of.get(service, {}).items())]
 
     def add(self, spec: ServiceSpec, index: int) -> Instance:
         instance = self.instances[spec.name, index] = Instance(spec, index, states.Slot(), self._wall())
+        self._of.setdefault(spec.name, {})[index] = instance
         instance.told = instance.shown()
         return instance
+
+    def _forget(self, instance: Instance) -> None:
+        if self.instances.get(instance.key) is instance:
+            del self.instances[instance.key], self._of[instance.spec.name][instance.index]
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -81,7 +86,7 @@ class Slots:
             elif isinstance(effect, states.Signal):
                 self._requests.ask(instance.key, effect)
         if instance.removed and instance.at_rest():
-            self.instances.pop(instance.key, None)
+            self._forget(instance)
         self._told(instance, effects, now)
 
     def event(self, message: ipc.Message, now: float) -> None:

@@ -201,7 +201,7 @@ class Say(msgspec.Struct, frozen=True):
 class Ended(msgspec.Struct, frozen=True):
     """It ended unasked, could not be spawned, or was given up."""
 
-    reason: str
+    text: str
 
 
 class RollFailed(msgspec.Struct, frozen=True):
@@ -256,7 +256,7 @@ def shown(state: State) -> Leg | Rest:
 def public(part: Leg | Rest) -> PublicState:
     """Supervisor's word for it."""
     match part:
-        case Stopped():
+        case Stopped() | Backoff(reason=""):
             return "STOPPED"
         case Backoff():
             return "BACKOFF"

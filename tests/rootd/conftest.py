@@ -191,9 +191,15 @@ class House:
             fact = ipc.Message(ipc.FACT, run=run.number, slot=run.slot, generation=run.generation)
             fact.arg, fact.extra = run.pid, run.started
             self.services.fact(fact, self.now)
-        self.services.facts_done(self.now)
         self.privileged.said.extend(run.exited for run in self.privileged.runs.values() if run.exited is not None)
+        self.services.facts_done(self.now)
         return self
+
+    def stray(self, number: int, slot: int, generation: int = 1) -> None:
+        """A run that the supervisor has never asked for."""
+        request = Request(0, slot, generation, Spawn())
+        self.privileged.runs[number] = SimulatedRun(number, request, number)
+        self.privileged.last = max(self.privileged.last, number)
 
     def reborn(self, state: bytes | None = None) -> House:
         """The supervisor was killed: another one, with what the last one wrote."""

@@ -128,6 +128,7 @@ def test_the_public_states_are_supervisors_and_every_state_has_one(spec: Any) ->
     process = Process(1, 2, 3.0, spec())
     for part, public, reason in [
         (Stopped(), "STOPPED", ""),
+        (Backoff(1.0), "STOPPED", ""),
         (Backoff(1.0, "why"), "BACKOFF", "why"),
         (Exited(OK, clean=True), "EXITED", ""),
         (Fatal("why"), "FATAL", "why"),

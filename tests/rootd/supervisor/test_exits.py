@@ -1,0 +1,71 @@
+"""The words for every end of a process."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from rootd import ipc
+from rootd.supervisor import exits
+from rootd.supervisor.exits import Exit
+
+
+def failure(step: int | str, number: int) -> Exit:
+    index = ipc.STEPS.index(step) if isinstance(step, str) else step
+    return Exit(127, failure=number << 8 | index)
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (Exit(0), "exit status 0"),
+        (Exit(3), "exit status 3"),
+        (Exit(-9), "killed by SIGKILL"),
+        (Exit(-11, core=True), "killed by SIGSEGV, core dumped"),
+        (Exit(-45), "killed by signal 45"),
+        (Exit(None), "ended, nobody saw how"),
+        (failure("exec", errno.ENOENT), "cannot execute /srv/x: No such file or directory"),
+        (failure("exec", errno.EACCES), "cannot execute /srv/x: Permission denied"),
+        (failure("directory", errno.ENOENT), "cannot enter /srv: No such file or directory"),
+        (failure("uid", errno.EPERM), "cannot become www: Operation not permitted"),
+        (failure("limits", errno.EPERM), "cannot set its limits: Operation not permitted"),
+        (failure("nothing", errno.EBUSY), "cannot be started: Device or resource busy"),
+        (failure("verify", 0), "cannot start (verify)"),
+        (failure(200, errno.EIO), "cannot start (step 200): Input/output error"),
+    ],
+)
+def test_an_end_in_words(spec: Any, end: Exit, words: str) -> None:
+    assert exits.words(end, spec()) == words
+
+
+def test_a_program_with_spaces_and_a_command_that_is_not_known(spec: Any) -> None:
+    end = failure("exec", errno.ENOENT)
+    assert exits.words(end, spec(settings=(("command", '["/srv/my app", "x"]'),))).startswith(
+        "cannot execute /srv/my app:"
+    )
+    assert exits.words(end, spec(settings=())).startswith("cannot execute its command:")
+    assert exits.words(failure("directory", errno.ENOENT), spec(settings=())).startswith("cannot enter its directory:")
+
+
+def test_what_trying_again_cannot_mend() -> None:
+    assert exits.lasting(failure("exec", errno.ENOENT))
+    assert exits.lasting(failure("uid", errno.EPERM))
+    assert not exits.lasting(failure("exec", errno.ENOMEM))
+    assert not exits.lasting(failure("fork", errno.EAGAIN))
+    assert not exits.lasting(failure(200, errno.ENOENT))
+    assert not exits.lasting(Exit(1))
+
+
+def test_an_exit_message_says_how_it_ended() -> None:
+    assert exits.exit_of(ipc.Message(ipc.EXITED, arg=3, flags=ipc.KNOWN)) == Exit(3)
+    assert exits.exit_of(ipc.Message(ipc.EXITED, arg=-11, flags=ipc.KNOWN | ipc.CORE)) == Exit(-11, core=True)
+    assert exits.exit_of(ipc.Message(ipc.EXITED)) == Exit(None)
+    assert exits.exit_of(ipc.Message(ipc.EXITED, arg=127, extra=515)) == Exit(127, failure=515)
+
+
+def test_a_spawn_that_failed_is_never_an_ordinary_end() -> None:
+    fork = ipc.STEPS.index("fork")
+    assert exits.failure_of(ipc.Message(ipc.DONE, arg=11, extra=fork)) == Exit(None, failure=11 << 8 | fork)
+    assert exits.failure_of(ipc.Message(ipc.DONE)).failure != 0

@@ -1,0 +1,109 @@
+"""Operations: their steps, their one end, their limits, and what each state means for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policy.messages import Ended, Problem, Step
+from rootd.supervisor import operations
+from rootd.supervisor.exits import Exit
+from rootd.supervisor.operations import Kind, Operation, Operations, Refusal, verdict
+from rootd.supervisor.states import (
+    Backoff,
+    Emptying,
+    Exited,
+    Fatal,
+    Process,
+    Replacing,
+    Running,
+    Slot,
+    Spawning,
+    Starting,
+    Stopped,
+    Stopping,
+)
+
+
+def test_an_operation_has_steps_and_ends_once() -> None:
+    said: list[Any] = []
+    known = Operations(said.append, lambda: "T")
+    operation = known.begin("restart", "site", "r", 10.0)
+    known.step(operation, "starting")
+    assert not operation.ended
+    known.end(operation, True, "site restarted", 10.42)
+    known.end(operation, False, "again", 11.0)
+    known.step(operation, "late")
+    assert (
+        said
+        == operation.events
+        == [
+            Step(1, "T", 1, "site", "starting"),
+            Step(2, "T", 1, "site", "done in 0.42 s"),
+            Ended(3, "T", 1, "site", True, "site restarted", 0.42),
+        ]
+    )
+    assert known.find(1) is operation
+    assert known.find(2) is None
+
+
+def test_an_end_may_carry_problems_and_a_failure_has_no_done() -> None:
+    known = Operations(lambda _: None, lambda: "T")
+    operation = known.begin("reload", "", "r", 10.0)
+    problem = Problem("a.toml", 3, "user", "is missing")
+    known.end(operation, False, "nothing changed", 9.0, [problem])
+    assert operation.events == [Ended(1, "T", 1, "", False, "nothing changed", 0.0, [problem])]
+
+
+def test_steps_and_operations_have_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "KEPT_LIMIT", 3)
+    monkeypatch.setattr(operations, "LIVE_LIMIT", 2)
+    known = Operations(lambda _: None, lambda: "T")
+    first = known.begin("stop", "a", "r", 1.0)
+    for _ in range(operations.STEPS_LIMIT + 50):
+        known.step(first, "on")
+    assert len(first.events) == operations.STEPS_LIMIT
+    for _ in range(5):
+        other = known.begin("stop", "b", "r", 1.0)
+        with pytest.raises(Refusal, match="2 operations are under way"):
+            known.begin("stop", "c", "r", 1.0)
+        known.end(other, True, "", 1.0)
+    assert [known.find(number) is not None for number in range(1, 7)] == [True, False, False, True, True, True]
+
+
+def operation(kind: Kind, rolled_back: str = "") -> Operation:
+    found = Operation(1, kind, "site", "r", 100.0)
+    found.rolled_back = rolled_back
+    return found
+
+
+def test_what_each_state_means_for_who_waits(spec: Any) -> None:
+    process = Process(1, 1001, 100.0, spec())
+    running = Running(process, 100.0)
+    again = Backoff(105.0, "exit status 1")
+    late = "exit status 1; it is tried again"
+    stuck = "process 1001 does not end, even by SIGKILL"
+    for state, up, down in [
+        (Stopped(), "it was stopped", ""),
+        (Exited(Exit(0), clean=True), "", ""),
+        (Exited(Exit(4), clean=False), "it ended by itself: exit status 4", ""),
+        (Fatal("why"), "why", ""),
+        (running, "", None),
+        (again, late, late),
+        (Emptying(process, 1.0, 0, again), late, late),
+        (Emptying(process, 1.0, 0, Backoff(1.0)), None, None),
+        (Emptying(process, 1.0, 0, Stopped()), None, None),
+        (Spawning(spec()), None, None),
+        (Starting(process, 1.0), None, None),
+        (Stopping(process, 1.0, 2, Stopped()), None, None),
+        (Stopping(process, 1.0, 3, Stopped()), stuck, stuck),
+        (Emptying(process, 1.0, 3, Stopped()), stuck, stuck),
+        (Replacing(running, Spawning(spec())), None, None),
+        (Replacing(Stopping(process, 1.0, 3, Stopped()), running), stuck, stuck),
+    ]:
+        assert verdict(operation("start"), Slot("up", state), 110.0) == up, state
+        assert verdict(operation("restart"), Slot("up", state), 110.0) == up, state
+        assert verdict(operation("stop"), Slot("down", state), 110.0) == down, state
+    assert verdict(operation("start"), Slot("up", again), 109.0) is None
+    assert verdict(operation("restart", "it failed"), Slot("up", running), 110.0) == "it failed"

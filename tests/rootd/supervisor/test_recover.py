@@ -1,0 +1,119 @@
+"""From facts and what was written to what is, slot by slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rootd.supervisor import recover
+from rootd.supervisor.exits import Exit
+from rootd.supervisor.recover import SavedRun, SavedSlot
+from rootd.supervisor.states import (
+    Backoff,
+    BecameReady,
+    Emptying,
+    Exited,
+    Fatal,
+    Process,
+    Replacing,
+    RestartAsked,
+    Running,
+    Slot,
+    Spawned,
+    Spawning,
+    SpawnLost,
+    Starting,
+    StopAsked,
+    Stopped,
+    Stopping,
+    TreeEmpty,
+)
+
+NOW = 100.0
+
+
+def test_what_is_written_is_read_again(spec: Any) -> None:
+    process = Process(7, 1007, 90.0, spec())
+    for state, expected in [
+        (Stopped(), SavedSlot("up")),
+        (Fatal("why"), SavedSlot("up", fatal="why")),
+        (Exited(Exit(3), clean=False), SavedSlot("up", exited=Exit(3))),
+        (Spawning(spec()), SavedSlot("up")),
+        (Starting(process, 1.0), SavedSlot("up", (SavedRun(7, "1"),))),
+        (Running(process, 1.0), SavedSlot("up", (SavedRun(7, "1", ready=True),))),
+        (Stopping(process, 1.0, 0, Stopped()), SavedSlot("up", (SavedRun(7, "1", stopping=True),))),
+        (Emptying(process, 1.0, 0, Fatal("why")), SavedSlot("up", fatal="why")),
+        (Replacing(Running(process, 1.0), Spawning(spec())), SavedSlot("up", (SavedRun(7, "1", ready=True),))),
+    ]:
+        assert recover.save(Slot("up", state), ()) == expected
+        saved = recover.Saved(slots={"site:0": expected})
+        assert recover.read(recover.write(saved)) == (saved, "")
+    full = recover.save(Slot("up", Stopped(), (1.0, 2.0), 2), ["T end"])
+    assert full == SavedSlot("up", crashes=(1.0, 2.0), attempt=2, exits=("T end",))
+
+
+def test_a_slot_without_a_process_is_what_was_written_or_what_is_configured(spec: Any) -> None:
+    for changes, saved, slot in [
+        ({}, None, Slot("up", Backoff(NOW))),
+        ({"autostart": False}, None, Slot("down", Stopped())),
+        ({}, SavedSlot("down"), Slot("down", Stopped())),
+        ({"autostart": False}, SavedSlot("up"), Slot("up", Backoff(NOW))),
+        ({}, SavedSlot("up", fatal="why"), Slot("up", Fatal("why"))),
+        ({}, SavedSlot("down", fatal="why"), Slot("down", Stopped())),
+        ({}, SavedSlot("up", exited=Exit(0), clean=True), Slot("up", Exited(Exit(0), clean=True))),
+        ({}, SavedSlot("up", crashes=(99.0, 101.0), attempt=2), Slot("up", Backoff(NOW), (99.0,), 2)),
+    ]:
+        assert recover.rebuild(spec(**changes), saved, [], NOW) == recover.Rebuilt(slot)
+
+
+def test_a_process_that_runs_is_taken_over(spec: Any) -> None:
+    old, young = Process(7, 1007, 90.0, spec()), Process(7, 1007, 99.5, spec())
+    notify = Process(7, 1007, 99.5, spec(ready_kind="notify"))
+    for process, changes, saved, state, wanted, events in [
+        (old, {}, None, Running(old, 90.0), "up", ()),
+        (old, {"autostart": False}, None, Running(old, 90.0), "up", ()),
+        (young, {}, None, Starting(young, 100.5), "up", ()),
+        (notify, {}, None, Running(notify, 99.5), "up", ()),
+        (old, {}, SavedSlot("up", (SavedRun(7, "1"),)), Running(old, 90.0), "up", ()),
+        (old, {}, SavedSlot("up", fatal="why"), Running(old, 90.0), "up", ()),
+        (old, {}, SavedSlot("down"), Running(old, 90.0), "down", (StopAsked(),)),
+        (old, {}, SavedSlot("up", (SavedRun(7, "1", stopping=True),)), Running(old, 90.0), "up", (RestartAsked(True),)),
+    ]:
+        found = recover.rebuild(spec(**changes), saved, [process], NOW)
+        assert found == recover.Rebuilt(Slot(wanted, state), events)
+
+
+def test_two_processes_are_a_rolling_restart(spec: Any) -> None:
+    older, old, new = (Process(run, 1000 + run, 90.0 + run, spec()) for run in (1, 2, 3))
+    both = Replacing(Running(old, 92.0), Starting(new, 94.0))
+    failed = Replacing(Running(old, 92.0), Stopping(new, 110.0, 0, Backoff(NOW)))
+    for saved, state, events in [
+        (None, both, ()),
+        (SavedSlot("up", (SavedRun(2, "1", ready=True), SavedRun(3, "1"))), both, ()),
+        (SavedSlot("up", (SavedRun(3, "1", ready=True),)), both, (BecameReady(3),)),
+        (SavedSlot("up", (SavedRun(2, "1", stopping=True),)), both, (BecameReady(3),)),
+        (SavedSlot("up", (SavedRun(3, "1", stopping=True),)), failed, ()),
+        (SavedSlot("down"), both, (StopAsked(),)),
+    ]:
+        found = recover.rebuild(spec(), saved, [older, old, new], NOW)
+        assert (found.slot.state, found.events, found.strays) == (state, events, (1,))
+
+
+def test_after_privileged_was_started_again_every_run_is_accounted_for(spec: Any) -> None:
+    first, second = (Process(run, 1000 + run, 90.0, spec()) for run in (1, 2))
+    spawned = Spawned(2, 1002, 90.0)
+    for slot, found, state, events, strays in [
+        (Slot("up", Running(first, 1.0)), [first], None, (), ()),
+        (Slot("up", Running(first, 1.0)), [], None, (TreeEmpty(1),), ()),
+        (Slot("up", Running(first, 1.0)), [first, second], None, (), (2,)),
+        (Slot("up", Spawning(spec())), [second], None, (spawned,), ()),
+        (Slot("up", Spawning(spec())), [first, second], None, (spawned,), (1,)),
+        (Slot("up", Spawning(spec())), [], None, (SpawnLost(),), ()),
+        (Slot("up", Replacing(Running(first, 1.0), Spawning(spec()))), [first, second], None, (spawned,), ()),
+        (Slot("up", Replacing(Running(first, 1.0), Spawning(spec()))), [], None, (SpawnLost(), TreeEmpty(1)), ()),
+        (Slot("up", Backoff(200.0, "x")), [second], Running(second, 90.0), (), ()),
+        (Slot("down", Stopped()), [first, second], Running(second, 90.0), (StopAsked(),), (1,)),
+        (Slot("down", Stopped()), [], None, (), ()),
+    ]:
+        rebuilt = recover.reconcile(slot, found, NOW)
+        assert rebuilt.slot.state == (slot.state if state is None else state)
+        assert (rebuilt.events, rebuilt.strays) == (events, strays)

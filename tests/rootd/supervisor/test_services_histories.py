@@ -1,0 +1,200 @@
+"""Histories that nobody thought of: people, crashes, timers and kill -9 of privileged and supervisor, in any order."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from policy.messages import Changed, Ended
+from rootd import ipc
+from rootd.supervisor import states
+from rootd.supervisor.operations import Refusal
+
+NAMES = ("plain", "web", "once")
+names = st.sampled_from(NAMES)
+ENDS = ((0, 0), (1, 0), (-9, 0), (127, errno.ENOENT << 8 | ipc.STEPS.index("exec")))
+
+
+class Histories(RuleBasedStateMachine):
+    House: Any
+    spec: Any
+
+    @initialize()
+    def begin(self) -> None:
+        self.house = type(self).House(
+            self.spec(name="plain", limit_count=3),
+            self.spec(name="web", entry=1, processes=2, shared=True, ready_kind="notify", digest="w"),
+            self.spec(name="once", entry=2, restart_policy="never", shared=True, autostart=False),
+        )
+        self.house.begin()
+        self.version = 1
+
+    @rule(name=names, what=st.sampled_from(["start", "stop", "restart"]))
+    def ask(self, name: str, what: str) -> None:
+        self.attempt(getattr(self.house.services, what), name)
+
+    @rule(name=names)
+    def restart_hard(self, name: str) -> None:
+        self.attempt(lambda *asked: self.house.services.restart(*asked, hard=True), name)
+
+    @rule(name=names)
+    def signal(self, name: str) -> None:
+        self.attempt(lambda name, *asked: self.house.services.signal(name, "HUP", *asked), name)
+
+    def attempt(self, ask: Any, name: str) -> None:
+        with contextlib.suppress(Refusal):
+            number = ask(name, self.house.now, "r")
+            assert self.house.services.operations.find(number) is not None
+
+    @rule(which=st.integers(0, 5), end=st.sampled_from(ENDS))
+    def crash(self, which: int, end: tuple[int, int]) -> None:
+        mains = self.house.privileged.mains()
+        if mains:
+            self.house.privileged.exit(mains[which % len(mains)].number, *end)
+
+    @rule(which=st.integers(0, 5))
+    def ready(self, which: int) -> None:
+        mains = self.house.privileged.mains()
+        if mains and self.house.privileged.up:
+            self.house.services.notified(mains[which % len(mains)].number, {"READY": "1"}, self.house.now)
+
+    @rule(count=st.integers(1, 4))
+    def hear(self, count: int) -> None:
+        self.house.deliver(count)
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.5, 12.0, 40.0]))
+    def wait(self, seconds: float) -> None:
+        self.house.later(seconds)
+
+    @rule(seconds=st.sampled_from([0.3, 40.0]))
+    def be_late(self, seconds: float) -> None:
+        """Time passes and nothing is heard."""
+        self.house.now += seconds
+        self.house.services.wake(self.house.now)
+
+    @rule(stubborn=st.booleans())
+    def ignore_signals(self, stubborn: bool) -> None:
+        self.house.privileged.stubborn = stubborn
+
+    @rule(failing=st.sampled_from([None, (errno.EAGAIN, "fork"), (errno.EMFILE, "pipe")]))
+    def fail_spawns(self, failing: tuple[int, str] | None) -> None:
+        self.house.privileged.failing = failing
+
+    @rule()
+    def privileged_dies(self) -> None:
+        self.house.lose()
+
+    @rule()
+    def privileged_is_back(self) -> None:
+        self.house.lose().link()
+
+    @rule(which=st.integers(0, 5))
+    def process_dies_unseen(self, which: int) -> None:
+        """Together with privileged, and its status is lost."""
+        self.house.lose()
+        mains = self.house.privileged.mains()
+        if mains:
+            del self.house.privileged.runs[mains[which % len(mains)].number]
+
+    @rule(damaged=st.booleans())
+    def supervisor_is_killed(self, damaged: bool) -> None:
+        state = b"{" if damaged else self.house.services.state()
+        self.house.lose()
+        self.house.events.clear()
+        self.house.services = self.house.supervisor()
+        self.house.services.restore(state)
+        for known, specs in self.configurations.items():
+            self.house.services.known(known, specs)
+        self.house.begin()
+
+    @rule(name=names, processes=st.integers(1, 3))
+    def reload(self, name: str, processes: int) -> None:
+        if not self.house.privileged.heard:
+            return
+        self.version += 1
+        changed = [
+            one._replace(digest=str(self.version), processes=processes) if one.name == name else one
+            for one in self.house.specs
+        ]
+        self.house.reload(*(one._replace(entry=at) for at, one in enumerate(reversed(changed))))
+        self.configurations[self.house.generation] = self.house.specs
+
+    @property
+    def configurations(self) -> dict[int, Any]:
+        if not hasattr(self, "_configurations"):
+            self._configurations = {1: self.house.specs}
+        return self._configurations
+
+    def slot_of(self, run: Any) -> tuple[str, int]:
+        entry, index = divmod(run.slot, 1024)
+        return self.configurations[run.generation][entry].name, index
+
+    @invariant()
+    def two_processes_of_a_slot_are_a_rolling_restart(self) -> None:
+        count: dict[tuple[str, int], int] = {}
+        for run in self.house.privileged.mains():
+            key = self.slot_of(run)
+            count[key] = count.get(key, 0) + 1
+        for key, number in count.items():
+            instance = self.house.services._slots.instances[key]
+            replacing = isinstance(instance.slot.state, states.Replacing)
+            assert number <= (2 if replacing else 1), (key, number, instance.slot.state)
+
+    @invariant()
+    def what_is_spawned_is_asked_of_somebody(self) -> None:
+        slots = self.house.services._slots
+        asked = {
+            key for key, queue in slots._requests._queues.items() for r in queue if isinstance(r.effect, states.Spawn)
+        }
+        for key, instance in slots.instances.items():
+            spawning = any(isinstance(part, states.Spawning) for part in states.legs(instance.slot.state))
+            assert spawning == (key in asked or instance.held)
+
+    def settle(self) -> None:
+        for _ in range(40):
+            self.house.later(5.0)
+            for run in self.house.privileged.mains():
+                self.house.services.notified(run.number, {"READY": "1"}, self.house.now)
+        self.house.deliver()
+
+    def teardown(self) -> None:
+        """When nothing more happens, what is wanted comes, and every operation has ended."""
+        house = self.house
+        house.privileged.failing = None
+        house.lose().link()
+        self.settle()
+        for (name, _), instance in house.services._slots.instances.items():
+            state = instance.slot.state
+            if instance.slot.wanted == "up":
+                assert isinstance(state, states.Running | states.Exited | states.Fatal), (name, instance.slot)
+            else:
+                assert isinstance(state, states.Stopped | states.Exited), (name, instance.slot)
+        shown = {pid for name in NAMES for pid in house.pids(name) if pid}
+        assert shown == {run.pid for run in house.privileged.runs.values()}
+        begun = [event.operation for event in house.events if not isinstance(event, Changed)]
+        ended = [event.operation for event in house.events if isinstance(event, Ended)]
+        assert sorted(set(begun)) == sorted(ended)
+        operation = house.services.stop_all(house.now, "r")
+        self.settle()
+        assert house.services.operations.find(operation).ended
+        assert house.privileged.shut_down
+        assert not house.privileged.runs
+
+
+def test_no_history_doubles_loses_or_hangs_anything(House: Any, spec: Any) -> None:
+    Histories.House, Histories.spec = House, staticmethod(spec)
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            max_examples=80,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
