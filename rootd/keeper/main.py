@@ -245,6 +245,9 @@ class Keeper:
         note(f"{role} ended ({how}) and is started again")
         failures = 0 if now - child.since >= HEALTHY else self.failures.get(role, 0)
         self.failures[role] = failures + 1
+        if role == SUPERVISOR and self.asked_to_end and failures:
+            self.asked_to_end += 1  # it dies each time: it will not end anything in order
+            self.end()
         self.due[role] = now + (min(BACKOFF_FIRST * 2 ** (failures - 1), BACKOFF_CAP) if failures else 0.0)
 
 

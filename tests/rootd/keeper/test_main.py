@@ -275,6 +275,16 @@ def test_a_supervisor_that_dies_while_it_stops_everything_is_asked_again(theatre
     theatre.hear_op("supervisor", ipc.END)
 
 
+def test_a_supervisor_that_dies_each_time_does_not_keep_the_daemon_from_ending(theatre: Theatre) -> None:
+    theatre.begin()
+    os.kill(theatre.pid, signal.SIGTERM)
+    for _ in range(2):
+        theatre.hear_op("supervisor", ipc.END)
+        theatre.order("supervisor", do="exit", status=1)
+        theatre.enter("supervisor")
+    theatre.hear_op("privileged", ipc.END)
+
+
 def test_a_second_sigterm_hurries_to_privileged(theatre: Theatre) -> None:
     theatre.begin()
     os.kill(theatre.pid, signal.SIGTERM)
