@@ -31,7 +31,7 @@ from rootd.supervisor.dispatch import Desk
 from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.notify import Notify
 from rootd.supervisor.operations import Refusal
-from rootd.supervisor.perform import OTHERS, Performer
+from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.reload import Loaded, Reloads, read_generation
 from rootd.supervisor.services import Services
 from rootd.supervisor.sessions import Sessions
@@ -39,6 +39,7 @@ from rootd.supervisor.sessions import Sessions
 CONTROL_LIMIT, ROOT_LIMIT = 256, 32  # connections of a door
 AT_ONCE = 256  # messages of one peer in one turn
 AUTH_WAIT = 3.0  # seconds that the api's door waits for auth to tell who is logged in
+SAVE_AFTER = 0.05  # seconds from a change that nobody asked for to the state file: many come at once
 STATE_LIMIT = 16 << 20  # bytes of the state file
 
 
@@ -65,7 +66,10 @@ class Supervisor:
         self.links: dict[str, ipc.Link] = {}
         self.status: int | None = None
         self._now: float | None = None
+        self._effects: list[Request] = []  # of this turn
         self._saved = -1  # the revision of services that is in the state file
+        self._asked = -1  # the last operation that it knows of
+        self._save_at: float | None = None
         self._facts = False  # told since this privileged was linked
         self._open: set[str] = set()
         self._open_by = self.clock() + AUTH_WAIT
@@ -74,7 +78,7 @@ class Supervisor:
         self._running = 0
         self._used: set[int] = set()  # generations of runs
         self.performer = Performer()
-        self.services = Services(self.performer.perform, self.publish, wall)
+        self.services = Services(self._effects.append, self.publish, wall)
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note)
@@ -101,6 +105,8 @@ class Supervisor:
             due = [at for timer in timers if (at := timer.wake_at()) is not None]
             if self._facts and "control" not in self._open:
                 due.append(self._open_by)
+            if self._save_at is not None:
+                due.append(self._save_at)
             self.watch_writers()
             self._now = None
             timeout = min(due) - self.clock() if due else None
@@ -109,7 +115,7 @@ class Supervisor:
             for timer in timers:
                 timer.wake(self.clock())
             self.open_doors()
-            self.save()
+            self.act()
         return self.status
 
     def clock(self) -> float:
@@ -117,6 +123,18 @@ class Supervisor:
         if self._now is None:
             self._now = time.clock_gettime(time.CLOCK_BOOTTIME)
         return self._now
+
+    def act(self) -> None:
+        """What was decided in this turn. What people asked for is remembered before anything of it is done."""
+        if self._asked != self.services.operations.last:
+            self.save()
+        for request in self._effects:
+            self.performer.perform(request)
+        self._effects.clear()
+        if self._save_at is not None and self.clock() >= self._save_at:
+            self.save()
+        elif self._save_at is None and self._saved != self.services.revision:
+            self._save_at = self.clock() + SAVE_AFTER
 
     def watch_writers(self) -> None:
         for role, link in self.links.items():
@@ -309,9 +327,7 @@ class Supervisor:
 
     def save(self) -> None:
         """Whole or not at all; on tmpfs, so that no disk is waited for."""
-        if self._saved == self.services.revision:
-            return
-        self._saved = self.services.revision
+        self._saved, self._asked, self._save_at = self.services.revision, self.services.operations.last, None
         new = f"{self.state_path}.new"
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:

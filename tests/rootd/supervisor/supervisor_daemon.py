@@ -117,7 +117,7 @@ class Daemon:
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         self.wait()
-        for role in ("privileged", "log", "auth"):
+        for role in (*self.links, "auth"):
             self.unlink(role)
         self.keeper.close()
 
@@ -192,7 +192,7 @@ class Daemon:
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
-        for role in ("privileged", "log", "auth"):
+        for role in (*self.links, "auth"):
             self.unlink(role)
         self.keeper.close()
         for sock in self.doors.values():
