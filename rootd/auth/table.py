@@ -8,7 +8,6 @@ Rule 3: the file is replaced whole, readable by auth alone; one that is not what
 from __future__ import annotations
 
 import os
-import secrets
 from hashlib import sha256
 from typing import Annotated
 
@@ -52,7 +51,7 @@ _encode = msgspec.json.Encoder().encode
 
 def new_token() -> tuple[str, str]:
     """256 random bits as 64 hex digits, and the hash that is kept of them."""
-    token = secrets.token_bytes(32).hex()
+    token = os.urandom(32).hex()
     return token, hash_of(token)
 
 
@@ -65,8 +64,9 @@ class Table:
 
     def __init__(self, path: str, boot: str) -> None:
         self._path, self._boot = path, boot
-        self.key = secrets.token_bytes(32)
+        self.key = os.urandom(32)
         self._sessions: dict[str, Session] = {}
+        self._of: dict[str, dict[str, Session]] = {}  # by user
 
     def load(self) -> str:
         """Take back the sessions that the file has, all unchecked. What was wrong with it, or ""."""
@@ -87,7 +87,7 @@ class Table:
         self.key = found.key
         for session in found.sessions[:LIMIT]:
             session.checked, session.open = -1.0, True
-            self._sessions[session.hash] = session
+            self._put(session)
         return ""
 
     def save(self) -> None:
@@ -107,24 +107,34 @@ class Table:
         return list(self._sessions.values())
 
     def of(self, user: str) -> list[Session]:
-        return [session for session in self._sessions.values() if session.user == user]
+        return list(self._of.get(user, {}).values())
 
     def users(self) -> list[str]:
-        return list(dict.fromkeys(session.user for session in self._sessions.values()))
+        return list(self._of)
 
     def find(self, known: str) -> Session | None:
         return self._sessions.get(known)
 
     def add(self, session: Session) -> list[Session]:
         """Those that must end for it: the person's oldest. Raises OverflowError when the table is full of others'."""
-        too_many = self.of(session.user)[: -PER_USER + 1] if len(self._sessions) >= PER_USER else []
+        too_many = self.of(session.user)[: 1 - PER_USER]
         if len(self._sessions) - len(too_many) >= LIMIT:
             raise OverflowError(f"{LIMIT} sessions")
-        self._sessions[session.hash] = session
+        self._put(session)
         return too_many
 
+    def _put(self, session: Session) -> None:
+        self._sessions[session.hash] = session
+        self._of.setdefault(session.user, {})[session.hash] = session
+
     def drop(self, known: str) -> Session | None:
-        return self._sessions.pop(known, None)
+        session = self._sessions.pop(known, None)
+        if session is not None:
+            theirs = self._of[session.user]
+            del theirs[known]
+            if not theirs:
+                del self._of[session.user]
+        return session
 
     def touch(self, known: str, now: float) -> None:
         session = self._sessions.get(known)

@@ -118,7 +118,18 @@ def service() -> Iterator[Callable[[str, str], str]]:
 
     yield make
     for file in made:
-        file.unlink()
+        file.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def module() -> Iterator[str]:
+    """A PAM module that misbehaves as its first argument says (module.c)."""
+    folder = tempfile.mkdtemp(prefix="durward-test-auth-", dir="/run")
+    os.chmod(folder, 0o755)
+    source = str(Path(__file__).with_name("module.c"))
+    run("gcc", "-shared", "-fPIC", "-o", f"{folder}/misbehave.so", source, "-l:libpam.so.0")
+    yield f"{folder}/misbehave.so"
+    shutil.rmtree(folder)
 
 
 class Client:
