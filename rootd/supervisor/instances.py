@@ -93,11 +93,13 @@ class Instance:
 
     def save(self) -> recover.SavedSlot:
         if self._saved is None or self._saved[0] is not self.slot:
-            self._saved = self.slot, recover.save(self.slot, self.exits)
+            self._saved = self.slot, recover.save(self.slot, self.exits, (self.since, *self.told[:2]))
         return self._saved[1]
 
     def remember(self, saved: recover.SavedSlot) -> None:
-        """The ends that the last supervisor knew of."""
+        """The ends that the last supervisor knew of, and since when the slot was what it was."""
+        self.since, state, pid = saved.shown
+        self.told = state, pid, ""
         self.exits.extend(saved.exits[:EXITS_LIMIT])
         self.last_exit = self.exits[0].partition(" ")[2] if self.exits else ""
 

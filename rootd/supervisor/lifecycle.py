@@ -18,41 +18,14 @@ from typing import TYPE_CHECKING, NoReturn, assert_never, cast
 from msgspec.structs import replace
 
 from rootd.supervisor.exits import Exit, lasting, words
+
+# isort: off
 from rootd.supervisor.states import (
-    Backoff,
-    BecameReady,
-    Died,
-    Effect,
-    Emptying,
-    Ended,
-    Event,
-    Exited,
-    Fatal,
-    Leg,
-    Process,
-    Replacing,
-    Rest,
-    RestartAsked,
-    RollFailed,
-    Running,
-    Say,
-    Signal,
-    Slot,
-    Spawn,
-    Spawned,
-    SpawnFailed,
-    Spawning,
-    SpawnLost,
-    StartAsked,
-    Starting,
-    State,
-    StopAsked,
-    Stopped,
-    Stopping,
-    TimeUp,
-    TreeEmpty,
-    runs,
-)
+    Backoff, BecameReady, Died, Effect, Emptying, Ended, Event, Exited, Fatal, Leg, Process, Replacing, Rest,
+    RestartAsked, RollFailed, Running, Say, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost,
+    StartAsked, Starting, State, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, runs,
+)  # fmt: skip
+# isort: on
 
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec

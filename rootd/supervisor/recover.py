@@ -15,32 +15,13 @@ from msgspec.structs import replace
 
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.lifecycle import ready_until
+
+# isort: off
 from rootd.supervisor.states import (
-    Backoff,
-    BecameReady,
-    Emptying,
-    Event,
-    Exited,
-    Fatal,
-    Leg,
-    Process,
-    Replacing,
-    Rest,
-    RestartAsked,
-    Running,
-    Slot,
-    Spawned,
-    Spawning,
-    SpawnLost,
-    Starting,
-    StopAsked,
-    Stopped,
-    Stopping,
-    TreeEmpty,
-    Wanted,
-    legs,
-    runs,
-)
+    Backoff, BecameReady, Emptying, Event, Exited, Fatal, Leg, Process, Replacing, Rest, RestartAsked, Running, Slot,
+    Spawned, Spawning, SpawnLost, Starting, StopAsked, Stopped, Stopping, TreeEmpty, Wanted, legs, runs,
+)  # fmt: skip
+# isort: on
 
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
@@ -66,6 +47,7 @@ class SavedSlot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     exited: Exit | None = None
     clean: bool = False
     exits: tuple[str, ...] = ()
+    shown: tuple[str, str, int] = ("", "", 0)  # since when people have seen which state and pid
 
 
 class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -101,7 +83,7 @@ def write(saved: Saved) -> bytes:
     return msgspec.json.encode(saved)
 
 
-def save(slot: Slot, exits: Iterable[str]) -> SavedSlot:
+def save(slot: Slot, exits: Iterable[str], shown: tuple[str, str, int]) -> SavedSlot:
     """What facts will not tell."""
     end = _rest_of(slot)
     return SavedSlot(
@@ -113,6 +95,7 @@ def save(slot: Slot, exits: Iterable[str]) -> SavedSlot:
         end.exit if isinstance(end, Exited) else None,
         isinstance(end, Exited) and end.clean,
         tuple(exits),
+        shown,
     )
 
 

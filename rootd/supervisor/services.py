@@ -247,7 +247,9 @@ class Services:
     # -- operations ------------------------------------------------------------------------------------------
 
     def _configured(self, name: str) -> list[Instance]:
-        return [instance for instance in self._slots.of(name) if not instance.removed]
+        """Found by its names, not among all: somebody asks this about each of a thousand services."""
+        slots, count = self._slots.instances, self._specs[name].processes if name in self._specs else 0
+        return [slots[name, index] for index in range(count) if (name, index) in slots]
 
     def _asked(self, name: str, even_ending: bool = False) -> list[Instance]:
         if self._ending is not None and not even_ending:

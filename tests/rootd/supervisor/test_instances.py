@@ -57,8 +57,9 @@ def test_what_is_to_be_written_is_made_once_for_each_state(spec: Any) -> None:
     one = Instance(spec(), 0, Slot("up", Fatal("why")), "T")
     saved = one.save()
     assert one.save() is saved
-    assert saved == recover.SavedSlot("up", fatal="why")
+    assert saved == recover.SavedSlot("up", fatal="why", shown=("T", "", 0))
     one.slot = Slot()
-    assert one.save() == recover.SavedSlot("down")
-    one.remember(recover.SavedSlot("up", exits=("T exit status 1",)))
+    assert one.save() == recover.SavedSlot("down", shown=("T", "", 0))
+    one.remember(recover.SavedSlot("up", exits=("T exit status 1",), shown=("T0", "FATAL", 0)))
+    assert (one.since, one.told) == ("T0", ("FATAL", 0, ""))
     assert one.last_exit == "exit status 1"

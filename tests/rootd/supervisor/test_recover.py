@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from rootd.supervisor import recover
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.recover import SavedRun, SavedSlot
@@ -29,6 +31,7 @@ from rootd.supervisor.states import (
 )
 
 NOW = 100.0
+SHOWN = ("T", "RUNNING", 7)
 
 
 def test_what_is_written_is_read_again(spec: Any) -> None:
@@ -44,11 +47,11 @@ def test_what_is_written_is_read_again(spec: Any) -> None:
         (Emptying(process, 1.0, 0, Fatal("why")), SavedSlot("up", fatal="why")),
         (Replacing(Running(process, 1.0), Spawning(spec())), SavedSlot("up", (SavedRun(7, "1", ready=True),))),
     ]:
-        assert recover.save(Slot("up", state), ()) == expected
+        assert recover.save(Slot("up", state), (), SHOWN) == msgspec.structs.replace(expected, shown=SHOWN)
         saved = recover.Saved(slots={"site:0": expected})
         assert recover.read(recover.write(saved)) == (saved, "")
-    full = recover.save(Slot("up", Stopped(), (1.0, 2.0), 2), ["T end"])
-    assert full == SavedSlot("up", crashes=(1.0, 2.0), attempt=2, exits=("T end",))
+    full = recover.save(Slot("up", Stopped(), (1.0, 2.0), 2), ["T end"], SHOWN)
+    assert full == SavedSlot("up", crashes=(1.0, 2.0), attempt=2, exits=("T end",), shown=SHOWN)
 
 
 def test_a_slot_without_a_process_is_what_was_written_or_what_is_configured(spec: Any) -> None:

@@ -16,9 +16,13 @@ def asked(house: Any) -> list[str]:
 
 def test_a_new_supervisor_takes_over_what_runs_and_spawns_nothing(House: Any, spec: Any) -> None:
     house = House(spec(processes=2), spec(name="other", entry=1, ready_kind="notify")).begin().later(20.0)
+    house.services.notified(3, {"READY": "1"}, house.now)
     house.privileged.asked.clear()
+    house.events.clear()
     house.reborn()
     assert house.privileged.asked == []
+    assert house.events == []
+    assert [process.since for process in house.services.info("site").processes] == ["T101", "T101"]
     assert house.states() == ["RUNNING", "RUNNING"]
     assert house.states("other") == ["RUNNING"]
     assert house.pids() == [1001, 1002]
@@ -294,3 +298,14 @@ def test_configurations_of_long_ago_are_forgotten(House: Any, spec: Any) -> None
     for generation in range(2, 200):
         house.services.known(generation, [spec()])
     assert len(house.services._slots._tables) == slots.GENERATIONS_LIMIT
+
+
+def test_a_service_that_is_gone_is_forgotten_when_its_last_run_is_lost_with_privileged(House: Any, spec: Any) -> None:
+    house = House(spec(), spec(name="old", entry=1)).begin().later(2.0)
+    house.privileged.stubborn = True
+    house.reload(spec())
+    house.lose()
+    del house.privileged.runs[2]
+    house.link().later(1.0)
+    assert house.services.names() == ("site",)
+    assert len(house.services._slots.instances) == 1
