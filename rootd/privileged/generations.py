@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rootd import ipc
 from rootd.config.table import Entry, Table, load_table
 from rootd.privileged import listen, stage
+from rootd.privileged.spawn import Run
 
 SLOTS = 1024  # instances of one entry
 
@@ -150,10 +151,19 @@ class Generations:
             self.drop(f"socket/{key}")
             os.close(self.sockets.pop(key))
 
-    def mend(self, generation: int, slot: int) -> None:
-        """After an exit: the sockets of this slot listen, whatever the service did to them."""
-        entry = self.entry(generation, slot)
-        backlogs = {spec.key: spec.backlog for spec in self.held[generation].table.sockets}
-        for _, key in entry.sockets if entry else ():
-            if key in self.sockets:
-                listen.mend(self.sockets[key], backlogs[key])
+    def mend(self, ended: Run, runs: Iterable[Run]) -> None:
+        """After an exit: the sockets of this slot listen, whatever the service did to them.
+
+        They also block again, unless another process is on them: it shares the flag, and may count on it.
+        """
+        backlogs = {spec.key: spec.backlog for spec in self.held[ended.generation].table.sockets}
+        mine = {key for key in self.keys(ended) if key in self.sockets}
+        living = [run for run in runs if run.exited is None] if mine else []
+        shared = {key for run in living for key in self.keys(run)}
+        for key in mine:
+            listen.mend(self.sockets[key], backlogs[key], block=key not in shared)
+
+    def keys(self, run: Run) -> list[str]:
+        """The sockets that a run was handed."""
+        entry = self.entry(run.generation, run.slot)
+        return [key for _, key in entry.sockets] if entry else []

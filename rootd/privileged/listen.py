@@ -88,12 +88,12 @@ def writer_of(directory: str, uids: Sequence[int]) -> str:
     return f"uid {found.st_uid}" if found.st_uid in uids and found.st_uid != 0 else ""
 
 
-def mend(fd: int, backlog: int) -> bool:
-    """After an exit: listen again if the service had shut it down, and block again. True when that was needed."""
+def mend(fd: int, backlog: int, *, block: bool = True) -> bool:
+    """After an exit: listen again if the service had shut it down (then True), and block again when that is asked."""
     sock = socket.socket(fileno=os.dup(fd))
     try:
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        if flags & os.O_NONBLOCK:
+        if block and flags & os.O_NONBLOCK:
             fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~(os.O_NONBLOCK | os.O_ASYNC))
         if sock.type != socket.SOCK_STREAM or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return False

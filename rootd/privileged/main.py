@@ -140,7 +140,7 @@ class Privileged:
             run.notify = held.get(f"notify/{run.run}", -1)
             if signals.reaped(run):
                 known = run.pid in inherited.reaped
-                run.exited = (inherited.reaped.get(run.pid, 0), ipc.KNOWN if known else 0)
+                requests.ended(self, run, inherited.reaped.get(run.pid, 0), ipc.KNOWN if known else 0)
             else:
                 self.adopted[run.pid] = run
         self.make_tree()

@@ -149,7 +149,7 @@ def ended(house: Privileged, run: Run, status: int, flags: int) -> None:
     """Tell an exit, and mend the sockets that the service may have left unusable."""
     run.exited = (status, flags)
     house.deed(DEED_EXITED, run, status)
-    house.generations.mend(run.generation, run.slot)
+    house.generations.mend(run, house.runs.values())
     tell_exit(house, run)
 
 

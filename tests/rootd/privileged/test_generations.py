@@ -16,6 +16,7 @@ from rootd.config import shape
 from rootd.config.table import Socket, Table
 from rootd.privileged import generations, stage
 from rootd.privileged.generations import Generation, Generations
+from rootd.privileged.spawn import Run
 
 
 class Keeper:
@@ -158,5 +159,32 @@ def test_what_the_store_gives_back_is_what_there_was(held: Generations, keeper: 
     assert again.current == 1
     assert again.held[1].digest == held.held[1].digest
     assert not again.runs_root
-    held.mend(1, 0)
     ipc.close_all([*again.sockets.values(), again.held[1].fd])
+
+
+def run_of(slot: int, exited: tuple[int, int] | None = None) -> Run:
+    run = Run(slot + 1, slot, 1, 0, 0, -1)
+    run.exited = exited
+    return run
+
+
+def test_a_socket_blocks_again_after_an_exit_unless_another_process_is_on_it(held: Generations) -> None:
+    one = tcp_socket("one", free_port())
+    first(held, one)
+    ended, other = run_of(0, exited=(0, ipc.KNOWN)), run_of(0)
+    os.set_blocking(held.sockets[one.key], False)
+    held.mend(ended, [ended, other])
+    assert not os.get_blocking(held.sockets[one.key])
+    other.exited = (0, ipc.KNOWN)
+    held.mend(other, [ended, other])
+    assert os.get_blocking(held.sockets[one.key])
+
+
+def test_a_socket_that_was_shut_down_listens_again_for_the_others_on_it_too(held: Generations) -> None:
+    one = tcp_socket("one", free_port())
+    first(held, one)
+    sock = socket.socket(fileno=os.dup(held.sockets[one.key]))
+    sock.shutdown(socket.SHUT_RD)
+    held.mend(run_of(0, exited=(1, ipc.KNOWN)), [run_of(0)])
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    sock.close()
