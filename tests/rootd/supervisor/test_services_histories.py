@@ -114,8 +114,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=names, processes=st.integers(1, 3))
     def reload(self, name: str, processes: int) -> None:
-        if not self.house.privileged.heard:
-            return
+        """By COMMIT; or, when privileged was replaced for it, between its tables and its facts."""
+        replaced = not self.house.privileged.heard
         self.version += 1
         changed = [
             one._replace(digest=str(self.version), processes=processes) if one.name == name else one
@@ -123,6 +123,8 @@ class Histories(RuleBasedStateMachine):
         ]
         self.house.reload(*(one._replace(entry=at) for at, one in enumerate(reversed(changed))))
         self.configurations[self.house.generation] = self.house.specs
+        if replaced:
+            self.house.link()
 
     @property
     def configurations(self) -> dict[int, Any]:
