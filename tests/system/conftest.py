@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hostage import Hostage, standing
 from house import PREFIX, House
 from people import People
 from space import Space
@@ -110,3 +111,32 @@ def nginx(people: People) -> Callable[[House], str]:
         return NGINX.replace("@NGINX@", str(Path(found).resolve()))
 
     return prepare
+
+
+@pytest.fixture(scope="module")
+def taken(request: pytest.FixtureRequest, people: People, space: Space) -> Iterator[Hostage]:
+    """The usual house; the module's ROLE is a part of it that runs the tests' code when it is asked to."""
+    house = House(people, space)
+    hostage = Hostage(house, request.module.ROLE)
+    try:
+        house.start()
+        house.until(lambda: len(house.api_workers()) == 2, "the api has its workers")
+        yield hostage
+        house.stop()
+    finally:
+        house.remove()
+        hostage.close()
+
+
+@pytest.fixture
+def hostage(request: pytest.FixtureRequest, taken: Hostage) -> Iterator[Hostage]:
+    """`taken`, with the module's TOOLS run in it. Before and after, all works, and no other process is another one."""
+    house, role = taken.house, request.module.ROLE
+    house.until(house._answers, "the house answers")
+    before = standing(house, role)
+    taken.run(request.module.TOOLS)
+    yield taken
+    taken.resume()
+    house.until(house._answers, "the house answers as before")
+    assert standing(house, role) == before
+    assert house.http("/").status == 200

@@ -8,11 +8,13 @@ import os
 import select
 import socket
 import textwrap
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from asker import PATIENCE
 from house import PREFIX, House
+from people import processes_of
 
 LAUNCHER = Path(__file__).with_name("takeover.py")
 
@@ -32,7 +34,7 @@ class Hostage:
         house.stdin = theirs.fileno()
         self.theirs = theirs
 
-    def run(self, code: str, timeout: float = PATIENCE * 2, **words: object) -> Any:
+    def run(self, code: str, timeout: float = PATIENCE * 2, **words: Any) -> Any:
         """What the code left in `result`; `part` is the part's own object, `words` are its variables.
 
         Raises Dead when the process ends meanwhile.
@@ -46,16 +48,23 @@ class Hostage:
         pidfd = os.pidfd_open(pid)
         try:
             sock.send(packet)
-            ready: list[object] = [*select.select([sock, pidfd], [], [], timeout)[0]]
+            ready, _, _ = select.select([sock.fileno(), pidfd], [], [], timeout)
             if not ready:
                 raise AssertionError(f"no answer of the hostile code within {timeout} s")
-            if sock not in ready:
+            if sock.fileno() not in ready:
                 raise Dead(pid)
         finally:
             os.close(pidfd)
         answer = json.loads(sock.recv(1 << 22))
         assert "error" not in answer, answer["error"]
         return answer.get("result")
+
+    def dies(self, code: str, **words: Any) -> int:
+        """Run the code, and wait until the process is gone and another plays its role, which works; its pid."""
+        old = self.house.pid_of(self.role)
+        with contextlib.suppress(Dead):
+            self.run(code, **words)
+        return self.house.wait_back(self.role, old)
 
     def resume(self) -> None:
         self.run("resume")
@@ -64,3 +73,31 @@ class Hostage:
         with contextlib.suppress(OSError):
             self.sock.close()
         self.theirs.close()
+
+
+def standing(house: House, *without: str) -> dict[str, object]:
+    """Who must not notice anything: the pids of the keeper, of our parts but those, and of every service process."""
+    assert house.daemon is not None
+    parts = {role: house.pid_of(role) for role in ("privileged", "log", "supervisor", "auth") if role not in without}
+    users = {short: house.people[short].uid for short in ("www", "jobs", "api") if short not in without}
+    services = {
+        short: sorted(pid for pid in processes_of({uid}) if house.space.holds(pid)) for short, uid in users.items()
+    }
+    return {"keeper": house.daemon.pid, **parts, **services}
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def prompt_status(house: House) -> float:
+    """Seconds that root.sock takes for a status."""
+    begun = time.monotonic()
+    assert house.status()
+    return time.monotonic() - begun
+
+
+def deeds(house: House, *kinds: str) -> list[tuple[str, int, int]]:
+    """deed, run and arg of privileged's own records."""
+    found = [record for record in house.audit() if record["kind"] == "deed" and record["deed"] in kinds]
+    return [(str(record["deed"]), cast("int", record["run"]), cast("int", record["arg"])) for record in found]

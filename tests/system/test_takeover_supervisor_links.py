@@ -1,0 +1,115 @@
+"""A supervisor that has been taken over, on its links to the keeper, log and auth, and one that hangs up."""
+
+from __future__ import annotations
+
+import pytest
+from hostage import Hostage, prompt_status, standing
+
+pytestmark = pytest.mark.root
+
+ROLE = "supervisor"
+PATIENT = 1.0  # seconds
+TOOLS = """
+import os, random, socket
+from rootd import ipc
+
+def mine(sock):
+    own = socket.socket(fileno=os.dup(sock.fileno()))
+    own.settimeout(10.0)
+    return own
+
+raw = mine(part.links["privileged"].sock)
+"""
+
+
+def test_c4_an_empty_packet_ends_its_link_and_nothing_else(hostage: Hostage) -> None:
+    house = hostage.house
+    hostage.run("raw.send(b'')\nresult = len(raw.recv(1))")
+    house.wait_back("supervisor", house.kill9("supervisor"))
+
+
+def test_the_keeper_hears_nothing_of_it(taken: Hostage) -> None:
+    """It cannot store, drop, begin or end anything, nor hold up the keeper by filling its link."""
+    house = taken.house
+    before = standing(house, "privileged", "supervisor")
+    taken.run(TOOLS)
+    sent = taken.run("""
+    sent = 0
+    words = [ipc.Message(op, name=name, arg=9).encode() for op in range(256)
+             for name in ("settings", "generation/1", "lock", "")]
+    try:
+        while sent < 10_000:
+            part.keeper.sock.send(words[sent % len(words)] if sent % 7 else b"nonsense")
+            sent += 1
+    except BlockingIOError:
+        pass
+    result = sent
+    """)
+    assert sent > 0
+    old = house.kill9("privileged")
+    house.until(lambda: house.pid_of("privileged") not in (0, old), "privileged is back")
+    taken.resume()
+    house.until(house._answers, "the house answers")
+    assert house.http("/").status == 200
+    assert standing(house, "privileged", "supervisor") == before
+    assert prompt_status(house) < PATIENT
+
+
+@pytest.mark.parametrize("arg", [0, 1, -1, 2**62])
+def test_privileged_that_is_replaced_at_its_word_leaves_the_services_alone(taken: Hostage, arg: int) -> None:
+    house = taken.house
+    before, old = standing(house, "privileged", "supervisor"), house.pid_of("privileged")
+    taken.run(TOOLS)
+    taken.run("raw.send(ipc.Message(ipc.REPLACE, arg=number).encode())\nwhile raw.recv(4096): pass", number=arg)
+    house.until(lambda: house.pid_of("privileged") not in (0, old), "privileged is started again")
+    taken.resume()
+    house.until(house._answers, "the house answers")
+    assert standing(house, "privileged", "supervisor") == before
+
+
+FORGED = {
+    "a deed": '{"kind": "deed", "deed": "spawn", "run": 1}',
+    "a number of the chain": '{"kind": "decision", "n": 0, "mac": "00"}',
+    "no JSON": '{"kind": "decision"',
+    "a field twice": '{"kind": "start", "kind": "decision"}',
+}
+
+
+@pytest.mark.parametrize("what", list(FORGED))
+def test_e3_a_forged_record_loses_it_its_link_to_log_and_is_not_written(hostage: Hostage, what: str) -> None:
+    house = hostage.house
+    before = [record for record in house.audit() if record["kind"] == "deed"]
+    code = """
+    books = mine(part.links["log"].sock)
+    books.send(ipc.Message(ipc.RECORD, seq=77, body=body.encode()).encode())
+    try:
+        while packet := books.recv(4096):
+            assert ipc.decode(packet, body=True).seq != 77, "it was acknowledged"
+    except ConnectionResetError:
+        pass
+    """
+    hostage.run(code, body=FORGED[what])
+    assert [record for record in house.audit() if record["kind"] == "deed"] == before
+    house.wait_back("supervisor", house.kill9("supervisor"))
+
+
+def test_what_is_pulled_from_auth_out_of_range_loses_it_that_link_only(hostage: Hostage) -> None:
+    code = """
+    from policy import login, wire
+    out = mine(part.auth._out.sock)
+    for number in (0, 1, 2 ** 53 - 1, *range(500)):
+        out.send(wire.PULL.encode(login.Seen(number)))
+        out.send(wire.PULL.encode(login.Touched(f"{number:064x}")))
+    out.send(wire.PULL.encode(login.RevokeSessions("nobody-is-called-so")))
+    dice = random.Random(7)
+    try:
+        for _ in range(50):
+            out.send(dice.randbytes(dice.choice((1, 100, 60_000))))
+        while out.recv(65536):
+            pass
+        result = "closed"
+    except (BrokenPipeError, ConnectionResetError):
+        result = "closed"
+    """
+    assert hostage.run(code) == "closed"
+    hostage.house.wait_back("supervisor", hostage.house.kill9("supervisor"))
