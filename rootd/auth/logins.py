@@ -4,7 +4,7 @@ Rule 1: every refusal has the same words, and comes at the same time after the q
 Rule 2: a login is answered once the supervisor has seen the session; if it does not in time, there is no session.
 Rule 3: every attempt is noted for the audit log with the real reason, which nobody outside is told. Attempts that
         were not even made are noted at the 1st, 10th, 100th, …: nobody fills the log by knocking.
-Rule 4: who ends a session tells the supervisor and writes the file before anybody is answered.
+Rule 4: what ends a session is in the file first, then told to the supervisor, then answered.
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ class Logins:
             case login.Touched(hash=known):
                 self.table.touch(known, self._clock())
             case login.RevokeSessions(user=user):
-                for session in self.table.of(user) if user else self.table.all():
-                    self.end(session, "revoked")
-                self.save()
+                self._end_for_good(self.table.of(user) if user else self.table.all(), "revoked")
             case _:
                 assert_never(pull)
 
@@ -182,8 +180,7 @@ class Logins:
         session = self.table.find(table.hash_of(token))
         if session is None:
             return connection.answer(login.Denied("there is no such session"))
-        self.end(session, "logout")
-        self.save()
+        self._end_for_good([session], "logout")
         return connection.answer(login.LoggedOut())
 
     # sessions
@@ -212,6 +209,14 @@ class Logins:
 
     def end(self, session: table.Session, why: str) -> None:
         if self.table.drop(session.hash) is not None:
+            self._link.push(login.SessionDown(session.hash, why))
+
+    def _end_for_good(self, sessions: list[table.Session], why: str) -> None:
+        """First in the file: an auth that is started again just now must not take them back."""
+        for session in sessions:
+            self.table.drop(session.hash)
+        self.save()
+        for session in sessions:
             self._link.push(login.SessionDown(session.hash, why))
 
     def save(self) -> None:

@@ -92,10 +92,10 @@ class Rounds:
         self._ask()
 
     def _done(self) -> None:
+        self._logins.save()
         if self._is_first:
             self._is_first = False
             self._link.push(SessionsEnd())
-        self._logins.save()
         self._is_set = len(self._logins.table) > 0
         if self._is_set:
             self._timers.at(max(self._next, self._clock()), self._round)

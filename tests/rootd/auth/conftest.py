@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import re
 import secrets
 import select
 import shutil
@@ -32,7 +33,7 @@ from rootd.config.settings import Account, Paths, Settings
 
 PREFIX = "dwta-"
 SERVICE = "durward-test-auth"
-LOCK = "/run/durward-test-auth.lock"
+LOCK = "/run/durward-auth-test.lock"
 PAM_D = Path("/etc/pam.d")
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE = 30.0  # seconds that any answer may take
@@ -42,6 +43,12 @@ def run(*argv: str, text: str = "") -> str:
     done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{argv[0]} failed with {done.returncode}: {done.stderr.strip()}"
     return done.stdout
+
+
+def entries(name: str) -> list[str]:
+    """What the machine's files say of somebody."""
+    lines = [line for file in ("passwd", "shadow", "group") for line in Path("/etc", file).read_text().splitlines()]
+    return [line for line in lines if re.search(rf"[:,]{name}(,|$)|^{name}:", line)]
 
 
 class Person(NamedTuple):
@@ -54,11 +61,15 @@ class Person(NamedTuple):
 class People:
     """All accounts of one run. Only one run at a time has them: others wait for the lock."""
 
+    service = SERVICE
+    run = staticmethod(run)
+
     def __init__(self) -> None:
         self._lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.sweep()
         self._known: dict[str, Person] = {}
+        self._lines: dict[str, list[str]] = {}
         self.auth = self._add("auth", "", "--system", "--groups", "shadow", "--shell", "/usr/sbin/nologin")
         self.api = self._add("api", "", "--system", "--shell", "/usr/sbin/nologin")
         for suffix in ("", "-account"):
@@ -68,11 +79,14 @@ class People:
     def __call__(self, short: str) -> Person:
         """Somebody as new: unlocked, not expired, with the password."""
         name = PREFIX + short
+        if self._lines.get(name) == entries(name):
+            return self._known[short]
         if short not in self._known:
             self._add(short, secrets.token_hex(8), "--shell", "/bin/sh")
         else:
             run("usermod", "--expiredate", "", "--inactive", "-1", "--groups", "", name)
         run("chpasswd", text=f"{name}:{self._known[short].password}\n")
+        self._lines[name] = entries(name)
         return self._known[short]
 
     def _add(self, short: str, password: str, *words: str) -> Person:
@@ -83,8 +97,10 @@ class People:
         return self._known[short]
 
     def remove(self, short: str) -> None:
-        run("userdel", PREFIX + short)
-        del self._known[short]
+        """Also of somebody who has been removed by the test."""
+        if entries(PREFIX + short):
+            run("userdel", PREFIX + short)
+        del self._known[short], self._lines[PREFIX + short]
 
     @staticmethod
     def sweep() -> None:
@@ -124,7 +140,7 @@ def service() -> Iterator[Callable[[str, str], str]]:
 @pytest.fixture(scope="session")
 def module() -> Iterator[str]:
     """A PAM module that misbehaves as its first argument says (module.c)."""
-    folder = tempfile.mkdtemp(prefix="durward-test-auth-", dir="/run")
+    folder = tempfile.mkdtemp(prefix="durward-auth-test-", dir="/run")
     os.chmod(folder, 0o755)
     source = str(Path(__file__).with_name("module.c"))
     run("gcc", "-shared", "-fPIC", "-o", f"{folder}/misbehave.so", source, "-l:libpam.so.0")
@@ -141,6 +157,9 @@ class Client:
         os.seteuid(uid)  # what SO_PEERCRED says is fixed at the connection
         try:
             self.sock.connect(path)
+        except OSError:
+            self.sock.close()
+            raise
         finally:
             os.seteuid(0)
 
@@ -154,22 +173,14 @@ class Client:
 class Stage:
     """auth as a process, and the parts of the keeper, the api and the supervisor as the test wants them."""
 
-    def __init__(self, path: Path, people: People, service: str = SERVICE, account: str = f"{SERVICE}-account") -> None:
+    def __init__(self, path: Path, people: People) -> None:
         self.path, self.people = path, people
         path.chmod(0o755)
         (path / "auth").mkdir(mode=0o700)
         os.chown(path / "auth", people.auth.uid, people.auth.gid)
         self.doors = {name: self._listen(name) for name in ("auth", "peer")}
-        shadow = os.stat("/etc/shadow").st_gid
-        accounts = {
-            "auth": Account(people.auth.name, people.auth.uid, people.auth.gid, (shadow,)),
-            "api": Account(people.api.name, people.api.uid, people.api.gid, ()),
-        }
-        paths = Paths(str(path), str(path / "log"), str(path / "state"))
-        auth = settings.Auth(service, account, "peer", 28_800.0, 1_800.0)
-        conf = Settings("/etc/durward", paths, accounts, auth, None, settings.Audit("refuse"))
         self.settings = os.memfd_create("settings", os.MFD_CLOEXEC)
-        os.write(self.settings, settings.to_json(conf))
+        self.serve(SERVICE, f"{SERVICE}-account")
         self.pid = 0
         self.errors = path / "errors"
         self.keeper: ipc.Link
@@ -177,6 +188,20 @@ class Stage:
         self.pushed: list[login.Push] = []
         self.answers_seen = True
         self.clients: list[Client] = []
+
+    def serve(self, service: str, account: str, session: float = 28_800.0, idle: float = 1_800.0) -> None:
+        """With these PAM services."""
+        people, path = self.people, self.path
+        shadow = os.stat("/etc/shadow").st_gid
+        accounts = {
+            "auth": Account(people.auth.name, people.auth.uid, people.auth.gid, (shadow,)),
+            "api": Account(people.api.name, people.api.uid, people.api.gid, ()),
+        }
+        paths = Paths(str(path), str(path / "log"), str(path / "state"))
+        auth = settings.Auth(service, account, "peer", session, idle)
+        conf = Settings("/etc/durward", paths, accounts, auth, None, settings.Audit("refuse"))
+        os.truncate(self.settings, 0)
+        os.pwrite(self.settings, settings.to_json(conf), 0)
 
     def _listen(self, name: str) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -320,7 +345,7 @@ class Stage:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Short, and reachable for everybody."""
-    path = Path(tempfile.mkdtemp(prefix="durward-test-auth-", dir="/run"))
+    path = Path(tempfile.mkdtemp(prefix="durward-auth-test-", dir="/run"))
     yield path
     with contextlib.suppress(OSError):
         shutil.rmtree(path)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootd import accounts
 from rootd.auth import recheck
 from rootd.auth.pam import Refused, Unsure, Verdict
+from rootd.config.settings import User
 
 KEY = b"k" * 32
 FINE = Verdict(True, "", True, "alice", 1001, ("alice",), "mark")
@@ -31,6 +33,13 @@ def test_a10_nobody_is_found_under_a_name_that_nobody_has_or_that_is_roots(name:
     assert recheck.is_name(name)
     with pytest.raises(Refused):
         recheck.find(name)
+
+
+@pytest.mark.parametrize("uid", [0, 4_294_967_295])
+def test_a9_another_name_for_root_is_root_and_uid_minus_one_is_nobody(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
+    monkeypatch.setattr(accounts, "find_user", lambda _name: User(uid, 1001, (1001,), "/", "/bin/sh"))
+    with pytest.raises(Refused):
+        recheck.find("toor")
 
 
 @pytest.mark.parametrize(
