@@ -369,18 +369,6 @@ def test_every_file_says_first_what_it_is_and_a_package_has_no_code_of_its_own(p
         assert ast.get_docstring(tree(path))
 
 
-def test_c10_nobody_asks_a_peer_for_its_pid() -> None:
-    """A pid may be another process' by now: of SO_PEERCRED, only the uid is unpacked."""
-    asked = []
-    for path in SOURCES:
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Assign) and "SO_PEERCRED" in ast.unparse(node.value):
-                asked.append(ast.unparse(node.targets[0]))
-        assert "SO_PEERPIDFD" not in (ROOT / path).read_text()
-    assert asked
-    assert set(asked) == {"(_, uid, _)"}
-
-
 def test_tests_are_not_packages() -> None:
     assert not [str(path) for path in TESTS if path.name == "__init__.py"]
 

@@ -6,6 +6,7 @@ killing, H HTTP. SECURITY.md lists them.
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 from pathlib import Path
@@ -46,3 +47,15 @@ def test_every_attack_row_is_tested_or_said_to_come_later(row: str) -> None:
 
 def test_no_row_is_said_to_come_later_that_has_come() -> None:
     assert not rows_with_a_test() & rows_for_later()
+
+
+def test_c10_nobody_asks_a_peer_for_its_pid() -> None:
+    """A pid may be another process' by now: of SO_PEERCRED, only the uid is unpacked."""
+    asked = set()
+    for path in (path for package in ("rootd", "policy", "userapi") for path in (ROOT / package).rglob("*.py")):
+        text = path.read_text()
+        assert "SO_PEERPIDFD" not in text
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Assign) and "SO_PEERCRED" in ast.unparse(node.value):
+                asked.add(ast.unparse(node.targets[0]))
+    assert asked == {"(_, uid, _)"}
