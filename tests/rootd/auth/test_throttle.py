@@ -210,7 +210,9 @@ STEP = st.tuples(
 
 
 @given(st.lists(STEP, max_size=60))
-def test_whatever_happens_a_wait_that_is_kept_is_followed_by_an_attempt(steps: list[tuple[str, str, float, str]]) -> None:
+def test_whatever_happens_a_wait_that_is_kept_is_followed_by_an_attempt(
+    steps: list[tuple[str, str, float, str]],
+) -> None:
     book, now, still = Throttle(), 0.0, []
     for user, source, pause, end in steps:
         now += pause
@@ -235,4 +237,4 @@ def test_whatever_happens_a_wait_that_is_kept_is_followed_by_an_attempt(steps: l
 
 
 def test_the_first_attempt_costs_nothing() -> None:
-    assert PAIR == throttle.Patience(1, STEPS)
+    assert throttle.Patience(1, STEPS) == PAIR
