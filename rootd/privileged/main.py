@@ -297,7 +297,9 @@ class Privileged:
     def drained(self, message: ipc.Message) -> None:
         """log has every byte of a pipe whose other end is closed: the store may forget it."""
         stream = "stdout" if message.scope == 1 else "stderr"
-        self.drop(f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{message.extra}/{message.slot}")
+        name = f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{message.extra}/{message.slot}"
+        if len(name.encode()) <= ipc.NAME_LIMIT:
+            self.drop(name)
 
     def ask_log(self) -> None:
         """The heartbeat. A log that has not answered the last one stops every service that talks."""

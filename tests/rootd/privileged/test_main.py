@@ -155,6 +155,13 @@ def test_a_pipe_that_log_has_drained_is_forgotten_by_the_store(build: Build) -> 
     assert not [name for name in house.store if name.startswith("pipe/")]
 
 
+def test_c5_a_pipe_whose_name_cannot_be_does_not_end_privileged(build: Build) -> None:
+    house = build(entry("pass"))
+    for name in ("x" * 160, "\u20ac" * 50):
+        house.log.send(ipc.Message(ipc.DRAINED, name=name, arg=-(1 << 63), extra=1 << 62, run=(1 << 64) - 1, scope=255))
+    house.finish(house.spawn().run)
+
+
 def test_replace_leaves_its_wish_in_the_store_and_the_next_one_stages_as_root(build: Build) -> None:
     house = build(entry(SLEEPER))
     run = house.spawn().run
