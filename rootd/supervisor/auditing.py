@@ -8,6 +8,7 @@ Rule 3: nothing here waits, and nothing here decides what may be done without a 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from rootd import ipc
 
 KEPT = 4_096  # records that wait for log
 PATIENCE = 5.0  # seconds in which log's disk must answer
+ERRNO_MAX = 4095  # MAX_ERRNO of linux/err.h; what log says beyond is a fault of its own
 CUT = 256  # characters of a text that came from outside
 
 Then = Callable[[str], None]
@@ -65,17 +67,18 @@ class Audit:
     def recorded(self, message: ipc.Message) -> None:
         """log's answer. One that we did not ask for, or have given up, means nothing."""
         waiting = self._waiting.pop(message.seq, None)
-        if message.arg != self._trouble:
-            self._trouble = message.arg
-            self._note(f"the audit log: {os.strerror(message.arg) if message.arg else 'it can be written again'}")
-        if message.arg == 0:
+        number = message.arg if 0 <= message.arg <= ERRNO_MAX else errno.EIO
+        if number != self._trouble:
+            self._trouble = number
+            self._note(f"the audit log: {os.strerror(number) if number else 'it can be written again'}")
+        if number == 0:
             unwritten, self._unwritten = self._unwritten, []
             for one in unwritten:
                 self._ask(one)
         if waiting is not None:
-            if message.arg:
+            if number:
                 self._unwritten.append(waiting)
-            self._give_up([waiting], os.strerror(message.arg) if message.arg else "")
+            self._give_up([waiting], os.strerror(number) if number else "")
 
     def linked(self) -> None:
         """A new log: it is told what the one before did not acknowledge."""

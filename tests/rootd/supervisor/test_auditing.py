@@ -123,6 +123,14 @@ def test_e3_one_record_is_one_line_of_ascii_and_fits_whatever_is_in_it(log: Log)
     assert len(json.loads(body)["why"]) == CUT
 
 
+@pytest.mark.parametrize("number", [-1, -(1 << 63), 4096, 1 << 31, 1 << 32, (1 << 63) - 1])
+def test_c5_a_number_that_is_no_errno_is_an_error_like_others(log: Log, number: int) -> None:
+    told: list[str] = []
+    log.audit.record({"number": 1}, told.append)
+    log.answer(log.sent[0], number)
+    assert told == [os.strerror(errno.EIO)]
+
+
 def test_answers_that_were_not_asked_for_mean_nothing(log: Log) -> None:
     log.audit.recorded(ipc.Message(ipc.RECORDED, seq=77))
     assert log.sent == []
