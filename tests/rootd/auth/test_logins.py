@@ -96,7 +96,8 @@ def test_a15_an_account_with_an_empty_password_is_nobodys(auth, people, password
 
 @pytest.mark.parametrize(
     ("name", "noted"),
-    [("Dwta-alice", ""), ("dwta-alice\n", ""), ("dwta-alice\0x", ""), ("\uff11\uff10\uff10\uff11", ""), ("0", ""), ("1001", ""),
+    [("Dwta-alice", ""), ("dwta-alice\n", ""), ("dwta-alice\0x", ""), ("\uff11\uff10\uff10\uff11", ""), ("0", ""),
+     ("1001", ""),
      ("a" * 250, ""), ("../../../etc/shadow", ""), (" dwta-alice", ""), ("dwta-nobody", "dwta-nobody"),
      ("root", "root"), ("daemon", "daemon")],
 )  # fmt: skip
