@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import select
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from policy import login
+from policy import login, wire
 from rootd.auth import logins, pam, table
 
 pytestmark = pytest.mark.root
@@ -225,10 +226,20 @@ def test_a19_nobody_learns_from_the_answer_or_its_time_what_is_wrong(stage, peop
     }  # fmt: skip
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for turn in range(9):
-        for number, (kind, (user, password)) in enumerate(kinds.items()):
-            begun = time.monotonic()
-            assert stage.login(user, password, f"10.{turn}.{number}.1") == DENIED
-            times[kind].append(time.monotonic() - begun)
+        for first in range(3):  # three at a time: one of each third
+            asked = {}
+            for number, (kind, (user, password)) in list(enumerate(kinds.items()))[first::3]:
+                client = stage.client()
+                asked[client.sock] = (kind, time.monotonic())
+                client.ask(login.Login(user, password, f"10.{turn}.{number}.1"))
+            while asked:
+                ready, _, _ = select.select(list(asked), [], [], 30.0)
+                assert ready
+                for sock in ready:
+                    kind, begun = asked.pop(sock)
+                    times[kind].append(time.monotonic() - begun)
+                    assert wire.TELL.decode(sock.recv(wire.LIMIT)) == DENIED
+                    sock.close()
     medians = {kind: sorted(found)[len(found) // 2] for kind, found in times.items()}
     assert max(medians.values()) - min(medians.values()) < 0.02, medians
     assert min(medians.values()) >= logins.FLOOR
