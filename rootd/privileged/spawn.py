@@ -11,6 +11,7 @@ Sources: fork(2), execve(2), pidfd_open(2), credentials(7), sd_listen_fds(3), sd
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -201,7 +202,10 @@ def become_service(
         step = "limits"
         for kind, soft, hard in entry.limits:
             ceiling = resource.getrlimit(kind)[1] if hard == -2 else hard
-            resource.setrlimit(kind, (soft if hard != -2 or ceiling == -1 else min(soft, ceiling), ceiling))
+            try:
+                resource.setrlimit(kind, (soft if hard != -2 or ceiling == -1 else min(soft, ceiling), ceiling))
+            except ValueError:  # how Python says EPERM, EINVAL
+                raise OSError(errno.EPERM, "a limit above our own") from None
         step = "uid"
         confine.become(entry.uid, entry.gid, entry.groups, keep_bounding=entry.root)
         step = "no-new-privileges"

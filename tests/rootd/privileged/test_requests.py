@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import random
 import signal
 import socket
@@ -88,6 +89,7 @@ signal.pause()
     [
         ("exec", {"path": "/nonexistent/server"}, errno.ENOENT),
         ("exec", {"path": "/etc/passwd"}, errno.EACCES),
+        ("limits", {"limits": ((resource.RLIMIT_NOFILE, 1 << 40, 1 << 40),)}, errno.EPERM),
         ("directory", {"cwd": "/nonexistent"}, errno.ENOENT),
         ("directory", {"cwd": "/root"}, errno.EACCES),
     ],
