@@ -66,7 +66,8 @@ class Screen:
         rows: list[tuple[str, ...]] = []
         for service in services:
             for process in service["processes"] or [{**service, "pid": 0, "since": ""}]:
-                told = "; ".join(str(text) for text in (process.get("exit"), process.get("text")) if text)
+                last, text = str(process.get("exit") or ""), str(process.get("text") or "")
+                told = "; ".join(part for part in ("" if last in text else last, text) if part)
                 pid = str(process["pid"]) if process["pid"] else "-"
                 rows.append((process["name"], process["state"], pid, age(process["since"], now), told))
             if service.get("text") and service["processes"]:

@@ -29,6 +29,7 @@ class Root:
         self._path = path
 
     def _line(self, command: dict[str, Any]) -> socket.socket:
+        _spelled(command)
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             line.settimeout(QUICK)
@@ -157,6 +158,23 @@ class Root:
                 yield from tail.more(idle % 40 == 0)
         finally:
             tail.close()
+
+
+def _spelled(command: dict[str, Any]) -> None:
+    """What cannot be a name is refused here: the supervisor hangs up on what is no message. Raises Failure."""
+    from policy import names
+
+    rows = (
+        ("service", names.service_name, "unknown"),
+        ("user", names.user_name, "unknown"),
+        ("signal", names.signal_name, "usage"),
+    )
+    for key, parse, kind in rows:
+        try:
+            if key in command:
+                parse(command[key])
+        except ValueError as error:
+            raise Failure(kind, str(error)) from None
 
 
 def _without_tag(reply: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,17 @@ def test_colours_only_where_they_are_wanted(monkeypatch):
     assert not Screen().colour
 
 
+def test_a_reason_that_names_the_last_exit_says_it_once(screen, capsys):
+    reasons = (("exit status 1", "failed 5 times in 60 s, at last: exit status 1"), ("exit status 1", "ok"), ("", ""))
+    for exit_, text in reasons:
+        process = {"name": "site", "state": "FATAL", "pid": 0, "since": "", "exit": exit_, "text": text}
+        screen.services([{"name": "site", "state": "FATAL", "processes": [process]}])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("site")]
+    assert [row.split("-", 1)[1].strip() for row in rows] == [
+        "failed 5 times in 60 s, at last: exit status 1", "exit status 1; ok", "",
+    ]  # fmt: skip
+
+
 def test_e2_every_text_from_outside_is_made_harmless(screen, capsys):
     process = {"name": EVIL, "state": EVIL, "pid": 1, "since": EVIL, "exit": EVIL, "text": EVIL}
     service = {"name": EVIL, "state": EVIL, "wanted": EVIL, "processes": [process], "groups": [EVIL], "text": EVIL}

@@ -42,6 +42,20 @@ def test_every_command_is_one_that_the_contract_knows(ask, root, world):
     ]
 
 
+def test_what_cannot_be_a_name_is_refused_before_anybody_is_asked(ask, root):
+    for words, kind in (
+        ({"do": "stop", "service": "No Such"}, "unknown"),
+        ({"do": "signal", "service": "site", "signal": "XX"}, "usage"),
+        ({"do": "revoke", "user": "al ice"}, "unknown"),
+    ):
+        with pytest.raises(Failure, match="is not a") as failure:
+            ask.command(**words)
+        assert failure.value.kind == kind
+    with pytest.raises(Failure, match="'No' is not a service name"):
+        ask.status("No")
+    assert root.asked == []
+
+
 def test_services_in_several_packets_come_in_one_piece(ask, world):
     world.answers[messages.Status] = [
         messages.Services(services=[world.site], more=True),
