@@ -316,7 +316,8 @@ def _judged(spec: ServiceSpec, slot: Slot, end: Exit | None, reason: str, now: f
     if end is not None and lasting(end) and slot.attempt >= LASTING_TRIES:
         return slot, Fatal(reason)
     if 0 < spec.limit_count <= len(counted):
-        return slot, Fatal(f"failed {len(counted)} times in {spec.limit_window:g} s, at last: {reason}")
+        often = f"{len(counted)} times" if len(counted) > 1 else "once"
+        return slot, Fatal(f"failed {often} in {spec.limit_window:g} s, at last: {reason}")
     return slot, Backoff(now + _delay(spec, slot.attempt, now), reason)
 
 
