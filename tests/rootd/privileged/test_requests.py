@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import random
+import resource
 import signal
 import socket
 from collections.abc import Callable
