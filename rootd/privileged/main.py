@@ -29,7 +29,7 @@ from rootd.privileged.spawn import Run
 
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
 BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
-HEARTBEAT = 60.0  # seconds between questions to log; one that has not answered the last is ended
+HEARTBEAT, SETTLED = 60.0, 1.0  # seconds: between questions to log (one that answers none is ended); to the first
 DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
 PIPE_STREAMS = {"stdout": 1, "stderr": 2}
 
@@ -138,9 +138,8 @@ class Privileged:
                 os.close(fd)
         for run in self.runs.values():
             run.notify = held.get(f"notify/{run.run}", -1)
-            if signals.reaped(run):
-                known = run.pid in inherited.reaped
-                requests.ended(self, run, inherited.reaped.get(run.pid, 0), ipc.KNOWN if known else 0)
+            if run.pid in inherited.reaped and signals.reaped(run):
+                requests.ended(self, run, inherited.reaped[run.pid], ipc.KNOWN)
             else:
                 self.adopted[run.pid] = run
         self.make_tree()
@@ -159,12 +158,13 @@ class Privileged:
 
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
-        beat = time.monotonic() + HEARTBEAT
+        beat = time.monotonic() + SETTLED
         while self.status is None:
             self.loop.turn(beat - time.monotonic())
             if time.monotonic() >= beat:
                 beat = time.monotonic() + HEARTBEAT
                 self.ask_log()
+                requests.end_unseen(self)
         return self.status
 
     def hear_keeper(self) -> None:

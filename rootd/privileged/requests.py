@@ -153,6 +153,12 @@ def ended(house: Privileged, run: Run, status: int, flags: int) -> None:
     tell_exit(house, run)
 
 
+def end_unseen(house: Privileged) -> None:
+    """Runs that the keeper has reaped long enough ago to have said so, and has not: nobody saw how they ended."""
+    for run in [run for run in house.adopted.values() if signals.dead(run) and signals.reaped(run)]:
+        ended(house, house.adopted.pop(run.pid), 0, 0)
+
+
 def tell_exit(house: Privileged, run: Run) -> None:
     if run.exited is not None:
         status, flags = run.exited

@@ -93,6 +93,18 @@ def test_an_exit_that_nobody_saw_is_told_as_unknown(build: Build) -> None:
     assert exited.flags & ipc.KNOWN == 0
 
 
+def test_an_exit_that_the_keeper_tells_of_a_moment_too_late_for_the_start_is_known(build: Build) -> None:
+    house = build(entry("raise SystemExit(5)"))
+    spawned = house.spawn()
+    house.kill()
+    os.waitpid(spawned.arg, 0)
+    house.start()
+    house.hear(ipc.FACTS_END)
+    house.keeper.send_now(ipc.Message(ipc.REAPED, arg=spawned.arg, extra=5))
+    exited = house.finish(spawned.run)
+    assert (exited.flags & ipc.KNOWN, exited.arg) == (ipc.KNOWN, 5)
+
+
 def test_deeds_are_told_again_to_a_new_log_until_one_says_that_they_are_on_disk(build: Build) -> None:
     house = build(entry(SLEEPER))
     run = house.spawn().run
