@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable
 
 from rootd import ipc
-from rootd.config.table import Entry, Table, load_table
+from rootd.config.table import Entry, Socket, Table, load_table
 from rootd.privileged import listen, stage
 from rootd.privileged.spawn import Run
 
@@ -156,12 +157,28 @@ class Generations:
 
         They also block again, unless another process is on them: it shares the flag, and may count on it.
         """
-        backlogs = {spec.key: spec.backlog for spec in self.held[ended.generation].table.sockets}
+        specs = {spec.key: spec for spec in self.held[ended.generation].table.sockets}
         mine = {key for key in self.keys(ended) if key in self.sockets}
         living = [run for run in runs if run.exited is None] if mine else []
         shared = {key for run in living for key in self.keys(run)}
         for key in mine:
-            listen.mend(self.sockets[key], backlogs[key], block=key not in shared)
+            try:
+                listen.mend(self.sockets[key], specs[key].backlog, block=key not in shared)
+            except OSError:
+                self.renew(specs[key])
+
+    def renew(self, spec: Socket) -> None:
+        """A service has spoilt this socket for good. Where there can be no other now, the next exit tries again."""
+        try:
+            fresh = listen.renew(self.sockets[spec.key], spec).detach()
+        except OSError as error:
+            sys.stderr.write(f"durward-privileged: a service has spoilt {listen.failure(spec, error)}\n")
+            sys.stderr.flush()
+            return
+        self.drop(f"socket/{spec.key}")
+        os.close(self.sockets[spec.key])
+        self.sockets[spec.key] = fresh
+        self.store(f"socket/{spec.key}", fresh)
 
     def keys(self, run: Run) -> list[str]:
         """The sockets that a run was handed."""

@@ -9,9 +9,11 @@ Sources: socket(7) SO_ACCEPTCONN, ip(7) IP_FREEBIND, ipv6(7) IPV6_V6ONLY, unix(7
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import select
 import socket
 import stat
 from collections.abc import Sequence
@@ -89,18 +91,44 @@ def writer_of(directory: str, uids: Sequence[int]) -> str:
 
 
 def mend(fd: int, backlog: int, *, block: bool = True) -> bool:
-    """After an exit: listen again if the service had shut it down (then True), and block again when that is asked."""
+    """After an exit: listen again if the service had shut it down (then True), and block again when that is asked.
+
+    Raises OSError when it will never listen again: a service may have connected it, or shut a Unix socket down.
+    """
     sock = socket.socket(fileno=os.dup(fd))
     try:
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         if block and flags & os.O_NONBLOCK:
             fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~(os.O_NONBLOCK | os.O_ASYNC))
-        if sock.type != socket.SOCK_STREAM or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        if sock.type != socket.SOCK_STREAM:
+            return False
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            if is_shut(sock):
+                raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
             return False
         sock.listen(backlog)
         return True
     finally:
         sock.close()
+
+
+def is_shut(sock: socket.socket) -> bool:
+    """Whether a Unix socket that listens refuses everybody: listen(2) does not undo its shutdown."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return sock.family == socket.AF_UNIX and bool(poll.poll(0))
+
+
+def renew(fd: int, spec: Socket) -> socket.socket:
+    """Another socket in place of one that a service has spoilt, which is out of the way first. Raises OSError."""
+    old = socket.socket(fileno=os.dup(fd))
+    try:
+        old.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            old.shutdown(socket.SHUT_RDWR)
+        return bind(spec)
+    finally:
+        old.close()
 
 
 def holder(port: int) -> str:

@@ -229,7 +229,7 @@ class Privileged:
         except OSError:
             received = None
         if received is None:
-            return self.unlink(role)
+            return self.end_peer(role)  # one that lives on without us would never be linked again
         message, _ = received
         handler = HANDLERS[role].get(message.op)
         if handler is not None:

@@ -194,7 +194,8 @@ def emptied(house: Privileged, run: Run) -> None:
 
 
 def over(house: Privileged, run: Run) -> None:
-    """Nothing of the run is left."""
+    """Nothing of the run is left, and nothing that it left can hold a port any more."""
+    house.generations.mend(run, house.runs.values())
     if run.notify >= 0:
         house.drop(f"notify/{run.run}")
     ipc.close_all(fd for fd in (run.pidfd, run.events, run.notify) if fd >= 0)

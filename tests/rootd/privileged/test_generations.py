@@ -188,3 +188,23 @@ def test_a_socket_that_was_shut_down_listens_again_for_the_others_on_it_too(held
     held.mend(run_of(0, exited=(1, ipc.KNOWN)), [run_of(0)])
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     sock.close()
+
+
+def test_d7_a_socket_that_a_service_has_spoilt_is_another_one(
+    held: Generations, keeper: Keeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Connected, or its port taken by somebody else: privileged goes on, and has the port again when it can."""
+    one = tcp_socket("one", free_port())
+    first(held, one)
+    ended = run_of(0, exited=(1, ipc.KNOWN))
+    sock = socket.socket(fileno=os.dup(held.sockets[one.key]))
+    sock.shutdown(socket.SHUT_RDWR)
+    with socket.create_server((one.host, one.port)):
+        held.mend(ended, [ended])
+        assert f"a service has spoilt socket one: {one.key}: Address already in use" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        sock.connect(other.getsockname())
+        held.mend(ended, [ended])
+    socket.create_connection((one.host, one.port), 5).close()
+    assert sorted(keeper.names) == ["generation/1", f"socket/{one.key}"]
+    sock.close()

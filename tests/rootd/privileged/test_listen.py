@@ -148,3 +148,33 @@ def test_a_socket_that_was_shut_down_listens_again_and_blocks_again() -> None:
     assert not fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
     assert listen.mend(sock.fileno(), 16) is False
     sock.close()
+
+
+def test_d7_a_socket_that_was_connected_is_replaced() -> None:
+    """After shutdown(2) a socket can be connected: then it will never listen again."""
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        free.close()
+        spoilt = listen.bind(spec(port=port))
+        spoilt.shutdown(socket.SHUT_RDWR)
+        spoilt.connect(other.getsockname())
+        with pytest.raises(OSError, match="Invalid argument"):
+            listen.mend(spoilt.fileno(), 16)
+        fresh = listen.renew(spoilt.fileno(), spec(port=port))
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        fresh.close()
+        spoilt.close()
+
+
+def test_d7_a_unix_socket_that_was_shut_down_is_replaced(place: Path) -> None:
+    path = str(place / "site.sock")
+    spoilt = listen.bind(spec(family="unix", path=path))
+    assert listen.mend(spoilt.fileno(), 16) is False
+    spoilt.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(OSError, match="shutdown"):
+        listen.mend(spoilt.fileno(), 16)
+    fresh = listen.renew(spoilt.fileno(), spec(family="unix", path=path))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    fresh.close()
+    spoilt.close()

@@ -154,6 +154,14 @@ def test_a_log_that_does_not_answer_is_ended(build: Build) -> None:
     assert select.select([house.stand_ins[-1]], [], [], 20)[0]
 
 
+@pytest.mark.parametrize("role", ["supervisor", "log"])
+def test_c5_a_part_that_closes_its_link_and_lives_on_is_ended(build: Build, role: str) -> None:
+    """Without it nothing would be decided, or nothing done: the keeper links a part only when it starts."""
+    house = build()
+    (house.supervisor if role == "supervisor" else house.log).close()
+    assert select.select([house.stand_ins[-1]], [], [], 20)[0]
+
+
 def test_a_pipe_that_log_has_drained_is_forgotten_by_the_store(build: Build) -> None:
     house = build(entry("pass"))
     run = house.spawn().run
