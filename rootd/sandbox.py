@@ -45,7 +45,7 @@ NUMBERS = {
     setitimer:38:103 setpgid:109:154 setregid:114:143 setresgid:119:149 setresuid:117:147 setreuid:113:145
     setsid:112:157 setuid:105:146 setsockopt:54:208 shutdown:48:210 sigaltstack:131:132 socket:41:198 socketpair:53:199
     splice:275:76 stat:4:-1 statfs:137:43 statx:332:291 sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166
-    uname:63:160 unlink:87:-1 unlinkat:263:35 wait4:61:260 waitid:247:95 write:1:64 writev:20:66
+    uname:63:160 unlink:87:-1 unlinkat:263:35 utimensat:280:88 wait4:61:260 waitid:247:95 write:1:64 writev:20:66
     """.split()
     )
 }

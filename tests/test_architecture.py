@@ -35,6 +35,7 @@ ARROWS = {
     "policy": "policy msgspec",
     "userapi": "userapi policy msgspec flask werkzeug jinja2 markupsafe gunicorn",
     "userapi.gunicorn_conf": "userapi prctl",
+    "userapi.walls": "userapi rootd.sandbox",  # it holds no privilege, and gives some away
     "userapi.cli": "userapi.cli userapi.tail policy",
     "rootd": "",
     "rootd.__main__": "rootd prctl",

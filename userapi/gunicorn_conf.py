@@ -13,6 +13,7 @@ from typing import Any
 
 from userapi.config import Config as _Config
 from userapi.config import from_environment as _from_environment
+from userapi.walls import enter as _enter_walls
 from userapi.worker import MOST as _MOST
 from userapi.worker import Worker as _Worker
 from userapi.worker import context as _context
@@ -101,3 +102,9 @@ def post_fork(server: Any, worker: Any) -> None:
     _close_to_others()
     os.environ.pop("NOTIFY_SOCKET", None)
     worker.tls = _settings.api.tls
+
+
+def post_worker_init(worker: Any) -> None:
+    """Raises when the walls do not stand; then this worker ends, and so does gunicorn when none can be had."""
+    tls = _settings.api.tls
+    _enter_walls(*((tls.certificate, tls.key) if tls is not None else ()))
