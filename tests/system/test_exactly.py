@@ -306,7 +306,7 @@ def test_what_decides_has_no_capability_and_a_filter(house: House, part: str) ->
     assert limits(pid)["Max core file size"] == ("0", "0")
 
 
-def test_the_apis_workers_have_no_capability_and_no_new_privileges(house: House) -> None:
+def test_the_apis_workers_have_no_capability_and_walls_around_them(house: House) -> None:
     account = house.people["api"]
     for pid in house.until(house.api_workers, "the api has workers"):
         found = status(pid)
@@ -314,6 +314,7 @@ def test_the_apis_workers_have_no_capability_and_no_new_privileges(house: House)
         assert found["Gid"].split() == [str(account.gid)] * 4
         assert {key: found[key] for key in NO_CAPABILITIES} == NO_CAPABILITIES
         assert found["NoNewPrivs"] == "1"
+        house.until(lambda pid=pid: status(pid)["Seccomp"] == "2", "its walls stand")
 
 
 def test_the_keeper_is_alone_with_root(house: House) -> None:
