@@ -16,6 +16,7 @@ from rootd.supervisor.exits import status_words
 
 KEPT_LIMIT = 512  # operations that have ended and can still be asked for
 LIVE_LIMIT = 4096  # operations under way
+JOINED_LIMIT = 32  # requests that wait for one operation: each has an outcome of its own in the audit log
 STEPS_LIMIT = 200  # steps of one operation; further ones are counted, and left out
 PATIENCE = 10.0  # seconds of failing and trying again, before a start is called failed
 GIVE_UP = 3  # SIGKILLs to a tree, before its stop is called failed
@@ -59,6 +60,14 @@ class Operation:
     @property
     def ended(self) -> bool:
         return bool(self.events) and isinstance(self.events[-1], Ended)
+
+    def join(self, request: str) -> int:
+        """Its number. Raises Refusal when too many wait for it already."""
+        if len(self.requests) >= JOINED_LIMIT:
+            many = f"{len(self.requests)} requests wait for operation {self.number}, which is the limit"
+            raise Refusal("later", f"{many}; watch that one")
+        self.requests.append(request)
+        return self.number
 
 
 class Operations:

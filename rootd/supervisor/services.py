@@ -217,8 +217,7 @@ class Services:
     def stop_all(self, now: float, request: str) -> int:
         """Stop everything, our own api last, then end the daemon."""
         if self._ending is not None:
-            self._ending.requests.append(request)
-            return self._ending.number
+            return self._ending.join(request)
         self._ending = self.operations.begin("shutdown", "", request, now)
         for operation in list(self._busy.values()):
             self._finish(operation, now, "the daemon is being shut down")
@@ -269,8 +268,7 @@ class Services:
                 going = f"a rolling restart of {name} is under way: operation {current.number}"
                 raise Refusal("conflict", f"{going}; wait for it, or stop {name} first")
             if current.kind == kind or (kind == "start" and current.kind == "restart"):
-                current.requests.append(request)
-                return current.number
+                return current.join(request)
         operation = self.operations.begin(kind, name, request, now)
         if current is not None:
             self._finish(current, now, f"{kind} was asked for meanwhile")

@@ -107,3 +107,14 @@ def test_what_each_state_means_for_who_waits(spec: Any) -> None:
         assert verdict(operation("stop"), Slot("down", state), 110.0) == down, state
     assert verdict(operation("start"), Slot("up", again), 109.0) is None
     assert verdict(operation("restart", "it failed"), Slot("up", running), 110.0) == "it failed"
+
+
+def test_c8_only_so_many_requests_wait_for_one_operation() -> None:
+    """Each of them has its outcome in the audit log, all at once: they must not push other records out of it."""
+    operation = Operations(lambda _: None, lambda: "T").begin("stop", "site", "r0", 1.0)
+    for number in range(1, operations.JOINED_LIMIT):
+        assert operation.join(f"r{number}") == operation.number
+    with pytest.raises(Refusal, match=r"32 requests wait for operation 1, .*; watch that one") as refused:
+        operation.join("one more")
+    assert refused.value.kind == "later"
+    assert len(operation.requests) == operations.JOINED_LIMIT
