@@ -148,7 +148,10 @@ def open_gate(run: Run) -> None:
 def read_failure(run: Run) -> None:
     """What the child said before it ended, if it could not become its service; closes the gate."""
     if run.gate >= 0:
-        word = os.read(run.gate, 8)
+        try:
+            word = os.read(run.gate, 8)
+        except ConnectionResetError:  # it was killed before it had read that the gate is open
+            word = b""
         run.failure = int.from_bytes(word, "little") if len(word) == 8 else 0
         os.close(run.gate)
         run.gate = -1

@@ -252,3 +252,14 @@ def test_a_spawn_that_cannot_be_made_says_which_step_and_leaves_nothing(build: B
     house.ask(ipc.SIGNAL, run=answers[0].run, arg=9, scope=ipc.TREE)
     house.finish(answers[0].run)
     assert house.spawn(slot=0).op == ipc.SPAWNED  # it has recovered by itself
+
+
+def test_d7_a_child_that_is_killed_before_it_has_read_the_open_gate_is_no_error_of_ours() -> None:
+    """Linux says ECONNRESET then: the byte of the gate is still in its queue."""
+    gate, child = socket.socketpair()
+    run = spawn.Run(12, 5, 2, 4711, 99, -1)
+    run.gate = gate.detach()
+    spawn.open_gate(run)
+    child.close()
+    spawn.read_failure(run)
+    assert (run.gate, run.failure) == (-1, 0)
