@@ -27,8 +27,8 @@ DEED_SPAWN, DEED_SIGNAL, DEED_EXITED, DEED_COMMIT, DEED_START, DEED_SHUTDOWN = r
 
 def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
     entry = house.generations.entry(asked.generation, asked.slot)
-    if entry is None:
-        return house.done(asked, errno.EINVAL)
+    if entry is None or any(key not in house.generations.sockets for _, key in entry.sockets):
+        return house.done(asked, errno.EINVAL)  # no such slot, or of a generation whose sockets were let go
     if sum(run.slot == asked.slot and run.generation == asked.generation for run in house.runs.values()) >= RUNS_A_SLOT:
         return house.done(asked, errno.EBUSY)
     if house.unrecorded():

@@ -136,6 +136,14 @@ def test_c14_requests_about_what_does_not_exist_change_nothing(build: Build) -> 
     assert not [name for name in house.store if name.startswith(("process/", "pipe/"))]
 
 
+def test_c14_a_slot_whose_socket_was_let_go_is_refused_and_privileged_stays(build: Build) -> None:
+    """The last generation but one is kept, and of its sockets only those that the current one has too."""
+    house = build(entry(SLEEPER, sockets=(("http", "tcp:127.0.0.1:1"),)))
+    answer = house.spawn()
+    assert (answer.op, answer.arg) == (ipc.DONE, errno.EINVAL)
+    assert house.spawn(slot=7).op == ipc.DONE
+
+
 def test_a_slot_has_at_most_an_old_and_a_new_process(build: Build) -> None:
     house = build(entry(SLEEPER))
     assert [house.spawn().op for _ in range(3)] == [ipc.SPAWNED, ipc.SPAWNED, ipc.DONE]
