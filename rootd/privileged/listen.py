@@ -52,9 +52,9 @@ def bind(spec: Socket) -> socket.socket:
 
 def bind_unix(path: str, kind: int, gid: int, mode: int) -> socket.socket:
     """A Unix socket that is never visible with another group or mode: bound aside, then renamed into place."""
-    old_gid, old_mask = os.getegid(), os.umask(0o777 & ~mode)
     aside = f"{path}.new"
     sock = socket.socket(socket.AF_UNIX, kind)
+    old_gid, old_mask = os.getegid(), os.umask(0o777 & ~mode)
     try:
         os.setegid(gid)
         for stale in (aside, path):

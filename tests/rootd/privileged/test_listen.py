@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -76,6 +77,22 @@ def test_c12_a_unix_socket_has_its_group_from_the_beginning(place: Path) -> None
     assert (place / "x.sock").lstat().st_gid == 12345
     assert os.getegid() == 0
     sock.close()
+
+
+def test_c12_a_unix_socket_that_cannot_be_had_leaves_group_and_mask_as_they_were(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    mask = os.umask(0o022)
+    try:
+        with pytest.raises(OSError, match="open files"):
+            listen.bind_unix(str(place / "a.sock"), 1, 7, 0o660)
+        assert (os.umask(0o022), os.getegid()) == (0o022, 0)
+    finally:
+        os.umask(mask)
 
 
 def test_c11_a_stale_socket_is_replaced_but_nothing_else_is(place: Path) -> None:
