@@ -48,6 +48,11 @@ class Audit:
     def is_full(self) -> bool:
         return len(self._waiting) + len(self._unwritten) >= KEPT // 2
 
+    @property
+    def is_crowded(self) -> bool:
+        """From here on auth's logins are left out: they must not make it full, so that nothing could be decided."""
+        return len(self._waiting) + len(self._unwritten) >= KEPT // 4
+
     def record(self, body: dict[str, Any], then: Then | None = None) -> None:
         """Write it. `then` is called in any case, now or later: "" means that it is on disk."""
         if len(self._waiting) + len(self._unwritten) >= KEPT:

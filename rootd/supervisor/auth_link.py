@@ -29,6 +29,7 @@ class AuthLink:
         self._loop, self._clock, self._sessions, self._audit, self._note = loop, clock, sessions, audit, note
         self._out: Outbox | None = None
         self._untold: list[login.RevokeSessions] = []
+        self._left_out = 0  # logins that were not recorded
 
     def connect(self, fd: int) -> None:
         """auth has been (re)started; owns the descriptor from now on."""
@@ -90,6 +91,10 @@ class AuthLink:
             self.tell(seen)
         if isinstance(push, login.SessionsEnd):
             self.is_told = True
+        elif isinstance(push, login.LoginNoted) and self._audit.is_crowded:
+            self._left_out += 1
+            if str(self._left_out).strip("0") == "1":
+                self._note(f"the audit log cannot keep up with auth: a login is not recorded ({self._left_out} so far)")
         elif isinstance(push, login.LoginNoted):
             self._audit.record(
                 {"kind": "login", "user": push.user, "from": push.source, "ok": push.ok, "why": push.why}

@@ -100,8 +100,12 @@ def test_a_disk_that_does_not_answer_is_waited_for_only_so_long(log: Log) -> Non
 
 def test_records_are_kept_up_to_a_limit_and_what_is_decided_stops_before(log: Log) -> None:
     log.there = False
-    for _ in range(KEPT // 2 - 1):
+    for _ in range(KEPT // 4 - 1):
         log.audit.record({})
+    assert not log.audit.is_crowded
+    for _ in range(KEPT // 4):
+        log.audit.record({})
+    assert log.audit.is_crowded
     assert not log.audit.is_full
     log.audit.record({})
     assert log.audit.is_full

@@ -30,6 +30,7 @@ class Ends:
         self.sessions = Sessions()
         self.records: list[Any] = []
         self.notes: list[str] = []
+        self.is_crowded = False  # as the audit log would say
         audit: Any = self
         self.link = AuthLink(self.loop, lambda: 100.0, self.sessions, audit, self.notes.append)
         self.auth: socket.socket | None = None
@@ -99,6 +100,16 @@ def test_a_login_goes_to_the_audit_log(ends: Ends) -> None:
     assert ends.records == [
         {"kind": "login", "user": "eve", "from": "198.51.100.7", "ok": False, "why": "wrong password"}
     ]
+
+
+def test_an_auth_that_floods_the_audit_log_is_left_out_of_it_and_that_is_said(ends: Ends) -> None:
+    ends.is_crowded = True
+    ends.push(*[login.LoginNoted("eve", "", False, "claimed")] * 11)
+    assert ends.records == []
+    assert [note[-10:] for note in ends.notes] == ["(1 so far)", "10 so far)"]
+    ends.is_crowded = False
+    ends.push(login.LoginNoted("eve", "", False, "claimed"))
+    assert len(ends.records) == 1
 
 
 @pytest.mark.parametrize(
