@@ -111,7 +111,9 @@ def settle(house: House, run: int) -> bool:
         try:
             if os.readlink(until_exec) == os.path.realpath("/usr/bin/python3") and b"-c" in cmdline(house, run):
                 return True
-        except OSError:
+        except OSError:  # it has no program any more, and can be reaped a moment later
+            assert select.select([house.store_pidfd(run)], [], [], 20)[0]
+            house.reap_orphans()
             return False
 
 
