@@ -32,7 +32,7 @@ SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN = range(1, 9)
 TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
 # privileged -> log, log -> privileged, supervisor -> log, log -> supervisor
 PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED = range(40, 47)
-# privileged -> keeper (STORE, DROP, BEGIN, END), keeper -> everybody (HELD, HELD_END, LINK), keeper -> privileged (REAPED)
+# privileged -> keeper (STORE … END), keeper -> everybody (HELD, HELD_END, LINK), keeper -> privileged (REAPED)
 STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
 
 MAIN, TREE = 0, 1  # scope of SIGNAL
@@ -171,14 +171,14 @@ class Link:
     def send_now(self, message: Message, *fds: int) -> None:
         """Send and wait until the packet is in the peer's queue: for the store, whose peer always reads."""
         while self.waiting:
-            select.select([], [self.sock], [])
+            wait(self.sock, select.POLLOUT)
             self.flush()
         packet = message.encode()
         while True:
             try:
                 return self._push(packet, fds)
             except BlockingIOError:
-                select.select([], [self.sock], [])
+                wait(self.sock, select.POLLOUT)
 
     def flush(self) -> None:
         """Send what waits, as far as the peer reads."""
@@ -240,6 +240,13 @@ def close_all(fds: Iterable[int]) -> None:
         os.close(fd)
 
 
+def wait(fd: int | socket.socket | Link, events: int = select.POLLIN, seconds: float | None = None) -> bool:
+    """Wait for an event on one descriptor, whatever its number is (select(2) ends at 1,024). False: none in time."""
+    poll = select.poll()
+    poll.register(fd, events)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two connected SEQPACKET sockets, close-on-exec."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -275,7 +282,7 @@ def inherit(keeper: Link) -> Inherited:
     """Everything that the keeper sends before HELD_END. Waits for it; raises EOFError when the keeper is gone."""
     inherited = Inherited()
     while True:
-        select.select([keeper], [], [])
+        wait(keeper)
         received = keeper.receive()
         if received is None:
             raise EOFError("the keeper is gone")

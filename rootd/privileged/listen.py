@@ -18,6 +18,7 @@ import socket
 import stat
 from collections.abc import Sequence
 
+from rootd import ipc
 from rootd.config.table import Socket
 
 IP_FREEBIND = 15  # linux/in.h; not in the socket module of Python 3.11
@@ -114,9 +115,7 @@ def mend(fd: int, backlog: int, *, block: bool = True) -> bool:
 
 def is_shut(sock: socket.socket) -> bool:
     """Whether a Unix socket that listens refuses everybody: listen(2) does not undo its shutdown."""
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return sock.family == socket.AF_UNIX and bool(poll.poll(0))
+    return sock.family == socket.AF_UNIX and ipc.wait(sock, select.POLLRDHUP, 0)
 
 
 def renew(fd: int, spec: Socket) -> socket.socket:

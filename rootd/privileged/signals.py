@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 
 from rootd import ipc
@@ -28,9 +27,7 @@ def reaped(run: Run) -> bool:
 
 def dead(run: Run) -> bool:
     """Whether the main process has ended, whoever reaps it."""
-    poll = select.poll()
-    poll.register(run.pidfd, select.POLLIN)
-    return bool(poll.poll(0))
+    return ipc.wait(run.pidfd, seconds=0)
 
 
 def peek(run: Run) -> tuple[int, int] | None:

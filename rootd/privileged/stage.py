@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import resource
-import select
 import signal
 import socket
 import sys
@@ -36,7 +35,9 @@ class Staging:
         ours, theirs = ipc.pair()
         self.pid = os.fork()
         if self.pid == 0:
-            compile_in_child(config_dir, python, ipc.Link(theirs))
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
+            compile_in_child(config_dir, python, theirs.fileno())
         theirs.close()
         self.pidfd = os.pidfd_open(self.pid)
         self.link = ipc.Link(ours, takes_fds=True)
@@ -58,14 +59,16 @@ class Staging:
         return received or (ipc.Message(ipc.DONE, arg=errno.ETIMEDOUT), [])
 
     def wait(self) -> tuple[ipc.Message, list[int]]:
-        """As finish, after at most TIME_LIMIT."""
-        select.select([self.link], [], [], TIME_LIMIT)
+        """As finish, when it has finished or its time is up."""
+        ipc.wait(self.link)
         return self.finish()
 
 
-def compile_in_child(config_dir: str, python: str, link: ipc.Link) -> None:
-    """In the fork. Never returns."""
+def compile_in_child(config_dir: str, python: str, link: int) -> None:
+    """In the fork, with nothing of privileged's but the standard descriptors and the link. Never returns."""
     try:
+        os.dup2(link, 3, inheritable=False)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
         from rootd.config import compile as compiler
         from rootd.config import gather
@@ -77,7 +80,7 @@ def compile_in_child(config_dir: str, python: str, link: ipc.Link) -> None:
         fds = [memfd("generation", compiler.generation_bytes(compiled, bundle))]
         if compiled.settings is not None:
             fds.append(memfd("settings", settings_file.to_json(compiled.settings)))
-        link.send_now(ipc.Message(ipc.TABLE, flags=flags, digest=compiled.digest), *fds)
+        ipc.link_from(3).send_now(ipc.Message(ipc.TABLE, flags=flags, digest=compiled.digest), *fds)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

@@ -62,6 +62,27 @@ def test_b6_a_configuration_that_cannot_be_used_is_invalid_and_its_bundle_says_w
     ipc.close_all(fds)
 
 
+def test_d4_a_child_has_nothing_of_ours_but_its_link_however_many_descriptors_are_open(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than select(2) knows, too: a privileged that holds a thousand sockets can stage."""
+    told, tell = os.pipe()
+    os.dup2(tell, 2_000)
+
+    def gather(*_: object) -> None:
+        open_now = sorted(int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2)
+        (place / "open").write_text(repr(open_now))
+        raise SystemExit
+
+    monkeypatch.setattr("rootd.config.gather.gather", gather)
+    monkeypatch.setattr(sys, "excepthook", lambda *_: None)
+    many = [os.dup(told) for _ in range(1_100)]
+    word, fds = stage.Staging(str(place), sys.executable).wait()
+    ipc.close_all((*many, told, tell, 2_000))
+    assert (word.op, fds) == (ipc.DONE, [])
+    assert (place / "open").read_text() == "[3, 4]"  # 4 is that of the listing
+
+
 def test_a_child_that_hangs_is_ended_and_counts_as_too_late(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "TIME_LIMIT", 0.05)
     monkeypatch.setattr(stage, "compile_in_child", lambda *_: signal.pause())
