@@ -113,7 +113,8 @@ class Desk:
         body = {
             "kind": "decision", "id": call.id, "user": call.user, "uid": call.identity.uid,
             "session": call.identity.session, "from": call.source, "action": str(row.action or "self"),
-            "command": spoken(call.command), "target": service or "", "allowed": refused is None,
+            "command": spoken(call.command), "target": service or "", "asked": details(call.command),
+            "allowed": refused is None,
             "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
             "policy": self.policy.hash[:12],
         }  # fmt: skip
@@ -223,6 +224,12 @@ def spoken(command: messages.Command) -> str:
     return str(command.__struct_config__.tag)
 
 
+def details(command: messages.Command) -> dict[str, Any]:
+    """What it asks for besides its service: whose sessions, which signal, how."""
+    fields = msgspec.to_builtins(command)
+    return {key: value for key, value in fields.items() if value and key not in ("do", "service")}
+
+
 def unwritten(why: str) -> messages.Refused:
     return messages.Refused("later", f"the audit log cannot be written: {why}; nothing was done")
 
@@ -330,7 +337,8 @@ def answer_revoke(desk: Desk, call: Call, command: messages.Revoke) -> None:
         raise Refusal("invalid", "name a user, or say that everyone is meant")
     ended = desk.sessions.revoke(command.user, desk.clock())
     told = desk.tell_auth(RevokeSessions(command.user or ""))
-    text = f"{ended} {'session' if ended == 1 else 'sessions'} ended" + (
+    whose = f" of {command.user}" if command.user else ""
+    text = f"{ended or 'no'} {'session' if ended == 1 else 'sessions'}{whose} ended" + (
         "" if told else "; auth is being started again and will be told"
     )
     call.connection.answer(messages.Done(text))

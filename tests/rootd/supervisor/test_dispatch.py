@@ -252,7 +252,7 @@ def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
 
 def test_sessions_are_revoked_at_once_and_auth_is_told(room: Any, tokens: Any) -> None:
     client = room.client()
-    assert client.ask(messages.Revoke("alice"), tokens[1]) == messages.Done("1 session ended")
+    assert client.ask(messages.Revoke("alice"), tokens[1]) == messages.Done("1 session of alice ended")
     assert room.told == [login.RevokeSessions("alice")]
     assert client.ask(messages.WhatMayI()).kind == "no-session"
     room.auth_is_there = False

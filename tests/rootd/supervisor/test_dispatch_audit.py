@@ -116,9 +116,26 @@ def test_a_decision_says_who_from_where_what_and_by_which_rule(room: Any) -> Non
     assert len(record.pop("policy")) == 12
     assert record == {
         "kind": "decision", "user": "alice", "uid": 1001, "from": "198.51.100.7", "action": "restart",
-        "command": "restart", "target": "site", "allowed": True, "rule": "ops", "file": "policy.d/10-web.toml",
+        "command": "restart", "target": "site", "asked": {}, "allowed": True, "rule": "ops", "file": "policy.d/10-web.toml",
         "line": 2, "why": "",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        (messages.Restart("site", hard=True), {"hard": True}),
+        (messages.Signal("site", "HUP"), {"signal": "HUP"}),
+        (messages.OpenLog("site", "stderr", rotated=2), {"stream": "stderr", "rotated": 2}),
+        (messages.Reload(dry_run=True), {"dry_run": True}),
+        (messages.Revoke("eve"), {"user": "eve"}),
+        (messages.Revoke(everyone=True), {"everyone": True}),
+    ],
+)
+def test_a_decision_says_all_that_was_asked_for(room: Any, command: messages.Command, asked: dict[str, Any]) -> None:
+    room.client("root").send(command, "")
+    room.settle()
+    assert room.decisions()[0]["asked"] == asked
 
 
 def test_a_denial_is_recorded_with_its_reason(room: Any, tokens: Any) -> None:
