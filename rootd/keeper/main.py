@@ -99,13 +99,12 @@ class Keeper:
                 self.end()
 
     def end(self) -> None:
-        """Asked once: the supervisor stops everything in order. Again, or too early: privileged ends at once."""
-        if self.asked_to_end == 1 and SUPERVISOR in self.children:
-            self.tell(SUPERVISOR, ipc.Message(ipc.END))
-        elif PRIVILEGED in self.children and (self.begun or self.asked_to_end > 1):
-            self.tell(PRIVILEGED, ipc.Message(ipc.END))
-        elif not self.begun:
+        """Asked once: the supervisor stops everything in order. Again: privileged ends at once. Too early: all do."""
+        role = SUPERVISOR if self.asked_to_end == 1 else PRIVILEGED
+        if not self.begun:
             self.finish(0)
+        elif role in self.children:  # else start tells it, which is then due
+            self.tell(role, ipc.Message(ipc.END))
 
     def finish(self, status: int) -> None:
         """Nothing is restarted from now on; every part sees the end of its link and goes."""
@@ -120,6 +119,8 @@ class Keeper:
         """Fork one part, link it to those that live, and hand it what the table says."""
         if PRIVILEGED in self.children:
             self.hear(self.children[PRIVILEGED])  # what it has stored so far is handed on too
+        if self.ended_at is not None:
+            return
         ours, theirs = ipc.pair()
         pid = os.fork()
         if pid == 0:
@@ -139,8 +140,8 @@ class Keeper:
             for number, status in self.reaped:
                 self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=number, extra=status))
         self.tell(role, ipc.Message(ipc.HELD_END))
-        if role == SUPERVISOR and self.asked_to_end:
-            self.tell(SUPERVISOR, ipc.Message(ipc.END))
+        if role in (SUPERVISOR, PRIVILEGED) and self.asked_to_end > (role == PRIVILEGED):
+            self.tell(role, ipc.Message(ipc.END))
 
     def link(self, one: str, two: str) -> None:
         ends = ipc.pair()
@@ -149,15 +150,21 @@ class Keeper:
             end.close()
 
     def tell(self, role: str, message: ipc.Message, *fds: int) -> None:
-        """Send, unless the part is gone (its death is seen by reap) or hangs (then it is ended)."""
+        """Send, unless the part is gone (its death is seen by reap). One that cannot be told is ended.
+
+        It hangs, or there is no descriptor left: without what it should hold, privileged would start it twice.
+        """
         child = self.children[role]
+        if self.ended_at is not None:
+            return
         try:
             child.link.send(message, *fds)
-        except OverflowError:
-            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-        except OSError:
+            self.watch(role)
+        except ConnectionError:
             return
-        self.watch(role)
+        except (OverflowError, OSError) as error:
+            note(f"{role} cannot be told and is ended: {error}")
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
     def watch(self, role: str) -> None:
         link = self.children[role].link
@@ -185,7 +192,8 @@ class Keeper:
                 received = child.link.receive()
             except BlockingIOError:
                 return True
-            except ipc.Malformed:
+            except ipc.Malformed as problem:
+                note(f"privileged sent {problem}: ignored")
                 continue
             if received is None:
                 return False
