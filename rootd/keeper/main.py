@@ -78,7 +78,7 @@ class Keeper:
             now = time.monotonic()
             for role in [role for role, when in self.due.items() if when <= now]:
                 del self.due[role]
-                self.start(role, now)
+                self.try_start(role, now)
             if self.ended_at is not None and not self.children:
                 return self.status
             if self.ended_at is not None and now >= self.ended_at:
@@ -115,6 +115,17 @@ class Keeper:
                 self.loop.forget(child.link.fileno())
                 child.link.close()
 
+    def try_start(self, role: str, now: float) -> None:
+        """A machine that is short of processes or descriptors now must not end us: it is tried again."""
+        try:
+            self.start(role, now)
+        except OSError as error:
+            note(f"{role} cannot be started now: {error.strerror}")
+            if role in self.children:  # half told of what it needs: its death follows, and its next start
+                signal.pidfd_send_signal(self.children[role].pidfd, signal.SIGKILL)
+            else:
+                self.due[role] = now + BACKOFF_CAP
+
     def start(self, role: str, now: float) -> None:
         """Fork one part, link it to those that live, and hand it what the table says."""
         if PRIVILEGED in self.children:
@@ -122,11 +133,16 @@ class Keeper:
         if self.ended_at is not None:
             return
         ours, theirs = ipc.pair()
-        pid = os.fork()
-        if pid == 0:
-            become_role(role, self.roles[role], theirs.fileno())
-        theirs.close()
-        child = Child(pid, ipc.Link(ours, takes_fds=role == PRIVILEGED), now)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                become_role(role, self.roles[role], theirs.fileno())
+            child = Child(pid, ipc.Link(ours, takes_fds=role == PRIVILEGED), now)
+        except OSError:
+            ours.close()  # a child that was made all the same ends with it
+            raise
+        finally:
+            theirs.close()
         self.children[role] = child
         self.watch(role)
         for name, fd in self.store.beneath(HANDED[role]):

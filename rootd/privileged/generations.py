@@ -19,6 +19,7 @@ from rootd.privileged import listen, stage
 from rootd.privileged.spawn import Run
 
 SLOTS = 1024  # instances of one entry
+RUNS_AN_INSTANCE = 4
 
 
 class Generation:
@@ -30,6 +31,7 @@ class Generation:
         self.fd = fd
         self.digest = hashlib.sha256(line).digest()
         self.table: Table = load_table(line)
+        self.instances = sum(entry.count for entry in self.table.entries)
 
     def told(self, *, seq: int = 0, flags: int = 0) -> ipc.Message:
         """TABLE, as the supervisor gets it with the memfd."""
@@ -70,6 +72,10 @@ class Generations:
             return None
         entry = found.table.entries[index]
         return entry if instance < entry.count else None
+
+    def room(self) -> int:
+        """Runs that there may be at all, however many generations they are of: the old and new ones of two reloads."""
+        return RUNS_AN_INSTANCE * max(generation.instances for generation in self.held.values())
 
     def bind(self, table: Table) -> tuple[dict[str, int], list[tuple[int, str]]]:
         """The table's sockets that are not held yet; or, when one cannot be had, none and every errno and reason."""

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from rootd import confine, ipc
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.privileged import cgroup, requests, signals, stage
+from rootd.privileged import cgroup, requests, signals, spawn, stage
 from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
 
@@ -75,7 +75,7 @@ class Privileged:
         self.config_dir, self.python = config_dir, python
         self.loop = ipc.Loop()
         self.tree = ""
-        self.generations = Generations(self.store, self.drop)
+        self.kept, self.generations = spawn.Kept(), Generations(self.store, self.drop)
         self.runs: dict[int, Run] = {}
         self.adopted: dict[int, Run] = {}
         self.last_run = 0
@@ -125,6 +125,7 @@ class Privileged:
         self.settings = settings_file.from_json(stage.content(held["settings"]))
         marked = "stage" in held
         for name, fd in held.items():
+            self.kept.add(name)
             kind = name.partition("/")[0]
             if kind in ("generation", "socket"):
                 self.generations.take_back(name, fd)
@@ -149,8 +150,8 @@ class Privileged:
             self.staged_as_root = self.generations.stage(0, *stage.Staging(self.config_dir, self.python).wait())
 
     def make_tree(self) -> None:
-        name = "durward" + self.settings.paths.run.replace("/", "-")
-        self.tree = cgroup.make(name, self.settings.accounts["privileged"].uid)
+        account = self.settings.accounts["privileged"]
+        self.tree = cgroup.make("durward" + self.settings.paths.run.replace("/", "-"), account.uid)
         if self.tree:
             cgroup.sweep(self.tree, set(self.runs))
 
@@ -263,9 +264,11 @@ class Privileged:
 
     def store(self, name: str, fd: int) -> None:
         self.keeper.send_now(ipc.Message(ipc.STORE, name=name), fd)
+        self.kept.add(name)
 
     def drop(self, name: str) -> None:
         self.keeper.send_now(ipc.Message(ipc.DROP, name=name))
+        self.kept.discard(name)
 
     def deed(self, what: int, run: Run | None = None, arg: int = 0) -> None:
         """Every deed goes to log directly, so that nothing is done unrecorded whoever asked for it."""
@@ -328,11 +331,8 @@ class Privileged:
             self.show(*self.generations.stage(seq, *staging.finish()))
 
     def show(self, answer: ipc.Message, fd: int) -> None:
-        if fd < 0:
-            self.tell("supervisor", answer)
-            return
-        self.tell("supervisor", answer, fd)
-        if self.generations.staged is None:
+        self.tell("supervisor", answer, *([fd] if fd >= 0 else []))
+        if fd >= 0 and self.generations.staged is None:
             os.close(fd)
 
     def abort(self) -> None:

@@ -31,8 +31,12 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
         return house.done(asked, errno.EINVAL)  # no such slot, or of a generation whose sockets were let go
     if sum(run.slot == asked.slot and run.generation == asked.generation for run in house.runs.values()) >= RUNS_A_SLOT:
         return house.done(asked, errno.EBUSY)
+    if len(house.runs) >= house.generations.room():
+        return house.done(asked, errno.EBUSY)
     if house.unrecorded():
         return house.done(asked, errno.EAGAIN)
+    if house.kept.full(spawn.process_name(entry, asked.slot % 1024)):
+        return house.done(asked, errno.EMFILE, ipc.STEPS.index("pipe"))
     number = house.next_run()
     try:
         run, pipes = spawn.spawn(

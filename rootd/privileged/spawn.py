@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import prctl
@@ -28,6 +29,8 @@ from rootd.config.table import Entry
 from rootd.privileged import cgroup, listen
 
 GATE_OPEN = b"g"
+KEPT_LIMIT, KEPT_LEAST = 50_000, 128  # names in the keeper's store, which takes 60,000; fewer where nofile is low
+PIPES_LIMIT = 64  # pipes of one process that log has not drained: whoever holds the other end keeps them
 FAILED = 127  # exit status of a child that could not become its service; the reason came over the gate
 
 Store = Callable[[str, int], None]  # puts a descriptor into the keeper's store; returns when it is there
@@ -70,6 +73,35 @@ class Run:
         """A run from the store. Raises ValueError when the name is none that this version wrote."""
         _, slot, run, generation, pid, started = name.split("/")
         return cls(int(run), int(slot), int(generation), int(pid), int(started), pidfd)
+
+
+class Kept:
+    """The names in the keeper's store, and how many pipes of each process are among them."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._pipes: Counter[str] = Counter()
+        self._limit = min(KEPT_LIMIT, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4, KEPT_LEAST))
+
+    def add(self, name: str) -> None:
+        if name not in self._names:
+            self._names.add(name)
+            self._pipes.update(pipe_of(name))
+
+    def discard(self, name: str) -> None:
+        if name in self._names:
+            self._names.discard(name)
+            self._pipes.subtract(pipe_of(name))
+
+    def full(self, process: str) -> bool:
+        """Whether there is no room for a run: at all, or because others still write to what earlier runs were given."""
+        return len(self._names) >= self._limit or self._pipes[process] >= PIPES_LIMIT
+
+
+def pipe_of(name: str) -> list[str]:
+    """The process whose pipe this name in the store is; nothing for other names."""
+    kind, _, rest = name.partition("/")
+    return [rest.partition("/")[0]] if kind == "pipe" else []
 
 
 def process_name(entry: Entry, instance: int) -> str:

@@ -15,7 +15,7 @@ import pytest
 from privileged_house import PYTHON, House, entry, read_json, tcp_socket
 
 from rootd import ipc
-from rootd.privileged import requests
+from rootd.privileged import generations, requests
 
 pytestmark = pytest.mark.root
 Build = Callable[..., House]
@@ -147,6 +147,15 @@ def test_c14_a_slot_whose_socket_was_let_go_is_refused_and_privileged_stays(buil
 def test_a_slot_has_at_most_an_old_and_a_new_process(build: Build) -> None:
     house = build(entry(SLEEPER))
     assert [house.spawn().op for _ in range(3)] == [ipc.SPAWNED, ipc.SPAWNED, ipc.DONE]
+
+
+def test_c14_many_generations_make_no_more_runs(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that was taken over can commit the same files again and again: the whole has a limit too."""
+    monkeypatch.setattr(requests, "RUNS_A_SLOT", 100)
+    house = build(entry(SLEEPER))
+    for _ in range(generations.RUNS_AN_INSTANCE):
+        assert house.spawn().op == ipc.SPAWNED
+    assert house.spawn().arg == errno.EBUSY
 
 
 def test_c5_fuzzed_messages_of_the_right_size_are_answered_or_ignored_and_it_stays_up(build: Build) -> None:

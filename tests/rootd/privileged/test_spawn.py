@@ -265,3 +265,26 @@ def test_d7_a_child_that_is_killed_before_it_has_read_the_open_gate_is_no_error_
     child.close()
     spawn.read_failure(run)
     assert (run.gate, run.failure) == (-1, 0)
+
+
+def test_c6_pipes_that_somebody_else_holds_open_cost_their_own_service_only() -> None:
+    """A service may hand its stdout to a process that outlives it: its pipes are then never drained."""
+    kept = spawn.Kept()
+    for run in range(spawn.PIPES_LIMIT // 2):
+        assert not kept.full("evil")
+        for stream in ("stdout", "stderr"):
+            kept.add(f"pipe/evil/{stream}/{run}/1024/1/0")
+    assert kept.full("evil")
+    assert not kept.full("site")
+    kept.discard("pipe/evil/stdout/0/1024/1/0")
+    kept.discard("pipe/evil/stdout/0/1024/1/0")
+    assert not kept.full("evil")
+
+
+def test_c6_the_store_is_never_filled_by_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (400, 400))
+    kept = spawn.Kept()
+    for run in range(300):
+        assert not kept.full("site")
+        kept.add(f"process/0/{run}/1/{run}/1")
+    assert kept.full("site")
