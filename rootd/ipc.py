@@ -10,6 +10,7 @@ Sources: unix(7) (SOCK_SEQPACKET, SCM_RIGHTS), recvmsg(2) (MSG_TRUNC, MSG_CTRUNC
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import select
 import socket
@@ -24,6 +25,7 @@ SIZE = _LAYOUT.size
 NAME_LIMIT = 160  # bytes of UTF-8 in Message.name
 BODY_LIMIT = 48 * 1024  # bytes that may follow the fixed part, on the links that allow a body
 FDS_LIMIT = 4  # descriptors in one packet
+STDERR_LIMIT = 4_096  # bytes of a note: PIPE_BUF, what a pipe that is ready takes at once
 QUEUE_LIMIT = 65_536  # packets waiting for a peer that does not read
 
 # supervisor -> privileged
@@ -245,6 +247,13 @@ def wait(fd: int | socket.socket | Link, events: int = select.POLLIN, seconds: f
     poll = select.poll()
     poll.register(fd, events)
     return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
+def note(who: str, text: str) -> None:
+    """A line on stderr. One that nobody takes is lost: neither a reader that is gone nor one that sleeps stops us."""
+    with contextlib.suppress(OSError):
+        if wait(2, select.POLLOUT, 0):
+            os.write(2, f"durward-{who}: {text}\n".encode(errors="backslashreplace")[:STDERR_LIMIT])
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

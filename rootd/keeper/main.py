@@ -294,10 +294,8 @@ def become_role(role: str, run: Role, link: int) -> None:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        sys.stderr.flush()
         os._exit(status)
 
 
 def note(text: str) -> None:
-    sys.stderr.write(f"durward-keeper: {text}\n")
-    sys.stderr.flush()
+    ipc.note("keeper", text)

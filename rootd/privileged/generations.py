@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Iterable
 
 from rootd import ipc
@@ -178,9 +177,7 @@ class Generations:
         try:
             fresh = listen.renew(self.sockets[spec.key], spec).detach()
         except OSError as error:
-            sys.stderr.write(f"durward-privileged: a service has spoilt {listen.failure(spec, error)}\n")
-            sys.stderr.flush()
-            return
+            return ipc.note("privileged", f"a service has spoilt {listen.failure(spec, error)}")
         self.drop(f"socket/{spec.key}")
         os.close(self.sockets[spec.key])
         self.sockets[spec.key] = fresh

@@ -15,7 +15,6 @@ import errno
 import os
 import select
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -396,5 +395,4 @@ HANDLERS: dict[str, dict[int, Callable[[Privileged, ipc.Message], None]]] = {
 
 
 def note(text: str) -> None:
-    sys.stderr.write(f"durward-privileged: {text}\n")
-    sys.stderr.flush()
+    ipc.note("privileged", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 
 import pytest
@@ -285,3 +286,24 @@ def test_a_handler_may_forget_a_descriptor_that_is_ready_in_the_same_turn() -> N
         one.close()
         two.close()
     loop.close()
+
+
+@pytest.mark.parametrize("reader", ["gone", "asleep"])
+def test_d7_a_note_that_nobody_takes_is_lost_and_neither_raises_nor_waits(reader: str) -> None:
+    """stderr is a pipe into a program that was ended or stopped."""
+    taken, stderr = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(taken)
+        os.dup2(stderr, 2)
+        signal.alarm(20)
+        for _ in range(1_000):
+            ipc.note("keeper", "log ended (signal 9) and is started again \udcff" * 10)
+        os._exit(0)
+    os.close(stderr)
+    if reader == "gone":
+        os.close(taken)
+    assert os.waitpid(child, 0)[1] == 0
+    if reader == "asleep":
+        assert os.read(taken, 100).startswith(b"durward-keeper: log ended")
+        os.close(taken)

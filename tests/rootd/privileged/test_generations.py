@@ -191,7 +191,7 @@ def test_a_socket_that_was_shut_down_listens_again_for_the_others_on_it_too(held
 
 
 def test_d7_a_socket_that_a_service_has_spoilt_is_another_one(
-    held: Generations, keeper: Keeper, capsys: pytest.CaptureFixture[str]
+    held: Generations, keeper: Keeper, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Connected, or its port taken by somebody else: privileged goes on, and has the port again when it can."""
     one = tcp_socket("one", free_port())
@@ -201,7 +201,7 @@ def test_d7_a_socket_that_a_service_has_spoilt_is_another_one(
     sock.shutdown(socket.SHUT_RDWR)
     with socket.create_server((one.host, one.port)):
         held.mend(ended, [ended])
-        assert f"a service has spoilt socket one: {one.key}: Address already in use" in capsys.readouterr().err
+        assert f"a service has spoilt socket one: {one.key}: Address already in use" in capfd.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as other:
         sock.connect(other.getsockname())
         held.mend(ended, [ended])
