@@ -104,6 +104,7 @@ class LoginNoted(_Push, frozen=True, tag="login"):
     source: str
     ok: bool
     why: str
+    session: Hash | None = None  # of a login that succeeded
 
 
 class SessionsEnd(_Push, frozen=True, tag="sessions-end"):

@@ -165,7 +165,7 @@ class Logins:
             return self._note(session.user, attempt.source, False, "nobody waited for the answer")
         session.open = True
         self.save()
-        self._note(session.user, attempt.source, True, "")
+        self._note(session.user, attempt.source, True, "", session.hash)
         expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._wall() + session.ends - self._clock()))
         attempt.connection.answer(login.Granted(token, session.user, session.uid, expires))
         return self._begun()
@@ -225,8 +225,8 @@ class Logins:
         except OSError as error:
             self._say(f"sessions cannot be saved, they end when auth does: {error.strerror}")
 
-    def _note(self, user: str, source: str, ok: bool, why: str) -> None:
-        self._link.push(login.LoginNoted(user, source, ok, why))
+    def _note(self, user: str, source: str, ok: bool, why: str, session: str | None = None) -> None:
+        self._link.push(login.LoginNoted(user, source, ok, why, session))
 
     def _is_round(self, what: str) -> int:
         """Counts; the count when it is 1, 10, 100, …, else 0."""

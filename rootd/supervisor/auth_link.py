@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 
 from policy import login, wire
+from policy.identity import SESSION_SHOWN
 from rootd import ipc
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.control import Outbox
@@ -91,11 +92,19 @@ class AuthLink:
             self.tell(seen)
         if isinstance(push, login.SessionsEnd):
             self.is_told = True
-        elif isinstance(push, login.LoginNoted) and self._audit.is_crowded:
+        elif not isinstance(push, login.SessionUp):
+            self._record(push)
+
+    def _record(self, push: login.LoginNoted | login.SessionDown) -> None:
+        """A login, or the end of a session: the first digits of its hash are in each of its decisions."""
+        if self._audit.is_crowded:
             self._left_out += 1
             if str(self._left_out).strip("0") == "1":
-                self._note(f"the audit log cannot keep up with auth: a login is not recorded ({self._left_out} so far)")
-        elif isinstance(push, login.LoginNoted):
-            self._audit.record(
-                {"kind": "login", "user": push.user, "from": push.source, "ok": push.ok, "why": push.why}
-            )
+                told = f"a login or logout is not recorded ({self._left_out} so far)"
+                self._note(f"the audit log cannot keep up with auth: {told}")
+        elif isinstance(push, login.SessionDown):
+            self._audit.record({"kind": "logout", "session": push.hash[:SESSION_SHOWN], "why": push.why})
+        else:
+            session = (push.session or "")[:SESSION_SHOWN]
+            said = {"kind": "login", "user": push.user, "from": push.source, "ok": push.ok, "why": push.why}
+            self._audit.record({**said, "session": session})

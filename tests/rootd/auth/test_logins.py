@@ -41,7 +41,7 @@ def test_the_right_password_is_granted_once_the_supervisor_has_seen_the_session(
     assert 28_790 < up.ends - time.clock_gettime(time.CLOCK_BOOTTIME) <= 28_800
     ends = datetime.strptime(granted.expires, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     assert 28_790 < ends.timestamp() - time.time() <= 28_801
-    assert auth.until(lambda _: True) == login.LoginNoted(alice.name, "192.0.2.1", True, "")
+    assert auth.until(lambda _: True) == login.LoginNoted(alice.name, "192.0.2.1", True, "", up.hash)
 
 
 def test_a8_without_the_supervisors_word_there_is_no_session(stage, people, monkeypatch) -> None:

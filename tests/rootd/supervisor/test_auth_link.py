@@ -98,8 +98,15 @@ def test_a_session_counts_once_it_is_answered(ends: Ends) -> None:
 def test_a_login_goes_to_the_audit_log(ends: Ends) -> None:
     ends.push(login.LoginNoted("eve", "198.51.100.7", False, "wrong password"))
     assert ends.records == [
-        {"kind": "login", "user": "eve", "from": "198.51.100.7", "ok": False, "why": "wrong password"}
+        {"kind": "login", "user": "eve", "from": "198.51.100.7", "ok": False, "why": "wrong password", "session": ""}
     ]
+
+
+def test_the_audit_log_says_which_session_a_login_began_and_why_it_ended(ends: Ends) -> None:
+    ends.push(UP, login.LoginNoted("alice", "", True, "", UP.hash), login.SessionDown(UP.hash, "logout"))
+    session = UP.hash[:12]
+    assert [(record["kind"], record["session"]) for record in ends.records] == [("login", session), ("logout", session)]
+    assert ends.records[1]["why"] == "logout"
 
 
 def test_an_auth_that_floods_the_audit_log_is_left_out_of_it_and_that_is_said(ends: Ends) -> None:
@@ -108,8 +115,8 @@ def test_an_auth_that_floods_the_audit_log_is_left_out_of_it_and_that_is_said(en
     assert ends.records == []
     assert [note[-10:] for note in ends.notes] == ["(1 so far)", "10 so far)"]
     ends.is_crowded = False
-    ends.push(login.LoginNoted("eve", "", False, "claimed"))
-    assert len(ends.records) == 1
+    ends.push(login.LoginNoted("eve", "", False, "claimed"), login.SessionDown(UP.hash, "claimed"))
+    assert len(ends.records) == 2
 
 
 @pytest.mark.parametrize(
