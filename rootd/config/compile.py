@@ -26,7 +26,8 @@ ROOTLIKE = ("root", "shadow", "disk", "kmem", "docker", "lxd", "sudo", "wheel") 
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PRIVATE = ("", "/auth", "/notify", "/supervisor")  # directories of ours beneath run
 SERVE = ("-I", "-m", "userapi.serve")  # gunicorn by its own command would put its directory first on sys.path
-OWN = {"sockets": [API], "ready": {"notify": True}, "restart": {"policy": "always"}, "stop": {"timeout": "15s"}}
+NEVER = {"policy": "always", "limit": "9999 in 1s"}  # is it given up: it is everybody's way in but root's
+OWN = {"sockets": [API], "ready": {"notify": True}, "restart": NEVER, "stop": {"timeout": "15s"}}
 OPEN = "can be reached by others, and passwords would pass in the clear: set tls, or say behind_proxy = true"
 
 Path = tuple[str, ...]  # of keys; () is the file as a whole

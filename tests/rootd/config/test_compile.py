@@ -184,6 +184,7 @@ def test_our_own_api_is_the_last_service_on_its_own_sockets(compiled: Compile) -
     assert (unix.mode, unix.gid, unix.users) == (0o666, 905, (905,))
     spec = found.specs[-1]
     assert (spec.name, spec.entry, spec.restart_policy, spec.ready_kind) == ("durward-api", 1, "always", "notify")
+    assert spec.limit_count * spec.backoff_first > 60 * spec.limit_window, "it is never given up"
 
 
 def test_the_api_listens_in_the_run_directory_unless_told_otherwise(compiled: Compile) -> None:
