@@ -13,11 +13,10 @@ import os
 from collections.abc import Callable, Iterable
 
 from rootd import ipc
-from rootd.config.table import Entry, Socket, Table, load_table
+from rootd.config.table import INSTANCES, Entry, Socket, Table, load_table
 from rootd.privileged import listen, stage
 from rootd.privileged.spawn import Run
 
-SLOTS = 1024  # instances of one entry
 RUNS_AN_INSTANCE = 4
 
 
@@ -66,7 +65,7 @@ class Generations:
     def entry(self, generation: int, slot: int) -> Entry | None:
         """The entry of the frozen table that a slot is an instance of; None when there is no such slot."""
         found = self.held.get(generation)
-        index, instance = divmod(slot, SLOTS)
+        index, instance = divmod(slot, INSTANCES)
         if found is None or index >= len(found.table.entries):
             return None
         entry = found.table.entries[index]

@@ -35,7 +35,7 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
         return house.done(asked, errno.EBUSY)
     if house.unrecorded():
         return house.done(asked, errno.EAGAIN)
-    if house.kept.full(spawn.process_name(entry, asked.slot % 1024)):
+    if house.kept.full(spawn.process_name(entry, asked.slot)):
         return house.done(asked, errno.EMFILE, ipc.STEPS.index("pipe"))
     number = house.next_run()
     try:

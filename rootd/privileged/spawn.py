@@ -25,7 +25,7 @@ from collections.abc import Callable
 import prctl
 
 from rootd import confine, ipc
-from rootd.config.table import Entry
+from rootd.config.table import INSTANCES, Entry
 from rootd.privileged import cgroup, listen
 
 GATE_OPEN = b"g"
@@ -104,8 +104,8 @@ def pipe_of(name: str) -> list[str]:
     return [rest.partition("/")[0]] if kind == "pipe" else []
 
 
-def process_name(entry: Entry, instance: int) -> str:
-    return entry.service if entry.count == 1 else f"{entry.service}.{instance}"
+def process_name(entry: Entry, slot: int) -> str:
+    return entry.service if entry.count == 1 else f"{entry.service}.{slot % INSTANCES}"
 
 
 def spawn(
@@ -117,12 +117,14 @@ def spawn(
     pipes by their names in the store; the caller closes those. Raises SpawnFailed; then nothing is left behind.
     """
     run_dir, tree = paths
-    process = process_name(entry, slot % 1024)
+    process = process_name(entry, slot)
+    group = f"{tree}/run-{run}" if tree else ""
     made: list[int] = []
-    step = "pipe"
+    pid, notify, step = 0, -1, "pipe"
     try:
-        notify = bind_notify(f"{run_dir}/notify/{run}", entry.gid) if entry.notify else -1
-        made += [notify] if notify >= 0 else []
+        if entry.notify:
+            notify = bind_notify(f"{run_dir}/notify/{run}", entry.gid)
+            made.append(notify)
         pipes, writers = {}, []
         for stream in ("stdout", "stderr"):
             reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -132,7 +134,6 @@ def spawn(
         gate, child_gate = (end.detach() for end in socket.socketpair())
         made += [gate, child_gate]
         inherited = [sockets[key] for _, key in entry.sockets]
-        group = f"{tree}/run-{run}" if tree else ""
         step = "cgroup"
         if group:
             os.mkdir(group)
@@ -142,15 +143,9 @@ def spawn(
         pid = os.fork()
         if pid == 0:
             become_service(entry, environment, writers, inherited, child_gate)
-        step = "store"
         started_run = Run(run, slot, generation, pid, started, os.pidfd_open(pid))
+        made.append(started_run.pidfd)
         started_run.ours, started_run.gate, started_run.notify = True, gate, notify
-    except OSError as error:
-        ipc.close_all(made)
-        forget(run_dir, tree, run)
-        raise SpawnFailed(error.errno or 0, step) from None
-    ipc.close_all((*writers, child_gate))
-    try:
         step = "cgroup"
         if group:
             cgroup.attach(group, pid)
@@ -161,11 +156,12 @@ def spawn(
             store(name, reader)
         store(started_run.name, started_run.pidfd)
     except OSError as error:
-        ipc.close_all((gate, *pipes.values(), *([notify] if notify >= 0 else [])))
-        os.waitid(os.P_PIDFD, started_run.pidfd, os.WEXITED)  # its gate has closed: it ends by itself
-        os.close(started_run.pidfd)
+        ipc.close_all(made)
+        if pid:
+            os.waitpid(pid, 0)  # its gate has closed: it ends by itself
         forget(run_dir, tree, run)
         raise SpawnFailed(error.errno or 0, step) from None
+    ipc.close_all((*writers, child_gate))
     return started_run, pipes
 
 

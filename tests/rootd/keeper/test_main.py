@@ -198,7 +198,7 @@ def test_a_part_that_dies_is_started_again_and_linked_again(theatre: Theatre) ->
 
 
 def test_a_part_that_cannot_be_forked_or_linked_now_is_started_later(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Processes or descriptors are short: the keeper goes on, and tries again."""
 
@@ -209,7 +209,7 @@ def test_a_part_that_cannot_be_forked_or_linked_now_is_started_later(
     monkeypatch.setattr(keeper.os, "fork", short)  # type: ignore[attr-defined]
     parent.try_start("auth", 100.0)
     assert parent.due["auth"] == 100.0 + keeper.BACKOFF_CAP
-    assert "auth cannot be started now: Resource temporarily unavailable" in capsys.readouterr().err
+    assert "auth cannot be started now: Resource temporarily unavailable" in capfd.readouterr().err
     monkeypatch.undo()
     monkeypatch.setattr(parent, "start", short)
     ours, theirs = ipc.pair()

@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -234,7 +235,7 @@ def test_a_run_is_taken_back_from_its_name_alone() -> None:
 
 def test_processes_are_numbered_only_where_there_are_several() -> None:
     assert spawn.process_name(entry(), 0) == "site"
-    assert spawn.process_name(entry(count=2), 1) == "site.1"
+    assert spawn.process_name(entry(count=2), 5 * 1024 + 1) == "site.1"
 
 
 def test_a_spawn_that_cannot_be_made_says_which_step_and_leaves_nothing(build: Build) -> None:
@@ -247,7 +248,7 @@ def test_a_spawn_that_cannot_be_made_says_which_step_and_leaves_nothing(build: B
     while answers[-1].op == ipc.SPAWNED:
         answers.append(house.spawn(slot=len(answers)))
     assert answers[-1].arg in (errno.EMFILE, errno.ETOOMANYREFS)  # the latter: too many in flight
-    assert ipc.STEPS[answers[-1].extra] in ("pipe", "fork", "store")
+    assert ipc.STEPS[answers[-1].extra] in ("pipe", "cgroup", "fork", "store")
     assert len([name for name in house.store if name.startswith("process/")]) == len(answers) - 1
     house.log.close()  # what was on its way to log is gone with it
     house.log = house.link("log", takes_fds=True)
@@ -288,3 +289,17 @@ def test_c6_the_store_is_never_filled_by_runs(monkeypatch: pytest.MonkeyPatch) -
         assert not kept.full("site")
         kept.add(f"process/0/{run}/1/{run}/1")
     assert kept.full("site")
+
+
+def test_a_child_whose_pidfd_cannot_be_had_ends_and_is_reaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(spawn.SpawnFailed) as failed:
+        spawn.spawn(entry(), slot=0, run=1, generation=1, sockets={}, paths=(str(tmp_path), ""), store=lambda *_: None)
+    assert failed.value.errno == errno.EMFILE
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
