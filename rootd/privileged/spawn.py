@@ -222,7 +222,7 @@ def become_service(
         gate = place_descriptors(writers, sockets, gate)
         step = "gate"
         if os.read(gate, 1) != GATE_OPEN:
-            os._exit(0)
+            os._exit(FAILED)  # not 0: a service that never ran has not done its work
         step = "session"
         os.setsid()
         for number in signal.valid_signals():
