@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -22,6 +22,8 @@ from policy.messages import Problem
 from policy.rules import Policy, build
 from rootd import check, ipc
 from rootd.config import compile as compiler
+from rootd.config.settings import Paths, Settings
+from rootd.config.trusted import MAIN
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 
@@ -43,18 +45,23 @@ class Loaded(NamedTuple):
     specs: tuple[ServiceSpec, ...] | None
     policy: Policy
     problems: list[Problem]
+    settings: Settings | None = None
 
 
 NOTHING = Loaded(0, b"", (), NOBODY, [])
 
 
-def read_generation(number: int, digest: bytes, fd: int) -> Loaded:
-    """Make of a generation's memfd what privileged should have made; the descriptor stays the caller's."""
+def read_generation(number: int, digest: bytes, fd: int, running: Settings | None = None) -> Loaded:
+    """Make of a generation's memfd what privileged should have made; the descriptor stays the caller's.
+
+    running: the settings of a daemon that is asked to take it.
+    """
     if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS:
         return Loaded(number, digest, None, NOBODY, [Problem("", 0, "", "the configuration is not sealed")])
     table, line = compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))
     bundle = compiler.bundle_from(line)
     compiled = compiler.compile_bundle(bundle)
+    compiled = compiled._replace(problems=(*compiled.problems, *fixed(running, compiled.settings)))
     problems = check.problems_of(bundle, compiled)
     services = check.services_of(bundle)
     policy = [] if services is None else check.policy_of(compiled, services)
@@ -63,8 +70,21 @@ def read_generation(number: int, digest: bytes, fd: int) -> Loaded:
         return Loaded(number, digest, None, NOBODY, [Problem("", 0, "", both)])
     specs = None if compiled.problems else compiled.specs
     if isinstance(policy, Policy) and not problems:
-        return Loaded(number, digest, specs, policy, [])
+        return Loaded(number, digest, specs, policy, [], compiled.settings)
     return Loaded(number, digest, specs, NOBODY, problems if isinstance(policy, Policy) else problems + policy)
+
+
+def fixed(running: Settings | None, new: Settings | None) -> Iterator[compiler.Problem]:
+    """What a daemon has made its own at its start: directories, accounts, doors."""
+    if running is None or new is None:
+        return
+    same = {("auth", "local"): running.auth.local == new.auth.local}
+    for name, before, after in zip(Paths._fields, running.paths, new.paths, strict=True):
+        same["paths", name] = before == after
+    for role, account in running.accounts.items():
+        same["accounts", role] = account[:2] == new.accounts[role][:2]
+    for path in (path for path, is_same in same.items() if not is_same):
+        yield compiler.Problem(MAIN, path, "cannot change while the daemon runs: stop it, and start it again")
 
 
 def fitting(problems: list[Problem]) -> list[Problem]:
@@ -86,7 +106,11 @@ def difference(old: Loaded, new: Loaded) -> str:
         "removed": before.keys() - after.keys(),
         "changed": {name for name in before.keys() & after.keys() if before[name] != after[name]},
         "policy": {"changed"} if old.policy.hash != new.policy.hash else set(),
+        "counts from the daemon's next start on": set[str](),
     }
+    if old.settings is not None and new.settings is not None:
+        later = {"[auth]": (old.settings.auth, new.settings.auth), "[audit]": (old.settings.audit, new.settings.audit)}
+        words["counts from the daemon's next start on"] |= {name for name, (one, two) in later.items() if one != two}
     return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in words.items() if names) or "no change"
 
 
@@ -122,7 +146,7 @@ class Reloads:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
         if self._operation is None or self._found is not None or (message.seq != self._seq and not self._replacing):
             return
-        found = read_generation(message.generation, message.digest, fd)
+        found = read_generation(message.generation, message.digest, fd, self.current.settings)
         problems = list(found.problems)
         if message.extra:
             problems.append(Problem("", 0, "", message.name or os.strerror(message.extra)))

@@ -344,9 +344,9 @@ def generation() -> Iterator[Callable[..., Generation]]:
     """Makes generations; with no files, one service that is wanted and a policy for it."""
     made: list[Generation] = []
 
-    def make(files: dict[str, str] | None = None, number: int = 1, sealed: bool = True) -> Generation:
+    def make(files: dict[str, str] | None = None, number: int = 1, sealed: bool = True, main: str = "") -> Generation:
         given = {"services.d/site.toml": SITE, "policy.d/10-web.toml": GRANT} if files is None else files
-        made.append(Generation(given, number, sealed))
+        made.append(Generation({**given, "durward.toml": main}, number, sealed))
         return made[-1]
 
     yield make

@@ -246,3 +246,37 @@ def test_very_many_problems_fit_into_a_packet() -> None:
     assert len(shown) < 100
     assert shown[-1].text == f"and {1000 - len(shown) + 1} more"
     assert fitting(many[:3]) == many[:3]
+
+
+def settings_of(house: House, **sections: str) -> Any:
+    """The first configuration, with this durward.toml."""
+    text = "".join(f"[{name}]\n{lines}\n" for name, lines in sections.items())
+    return house.make(None, 2, main=text)
+
+
+@pytest.mark.parametrize(
+    ("section", "lines", "key"),
+    [
+        ("paths", 'run = "/run/other"', "paths.run"),
+        ("paths", 'log = "/var/log/other"', "paths.log"),
+        ("accounts", 'log = "_durward-probe"\nprobe = "_durward-log"', "accounts.log"),
+        ("auth", 'local = "peer"', "auth.local"),
+    ],
+)
+def test_what_a_daemon_has_made_its_own_at_its_start_is_not_changed_by_a_reload(
+    house: House, section: str, lines: str, key: str
+) -> None:
+    house.begin()
+    house.staged(settings_of(house, **{section: lines}))
+    assert house.sent[-1].op == ipc.ABORT
+    assert house.end.ok is False
+    problem = next(problem for problem in house.end.problems if problem.key == key)
+    assert (problem.file, problem.line) == ("durward.toml", 2)
+    assert problem.text == "cannot change while the daemon runs: stop it, and start it again"
+
+
+def test_what_counts_from_the_next_start_on_is_said(house: House) -> None:
+    house.begin()
+    house.staged(settings_of(house, auth='session = "1h"', audit='on_failure = "continue"'))
+    house.done()
+    assert house.end.text == "reloaded: counts from the daemon's next start on: [audit], [auth]"
