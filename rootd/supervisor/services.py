@@ -53,6 +53,7 @@ class Services:
         self._specs: dict[str, ServiceSpec] = {}
         self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
         self._saved = recover.Saved()
+        self._again: set[str] = set()  # changed while they were being restarted: once more when that is over
         self._ending: Operation | None = None  # the shutdown
 
     # -- what is configured ----------------------------------------------------------------------------------
@@ -78,6 +79,8 @@ class Services:
         surplus = self._adopt(new)
         if self._ending is not None:
             begin.clear()
+        going = {name for name, operation in self._busy.items() if operation.kind == "restart"}
+        self._again |= {name for name, kind in begin.items() if kind == "restart" and name in going}
         begun = {name: self._begin_if_possible(kind, name, now) for name, kind in begin.items()}
         for instance in surplus:
             self._slots.apply(instance, states.StopAsked(), now)
@@ -340,6 +343,10 @@ class Services:
         name, past = operation.service, _PAST[operation.kind]
         text = f"{name} was not {past}: {'; '.join(failed)}" if failed else f"{name} {past}"
         self.operations.end(operation, not failed, text, now)
+        if name in self._again:
+            self._again.discard(name)
+            if not why and any(instance.outdated() for instance in self._configured(name)):
+                self._begin_if_possible("restart", name, now)
 
     def _signalled(self, operation: Operation, signame: str, label: str, run: int, number: int, now: float) -> None:
         operation.active.discard(run)
