@@ -137,11 +137,15 @@ class Privileged:
             elif kind != "notify":
                 os.close(fd)
         for run in self.runs.values():
-            run.notify = held.get(f"notify/{run.run}", -1)
+            run.notify = held.pop(f"notify/{run.run}", -1)
             if run.pid in inherited.reaped and signals.reaped(run):
                 requests.ended(self, run, inherited.reaped[run.pid], ipc.KNOWN)
             else:
                 self.adopted[run.pid] = run
+        for name in [name for name in held if name.startswith("notify/")]:  # its run is over, or was never stored
+            self.drop(name)
+            os.close(held[name])
+            spawn.forget(self.settings.paths.run, "", int(name.partition("/")[2]))
         self.make_tree()
         self.deed(requests.DEED_START)
         if marked:

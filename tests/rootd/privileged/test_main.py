@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,3 +212,17 @@ def test_what_the_keeper_sends_wrongly_is_closed_and_ignored(build: Build) -> No
     house.keeper.send_now(ipc.Message(ipc.HELD, name="surprise"), 0, 1)
     house.keeper.send_now(ipc.Message(ipc.REAPED, arg=1, extra=0))
     assert house.spawn().op == ipc.SPAWNED
+
+
+def test_d8_a_notify_socket_whose_run_is_not_in_the_store_goes(build: Build) -> None:
+    """privileged was killed between the two, or while the tree of a run that had ended was still to empty."""
+    house = build(entry(""), start=False)
+    path = house.directory / "notify" / "77"
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(str(path))
+    house.store["notify/77"] = sock.detach()
+    house.start()
+    house.hear(ipc.FACTS_END)
+    house.serve_keeper()
+    assert "notify/77" not in house.store
+    assert not path.exists()
