@@ -82,13 +82,21 @@ def unlink_socket(path: str) -> None:
 
 
 def writer_of(directory: str, uids: Sequence[int]) -> str:
-    """Who of these users, or everybody, may write the directory (links are not followed); empty when nobody may."""
+    """Who of these users, or everybody, may put another in its place (it is no link itself); empty when nobody may."""
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, f"{directory} is not a directory")
     if found.st_mode & 0o022:
         return "its group or everybody"
-    return f"uid {found.st_uid}" if found.st_uid in uids and found.st_uid != 0 else ""
+    for path in {directory, os.path.realpath(directory)}:  # whoever may rename a folder above may put a link there
+        while path != "/":
+            found = os.lstat(path)
+            if found.st_uid in uids and found.st_uid != 0:
+                return f"uid {found.st_uid}, whose {path} is"
+            if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o1002 == 0o002:
+                return f"everybody, as {path} is"
+            path = os.path.dirname(path)
+    return ""
 
 
 def mend(fd: int, backlog: int, *, block: bool = True) -> bool:

@@ -195,3 +195,22 @@ def test_d7_a_unix_socket_that_was_shut_down_is_replaced(place: Path) -> None:
         client.connect(path)
     fresh.close()
     spoilt.close()
+
+
+@pytest.mark.root
+def test_e1_b3_a_folder_above_that_the_service_owns_is_refused(place: Path) -> None:
+    """It could be renamed, and a link to another's sockets put in its place."""
+    above, inner = place / "site", place / "site" / "run"
+    inner.mkdir(parents=True)
+    above.chmod(0o755)
+    listen.bind(spec(family="unix", path=str(inner / "site.sock"), users=(4242,))).close()
+    os.chown(above, 4242, 4242)
+    with pytest.raises(PermissionError, match=r"uid 4242, whose .*/site is"):
+        listen.bind(spec(family="unix", path=str(inner / "site.sock"), users=(4242,)))
+    os.chown(above, 0, 0)
+    above.chmod(0o777)
+    with pytest.raises(PermissionError, match=r"everybody, as .*/site is"):
+        listen.bind(spec(family="unix", path=str(inner / "site.sock"), users=(4242,)))
+    (place / "link").symlink_to(above)
+    with pytest.raises(PermissionError, match=r"everybody, as .*/site is"):
+        listen.bind(spec(family="unix", path=str(place / "link" / "run" / "site.sock"), users=(4242,)))
