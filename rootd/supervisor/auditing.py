@@ -50,7 +50,7 @@ class Audit:
 
     @property
     def is_crowded(self) -> bool:
-        """From here on auth's logins are left out: they must not make it full, so that nothing could be decided."""
+        """From here on only root is let in, and auth's logins are left out: others must not make it full for root."""
         return len(self._waiting) + len(self._unwritten) >= KEPT // 4
 
     def record(self, body: dict[str, Any], then: Then | None = None) -> None:
