@@ -197,36 +197,6 @@ def test_a_part_that_dies_is_started_again_and_linked_again(theatre: Theatre) ->
         assert theatre.hear("privileged")["name"] == "log"
 
 
-def test_a_part_that_cannot_be_forked_or_linked_now_is_started_later(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Processes or descriptors are short: the keeper goes on, and tries again."""
-
-    def short(*_: object) -> int:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-
-    parent = keeper.Keeper({})
-    monkeypatch.setattr(keeper.os, "fork", short)  # type: ignore[attr-defined]
-    parent.try_start("auth", 100.0)
-    assert parent.due["auth"] == 100.0 + keeper.BACKOFF_CAP
-    assert "auth cannot be started now: Resource temporarily unavailable" in capfd.readouterr().err
-    monkeypatch.undo()
-    monkeypatch.setattr(parent, "start", short)
-    ours, theirs = ipc.pair()
-    pid = os.fork()
-    if pid == 0:
-        signal.pause()
-    parent.children["auth"] = keeper.Child(pid, ipc.Link(ours), 100.0)
-    parent.due.clear()
-    parent.try_start("auth", 100.0)
-    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-    assert not parent.due  # its death is seen by reap
-    parent.children["auth"].link.close()
-    os.close(parent.children["auth"].pidfd)
-    theirs.close()
-    parent.loop.close()
-
-
 def test_d7_what_was_stored_before_privileged_was_killed_is_given_back_to_the_next(theatre: Theatre) -> None:
     hello = theatre.begin()["privileged"]
     for number in range(20):
