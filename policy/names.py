@@ -17,7 +17,8 @@ SignalName = NewType("SignalName", str)  # without SIG: "HUP"
 
 SERVICE_PATTERN = r"\A[a-z0-9][a-z0-9_.-]{0,62}\Z"
 USER_PATTERN = r"\A[a-z_][a-z0-9_-]{0,31}\Z"
-SIGNAL_PATTERN = r"\A(HUP|INT|QUIT|USR1|USR2|TERM|CONT|STOP|WINCH|KILL|ALRM|TTIN|TTOU|PIPE|ABRT)\Z"
+SIGNALS = "HUP|INT|QUIT|USR1|USR2|TERM|CONT|STOP|WINCH|KILL|ALRM|TTIN|TTOU|PIPE|ABRT"
+SIGNAL_PATTERN = rf"\A({SIGNALS})\Z"
 RULE_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z"
 PROCESS_PATTERN = r"\A(?:[a-z0-9][a-z0-9_.-]{0,62}(?::[0-9]{1,4})?)?\Z"  # "site", "site:0"; "" is the first
 SOURCE_PATTERN = r"\A[ -~]{0,100}\Z"  # where a client came from, in its own words: no control characters
@@ -93,5 +94,5 @@ def rule_id(text: str) -> RuleId:
 def signal_name(text: str) -> SignalName:
     """A signal by its name without SIG, as signal(7) spells it."""
     if not _SIGNAL.match(text):
-        raise ValueError(f"{text!r} is not a signal that can be sent: HUP, INT, QUIT, USR1, USR2, TERM, …")
+        raise ValueError(f"{text!r} is not a signal that can be sent: {SIGNALS.replace('|', ', ')}")
     return SignalName(text)

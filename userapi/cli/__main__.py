@@ -40,7 +40,23 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: Any, screen: Screen) -> int:
     module, function, _, _ = COMMANDS[args.command]
     carry_out = getattr(importlib.import_module(f"userapi.cli.{module}"), function)  # both are of our own table
-    return int(carry_out(_transport(args), screen, args))
+    ask = _transport(args)
+    try:
+        return int(carry_out(ask, screen, args))
+    except Failure as failure:
+        if failure.kind == "unknown" and getattr(args, "service", None):
+            failure.text += _meant(ask, args.service)
+        raise
+
+
+def _meant(ask: Any, service: str) -> str:
+    """Of the services that the person may view, the one whose name is most like that."""
+    from difflib import get_close_matches
+
+    with contextlib.suppress(Failure):
+        for name in get_close_matches(service, [known["name"] for known in ask.status(None)], 1):
+            return f"; did you mean '{name}'?" if name != service else ""
+    return ""
 
 
 def _transport(args: Any) -> Any:

@@ -29,9 +29,14 @@ def logs(ask: Any, screen: Screen, args: Any) -> int:
         return OK
     texts = _harmless(pieces)
     if not screen.as_json:
+        some = False
         for text in texts:
+            some = some or bool(text)
             sys.stdout.write(text)
             sys.stdout.flush()
+        if not some and args.lines:
+            other = "stderr" if args.stream == "stdout" else "stdout"
+            screen.progress(f"nothing on {args.stream}; for the rest: --stream {other}")
         return OK
     lines = _lines(texts)
     if args.follow:

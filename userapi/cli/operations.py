@@ -28,7 +28,13 @@ def restart(ask: Any, screen: Screen, args: Any) -> int:
 
 
 def signal(ask: Any, screen: Screen, args: Any) -> int:
+    from policy import names
+
     name = SIGNALS.get(args.signal, args.signal).upper().removeprefix("SIG")
+    try:
+        names.signal_name(name)
+    except ValueError as error:
+        raise Failure("usage", str(error)) from None
     return _follow(ask, screen, args, ask.command("signal", args.service, signal=name))
 
 
@@ -73,13 +79,22 @@ def _follow(ask: Any, screen: Screen, args: Any, begun: dict[str, Any]) -> int:
         for event in ask.operation(number):
             if event["is"] == "step":
                 steps.append({key: event[key] for key in ("time", "service", "text")})
-                screen.progress(f"{event['service']}: {event['text']}" if event["service"] else event["text"])
+                screen.progress(_step(event["service"], event["text"]))
             elif event["is"] == "ended":
                 return _ended(screen, event, steps)
     except KeyboardInterrupt:
         screen.progress(f"it goes on without you; to follow it: durward events --operation {number}")
         return INTERRUPTED
+    except Failure as failure:
+        if failure.kind != "unknown":
+            raise
+        # it was begun, so who does not know it is another supervisor than the one that began it
     raise Failure("later", f"nobody says how operation {number} ended; look at: durward status")
+
+
+def _step(service: str, text: str) -> str:
+    """With the service's name before it, unless it begins with the name of one of its processes."""
+    return text if not service or text.startswith(f"{service}:") else f"{service}: {text}"
 
 
 def _ended(screen: Screen, event: dict[str, Any], steps: list[dict[str, Any]]) -> int:

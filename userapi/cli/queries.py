@@ -51,7 +51,7 @@ def why(ask: Any, screen: Screen, args: Any) -> int:
         screen.json(told)
     else:
         screen.paragraph(told["text"])
-        if told.get("rule") and not (told["file"] and told["file"] in told["text"]):
+        if told.get("file") and told["file"] not in told["text"]:
             screen.say(f"the rule is '{told['rule']}', {told['file']}:{told['line']}")
     return OK if told["allowed"] else FAILED
 

@@ -67,7 +67,8 @@ class Screen:
         for service in services:
             for process in service["processes"] or [{**service, "pid": 0, "since": ""}]:
                 last, text = str(process.get("exit") or ""), str(process.get("text") or "")
-                told = "; ".join(part for part in ("" if last in text else last, text) if part)
+                before = f"before: {last}" if last and process["pid"] else last  # not what runs now
+                told = "; ".join(part for part in ("" if last in text else before, text) if part)
                 pid = str(process["pid"]) if process["pid"] else "-"
                 rows.append((process["name"], process["state"], pid, age(process["since"], now), told))
             if service.get("text") and service["processes"]:
@@ -82,12 +83,14 @@ class Screen:
     def description(self, told: dict[str, Any]) -> None:
         self.services([told["service"]])
         service = told["service"]
-        parts = [("wanted", service["wanted"]), ("groups", ", ".join(service.get("groups", [])))]
-        parts += sorted((str(key), str(value)) for key, value in told["settings"].items())
-        parts += [("sockets", ", ".join(told["sockets"])), *(("exit", exit_) for exit_ in told["exits"])]
-        for key, value in parts:
-            if value:
-                sys.stdout.write(f"{plain.line(key):<16}  {plain.line(value)}\n")
+        settings = {str(key): str(value) for key, value in told["settings"].items()}
+        settings |= {"groups": ", ".join(service.get("groups", [])), "sockets": ", ".join(told["sockets"])}
+        parts = [("wanted", service["wanted"]), *sorted(settings.items())]
+        parts += [("exit", exit_) for exit_ in told["exits"]]
+        shown = [(plain.line(key), plain.line(value)) for key, value in parts if value not in ("", "[]")]
+        width = max(len(key) for key, _ in shown)
+        for key, value in shown:
+            sys.stdout.write(f"{key:<{width}}  {value}\n")
 
     def rights(self, told: dict[str, Any]) -> None:
         self.say(f"{told['user']} (uid {told['uid']}), in {', '.join(told['groups']) or 'no group'}")

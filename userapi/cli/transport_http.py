@@ -176,5 +176,5 @@ def _problem(told: dict[str, Any], headers: dict[str, str]) -> Failure:
     more = {key: told[key] for key in ("rule", "file", "line", "would_help") if key in told}
     text = str(told.get("detail", ""))
     if headers.get("retry-after") and told.get("status") == 429:
-        text += f"; try again in {headers['retry-after']} s"
+        text = f"{'' if text == 'try again later' else text + '; '}try again in {headers['retry-after']} s"
     return Failure(str(told["kind"]), text, **more)

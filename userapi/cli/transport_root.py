@@ -35,6 +35,9 @@ class Root:
             line.settimeout(QUICK)
             line.connect(self._path)
             line.send(json.dumps({"id": 1, "command": command}).encode())
+        except PermissionError:
+            line.close()
+            raise Failure("forbidden", f"{self._path} is for root alone: use sudo, or go without --root") from None
         except OSError as error:
             line.close()
             raise Failure(

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, request
 
-from policy import messages
+from policy import messages, names
 from userapi.http.guard import asker, json, parts
 from userapi.http.problems import Problem
 from userapi.http.services import named
@@ -34,7 +34,7 @@ def why() -> Response:
     try:
         action = msgspec.convert(request.args.get("action"), messages.ActionName)
     except msgspec.ValidationError:
-        raise Problem("invalid", "action must be one of the policy's: view, logs, start, stop, restart, …") from None
+        raise Problem("invalid", f"action must be one of the policy's: {', '.join(names.Action)}") from None
     service = request.args.get("service")
     command = messages.WhatMayI(action=action, service=named(service) if service else None)
     reply = parts().supervisor.ask(token, command, source)

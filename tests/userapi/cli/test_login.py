@@ -38,6 +38,8 @@ def test_a_throttled_login_is_75_and_says_when(durward, world):
     world.auth.script = lambda _: login.Denied(text="too many attempts", retry_after=3.2)
     ended = durward("login", "-u", "alice", "--password-stdin", stdin="right\n")
     assert (ended.returncode, ended.stderr) == (75, "too many attempts; try again in 4 s\n")
+    world.auth.script = lambda _: login.Denied(text="try again later", retry_after=3.2)
+    assert durward("login", "-u", "alice", "--password-stdin", stdin="right\n").stderr == "try again in 4 s\n"
 
 
 def test_the_password_is_the_line_and_nothing_is_taken_from_it(durward, world):

@@ -26,6 +26,13 @@ def log(alice, world, tmp_path):
     return tmp_path / "0"
 
 
+def test_an_empty_log_says_where_the_rest_may_be(alice, log):
+    log.write_bytes(b"")
+    assert alice("logs", "site").stderr == "nothing on stdout; for the rest: --stream stderr\n"
+    assert alice("logs", "site", "--stream", "stderr").stderr == "nothing on stderr; for the rest: --stream stdout\n"
+    assert alice("logs", "site", "--json").stderr == alice("logs", "site", "-n", "0").stderr == ""
+
+
 def test_e2_terminal_escapes_are_made_harmless(alice, log):
     assert alice("logs", "site").stdout == "a\n\\x1b]52;c;AAAA\\x07\\x9b31m\\u202eb\nc\n"
 

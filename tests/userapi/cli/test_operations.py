@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 
+import msgspec
 import pytest
 
 from policy import messages
@@ -130,3 +131,29 @@ def test_on_a_terminal_the_same_lines_are_shown(alice, terminal):
     code, shown = terminal(alice, "restart", "site")
     assert code == 0
     assert shown == "site: starting\r\nsite: ready\r\nsite restarted in 0.42 s\r\n"
+
+
+def test_a_supervisor_that_does_not_know_the_operation_any_more_is_75_and_not_unknown(alice, world):
+    world.answers[messages.Watch] = messages.Refused(kind="unknown", text="no operation 7 that you may view")
+    ended = alice("restart", "site")
+    assert (ended.returncode, ended.stdout) == (75, "")
+    assert ended.stderr == "nobody says how operation 7 ended; look at: durward status\n"
+
+
+def test_a_step_of_one_process_is_not_named_twice(alice, world):
+    step, *_, end = world.answers[messages.Watch]
+    world.answers[messages.Watch] = [msgspec.structs.replace(step, text="site:0: starting"), end]
+    assert alice("restart", "site").stderr == "site:0: starting\n"
+
+
+def test_a_signal_that_does_not_exist_is_refused_with_those_that_do(alice, world):
+    ended = alice("signal", "site", "FOO")
+    assert (ended.returncode, world.commands()) == (2, [])
+    assert ended.stderr.startswith("'FOO' is not a signal that can be sent: HUP, INT, QUIT, ")
+
+
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(alice, world):
+    world.answers[messages.Restart] = messages.Refused(kind="unknown", text="no service 'sit' that you may view")
+    ended = alice("restart", "sit")
+    assert (ended.returncode, ended.stderr) == (4, "no service 'sit' that you may view; did you mean 'site'?\n")
+    assert alice("restart", "zzz").stderr == "no service 'sit' that you may view\n"

@@ -68,6 +68,17 @@ def test_why_prints_the_reason_and_the_rule_s_place(alice, world, allowed, code)
     assert json.loads(alice("why", "restart", "site", "--json").stdout)["allowed"] is allowed
 
 
+def test_why_names_no_place_for_what_no_file_says(alice, world):
+    world.answers[messages.WhatMayI] = messages.Decided(allowed=True, text="allowed: root may", rule="root")
+    assert alice("why", "restart", "site").stdout == "allowed: root may\n"
+
+
+def test_why_says_which_actions_there_are(alice):
+    ended = alice("why", "fly", "site")
+    assert ended.returncode == 2
+    assert "view, logs, start, stop, restart, signal, " in ended.stderr
+
+
 def test_events_of_an_operation_end_with_its_outcome(alice, world):
     ended = alice("events", "--operation", "7")
     assert ended.returncode == 0

@@ -61,6 +61,21 @@ def test_a_reason_that_names_the_last_exit_says_it_once(screen, capsys):
     ]  # fmt: skip
 
 
+def test_what_is_running_did_not_end_as_the_one_before_it(screen, capsys):
+    process = {"name": "site", "state": "RUNNING", "pid": 7, "since": "", "exit": "exit status 3", "text": "ok"}
+    screen.services([{"name": "site", "state": "RUNNING", "processes": [process]}])
+    assert capsys.readouterr().out.rstrip().endswith("before: exit status 3; ok")
+
+
+def test_a_description_says_each_thing_once_and_aligned(screen, capsys):
+    service = {"name": "site", "state": "STOPPED", "wanted": "down", "processes": [], "groups": ["web", "eu"]}
+    settings = {"groups": '["web", "eu"]', "no_new_privileges": "true", "sockets": '["http"]', "environment": "[]"}
+    screen.description({"service": service, "settings": settings, "sockets": ["http"], "exits": []})
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "wanted             down", "groups             web, eu", "no_new_privileges  true", "sockets            http",
+    ]  # fmt: skip
+
+
 def test_e2_every_text_from_outside_is_made_harmless(screen, capsys):
     process = {"name": EVIL, "state": EVIL, "pid": 1, "since": EVIL, "exit": EVIL, "text": EVIL}
     service = {"name": EVIL, "state": EVIL, "wanted": EVIL, "processes": [process], "groups": [EVIL], "text": EVIL}

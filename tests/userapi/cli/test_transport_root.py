@@ -82,6 +82,16 @@ def test_refusals_deaths_and_hangs_have_their_kinds(ask, world, tmp_path):
             question()
 
 
+def test_the_door_of_root_says_so_to_others(ask, monkeypatch):
+    def closed(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("userapi.cli.transport_root.socket.socket.connect", closed)
+    with pytest.raises(Failure, match="is for root alone") as failure:
+        ask.status(None)
+    assert failure.value.exit == 77
+
+
 def test_a_log_is_read_here_through_the_descriptor(ask, world, tmp_path):
     (tmp_path / "0").write_bytes(b"a\nb\n")
 
