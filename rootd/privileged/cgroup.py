@@ -8,10 +8,14 @@ Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst (delegation, cgroup
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import time
 
-KILL_WAIT = 5_000  # milliseconds that processes of a dead instance have to go, at start
+from rootd import ipc
+
+KILL_WAIT = 5.0  # seconds that processes of a dead instance have to go, at start
 
 
 def mount() -> str:
@@ -28,7 +32,10 @@ def mount() -> str:
 
 
 def make(name: str, uid: int) -> str:
-    """As root: our subtree, given to uid, with this process in it. The path, or "" where there is no cgroup2."""
+    """As root: our subtree, given to uid, with this process in it.
+
+    The path, or "" where there is no cgroup2, or one that cannot kill (before Linux 5.14): there groups are killed.
+    """
     parent = mount()
     if not parent:
         return ""
@@ -41,7 +48,7 @@ def make(name: str, uid: int) -> str:
         attach(f"{base}/self", os.getpid())
     except OSError:
         return ""
-    return base
+    return base if os.path.exists(f"{base}/self/cgroup.kill") else ""
 
 
 def attach(path: str, pid: int) -> None:
@@ -71,21 +78,18 @@ def populated(events: int) -> bool:
 
 
 def sweep(base: str, known: set[int]) -> None:
-    """Kill and remove the groups of runs that nobody knows any more: of a dead instance, or of a crash."""
-    for name in os.listdir(base):
-        if not name.startswith("run-") or int(name[4:]) in known:
-            continue
-        path = f"{base}/{name}"
+    """Kill and remove the groups of runs that nobody knows any more: of a dead instance, or of a crash.
+
+    It waits KILL_WAIT in all. What does not die until then, the next start tries again.
+    """
+    until = time.monotonic() + KILL_WAIT
+    paths = [f"{base}/{name}" for name in os.listdir(base) if name.startswith("run-") and int(name[4:]) not in known]
+    for path in paths:
         kill(path)
+    for path in paths:
         events = open_events(path)
-        try:
-            poll = select.poll()
-            poll.register(events, select.POLLPRI)
-            while populated(events) and poll.poll(KILL_WAIT):
-                pass
-        finally:
-            os.close(events)
-        try:
+        while populated(events) and ipc.wait(events, select.POLLPRI, max(until - time.monotonic(), 0)):
+            continue
+        os.close(events)
+        with contextlib.suppress(OSError):
             os.rmdir(path)
-        except OSError:
-            continue  # something in it does not die: the next start tries again

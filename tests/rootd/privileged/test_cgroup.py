@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,25 @@ def test_d7_what_a_dead_instance_left_is_killed_and_what_is_known_stays(tree: st
     os.close(pidfd)
     os.kill(children[2], signal.SIGKILL)
     os.waitpid(children[2], 0)
+
+
+def test_however_many_groups_do_not_die_they_are_waited_for_once(tree: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in range(20):
+        os.mkdir(f"{tree}/run-{run}")
+    with monkeypatch.context() as patched:
+        patched.setattr(cgroup, "KILL_WAIT", 0.1)
+        patched.setattr(cgroup, "populated", lambda _: time.monotonic() < begun + 100)
+        begun = time.monotonic()
+        cgroup.sweep(tree, set())
+    assert time.monotonic() < begun + 1.0
+
+
+def test_a_kernel_that_cannot_kill_a_tree_has_none(tree: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or nothing would ever be killed with its tree, and what a dead instance left would end each start."""
+    monkeypatch.setattr(cgroup, "attach", lambda *_: None)
+    assert cgroup.make(NAME, 4242) == tree
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    assert cgroup.make(NAME, 4242) == ""
 
 
 def test_without_a_cgroup2_tree_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
