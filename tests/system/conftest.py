@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hostage import Hostage, standing
+from hostage import ApiHostage, Hostage, standing
 from house import PREFIX, House
 from people import People
 from space import Space
@@ -117,11 +117,12 @@ def nginx(people: People) -> Callable[[House], str]:
 def taken(request: pytest.FixtureRequest, people: People, space: Space) -> Iterator[Hostage]:
     """The usual house; the module's ROLE is a part of it that runs the tests' code when it is asked to."""
     house = House(people, space)
-    hostage = Hostage(house, request.module.ROLE)
+    hostage = ApiHostage(house) if request.module.ROLE == "api" else Hostage(house, request.module.ROLE)
     try:
         house.start()
         house.until(lambda: len(house.api_workers()) == 2, "the api has its workers")
         yield hostage
+        hostage.resume()
         house.stop()
     finally:
         house.remove()

@@ -7,8 +7,11 @@ import json
 import os
 import select
 import socket
+import struct
 import textwrap
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,8 +43,11 @@ class Hostage:
         Raises Dead when the process ends meanwhile.
         """
         pid = self.house.until(lambda: self.house.pid_of(self.role), f"there is a {self.role}")
-        given = "".join(f"{name} = {value!r}\n" for name, value in words.items())
-        return self.talk(pid, self.sock, (given + textwrap.dedent(code)).encode(), timeout)
+        return self.talk(pid, self.sock, self.worded(code, words), timeout)
+
+    @staticmethod
+    def worded(code: str, words: dict[str, Any]) -> bytes:
+        return ("".join(f"{name} = {value!r}\n" for name, value in words.items()) + textwrap.dedent(code)).encode()
 
     @staticmethod
     def talk(pid: int, sock: socket.socket, packet: bytes, timeout: float) -> Any:
@@ -75,6 +81,33 @@ class Hostage:
         self.theirs.close()
 
 
+class ApiHostage(Hostage):
+    """The first worker of the api."""
+
+    def __init__(self, house: House) -> None:
+        program = house.programs / "hostile.py"
+        program.write_text(f"#!{PREFIX}/bin/python3 -IB\n{program.read_text()}")
+        super().__init__(house, "api", str(program))
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(str(house.folder / "hostage.sock"))
+        os.chmod(house.folder / "hostage.sock", 0o666)
+        self.listener.listen()
+        self.listener.settimeout(PATIENCE)
+        self.pid = 0
+
+    def run(self, code: str, timeout: float = PATIENCE * 2, **words: Any) -> Any:
+        if not self.pid:
+            self.sock.close()
+            self.sock, _ = self.listener.accept()
+            credentials = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            self.pid = struct.unpack("=iII", credentials)[0]
+        return self.talk(self.pid, self.sock, self.worded(code, words), timeout)
+
+    def close(self) -> None:
+        super().close()
+        self.listener.close()
+
+
 def standing(house: House, *without: str) -> dict[str, object]:
     """Who must not notice anything: the pids of the keeper, of our parts but those, and of every service process."""
     assert house.daemon is not None
@@ -101,3 +134,26 @@ def deeds(house: House, *kinds: str) -> list[tuple[str, int, int]]:
     """deed, run and arg of privileged's own records."""
     found = [record for record in house.audit() if record["kind"] == "deed" and record["deed"] in kinds]
     return [(str(record["deed"]), cast("int", record["run"]), cast("int", record["arg"])) for record in found]
+
+
+@contextlib.contextmanager
+def prompt(house: House, patience: float) -> Iterator[None]:
+    """Meanwhile root.sock answers a status each 50 ms within `patience` seconds; a slower one fails the test."""
+    over, slowest, failures = threading.Event(), [0.0], list[BaseException]()
+
+    def ask() -> None:
+        try:
+            while not over.wait(0.05):
+                slowest.append(prompt_status(house))
+        except BaseException as failure:
+            failures.append(failure)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
+    assert not failures
+    assert max(slowest) < patience, f"a status took {max(slowest)} s"

@@ -5,7 +5,7 @@ its walls, its links and its state are those of a real start. HOW is:
 
 hostage (the default)  the part starts up and works as always, until a packet comes on standard input. From then on it
                        runs the code that comes, in place of its loop; an empty answer of `resume` lets it go on.
-                       The api is a process of its own: its first worker connects to FOLDER/hostage.sock instead.
+                       The api is a program of its own: for it, HOW is the program that is started in its place.
 no-filter              the part's seccomp filter is not installed
 no-walls               the part's Landlock rules are not applied
 """
@@ -15,12 +15,10 @@ from __future__ import annotations
 import contextlib
 import ctypes  # noqa: F401  # what hostile code may want to import, while files can still be opened
 import importlib
-import json
 import os
 import random  # noqa: F401
 import socket
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,32 +26,10 @@ from typing import Any
 from rootd import __main__ as program
 from rootd import sandbox
 
-PACKET = 1 << 17
+sys.path.insert(0, str(Path(__file__).parent / "services"))
+from hostile import session
+
 CLASSES = {"supervisor": "Supervisor", "log": "Log", "auth": "Auth"}
-API = Path(__file__).with_name("takeover_api.py")
-
-
-def session(part: Any, sock: socket.socket, scope: dict[str, Any], idle: Callable[[], None] = lambda: None) -> bool:
-    """Runs what comes until `resume` (True) or the end of the connection (False)."""
-    sock.settimeout(1.0)
-    while True:
-        try:
-            code = sock.recv(PACKET)
-        except TimeoutError:
-            idle()
-            continue
-        if not code:
-            return False
-        if code == b"resume":
-            sock.send(b"{}")
-            return True
-        scope |= {"part": part, "result": None}
-        try:
-            exec(compile(code, "<hostile>", "exec"), scope)
-            answer = {"result": scope["result"]}
-        except BaseException:
-            answer = {"error": traceback.format_exc()}
-        sock.send(json.dumps(answer, default=repr).encode())
 
 
 def hostage(role: str) -> None:
@@ -89,10 +65,10 @@ HOWS = {"hostage": hostage, "no-filter": no_filter, "no-walls": no_walls}
 
 def main() -> int:
     role, _, how = sys.argv.pop(1).partition(",")
-    replace = HOWS[how or "hostage"]
     if role == "api":
-        program.PYTHON = str(API)
+        program.PYTHON = how
         return program.main()
+    replace = HOWS[how or "hostage"]
     roles = program.roles
 
     def replaced(config: str) -> dict[str, Callable[[int], int]]:

@@ -48,7 +48,8 @@ def reload(house: House, dry_run: bool = False) -> messages.Ended:
 def settled(house: House) -> None:
     """Every service runs, and no older process of it is still on its way out."""
     house.wait_for(
-        lambda services: all(service.state == "RUNNING" for service in services.values()), "everything is up"
+        lambda services: all((service.state, service.text) == ("RUNNING", "") for service in services.values()),
+        "everything is up, with its configuration of now",
     )
     for user in ("www", "jobs"):
         count = sum(service.name in OF[user] for service in house.status().values())
@@ -207,6 +208,23 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(house: House) -> N
     assert (ended.ok, ended.text) == (True, "would change: added: extra; policy: changed")
     assert set(house.status()) == {"site", "worker"}
     assert standing(house) == before
+
+
+def test_directories_and_accounts_stay_what_they_are_while_the_daemon_runs(house: House) -> None:
+    main = house.etc / "durward.toml"
+    text, before = main.read_text(), standing(house)
+    try:
+        house.write("durward.toml", text.replace('/run"', '/elsewhere"').replace('idle = "30m"', 'idle = "20m"'))
+        ended = reload(house)
+        (problem,) = ended.problems
+        assert (ended.ok, problem.file, problem.line, problem.key) == (False, "durward.toml", 2, "paths.run")
+        assert problem.text == "cannot change while the daemon runs: stop it, and start it again"
+        house.write("durward.toml", text.replace('idle = "30m"', 'idle = "20m"'))
+        ended = reload(house)
+        assert (ended.ok, ended.text) == (True, "reloaded: counts from the daemon's next start on: [auth]")
+        assert standing(house) == before
+    finally:
+        house.write("durward.toml", text)
 
 
 MORE = '[[grant]]\nid = "bob-restarts"\nwho = ["user:@bob@"]\nmay = ["restart"]\non = ["site"]\n'

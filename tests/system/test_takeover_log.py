@@ -81,7 +81,7 @@ def test_c5_c14_ten_thousand_random_messages_are_nothing_to(hostage: Hostage, pe
     hostage.run(code, peer=peer)
     assert prompt_status(house) < PATIENT
     assert deeds(house, "spawn", "signal", "commit") == before
-    assert descriptors(house.pid_of(peer)) == open_before
+    house.until(lambda: descriptors(house.pid_of(peer)) <= open_before, f"{peer} has no more open than before")
 
 
 def test_c1_c6_what_is_no_message_ends_log_and_nobody_else(taken: Hostage) -> None:

@@ -205,10 +205,10 @@ def test_what_it_may_do_is_written_down_by_privileged_itself(hostage: Hostage) -
     result = [one[:2] for one in ended]
     """
     assert hostage.run(code, run=run) == [[ipc.DONE, 0]] * 2
-    deed = house.until(
-        lambda: [(d, a) for d, r, a in deeds(house, "spawn", "signal") if r == run], "its deeds are written"
+    wanted = [("spawn", pid), ("signal", 15), ("signal", 9)]
+    house.until(
+        lambda: [(d, a) for d, r, a in deeds(house, "spawn", "signal") if r == run] == wanted, "its deeds are written"
     )
-    assert deed == [("spawn", pid), ("signal", 15), ("signal", 9)]
 
 
 def status_of(pid: int) -> str:
