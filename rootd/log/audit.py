@@ -248,7 +248,7 @@ class Audit:
         os.pwrite(self._key, state.packed(), 0)
         os.fsync(self._key)
         os.fsync(self._secrets)
-        self._say(f"a first key of the audit log is in {INITIAL}: move it to where log cannot reach it")
+        self._say(f"a first key of the audit log is in <state>/log/{INITIAL}: move it off this machine")
         reason = "damaged: its key is lost, a new one begins here" if self._size else "first"
         return Found(state, reason, _lines(rest))
 
