@@ -1,8 +1,8 @@
 """Every decision to the audit log, before anything that changes something happens.
 
 Rule 1: what waits for a record is told once: when it is on disk (""), or why it is not; then nothing is done.
-Rule 2: every record is kept until log has it; a log that was started again is told it again. When half of KEPT are
-        waiting, nothing more is decided; the other half is for the ends of what had begun.
+Rule 2: every record is kept until log has it; a log that was started again is told it again. When a quarter of KEPT
+        are waiting, only root is let in; at half, nobody: the rest is for the ends of what had begun.
 Rule 3: nothing here waits, and nothing here decides what may be done without a record.
 """
 
