@@ -15,6 +15,7 @@ import select
 import selectors
 import socket
 import ssl
+import struct
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ REQUEST = 10.0  # seconds for one request to arrive, TLS handshake included
 RESPONSE = 60.0  # seconds for one answer to leave; streams ask for more
 LINGER = 1.0  # seconds that an answer has to be read after the connection was closed for writing
 MOST = 500  # connections of one worker
+UCRED = struct.Struct("3i")  # struct ucred of unix(7)
 STOPPING = 8.0  # seconds for what is being answered, when the worker ends
 
 
@@ -77,6 +79,12 @@ class Out:
         poll = select.poll()
         poll.register(self._sock.fileno(), select.POLLRDHUP)
         return bool(poll.poll(0))
+
+
+def local(sock: socket.socket) -> str:
+    """Who connected to a Unix socket, as REMOTE_ADDR has it: the uid that the kernel says, and no pid."""
+    _, uid, _ = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return f"unix:{uid}"
 
 
 def context(certificate: str, key: str) -> ssl.SSLContext:
@@ -156,7 +164,9 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
                 return
             sock.setblocking(False)
             unix = sock.family == socket.AF_UNIX
-            connection = Connection(sock, "" if unix else peer, ("localhost", 80) if unix else sock.getsockname())
+            connection = Connection(
+                sock, local(sock) if unix else peer, ("localhost", 80) if unix else sock.getsockname()
+            )
             if self._tls is not None and not unix:
                 try:
                     connection.sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)

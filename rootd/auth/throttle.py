@@ -7,8 +7,9 @@ Rule 3: nobody can lock somebody else out for ever: the delay of a user and sour
 Rule 4: memory is bounded; what was used longest ago is forgotten first.
 
 A user at a source waits 2, 4, 8, 15, 15, … seconds after each wrong attempt; a source (an IPv4 address, an IPv6 /64)
-after its tenth. What is no address, and loopback, is shared by everybody on the machine, and a user name by everybody
-in the world: there the delay begins late and stays short.
+after its tenth; so does a uid of this machine, which the kernel names ("unix:1001"). Loopback, and what is no address,
+is shared by everybody on the machine, and a user name by everybody in the world: there the delay begins late and stays
+short, and what others did to a name does not hold for a uid that has not been wrong with it.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class Ticket(NamedTuple):
 
 def network(source: str) -> tuple[str, Patience]:
     """What counts as one source, and how much it may do."""
+    if source.startswith("unix:"):
+        return source, REMOTE
     try:
         address = ipaddress.ip_address(source)
     except ValueError:
@@ -105,7 +108,9 @@ class Throttle:
         known = self._entries.get(ticket.pair)
         waits = [self._wait(ticket.pair, own, now)]
         if known is None or not known.good:
-            waits += [self._wait(ticket.source, patience, now), self._wait(ticket.user, USER, now)]
+            waits.append(self._wait(ticket.source, patience, now))
+            if not where.startswith("unix:") or (known is not None and known.failures(now) + known.pending > 0):
+                waits.append(self._wait(ticket.user, USER, now))
         if max(waits) > 0:
             return max(waits)
         for key in ticket:

@@ -32,7 +32,7 @@ def test_a_status_is_answered_over_tcp_and_over_the_unix_socket(gunicorn, world)
     assert [request.source for request in world.supervisor.asked] == ["127.0.0.1"]
     server.port = 0
     assert server.raw(STATUS + CLOSE).startswith(b"HTTP/1.1 200")
-    assert world.supervisor.asked[-1].source == "unix"
+    assert world.supervisor.asked[-1].source == f"unix:{os.getuid()}"
 
 
 def test_a_connection_serves_several_requests_that_were_sent_at_once(gunicorn):
@@ -174,7 +174,7 @@ def test_h5_forwarded_headers_change_neither_scheme_nor_source(gunicorn, world, 
     forged = b"X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: on\r\nX-Forwarded-For: 203.0.113.9\r\n"
     forged += b"Forwarded: for=203.0.113.9\r\nX-Forwarded-Host: evil.example\r\n"
     assert server.raw(STATUS + forged + CLOSE).startswith(b"HTTP/1.1 200")
-    assert world.supervisor.asked[-1].source == ("127.0.0.1" if tcp else "unix")
+    assert world.supervisor.asked[-1].source == ("127.0.0.1" if tcp else f"unix:{os.getuid()}")
     assert server.raw(STATUS + b"SCRIPT_NAME: /api\r\n" + CLOSE).startswith(b"HTTP/1.1 400")
 
 

@@ -75,14 +75,18 @@ def host_is_ours(host: str, names: frozenset[str]) -> bool:
     return name in names or name.endswith(".localhost")
 
 
+_LOCAL = re.compile(r"\Aunix:[0-9]{1,10}\Z")  # what the worker says of a Unix socket's peer
+
+
 def source(environ: dict[str, Any], behind_proxy: bool) -> str:
-    """From where: the peer's address, or "unix". A header is believed only of a proxy that is configured."""
-    peer = _plain_address(environ.get("REMOTE_ADDR") or "")
+    """From where: the peer's address, or "unix:UID". A header is believed only of a proxy that is configured."""
+    remote = environ.get("REMOTE_ADDR") or ""
+    peer = _plain_address(remote)
     if behind_proxy and (not peer or ipaddress.ip_address(peer).is_loopback):
         told = _plain_address(str(environ.get("HTTP_X_FORWARDED_FOR", "")).rpartition(",")[2].strip())
         if told:
             return told
-    return peer or "unix"
+    return peer or (remote if _LOCAL.match(remote) else "unix")
 
 
 def _plain_address(text: str) -> str:

@@ -118,6 +118,25 @@ def test_a18_an_attacker_elsewhere_does_not_lock_the_victim_out() -> None:
             assert attempt(book, "alice", THERE, tenth / 10, right=True) == 0.0
 
 
+def test_a18_other_uids_of_the_machine_lock_nobody_out_however_they_flood() -> None:
+    """Names of many and the victim's own, from one uid and from fifty: the victim's uid is tried at once."""
+    book = Throttle()
+    for tenth in range(6_000):
+        now = tenth / 10
+        attempt(book, "alice", f"unix:{2000 + tenth % 50}", now)
+        attempt(book, f"user{tenth}", "unix:2000", now)
+        attempt(book, "", "unix:2000", now)
+        if tenth % 600 == 0:
+            assert attempt(book, "alice", f"unix:{1001 + tenth}", now, right=True) == 0.0
+
+
+def test_a17_a_uid_of_the_machine_is_a_source_of_its_own() -> None:
+    book = Throttle()
+    tried = sum(attempt(book, f"user{number}", "unix:1001", number / 100) == 0.0 for number in range(200))
+    assert tried == REMOTE.free
+    assert attempt(book, "user0", "unix:1002", 2.0) == 0.0
+
+
 def test_a18_whoever_has_logged_in_from_there_before_is_not_held_up_by_a_thousand_sources() -> None:
     book = Throttle()
     assert attempt(book, "alice", THERE, 0.0, right=True) == 0.0
