@@ -120,8 +120,8 @@ def test_a_decision_says_who_from_where_what_and_by_which_rule(room: Any) -> Non
     assert len(record.pop("policy")) == 12
     assert record == {
         "kind": "decision", "user": "alice", "uid": 1001, "from": "198.51.100.7", "action": "restart",
-        "command": "restart", "target": "site", "asked": {}, "allowed": True, "rule": "ops", "file": "policy.d/10-web.toml",
-        "line": 2, "why": "",
+        "command": "restart", "target": "site", "asked": {}, "allowed": True, "rule": "ops",
+        "file": "policy.d/10-web.toml", "line": 2, "why": "",
     }  # fmt: skip
 
 
