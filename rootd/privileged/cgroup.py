@@ -88,8 +88,8 @@ def sweep(base: str, known: set[int]) -> None:
         kill(path)
     for path in paths:
         events = open_events(path)
-        while populated(events) and ipc.wait(events, select.POLLPRI, max(until - time.monotonic(), 0)):
-            continue
+        while populated(events) and (left := until - time.monotonic()) > 0:
+            ipc.wait(events, select.POLLPRI, left)
         os.close(events)
         with contextlib.suppress(OSError):
             os.rmdir(path)
