@@ -311,6 +311,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._masks: dict[int, int] = {}
+        self._forgotten: set[int] = set()  # in this turn
 
     def watch(self, fd: int, handler: Handler, events: int = select.EPOLLIN) -> None:
         """Call handler(events) when fd is ready; calling again changes handler and events."""
@@ -324,15 +325,16 @@ class Loop:
     def forget(self, fd: int) -> None:
         """Stop watching; must be called before the descriptor is closed. Unknown descriptors are ignored."""
         if self._masks.pop(fd, None) is not None:
+            self._forgotten.add(fd)
             self._handlers.pop(fd)
             self._epoll.unregister(fd)
 
     def turn(self, timeout: float | None = None) -> None:
         """Wait at most `timeout` seconds (None: for ever) and run the handlers of what is ready."""
+        self._forgotten.clear()
         for fd, events in self._epoll.poll(timeout if timeout is None else max(timeout, 0.0), 256):
-            handler = self._handlers.get(fd)  # an earlier handler of this turn may have forgotten it
-            if handler is not None:
-                handler(events)
+            if fd not in self._forgotten:  # by an earlier handler of this turn: its number may be another's already
+                self._handlers[fd](events)
 
     def close(self) -> None:
         self._epoll.close()

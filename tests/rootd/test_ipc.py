@@ -307,3 +307,26 @@ def test_d7_a_note_that_nobody_takes_is_lost_and_neither_raises_nor_waits(reader
     if reader == "asleep":
         assert os.read(taken, 100).startswith(b"durward-keeper: log ended")
         os.close(taken)
+
+
+def test_d5_an_event_is_not_given_to_a_newcomer_that_has_the_number_of_the_one_it_was_for() -> None:
+    loop = ipc.Loop()
+    first, second, quiet = os.pipe(), os.pipe(), os.pipe()
+    heard = []
+
+    def swap(events: int) -> None:
+        """Whichever comes first closes both, and a pipe that nothing came by takes a number."""
+        for fd in (first[0], second[0]):
+            loop.forget(fd)
+        os.dup2(quiet[0], second[0])
+        os.dup2(quiet[0], first[0])
+        for fd in (first[0], second[0]):
+            loop.watch(fd, heard.append)
+
+    for reader, writer in (first, second):
+        loop.watch(reader, swap)
+        os.write(writer, b"x")
+    loop.turn(1.0)
+    assert heard == []
+    loop.close()
+    ipc.close_all((*first, *second, *quiet))
