@@ -87,8 +87,6 @@ class Privileged:
         self.beat = self.heard = self.due = 0  # the last PING, the last PONG, and the PONG due by the next heartbeat
         self.status: int | None = None
 
-    # -- as root, before anybody is heard ------------------------------------------------------------------
-
     def begin(self, inherited: ipc.Inherited) -> None:
         """The first start: everything is made and stored; the generation last, which says that it is complete."""
         for name, fd in inherited.held.items():
@@ -157,8 +155,6 @@ class Privileged:
         self.tree = cgroup.make("durward" + self.settings.paths.run.replace("/", "-"), account.uid)
         if self.tree:
             cgroup.sweep(self.tree, set(self.runs))
-
-    # -- the loop --------------------------------------------------------------------------------------------
 
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
@@ -262,8 +258,6 @@ class Privileged:
             return False
         self.watch(role)
         return True
-
-    # -- store, log ------------------------------------------------------------------------------------------
 
     def store(self, name: str, fd: int) -> None:
         self.keeper.send_now(ipc.Message(ipc.STORE, name=name), fd)
