@@ -260,9 +260,9 @@ def test_what_cannot_be_a_name_is_told_at_once(house: House) -> None:
     code, output, errors = cli(house, "restart", "No Such")
     assert (code, output) == (4, "")
     assert errors.startswith("'No Such' is not a service name: ")
-    assert cli(house, "signal", "parents", "XX") == (
-        2, "", "'XX' is not a signal that can be sent: HUP, INT, QUIT, USR1, USR2, TERM, …\n"
-    )  # fmt: skip
+    code, output, errors = cli(house, "signal", "parents", "XX")
+    assert (code, output) == (2, "")
+    assert errors.startswith("'XX' is not a signal that can be sent: HUP, INT, QUIT, ")
 
 
 def test_nothing_of_all_this_was_an_accident_of_ours(house: House) -> None:
