@@ -17,10 +17,12 @@ from rootd.keeper import main as keeper
 
 DEFAULT_CONFIG = "/etc/durward"
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 BAD_CONFIGURATION, NOT_ROOT = 65, 77  # EX_DATAERR, EX_NOPERM of sysexits.h
 
 
 def main() -> int:
+    open_standard_descriptors()
     parser = argparse.ArgumentParser(
         prog="durward-rootd", description="Holds the doors: binds, spawns as configured users, asks the policy."
     )
@@ -34,12 +36,28 @@ def main() -> int:
     if os.geteuid() != 0:
         print("durward-rootd: it must be started as root, to bind low ports and to start services", file=sys.stderr)
         return NOT_ROOT
+    build_environment()
     prctl.set_child_subreaper(1)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.chdir("/")
     os.umask(0o022)
     return keeper.Keeper(roles(config)).run()
+
+
+def open_standard_descriptors() -> None:
+    """Where the caller has closed one: a descriptor of ours must not take its number, which every role keeps open."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        continue
+    os.close(fd)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+
+
+def build_environment() -> None:
+    """Nothing that the caller has set speaks to PAM's modules, to name services or to other libraries of ours."""
+    os.environ.clear()
+    os.environ.update(ENVIRONMENT)
 
 
 def roles(config: str) -> dict[str, keeper.Role]:
@@ -74,6 +92,7 @@ def check(config: str) -> int:
     if pid == 0:
         status = 70
         try:
+            build_environment()
             from rootd import check as checker
 
             problems = checker.check(config, PYTHON)

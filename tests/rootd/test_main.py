@@ -30,6 +30,32 @@ def test_a_bad_configuration_is_said_before_anything_else_is_tried(tmp_path: Pat
     assert done.returncode == 65
 
 
+def test_g1_nothing_of_ours_takes_the_number_of_a_standard_descriptor_that_was_closed() -> None:
+    code = (
+        "import os, sys; from rootd import __main__ as p\n"
+        "p.open_standard_descriptors()\n"
+        "assert (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)\n"
+        "status = p.check('/nonexistent')\n"  # which has something to say, and nowhere to say it
+        "os._exit(status if [os.readlink(f'/proc/self/fd/{n}') for n in range(3)] == ['/dev/null'] * 3 else 9)"
+    )
+    closed = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, "-c", code]
+    assert subprocess.run(closed, timeout=60, check=False).returncode == 65
+
+
+def test_g1_the_environment_is_ours_where_names_are_looked_up_and_in_every_part() -> None:
+    code = (
+        "import os, sys; from rootd import __main__ as p, check\n"
+        "class Keeper:\n"
+        "    def __init__(self, roles): pass\n"
+        "    def run(self): return 0 if dict(os.environ) == p.ENVIRONMENT else 9\n"
+        "p.keeper.Keeper = Keeper\n"
+        "check.check = lambda *_: [] if dict(os.environ) == p.ENVIRONMENT else 1 / 0\n"
+        "raise SystemExit(p.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False, env={**os.environ, "RES_OPTIONS": "x"})
+    assert done.returncode == (0 if os.geteuid() == 0 else program.NOT_ROOT)
+
+
 def test_usage_is_exit_2_and_help_names_every_option() -> None:
     assert run("--nonsense").returncode == 2
     shown = run("--help")
