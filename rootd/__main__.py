@@ -50,8 +50,8 @@ def open_standard_descriptors() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
         continue
     os.close(fd)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def build_environment() -> None:

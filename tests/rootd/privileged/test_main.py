@@ -200,8 +200,10 @@ def test_replace_leaves_its_wish_in_the_store_and_the_next_one_stages_as_root(bu
 
 def test_stage_answers_without_waiting_and_a_second_one_is_refused(build: Build) -> None:
     house = build(entry(SLEEPER))
+    signal.pidfd_send_signal(house.pidfd, signal.SIGSTOP)  # so that the second is there when the first is begun
     house.ask(ipc.STAGE, seq=1)
     house.ask(ipc.STAGE, seq=2)
+    signal.pidfd_send_signal(house.pidfd, signal.SIGCONT)
     answers = [house.hear(ipc.DONE, ipc.TABLE)[0] for _ in range(2)]
     assert {(a.op, a.seq, a.arg) for a in answers if a.seq == 2} == {(ipc.DONE, 2, errno.EBUSY)}
     assert [a.flags for a in answers if a.seq == 1] == [ipc.INVALID]
