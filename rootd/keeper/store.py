@@ -26,22 +26,13 @@ class Store:
         self._held[name] = fd
         return True
 
-    def drop(self, name: str) -> bool:
-        """Close and forget. False when there is no such name."""
-        fd = self._held.pop(name, None)
-        if fd is None:
-            return False
-        os.close(fd)
-        return True
+    def drop(self, name: str) -> None:
+        """Close and forget, where there is such a name."""
+        if name in self._held:
+            os.close(self._held.pop(name))
 
     def beneath(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int]]:
         """Names that equal a prefix, or begin with one that ends in "/" (or is empty), oldest first."""
         for name, fd in self._held.items():
             if any(name == p or ((p.endswith("/") or not p) and name.startswith(p)) for p in prefixes):
                 yield name, fd
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._held
-
-    def __len__(self) -> int:
-        return len(self._held)
