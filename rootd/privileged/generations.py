@@ -123,10 +123,8 @@ class Generations:
             return needs_root, -1
         answer = staged.told(seq=seq)
         if problems:
-            answer.extra, answer.name = (
-                problems[0][0],
-                problems[0][1].encode()[: ipc.NAME_LIMIT].decode(errors="ignore"),
-            )
+            answer.extra, reason = problems[0]
+            answer.name = reason.encode()[: ipc.NAME_LIMIT].decode(errors="ignore")
         else:
             self.staged, self.staged_sockets = staged, sockets
         return answer, staged.fd
