@@ -109,6 +109,9 @@ def answer_abort(house: Privileged, asked: ipc.Message) -> None:
 
 def answer_replace(house: Privileged, asked: ipc.Message) -> None:
     """Exit to be started again as root; with arg 1, the configuration is staged then."""
+    log = house.links.get("log")
+    if house.deeds and (log is None or log.waiting):  # what log has not been told yet would never be
+        return house.done(asked, errno.EAGAIN)
     if asked.arg == 1:
         marker = stage.memfd("stage", b"")
         house.store("stage", marker)

@@ -144,6 +144,18 @@ def test_c14_a_slot_whose_socket_was_let_go_is_refused_and_privileged_stays(buil
     assert house.spawn(slot=7).op == ipc.DONE
 
 
+def test_a_supervisor_cannot_replace_away_what_log_has_not_been_told(build: Build) -> None:
+    house = build(entry(SLEEPER))
+    house.log.close()
+    assert house.spawn().op == ipc.SPAWNED
+    house.ask(ipc.REPLACE, seq=9)
+    assert house.hear(ipc.DONE)[0].arg == errno.EAGAIN
+    house.log = house.link("log", takes_fds=True)
+    house.hear(ipc.DEED, on="log")
+    house.ask(ipc.REPLACE, seq=9)
+    assert house.hear(ipc.DONE)[0].arg == 0
+
+
 def test_a_slot_has_at_most_an_old_and_a_new_process(build: Build) -> None:
     house = build(entry(SLEEPER))
     assert [house.spawn().op for _ in range(3)] == [ipc.SPAWNED, ipc.SPAWNED, ipc.DONE]
