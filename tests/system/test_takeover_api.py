@@ -29,8 +29,8 @@ EVERYTHING = [
 
 def door(name="control.sock"):
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.connect(f"{RUN}/{name}")  # before the time limit: with one, a full queue is an error and not a wait
     sock.settimeout(10.0)
-    sock.connect(f"{RUN}/{name}")
     return sock
 
 def told(packet, name="control.sock", fds=()):
