@@ -4,6 +4,7 @@ Rule 1: what waits for a record is told once: when it is on disk (""), or why it
 Rule 2: every record is kept until log has it; a log that was started again is told it again. When a quarter of KEPT
         are waiting, only root is let in; at half, nobody: the rest is for the ends of what had begun.
 Rule 3: nothing here waits, and nothing here decides what may be done without a record.
+Rule 4: what changes nothing is recorded one by one only so often a minute for each user, and counted beyond.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ KEPT = 4_096  # records that wait for log
 PATIENCE = 5.0  # seconds in which log's disk must answer
 ERRNO_MAX = 4095  # MAX_ERRNO of linux/err.h; what log says beyond is a fault of its own
 CUT = 256  # characters of a text that came from outside
+SINGLY = 60  # decisions of one user that change nothing, and are recorded one by one in one minute of his
+MINUTE = 60.0  # seconds
+USERS = 1_000  # whose decisions are counted at once
 
 Then = Callable[[str], None]
 Note = Callable[[str], None]
@@ -108,3 +112,43 @@ class Audit:
             then, one.then = one.then, None
             if then is not None:
                 then(why)
+
+
+class Minute:
+    __slots__ = ("asked", "began", "since")
+
+    def __init__(self, began: float, since: str) -> None:
+        self.began = began
+        self.since = since
+        self.asked = 0
+
+
+class Rate:
+    """Which decisions that change nothing get a record of their own. Nobody makes the log grow faster by asking more.
+
+    A user's minute begins with a request of his. Those beyond SINGLY are counted, and the count is recorded when his
+    next minute begins, or when somebody else needs his place in the table; there is no timer.
+    """
+
+    def __init__(self, record: Callable[[dict[str, Any]], None], spell: Callable[[float], str]) -> None:
+        """spell: CLOCK_BOOTTIME to RFC 3339."""
+        self._record, self._spell = record, spell
+        self._minutes: dict[tuple[str, int], Minute] = {}  # the one that began first is first
+
+    def lets(self, user: str, uid: int, now: float) -> bool:
+        """Whether this one is recorded by itself. If not, it has been counted. now: CLOCK_BOOTTIME in seconds."""
+        minute = self._minutes.get((user, uid))
+        if minute is None or now - minute.began >= MINUTE:
+            if minute is not None:
+                self._end(user, uid)
+            elif len(self._minutes) >= USERS:
+                self._end(*next(iter(self._minutes)))
+            minute = self._minutes[user, uid] = Minute(now, self._spell(now))
+        minute.asked += 1
+        return minute.asked <= SINGLY
+
+    def _end(self, user: str, uid: int) -> None:
+        minute = self._minutes.pop((user, uid))
+        count = minute.asked - SINGLY
+        if count > 0:
+            self._record({"kind": "decisions", "user": user, "uid": uid, "count": count, "since": minute.since})

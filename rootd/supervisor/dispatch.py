@@ -5,7 +5,8 @@ Rule 2: policy is asked in one place (_decide), before the service is looked up;
         same answer whether it exists or not.
 Rule 3: every decision is recorded. What changes something is done after its record is on disk, and decided again
         then; where it cannot be written, nothing is done, but that root may always stop things.
-Rule 4: what only reads waits for no record and delays nothing.
+Rule 4: what only reads waits for no record and delays nothing. Reads and refusals beyond a user's rate are recorded
+        as a number (auditing.Rate); what changes something always has a record of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from policy.identity import ROOT, Identity
 from policy.login import Pull, RevokeSessions
 from policy.names import GLOBAL_ACTIONS, Action
 from rootd.supervisor import logs, watching
-from rootd.supervisor.auditing import Audit
+from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.control import Connection
 from rootd.supervisor.operations import Already, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
@@ -72,6 +73,7 @@ class Desk:
         """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue"."""
         self.services, self.sessions, self.audit, self.reloads = services, sessions, audit, reloads
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
+        self.rate = Rate(audit.record, expires)
         self.watchers = watching.Watchers(self._may_see)
         self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
         self._over: dict[int, messages.Ended] = {}  # operations that ended while they were being asked for
@@ -98,8 +100,11 @@ class Desk:
             return None
         return None if row.changes else self._run(call, row)
 
-    def _decide(self, call: Call, row: Row, then: Callable[[str], None] | None = None) -> bool:
-        """Ask the policy, record what it says, and answer a no. then: for what must be on disk first."""
+    def _decide(self, call: Call, row: Row, then: Then | None = None) -> bool:
+        """Ask the policy, record what it says, and answer a no.
+
+        then: for what must be on disk first. None: it was recorded as allowed, so a no now is recorded in any case.
+        """
         service, groups = call.service, self.groups_of(call.service)
         decision: decide.Decision = decide.Allow("")  # about the asker, or about each service that he may view
         if row.action in GLOBAL_ACTIONS or service is not None:
@@ -110,18 +115,25 @@ class Desk:
         elif service is not None and groups is None:
             refused = explain.unknown(service)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
-        body = {
-            "kind": "decision", "id": call.id, "user": call.user, "uid": call.identity.uid,
-            "session": call.identity.session, "from": call.source, "action": str(row.action or "self"),
-            "command": spoken(call.command), "target": service or "", "asked": details(call.command),
-            "allowed": refused is None,
-            "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
-            "policy": self.policy.hash[:12],
-        }  # fmt: skip
-        self.audit.record(body, then if row.changes and refused is None else None)
+        changes = row.changes and refused is None
+        if changes or then is None or self.rate.lets(call.user, call.identity.uid, self.clock()):
+            self._record(call, row, decision, why, refused is None, then if changes else None)
         if refused is not None:
             call.connection.answer(refused)
         return refused is None
+
+    def _record(
+        self, call: Call, row: Row, decision: decide.Decision, why: str, allowed: bool, then: Then | None
+    ) -> None:
+        body = {
+            "kind": "decision", "id": call.id, "user": call.user, "uid": call.identity.uid,
+            "session": call.identity.session, "from": call.source, "action": str(row.action or "self"),
+            "command": spoken(call.command), "target": call.service or "", "asked": details(call.command),
+            "allowed": allowed,
+            "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
+            "policy": self.policy.hash[:12],
+        }  # fmt: skip
+        self.audit.record(body, then)
 
     def _may_go_on(self, call: Call) -> bool:
         return self.goes_on or (call.identity.root and isinstance(call.command, messages.Stop | messages.Shutdown))

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from rootd import ipc
-from rootd.supervisor.auditing import CUT, KEPT, PATIENCE, Audit
+from rootd.supervisor.auditing import CUT, KEPT, MINUTE, PATIENCE, SINGLY, USERS, Audit, Rate
 
 
 class Log:
@@ -138,3 +138,64 @@ def test_c5_a_number_that_is_no_errno_is_an_error_like_others(log: Log, number: 
 def test_answers_that_were_not_asked_for_mean_nothing(log: Log) -> None:
     log.audit.recorded(ipc.Message(ipc.RECORDED, seq=77))
     assert log.sent == []
+
+
+# -- what changes nothing ------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """A rate, and what it records."""
+
+    def __init__(self) -> None:
+        self.records: list[object] = []
+        self.rate = Rate(self.records.append, lambda at: f"at {at:g}")
+
+    def ask(self, times: int, now: float, user: str = "alice", uid: int = 1001) -> int:
+        return sum(self.rate.lets(user, uid, now) for _ in range(times))
+
+
+def test_so_many_a_minute_are_recorded_one_by_one_and_the_others_are_one_record_when_the_next_begins() -> None:
+    counted = Counted()
+    assert counted.ask(SINGLY + 5, 10.0) == SINGLY
+    assert counted.ask(2, 10.0 + MINUTE - 0.1) == 0
+    assert counted.records == [], "there is no timer"
+    assert counted.ask(1, 10.0 + MINUTE) == 1
+    assert counted.records == [{"kind": "decisions", "user": "alice", "uid": 1001, "count": 7, "since": "at 10"}]
+    assert counted.ask(SINGLY, 11.0 + MINUTE) == SINGLY - 1, "the new minute has its own number"
+
+
+def test_where_nothing_was_left_out_nothing_is_said() -> None:
+    counted = Counted()
+    assert counted.ask(SINGLY, 0.0) == SINGLY
+    assert counted.ask(1, MINUTE) == 1
+    assert counted.records == []
+
+
+def test_each_user_has_his_own_rate() -> None:
+    counted = Counted()
+    counted.ask(SINGLY + 1, 0.0)
+    assert counted.ask(1, 0.0, "bob", 1002) == 1
+    assert counted.ask(1, 0.0, "alice", 1003) == 1
+    assert counted.ask(1, 0.0) == 0
+
+
+def test_the_oldest_user_gives_up_his_place_and_his_count_is_recorded_first() -> None:
+    counted = Counted()
+    counted.ask(SINGLY + 3, 0.0, "first", 1)
+    counted.ask(1, 1.0, "second", 2)
+    for uid in range(3, USERS + 1):
+        counted.ask(1, 2.0, "other", uid)
+    assert counted.records == []
+    counted.ask(1, 3.0, "new", 0)
+    assert counted.records == [{"kind": "decisions", "user": "first", "uid": 1, "count": 3, "since": "at 0"}]
+    counted.ask(1, 3.0, "newer", 0)
+    assert len(counted.records) == 1, "the second had none to tell"
+
+
+def test_a_user_whose_minute_begins_again_is_the_youngest_and_puts_nobody_out() -> None:
+    counted = Counted()
+    for uid in range(USERS):
+        counted.ask(SINGLY + 1, 0.0, "one", uid)
+    counted.ask(1, MINUTE, "one", 0)
+    counted.ask(1, MINUTE, "new", 0)
+    assert [record["uid"] for record in counted.records if isinstance(record, dict)] == [0, 1]

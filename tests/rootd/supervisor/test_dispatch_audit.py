@@ -9,7 +9,7 @@ import pytest
 
 from policy import login, messages
 from policy.names import Action
-from rootd.supervisor.auditing import KEPT, PATIENCE
+from rootd.supervisor.auditing import KEPT, MINUTE, PATIENCE, SINGLY
 from rootd.supervisor.dispatch import DISPATCH, spoken
 from rootd.supervisor.operations import Already, Refusal
 from rootd.supervisor.reload import NOBODY
@@ -221,3 +221,57 @@ def test_a_use_is_told_to_auth_now_and_then(room: Any) -> None:
     room.now += 31.0
     client.ask(messages.WhatMayI())
     assert [type(pull) for pull in room.told] == [login.Touched]
+
+
+# -- how often -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("door", ["control", "root"])
+def test_whoever_asks_without_end_does_not_make_the_log_grow_without_end(room: Any, tokens: Any, door: str) -> None:
+    client, token, user = room.client(door), *((tokens[0], ("alice", 1001)) if door == "control" else ("", ("root", 0)))
+    for _ in range(SINGLY + 7):
+        assert not isinstance(client.ask(messages.WhatMayI(), token), messages.Refused), "it is answered all the same"
+    assert len(room.records) == SINGLY
+    room.now += MINUTE
+    client.ask(messages.WhatMayI(), token)
+    assert room.records[SINGLY] == {
+        "kind": "decisions", "user": user[0], "uid": user[1], "count": 7, "since": "at 1000",
+    }  # fmt: skip
+    assert room.records[SINGLY + 1]["kind"] == "decision"
+    assert len(room.records) == SINGLY + 2
+
+
+def test_refusals_are_counted_with_the_reads_even_of_what_would_change_something(room: Any, tokens: Any) -> None:
+    client = room.client()
+    for _ in range(SINGLY):
+        assert client.ask(messages.Stop("site"), tokens[1]).kind == "forbidden"
+    assert [record["allowed"] for record in room.records] == [False] * SINGLY
+    assert client.ask(messages.Stop("site"), tokens[1]).kind == "forbidden"
+    client.ask(messages.WhatMayI(), tokens[1])
+    assert len(room.records) == SINGLY
+    client.ask(messages.WhatMayI(), tokens[2])
+    assert room.records[-1]["user"] == "eve", "each has his own rate"
+
+
+def test_what_changes_something_always_has_its_own_records(room: Any) -> None:
+    room.services.refusal = Already("site runs already")
+    client = room.client()
+    for _ in range(SINGLY + 1):
+        client.ask(messages.WhatMayI())
+    for _ in range(SINGLY + 1):
+        client.ask(messages.Start("site"))
+    assert len(room.decisions()) == SINGLY + SINGLY + 1
+    assert len(room.outcomes()) == SINGLY + 1
+
+
+def test_a_no_after_a_recorded_yes_is_recorded_whatever_the_rate(room: Any) -> None:
+    client = room.client()
+    for _ in range(SINGLY + 1):
+        client.ask(messages.WhatMayI())
+    room.log_answers = None
+    client.send(messages.Start("site"))
+    room.settle()
+    room.desk.policy = NOBODY
+    room.log_answers = 0
+    assert client.receive().kind == "unknown"
+    assert [decision["allowed"] for decision in room.decisions()[SINGLY:]] == [True, False]
