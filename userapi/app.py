@@ -13,9 +13,9 @@ from typing import Any
 from flask import Flask
 
 from userapi.client import Auth, Supervisor
-from userapi.config import from_environment
+from userapi.config import SHARE, from_environment
 from userapi.http import events, guard, health, logs, operations, problems, services, session, whoami
-from userapi.http.streams import Permits
+from userapi.http.streams import Permits, Shares
 
 BLUEPRINTS = (
     session.blueprint,
@@ -42,7 +42,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         config=made,
         supervisor=supervisor,
         auth=Auth(os.path.join(made.run, "auth.sock")),
-        streams=Permits(made.streams, "streams"),
+        streams=Shares(made.streams, SHARE, "streams"),
+        waits=Shares(made.waits, SHARE, "waits"),
         logins=Permits(made.logins, "logins"),
         hosts=guard.own_names(made),
         health=health.Health(supervisor.alive),

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-HEADROOM = 16  # threads that streams never take
+HEADROOM = 16  # threads that streams and waits never take
+SHARE = 8  # streams, and as many waits, that one session may hold at once in one worker
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The object in DURWARD_API."""
 
     workers: int = 2
-    threads: int = 64  # a worker; the streams and waits it may hold at once are HEADROOM fewer
+    threads: int = 64  # a worker; streams and waits together may hold HEADROOM fewer
     tls: Tls | None = None
     behind_proxy: bool = False  # believe X-Forwarded-For of a peer on loopback or a Unix socket
     hosts: list[str] = []  # names in Host besides this machine's own and loopback's
@@ -35,8 +36,13 @@ class Config(msgspec.Struct, frozen=True):
 
     @property
     def streams(self) -> int:
-        """Streams and waits at once, in one worker."""
-        return max(1, self.api.threads - HEADROOM)
+        """Streams at once, in one worker."""
+        return max(1, self.api.threads - HEADROOM - self.waits)
+
+    @property
+    def waits(self) -> int:
+        """Waits for an operation at once, in one worker: however many streams there are, these find a thread."""
+        return max(1, (self.api.threads - HEADROOM) // 4)
 
     @property
     def logins(self) -> int:

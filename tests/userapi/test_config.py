@@ -14,8 +14,9 @@ def test_nothing_set_is_the_defaults():
 
 def test_streams_leave_threads_for_commands():
     config = from_environment({"DURWARD_API": '{"threads": 64}'})
-    assert (config.streams, config.logins) == (48, 8)
-    assert from_environment({"DURWARD_API": '{"threads": 4}'}).streams == 1
+    assert (config.streams, config.waits, config.logins) == (36, 12, 8)
+    least = from_environment({"DURWARD_API": '{"threads": 4}'})
+    assert (least.streams, least.waits) == (1, 1)
 
 
 def test_everything_that_can_be_set():

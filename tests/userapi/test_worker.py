@@ -191,16 +191,20 @@ def test_streams_are_refused_before_commands_are_and_free_again_when_their_reade
     world.answers[messages.Watch] = [world.open]
     server = gunicorn(threads=20).ready()
 
-    def stream():
+    other = "cd" * 32
+    world.live.add(other)
+
+    def stream(token=world.token):
         sock = server.connect()
-        sock.sendall(STREAM)
+        sock.sendall(STREAM.replace(world.token.encode(), token.encode()))
         return sock, sock.recv(100)
 
-    held = [stream() for _ in range(4)]
+    held = [stream(), stream(), stream(other)]  # three in all, two for one session
     assert all(answer.startswith(b"HTTP/1.1 200") for _, answer in held)
-    sock, answer = stream()
-    sock.close()
-    assert answer.startswith(b"HTTP/1.1 503")
+    for token, status in ((world.token, b"429"), (other, b"503")):
+        sock, answer = stream(token)
+        sock.close()
+        assert answer.startswith(b"HTTP/1.1 " + status)
     assert server.raw(STATUS + CLOSE).startswith(b"HTTP/1.1 200")
     for sock, _ in held:
         sock.close()

@@ -22,11 +22,11 @@ def events() -> Response:
     only = request.args.get("service")
     command = messages.Watch(service=named(only) if only is not None else None)
     here = parts()
-    here.streams.take()
+    give = here.streams.take(token)
     try:
         found = begun(here.supervisor.watch(token, command, source))
     except BaseException:
-        here.streams.give()
+        give()
         raise
     stream = as_events(found, Span(request.environ), until_ended=False)
-    return streamed(stream, here.streams, "text/event-stream", {"X-Accel-Buffering": "no"})
+    return streamed(stream, give, "text/event-stream", {"X-Accel-Buffering": "no"})

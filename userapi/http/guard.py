@@ -17,7 +17,7 @@ from flask import Flask, Response, current_app, request
 from userapi.client import Auth, Supervisor
 from userapi.config import Config
 from userapi.http.problems import Problem
-from userapi.http.streams import Permits
+from userapi.http.streams import Permits, Shares
 from userapi.session import bearer
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Parts(NamedTuple):
     config: Config
     supervisor: Supervisor
     auth: Auth
-    streams: Permits
+    streams: Shares
+    waits: Shares
     logins: Permits
     hosts: frozenset[str]
     health: Health

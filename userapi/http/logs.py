@@ -58,7 +58,7 @@ def logs(name: str) -> Response:
                 return None
             raise
 
-    here.streams.take()
+    give = here.streams.take(token)
     tail = Tail(opener)
     try:
         if place is None:
@@ -68,11 +68,11 @@ def logs(name: str) -> Response:
         span = Span(request.environ)
     except BaseException:
         tail.close()
-        here.streams.give()
+        give()
         raise
     data = followed(tail, span.over) if follow else tail.more(False)
     headers = {"Durward-Log-Position": str(tail.start), "X-Accel-Buffering": "no"}
-    response = streamed(data, here.streams, "text/plain; charset=utf-8", headers)
+    response = streamed(data, give, "text/plain; charset=utf-8", headers)
     response.call_on_close(tail.close)
     return response
 

@@ -4,7 +4,8 @@ JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time
 what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, or
 after LIFE with "done": false. With Accept: text/event-stream: its events from its beginning, `step` and `ended`.
 Every POST that begins an operation answers 202 {"operation", "text"} with this address in Location, and with
-?wait=true 200 and the JSON above: "ok": false is a result, not an error of HTTP.
+?wait=true 200 and the JSON above: "ok": false is a result, not an error of HTTP. A command that is
+refused because too many wait has not begun.
 """
 
 from __future__ import annotations
@@ -28,43 +29,52 @@ def follow(operation: int) -> Response:
         raise Problem("unknown", "there is no such operation")
     if "text/event-stream" in request.headers.get("Accept", ""):
         here = parts()
-        here.streams.take()
+        give = here.waits.take(token)
         try:
             events = begun(here.supervisor.watch(token, messages.Watch(operation=operation), source))
         except BaseException:
-            here.streams.give()
+            give()
             raise
         stream = as_events(events, Span(request.environ))
-        return streamed(stream, here.streams, "text/event-stream", {"X-Accel-Buffering": "no"})
-    return json(outcome(token, source, operation, flag("wait")))
+        return streamed(stream, give, "text/event-stream", {"X-Accel-Buffering": "no"})
+    wait = flag("wait")
+    with parts().waits.one(token):
+        return json(outcome(token, source, operation, wait))
 
 
 def outcome(token: str, source: str, operation: int, wait: bool) -> dict[str, Any]:
-    """What is known of an operation, at its end or now."""
-    here = parts()
+    """What is known of an operation, at its end or now. The permit must have been taken."""
     result: dict[str, Any] = {"operation": operation, "done": False, "steps": []}
-    with here.streams.one():
-        span = Span(request.environ)
-        for event in here.supervisor.watch(token, messages.Watch(operation=operation), source):
-            if isinstance(event, messages.Step):
-                result["service"] = event.service
-                result["steps"].append({"time": event.time, "service": event.service, "text": event.text})
-            elif isinstance(event, messages.Ended):
-                result.update(done=True, service=event.service, ok=event.ok, text=event.text, seconds=event.seconds)
-                result["problems"] = event.problems
-                break
-            if span.over() or (event is None and not wait):
-                break
+    span = Span(request.environ)
+    for event in parts().supervisor.watch(token, messages.Watch(operation=operation), source):
+        if isinstance(event, messages.Step):
+            result["service"] = event.service
+            result["steps"].append({"time": event.time, "service": event.service, "text": event.text})
+        elif isinstance(event, messages.Ended):
+            result.update(done=True, service=event.service, ok=event.ok, text=event.text, seconds=event.seconds)
+            result["problems"] = event.problems
+            break
+        if span.over() or (event is None and not wait):
+            break
     return result
 
 
-def answered(token: str, source: str, reply: messages.Reply) -> Response:
+def commanded(command: messages.Command) -> Response:
     """The answer to a command: its operation, or the operation's outcome with ?wait=true, or that it is done."""
+    token, source = asker()
+    ask = parts().supervisor.ask
+    if not flag("wait"):
+        return answered(token, source, ask(token, command, source), False)
+    with parts().waits.one(token):  # before it is asked for: what is refused for want of a thread has not begun
+        return answered(token, source, ask(token, command, source), True)
+
+
+def answered(token: str, source: str, reply: messages.Reply, wait: bool) -> Response:
     if isinstance(reply, messages.Done):
         return json({"text": reply.text})
     if not isinstance(reply, messages.Accepted):
         raise Problem("failed", "the supervisor answered something else")
-    if flag("wait"):
+    if wait:
         return json(outcome(token, source, reply.operation, True))
     where = f"/api/v1/operations/{reply.operation}"
     return json({"operation": reply.operation, "text": reply.text}, 202, {"Location": where})

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request
 
 from policy import messages, names
 from userapi.http.guard import asker, body, json, parts
-from userapi.http.operations import answered
+from userapi.http.operations import commanded
 from userapi.http.problems import Problem
 
 blueprint = Blueprint("services", __name__)
@@ -72,28 +72,28 @@ def describe(name: str) -> Response:
 @blueprint.post("/services/<name>/start")
 def start(name: str) -> Response:
     body(Nothing)
-    return _command(messages.Start(service=named(name)))
+    return commanded(messages.Start(service=named(name)))
 
 
 @blueprint.post("/services/<name>/stop")
 def stop(name: str) -> Response:
     body(Nothing)
-    return _command(messages.Stop(service=named(name)))
+    return commanded(messages.Stop(service=named(name)))
 
 
 @blueprint.post("/services/<name>/restart")
 def restart(name: str) -> Response:
-    return _command(messages.Restart(service=named(name), hard=body(Restarting).hard))
+    return commanded(messages.Restart(service=named(name), hard=body(Restarting).hard))
 
 
 @blueprint.post("/services/<name>/signal")
 def signal(name: str) -> Response:
-    return _command(messages.Signal(service=named(name), signal=body(Signalling).signal))
+    return commanded(messages.Signal(service=named(name), signal=body(Signalling).signal))
 
 
 @blueprint.post("/reload")
 def reload() -> Response:
-    return _command(messages.Reload(dry_run=body(Reloading).dry_run))
+    return commanded(messages.Reload(dry_run=body(Reloading).dry_run))
 
 
 @blueprint.post("/revoke")
@@ -101,9 +101,4 @@ def revoke() -> Response:
     asked = body(Revoking)
     if (asked.user is None) != asked.everyone:
         raise Problem("invalid", 'name one user, or say {"everyone": true}')
-    return _command(messages.Revoke(user=asked.user, everyone=asked.everyone))
-
-
-def _command(command: messages.Command) -> Response:
-    token, source = asker()
-    return answered(token, source, parts().supervisor.ask(token, command, source))
+    return commanded(messages.Revoke(user=asked.user, everyone=asked.everyone))

@@ -1,15 +1,18 @@
 """Answers that last: how many at once, how long, how they end, and how events are spelled.
 
-A stream holds a thread. Some threads are kept for commands, so the last streams are refused with `later`, and
-each stream ends by itself after LIFE; whoever reads it asks again.
+A stream holds a thread, and so does a wait. Some threads are kept for commands, and waits have threads that streams
+never take; of both one session may hold only so many. What is beyond is refused with `later`: 429 when it is the
+session's own number, 503 when it is everybody's. Each ends by itself after LIFE; whoever reads it asks again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +51,43 @@ class Permits:
             self.give()
 
 
+class Shares:
+    """Permits of which one session holds only so many, and never more than half, so that others find some."""
+
+    def __init__(self, number: int, each: int, what: str) -> None:
+        self._permits = Permits(number, what)
+        self._each = min(each, (number + 1) // 2)
+        self._what = what
+        self._held: Counter[bytes] = Counter()  # by the hash of the session's id: no id is kept
+        self._lock = threading.Lock()
+
+    def take(self, token: str) -> Callable[[], None]:
+        """What gives it back, to be called once. Raises Problem."""
+        session = hashlib.sha256(token.encode()).digest()
+        with self._lock:
+            if self._held[session] >= self._each:
+                text = f"a session may have {self._each} {self._what} at once: end one, or try again in a moment"
+                raise Problem("later", text, 429, retry_after=5)
+            self._permits.take()
+            self._held[session] += 1
+        return lambda: self._give(session)
+
+    def _give(self, session: bytes) -> None:
+        with self._lock:
+            self._permits.give()
+            self._held[session] -= 1
+            if not self._held[session]:
+                del self._held[session]
+
+    @contextmanager
+    def one(self, token: str) -> Iterator[None]:
+        give = self.take(token)
+        try:
+            yield
+        finally:
+            give()
+
+
 class Span:
     """One answer's time. The server tells by environ["durward.gone"] that nobody reads any more."""
 
@@ -62,10 +102,10 @@ class Span:
         return time.monotonic() >= self._until or bool(self._gone())
 
 
-def streamed(data: Iterable[bytes], permits: Permits, content_type: str, headers: dict[str, str]) -> Response:
-    """A response that gives its permit back at its end. The permit must have been taken."""
+def streamed(data: Iterable[bytes], give: Callable[[], None], content_type: str, headers: dict[str, str]) -> Response:
+    """A response that gives its permit back at its end."""
     response = Response(data, content_type=content_type, headers=headers)
-    response.call_on_close(permits.give)
+    response.call_on_close(give)
     return response
 
 

@@ -24,8 +24,8 @@ def test_a_refused_watch_is_a_problem(http, world):
 
 def test_the_last_streams_are_refused_so_that_commands_have_threads(app, http):
     permits = app.extensions["durward"].streams
-    for _ in range(4):  # 20 threads, 16 kept
-        permits.take()
+    for other in ("one", "another", "a third"):  # 20 threads, 16 kept, and one for a wait
+        permits.take(other)
     answer = http.get("/api/v1/events")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]

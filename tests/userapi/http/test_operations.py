@@ -73,3 +73,24 @@ def test_an_operation_that_may_not_be_seen_is_refused_before_the_stream_begins(a
 
 def test_wait_must_be_true_or_false(http, world):
     assert http.post("/api/v1/services/site/stop?wait=maybe").status_code == 400
+    assert world.commands() == [], "nothing is begun"
+
+
+def test_a_wait_finds_its_place_however_many_follow(app, http):
+    streams = app.extensions["durward"].streams
+    for other in ("one", "another", "a third"):
+        streams.take(other)
+    assert http.get("/api/v1/events").status_code == 503
+    assert http.post("/api/v1/services/site/restart?wait=true").json["ok"] is True
+    assert http.get("/api/v1/operations/7?wait=true").json["done"] is True
+    assert http.get("/api/v1/operations/7", headers={"Accept": "text/event-stream"}).status_code == 200
+
+
+def test_a_wait_beyond_the_sessions_number_is_refused_before_anything_is_begun(app, http, world):
+    give = app.extensions["durward"].waits.take(world.token)
+    for answer in (http.post("/api/v1/services/site/restart?wait=true"), http.get("/api/v1/operations/7?wait=true")):
+        assert (answer.status_code, answer.json["kind"], answer.headers["Retry-After"]) == (429, "later", "5")
+    assert world.commands() == []
+    assert http.post("/api/v1/services/site/restart").status_code == 202, "who does not wait needs no place"
+    give()
+    assert http.post("/api/v1/services/site/restart?wait=true").status_code == 200

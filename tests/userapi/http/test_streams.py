@@ -8,7 +8,7 @@ from policy import messages
 from userapi.client import Refusal
 from userapi.http import streams
 from userapi.http.problems import Problem
-from userapi.http.streams import Permits, Span, as_events, begun, spelled
+from userapi.http.streams import Permits, Shares, Span, as_events, begun, spelled
 
 
 def step(number: int) -> messages.Step:
@@ -22,6 +22,44 @@ def test_one_more_than_there_are_permits_is_refused_and_a_given_one_can_be_taken
             permits.take()
         assert (problem.value.status, problem.value.retry_after) == (503, 5)
     permits.take()
+
+
+def test_a_session_holds_only_so_many_and_others_still_find_some():
+    shares = Shares(20, 8, "streams")
+    held = [shares.take("alice") for _ in range(8)]
+    with pytest.raises(Problem, match="a session may have 8 streams at once") as problem:
+        shares.take("alice")
+    assert (problem.value.kind, problem.value.status, problem.value.retry_after) == ("later", 429, 5)
+    with shares.one("bob"):
+        held.pop()()
+        held.append(shares.take("alice"))
+    for give in held:
+        give()
+    assert not shares._held, "who holds nothing is forgotten"
+
+
+def test_where_there_are_few_a_session_holds_no_more_than_half_and_everybody_no_more_than_there_are():
+    shares = Shares(3, 8, "streams")
+    for session in ("alice", "alice", "bob"):
+        shares.take(session)
+    with pytest.raises(Problem, match="may have 2 streams"):
+        shares.take("alice")
+    with pytest.raises(Problem, match="too many streams at once") as problem:
+        shares.take("carol")
+    assert problem.value.status == 503
+    with pytest.raises(Problem), shares.one("carol"):
+        pytest.fail("there is none")
+    assert len(shares._held) == 2, "who was refused holds nothing"
+
+
+def test_a_session_that_follows_too_much_is_told_so(app, http, world):
+    streams = app.extensions["durward"].streams
+    held = [streams.take(world.token) for _ in range(2)]  # three in all
+    answer = http.get("/api/v1/events")
+    assert (answer.status_code, answer.json["kind"], answer.headers["Retry-After"]) == (429, "later", "5")
+    assert http.get("/api/v1/services/site/logs?follow=true").status_code == 429
+    held.pop()()
+    assert http.get("/api/v1/events").status_code == 200
 
 
 def test_an_event_is_one_block_whatever_its_text():
