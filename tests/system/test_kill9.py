@@ -6,6 +6,7 @@ and each part is back and does its work.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -101,7 +102,11 @@ def until_written(house: House) -> None:
     folder = house.log / "counter"
 
     def newest() -> int:
-        return max(path.stat().st_mtime_ns for path in folder.glob("stdout.log*"))
+        found = [0]
+        for path in folder.glob("stdout.log*"):
+            with contextlib.suppress(FileNotFoundError):  # it has just been rotated away
+                found.append(path.stat().st_mtime_ns)
+        return max(found)
 
     then = newest()
     house.until(lambda: newest() > then, "the log goes on")
