@@ -224,7 +224,7 @@ def test_c1_c4_c5_c6_nonsense_costs_it_its_link(taken: Hostage, what: str) -> No
         assert taken.run(code, what=what) == "closed"
     house.wait_back(ROLE, house.kill9(ROLE))
     assert standing(house, ROLE) == before
-    assert descriptors(house.pid_of("supervisor")) <= files
+    house.until(lambda: descriptors(house.pid_of("supervisor")) <= files, "what it had opened for this is closed")
 
 
 def test_the_keeper_hears_nothing_of_it(hostage: Hostage) -> None:
