@@ -195,7 +195,7 @@ def test_c1_c4_c5_ten_thousand_messages_that_are_none_close_their_connection_and
     """
     assert hostage.run(code, timeout=60, bob=bob) == [""]
     assert acted(house) == before
-    assert descriptors(house.pid_of("supervisor")) <= files + 2  # the status that is asked meanwhile
+    house.until(lambda: descriptors(house.pid_of("supervisor")) <= files + 2, "no more than a status that is asked")
     assert house.api("GET", "/services", bob).status == 200
 
 

@@ -97,7 +97,7 @@ def test_c1_c6_what_is_no_message_ends_log_and_nobody_else(taken: Hostage) -> No
         taken.dies(f"part_link['supervisor'].send(b'x')\n{nonsense}\nos.read(stuck, 1)")
         assert prompt_status(house) < PATIENT
     assert standing(house, ROLE) == before
-    assert descriptors(house.pid_of("privileged")) == files
+    house.until(lambda: descriptors(house.pid_of("privileged")) == files, "nothing of it is kept")
     assert "log sent " in house.stderr()
 
 
