@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from userapi.cli import http1, session_file
@@ -79,20 +79,23 @@ class Http:
         return self._json("POST", path, {key: value for key, value in more.items() if value})
 
     def operation(self, number: int) -> Iterator[dict[str, Any]]:
-        """Its events from its beginning until it ended."""
+        """Its events from its beginning until it ended, and the answer with it: the next may be asked for at once."""
         seen = 0
-        for event in self._events(f"operations/{number}"):
-            if event.get("number", 0) > seen:
+        over: dict[str, Any] | None = None
+        for event in self._events(f"operations/{number}", lambda: over is not None):
+            if event["is"] == "ended":
+                over = event
+            elif event.get("number", 0) > seen:
                 seen = event["number"]
                 yield event
-            if event["is"] == "ended":
-                return
+        if over is not None:
+            yield over
 
     def events(self, service: str | None) -> Iterator[dict[str, Any]]:
         return self._events("events" + _query(service=service))
 
-    def _events(self, path: str) -> Iterator[dict[str, Any]]:
-        """Server-sent events; asked for again when the stream ends, as every stream does."""
+    def _events(self, path: str, over: Callable[[], bool] = lambda: False) -> Iterator[dict[str, Any]]:
+        """Server-sent events; asked for again when the stream ends, as every stream does, unless it is over."""
         left = ATTEMPTS
         while left:
             left -= 1
@@ -107,6 +110,8 @@ class Http:
                 for event in _parsed(reply.pieces()):
                     left = ATTEMPTS
                     yield event
+            if over():
+                return
             time.sleep(AGAIN)
         raise Failure("later", "the daemon stopped telling: try again")
 

@@ -62,7 +62,7 @@ class Shares:
         self._lock = threading.Lock()
 
     def take(self, token: str) -> Callable[[], None]:
-        """What gives it back, to be called once. Raises Problem."""
+        """What gives it back, however often it is called. Raises Problem."""
         session = hashlib.sha256(token.encode()).digest()
         with self._lock:
             if self._held[session] >= self._each:
@@ -70,10 +70,14 @@ class Shares:
                 raise Problem("later", text, 429, retry_after=5)
             self._permits.take()
             self._held[session] += 1
-        return lambda: self._give(session)
+        held = [session]
+        return lambda: self._give(held)
 
-    def _give(self, session: bytes) -> None:
+    def _give(self, held: list[bytes]) -> None:
         with self._lock:
+            if not held:
+                return
+            session = held.pop()
             self._permits.give()
             self._held[session] -= 1
             if not self._held[session]:
@@ -103,9 +107,14 @@ class Span:
 
 
 def streamed(data: Iterable[bytes], give: Callable[[], None], content_type: str, headers: dict[str, str]) -> Response:
-    """A response that gives its permit back at its end."""
-    response = Response(data, content_type=content_type, headers=headers)
-    response.call_on_close(give)
+    """A response that gives its permit back before its end is sent: who has read all of it may ask again at once."""
+
+    def until_given() -> Iterator[bytes]:
+        yield from data
+        give()
+
+    response = Response(until_given(), content_type=content_type, headers=headers)
+    response.call_on_close(give)  # when the peer is gone before the end, or the first byte
     return response
 
 

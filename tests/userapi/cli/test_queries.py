@@ -90,6 +90,12 @@ def test_events_of_an_operation_end_with_its_outcome(alice, world):
     assert json.loads(as_json.stdout)["is"] == "ended"
 
 
+def test_one_command_after_another_is_not_told_that_the_one_before_still_waits(alice, app, world):
+    assert app.extensions["durward"].waits._each == 1
+    for _ in range(5):
+        assert alice("events", "--operation", "7").returncode == 0
+
+
 def test_events_are_shown_as_they_come(alice, world):
     event = messages.Changed(number=9, time=world.now, service="site", process="site:0", state="RUNNING", pid=4)
     world.answers[messages.Watch] = [event, world.open]

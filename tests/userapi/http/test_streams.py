@@ -8,7 +8,7 @@ from policy import messages
 from userapi.client import Refusal
 from userapi.http import streams
 from userapi.http.problems import Problem
-from userapi.http.streams import Permits, Shares, Span, as_events, begun, spelled
+from userapi.http.streams import Permits, Shares, Span, as_events, begun, spelled, streamed
 
 
 def step(number: int) -> messages.Step:
@@ -100,6 +100,32 @@ def test_a_refusal_at_once_is_raised():
 
     with pytest.raises(Refusal):
         begun(events())
+
+
+def test_a_stream_gives_its_permit_back_before_its_end_is_sent_and_only_once():
+    shares = Shares(3, 8, "streams")
+    give = shares.take("alice")
+    answer = streamed(iter([b"one", b"two"]), give, "text/plain", {})
+    body = iter(answer.response)
+    assert [next(body), next(body)] == [b"one", b"two"]
+    assert shares._held.total() == 1
+    assert next(body, None) is None
+    assert not shares._held, "given back when there is no more, before the server says so"
+    other = shares.take("alice")
+    answer.close()
+    give()
+    assert shares._held.total() == 1, "and what another stream holds stays its own"
+    other()
+
+
+def test_a_stream_that_nobody_reads_to_its_end_gives_its_permit_back_too():
+    shares = Shares(1, 8, "streams")
+    for read in (0, 1):
+        answer = streamed(iter([b"one", b"two"]), shares.take("alice"), "text/plain", {})
+        for _ in range(read):
+            next(iter(answer.response))
+        answer.close()
+        assert not shares._held
 
 
 def test_a_stream_gives_its_permit_back_at_its_end(app, http, world):
