@@ -27,7 +27,7 @@ from rootd.supervisor import watching
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
 from rootd.supervisor.control import Door
-from rootd.supervisor.dispatch import Desk
+from rootd.supervisor.desk import Desk
 from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.notify import Notify
 from rootd.supervisor.operations import Refusal

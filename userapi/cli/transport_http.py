@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from userapi.cli import http1, session_file
@@ -82,7 +82,7 @@ class Http:
         """Its events from its beginning until it ended, and the answer with it: the next may be asked for at once."""
         seen = 0
         over: dict[str, Any] | None = None
-        for event in self._events(f"operations/{number}", lambda: over is not None):
+        for event in self._events(f"operations/{number}", last="ended"):
             if event["is"] == "ended":
                 over = event
             elif event.get("number", 0) > seen:
@@ -94,9 +94,9 @@ class Http:
     def events(self, service: str | None) -> Iterator[dict[str, Any]]:
         return self._events("events" + _query(service=service))
 
-    def _events(self, path: str, over: Callable[[], bool] = lambda: False) -> Iterator[dict[str, Any]]:
-        """Server-sent events; asked for again when the stream ends, as every stream does, unless it is over."""
-        left = ATTEMPTS
+    def _events(self, path: str, last: str = "") -> Iterator[dict[str, Any]]:
+        """Server-sent events; asked for again when the stream ends, as every stream does, unless `last` was told."""
+        left, over = ATTEMPTS, False
         while left:
             left -= 1
             try:
@@ -108,9 +108,9 @@ class Http:
                 continue
             with contextlib.closing(reply), contextlib.suppress(ConnectionError):
                 for event in _parsed(reply.pieces()):
-                    left = ATTEMPTS
+                    left, over = ATTEMPTS, over or event["is"] == last
                     yield event
-            if over():
+            if over:
                 return
             time.sleep(AGAIN)
         raise Failure("later", "the daemon stopped telling: try again")

@@ -194,7 +194,8 @@ def test_the_api_listens_in_the_run_directory_unless_told_otherwise(compiled: Co
 
 
 def test_the_api_reads_what_it_is_handed(compiled: Compile) -> None:
-    config = pytest.importorskip("userapi.config")
+    from userapi import config
+
     for main in ("[api]", MAIN):
         handed = config.from_environment(dict(table(compiled(main)).entries[-1].env))
         assert handed.api.workers in (2, 3)

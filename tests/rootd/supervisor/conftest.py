@@ -26,7 +26,7 @@ from rootd.config.settings import User
 from rootd.config.trusted import File
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.control import Door
-from rootd.supervisor.dispatch import Desk
+from rootd.supervisor.desk import Desk
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.reload import SEALS, Reloads
 from rootd.supervisor.sessions import Sessions

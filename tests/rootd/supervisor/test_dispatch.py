@@ -12,7 +12,8 @@ from policy import login, messages
 from policy.names import Action
 from policy.parse import parse
 from policy.rules import Policy
-from rootd.supervisor.dispatch import DISPATCH, in_packets, spoken
+from rootd.supervisor.desk import spoken
+from rootd.supervisor.dispatch import DISPATCH, in_packets
 from rootd.supervisor.reload import NOBODY
 
 EVERY: dict[type[Any], messages.Command] = {

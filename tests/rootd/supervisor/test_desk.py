@@ -10,7 +10,8 @@ import pytest
 from policy import login, messages
 from policy.names import Action
 from rootd.supervisor.auditing import KEPT, MINUTE, PATIENCE, SINGLY
-from rootd.supervisor.dispatch import DISPATCH, spoken
+from rootd.supervisor.desk import spoken
+from rootd.supervisor.dispatch import DISPATCH
 from rootd.supervisor.operations import Already, Refusal
 from rootd.supervisor.reload import NOBODY
 

@@ -1,0 +1,237 @@
+"""The desk where every request arrives: who asks, may he, is it written down; then the row of dispatch answers.
+
+Rule 1: policy is asked in one place (_decide), before the service is looked up; who may not view a service gets the
+        same answer whether it exists or not.
+Rule 2: every decision is recorded. What changes something is done after its record is on disk, and decided again
+        then; where it cannot be written, nothing is done, but that root may always stop things.
+Rule 3: what only reads waits for no record and delays nothing. Reads and refusals beyond a user's rate are recorded
+        as a number (auditing.Rate); what changes something always has a record of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from policy import decide, explain, messages, rules
+from policy.identity import ROOT, Identity
+from policy.login import Pull
+from policy.names import GLOBAL_ACTIONS, Action
+from rootd.supervisor import watching
+from rootd.supervisor.auditing import Audit, Rate, Then
+from rootd.supervisor.control import Connection
+from rootd.supervisor.dispatch import DISPATCH, Row
+from rootd.supervisor.operations import Already, Refusal
+from rootd.supervisor.reload import NOBODY, Reloads
+from rootd.supervisor.sessions import Session, Sessions
+
+if TYPE_CHECKING:
+    from rootd.supervisor.services import Services
+
+
+class Call:
+    """One request on its way. Who asks is what the session, or the door, says."""
+
+    def __init__(self, connection: Connection, command: messages.Command, session: Session | None, source: str) -> None:
+        self.connection = connection
+        self.command = command
+        self.session = session  # None for root
+        self.source = source
+        self.id = os.urandom(8).hex()
+        self.service = target(command)
+        self.refresh(session)
+
+    def refresh(self, session: Session | None) -> None:
+        self.identity: Identity = ROOT if session is None else session.identity
+
+    @property
+    def user(self) -> str:
+        return self.identity.user
+
+
+class Desk:
+    """Where every request arrives, and everything that an answer needs."""
+
+    policy: rules.Policy = NOBODY
+
+    def __init__(
+        self, services: Services, sessions: Sessions, audit: Audit, reloads: Reloads, *, clock: Callable[[], float],
+        expires: Callable[[float], str], tell_auth: Callable[[Pull], bool], log: str, goes_on: bool,
+    ) -> None:  # fmt: skip
+        """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue"."""
+        self.services, self.sessions, self.audit, self.reloads = services, sessions, audit, reloads
+        self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
+        self.rate = Rate(audit.record, expires)
+        self.watchers = watching.Watchers(self._may_see)
+        self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
+        self._over: dict[int, messages.Ended] = {}  # operations that ended while they were being asked for
+
+    def ask(self, connection: Connection, request: messages.Request) -> None:
+        """One request, from the door's check of the peer on."""
+        session = None
+        if connection.root and request.session:
+            return connection.answer(
+                messages.Refused("invalid", "root.sock takes no session: there it is root who asks")
+            )
+        if not connection.root:
+            session = self.sessions.find(request.session, self.clock())
+            if session is None:
+                return connection.answer(messages.Refused("no-session", "log in first: there is no such session"))
+            touched = session.touch(self.clock())
+            if touched is not None:
+                self.tell_auth(touched)
+        call = Call(connection, request.command, session, request.source)
+        row = DISPATCH[type(request.command)]
+        if (self.audit.is_full if connection.root else self.audit.is_crowded) and not self._may_go_on(call):
+            return connection.answer(unwritten("log does not keep up"))
+        if not self._decide(call, row, lambda why: self._recorded(call, row, why)):
+            return None
+        return None if row.changes else self._run(call, row)
+
+    def _decide(self, call: Call, row: Row, then: Then | None = None) -> bool:
+        """Ask the policy, record what it says, and answer a no.
+
+        then: for what must be on disk first. None: it was recorded as allowed, so a no now is recorded in any case.
+        """
+        service, groups = call.service, self.groups_of(call.service)
+        decision: decide.Decision = decide.Allow("")  # about the asker, or about each service that he may view
+        if row.action in GLOBAL_ACTIONS or service is not None:
+            decision = decide.decide(self.policy, call.identity, str(row.action), service, groups or ())
+        refused = None
+        if isinstance(decision, decide.Deny):
+            refused = explain.refuse(self.policy, call.identity, decision, service, groups)
+        elif service is not None and groups is None:
+            refused = explain.unknown(service)
+        why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
+        changes = row.changes and refused is None
+        if changes or then is None or self.rate.lets(call.user, call.identity.uid, self.clock()):
+            self._record(call, row, decision, why, refused is None, then if changes else None)
+        if refused is not None:
+            call.connection.answer(refused)
+        return refused is None
+
+    def _record(
+        self, call: Call, row: Row, decision: decide.Decision, why: str, allowed: bool, then: Then | None
+    ) -> None:
+        body = {
+            "kind": "decision", "id": call.id, "user": call.user, "uid": call.identity.uid,
+            "session": call.identity.session, "from": call.source, "action": str(row.action or "self"),
+            "command": spoken(call.command), "target": call.service or "", "asked": details(call.command),
+            "allowed": allowed,
+            "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
+            "policy": self.policy.hash[:12],
+        }  # fmt: skip
+        self.audit.record(body, then)
+
+    def _may_go_on(self, call: Call) -> bool:
+        return self.goes_on or (call.identity.root and isinstance(call.command, messages.Stop | messages.Shutdown))
+
+    def _recorded(self, call: Call, row: Row, why: str) -> None:
+        """The decision is on disk, or (why) it is not. Time has passed: what was decided is decided again."""
+        if why and not self._may_go_on(call):
+            call.connection.answer(unwritten(why))
+            return self.outcome(call, row.action, 0, False, f"not begun: {why}", 0.0)
+        if call.session is not None:
+            session = self.sessions.still(call.session.hash, self.clock())
+            if session is None:
+                call.connection.answer(messages.Refused("no-session", "the session is over: log in again"))
+                return self.outcome(call, row.action, 0, False, "not begun: the session is over", 0.0)
+            call.refresh(session)
+        if self._still_allowed(call, row):
+            self._run(call, row)
+        return None
+
+    def _still_allowed(self, call: Call, row: Row) -> bool:
+        groups = self.groups_of(call.service)
+        decision = decide.decide(self.policy, call.identity, str(row.action), call.service, groups or ())
+        if isinstance(decision, decide.Allow) and (call.service is None or groups is not None):
+            return True
+        return self._decide(call, row)
+
+    def _run(self, call: Call, row: Row) -> None:
+        self._over.clear()
+        try:
+            row.answer(self, call, call.command)
+        except Already as done:
+            call.connection.answer(messages.Done(done.text))
+            self.outcome(call, row.action, 0, True, done.text, 0.0)
+        except Refusal as no:
+            call.connection.answer(messages.Refused(no.kind, no.text))
+            if row.changes:
+                self.outcome(call, row.action, 0, False, no.text, 0.0)
+
+    def accept(self, call: Call, operation: int) -> None:
+        """An operation has begun, or was joined; its end goes to the audit log."""
+        call.connection.answer(messages.Accepted(operation))
+        action = DISPATCH[type(call.command)].action
+        ended = self._over.get(operation)
+        if ended is None:
+            self._asked.setdefault(operation, []).append((call, action or Action.VIEW))
+        else:
+            self.outcome(call, action, operation, ended.ok, ended.text, ended.seconds)
+
+    def publish(self, event: watching.Happened) -> None:
+        """Something has happened: to the audit log what was asked for, to watchers what they may see."""
+        if isinstance(event, messages.Ended):
+            self._over[event.operation] = event
+            for call, action in self._asked.pop(event.operation, ()):
+                self.outcome(call, action, event.operation, event.ok, event.text, event.seconds)
+        self.watchers.publish(event)
+
+    def outcome(self, call: Call, action: Action | None, operation: int, ok: bool, result: str, took: float) -> None:
+        body = {
+            "kind": "outcome", "id": call.id, "operation": operation, "action": str(action),
+            "target": call.service or "", "ok": ok, "result": result, "seconds": took,
+        }  # fmt: skip
+        self.audit.record(body)
+
+    def groups_of(self, service: str | None) -> tuple[str, ...] | None:
+        """None when there is no such service."""
+        try:
+            return None if service is None else self.services.groups_of(service)
+        except KeyError:
+            return None
+
+    def all_groups(self) -> dict[str, Collection[str]]:
+        return {name: self.services.groups_of(name) for name in self.services.names()}
+
+    def may_view(self, identity: Identity, service: str) -> bool:
+        """What is about the daemon as a whole ("") is for those who may reload it or shut it down."""
+        if not service:
+            said = (decide.decide(self.policy, identity, do, None) for do in (Action.RELOAD, Action.SHUTDOWN))
+            return any(isinstance(decision, decide.Allow) for decision in said)
+        groups = self.groups_of(service)
+        return identity.root or (groups is not None and decide.visible(self.policy, identity, service, groups))
+
+    def _may_see(self, call: watching.Watching, service: str) -> bool | None:
+        assert isinstance(call, Call)
+        if call.session is None:
+            return True
+        session = self.sessions.still(call.session.hash, self.clock())
+        return None if session is None else self.may_view(session.identity, service)
+
+
+def target(command: messages.Command) -> str | None:
+    """The service that the command is about, None when it is about none, or about several."""
+    match command:
+        case messages.Reload() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
+            return None
+        case _:
+            return command.service
+
+
+def spoken(command: messages.Command) -> str:
+    return str(command.__struct_config__.tag)
+
+
+def details(command: messages.Command) -> dict[str, Any]:
+    """What it asks for besides its service: whose sessions, which signal, how."""
+    fields = msgspec.to_builtins(command)
+    return {key: value for key, value in fields.items() if value and key not in ("do", "service")}
+
+
+def unwritten(why: str) -> messages.Refused:
+    return messages.Refused("later", f"the audit log cannot be written: {why}; nothing was done")
