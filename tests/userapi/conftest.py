@@ -21,10 +21,11 @@ from typing import Any
 
 import pytest
 
+import userapi
 from policy import login, messages, wire
 from userapi.app import create_app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(userapi.__path__[0]).parent  # what is installed; a checkout is left as it is
 TOKEN = "ab" * 32
 NOW = "2026-11-23T12:00:00Z"
 

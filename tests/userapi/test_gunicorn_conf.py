@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import userapi
+
+ROOT = Path(userapi.__path__[0]).parent  # what is installed; a checkout is left as it is
 
 TOKEN = "ab" * 32
 STATUS = (

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-ROOT = Path(__file__).parents[3]
+import userapi
+
+ROOT = Path(userapi.__path__[0]).parent  # what is installed; a checkout is left as it is
 CODE = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from userapi.cli.__main__ import main; sys.exit(main())"
 
 
