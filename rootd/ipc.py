@@ -154,6 +154,11 @@ class Link:
         """Whether packets wait for the peer: then the loop should watch EPOLLOUT and call flush."""
         return bool(self._queue)
 
+    @property
+    def queued(self) -> int:
+        """How many packets wait."""
+        return len(self._queue)
+
     def send(self, message: Message, *fds: int) -> None:
         """Send, or queue a duplicate of each descriptor with the packet. The caller keeps its descriptors.
 

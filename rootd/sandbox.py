@@ -53,7 +53,7 @@ ALWAYS = """
     read write readv writev pread64 close fstat newfstatat statx lseek mmap mprotect munmap brk mremap madvise
     rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack fcntl dup dup2 dup3 pipe2 poll ppoll select pselect6
     epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 socketpair sendmsg recvmsg sendto recvfrom
-    accept accept4 getsockopt setsockopt getsockname getpeername shutdown open openat openat2 readlink readlinkat
+    accept accept4 getsockopt setsockopt getsockname getpeername open openat openat2 readlink readlinkat
     access faccessat faccessat2 stat lstat getcwd getdents64 futex set_robust_list rseq clock_gettime clock_getres
     clock_nanosleep nanosleep gettimeofday getrandom getpid gettid getppid getuid geteuid getgid getegid getgroups
     getresuid getresgid exit exit_group sched_yield sched_getaffinity umask close_range memfd_create getrlimit
@@ -109,7 +109,10 @@ def enter(
 
 
 def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
-    """The filter for this machine: numbers that are allowed, and four calls whose arguments matter."""
+    """The filter for this machine: numbers that are allowed, and calls whose arguments matter.
+
+    shutdown(2) may only end what is sent: on a Unix socket that listens, which others hold too, the rest is for good.
+    """
     column, architecture = MACHINES[platform.machine()]
     refuse = ERRNO | errno.EPERM
     filters: list[Instruction] = [
@@ -120,7 +123,7 @@ def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
         (JUMP_AT_LEAST, 0, 1, X32),
         (RETURN, 0, 0, refuse),
     ]
-    checked = {"clone", "clone3", "socket", "ioctl", "prlimit64"}
+    checked = {"clone", "clone3", "socket", "ioctl", "prlimit64", "shutdown"}
     for number in sorted(NUMBERS[name][column] for name in set(names) - checked):
         if number >= 0:
             filters += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
@@ -144,7 +147,7 @@ def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
         (RETURN, 0, 0, ALLOW),
         (RETURN, 0, 0, refuse),
     ]
-    for name, argument, values in (("socket", 0, sockets), ("ioctl", 1, IOCTLS)):
+    for name, argument, values in (("socket", 0, sockets), ("ioctl", 1, IOCTLS), ("shutdown", 1, (socket.SHUT_WR,))):
         filters += [(JUMP_EQUAL, 0, 2 * len(values) + 2, NUMBERS[name][column]), (LOAD, 0, 0, AT_ARGUMENT[argument])]
         for value in values:
             filters += [(JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, ALLOW)]

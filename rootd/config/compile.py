@@ -194,6 +194,8 @@ class _Compiler:
         paths, auth = Paths(**values["paths"]), Auth(**values["auth"] | pam)
         if None not in paths and len({*paths} - {"/"}) < len(paths):
             self.say(self.main["paths"], "run", "run, log and state must be three directories, and none of them /")
+        if len((paths.run or "").encode()) > keys.RUN_LIMIT:
+            self.say(self.main["paths"], "run", f"must have {keys.RUN_LIMIT} bytes at most: it has sockets beneath it")
         api = self.api(paths.run, self.main["api"]) if "api" in self.main else None
         return Settings(self.bundle.config, paths, self.accounts, auth, api, Audit(**values["audit"]))
 

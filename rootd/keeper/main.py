@@ -10,6 +10,7 @@ Sources: prctl(2) PR_SET_CHILD_SUBREAPER (set by rootd/__main__), waitpid(2), si
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -34,7 +35,8 @@ WIRES = ((PRIVILEGED, SUPERVISOR), (PRIVILEGED, LOG), (SUPERVISOR, LOG), (SUPERV
 HEALTHY = 10.0  # seconds after which a death is the first one again
 BACKOFF_FIRST, BACKOFF_CAP = 0.1, 5.0  # seconds between restarts of a part that keeps dying; the first is at once
 LAST_WORD = 5.0  # seconds that the others have to end when privileged has said END
-REAPED_LIMIT = 4_096  # last exit statuses of orphans, told again to each new privileged
+REAPED_LIMIT = 4_096  # last exit statuses of orphans, told again to each new privileged; as many wait to be read
+REAPED_AT_ONCE = 256  # exits that are taken in one turn: a service that makes orphans without end holds up nobody
 
 Role = Callable[[int], int]  # runs a role over its link's descriptor; returns the exit status
 
@@ -64,16 +66,16 @@ class Keeper:
         self.asked_to_end = 0
         self.ended_at: float | None = None
         self.status = 0
+        self.wakeup, self.writer = socket.socketpair()
+        for end in (self.wakeup, self.writer):
+            end.setblocking(False)
 
     def run(self) -> int:
         """Until everything has ended; returns the exit status of the whole."""
-        wakeup, writer = socket.socketpair()
-        for end in (wakeup, writer):
-            end.setblocking(False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self.loop.watch(wakeup.fileno(), lambda _: self.woken(wakeup))
+        signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
+        self.loop.watch(self.wakeup.fileno(), lambda _: self.woken())
         while True:
             now = time.monotonic()
             for role in [role for role, when in self.due.items() if when <= now]:
@@ -88,8 +90,8 @@ class Keeper:
             wake = [*self.due.values(), *([] if self.ended_at is None else [self.ended_at])]
             self.loop.turn(min(wake) - now if wake else None)
 
-    def woken(self, wakeup: socket.socket) -> None:
-        signals = wakeup.recv(4096)
+    def woken(self) -> None:
+        signals = self.wakeup.recv(4096)
         self.reap()
         if signal.SIGHUP in signals and SUPERVISOR in self.children and not self.asked_to_end:
             self.tell(SUPERVISOR, ipc.Message(ipc.STAGE))
@@ -229,8 +231,8 @@ class Keeper:
         return True
 
     def reap(self) -> None:
-        """Every exit that there is: parts of ours are restarted, orphans are reported to privileged."""
-        while True:
+        """Exits, of which more may be left: parts of ours are restarted, orphans are reported to privileged."""
+        for _ in range(REAPED_AT_ONCE):
             try:
                 pid, raw = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -243,8 +245,10 @@ class Keeper:
                 self.lost(role, status)
                 continue
             self.reaped.append((pid, status))
-            if PRIVILEGED in self.children:
+            if PRIVILEGED in self.children and self.children[PRIVILEGED].link.queued < REAPED_LIMIT:
                 self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=pid, extra=status))
+        with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
+            self.writer.send(bytes(1))
 
     def lost(self, role: str, status: int) -> None:
         """A part has died. What privileged had sent before is heard first, so that nothing stored is lost."""

@@ -31,6 +31,11 @@ def mount() -> str:
     return point + mine[0].rstrip("/") if point and mine and not mine[0].startswith("/..") else ""
 
 
+def name_of(run: str) -> str:
+    """The name of an instance's group: another one for each run directory."""
+    return "durward" + run.replace("%", "%25").replace("-", "%2D").replace("/", "-")
+
+
 def make(name: str, uid: int) -> str:
     """As root: our subtree, given to uid, with this process in it.
 

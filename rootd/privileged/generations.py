@@ -93,8 +93,7 @@ class Generations:
     def adopt(self, generation: Generation, sockets: dict[str, int]) -> None:
         """It counts from now on."""
         for key, fd in sockets.items():
-            self.store(f"socket/{key}", fd)
-        self.sockets |= sockets
+            self.adopt_socket(key, fd)
         self.store(f"generation/{generation.number}", generation.fd)
         self.held[generation.number] = generation
         self.current = generation.number
@@ -154,11 +153,27 @@ class Generations:
             self.drop(f"socket/{key}")
             os.close(self.sockets.pop(key))
 
-    def mend(self, ended: Run, runs: Iterable[Run]) -> None:
-        """After an exit: the sockets of this slot listen, whatever the service did to them.
+    def repair(self) -> None:
+        """As root, started again: each socket that a crash has lost or a service has spoilt is made anew."""
+        for spec in self.held[self.current].table.sockets:
+            try:
+                if spec.key in self.sockets:
+                    listen.mend(self.sockets[spec.key], spec.backlog, block=False)
+                    continue
+            except OSError:
+                self.renew(spec)
+                continue
+            try:
+                self.adopt_socket(spec.key, listen.bind(spec).detach())
+            except OSError as error:
+                ipc.note("privileged", listen.failure(spec, error))
+
+    def mend(self, ended: Run, runs: Iterable[Run]) -> bool:
+        """After an exit: the sockets of this slot listen, whatever the service did to them. False: only root can.
 
         They also block again, unless another process is on them: it shares the flag, and may count on it.
         """
+        mended = True
         specs = {spec.key: spec for spec in self.held[ended.generation].table.sockets}
         mine = {key for key in self.keys(ended) if key in self.sockets}
         living = [run for run in runs if run.exited is None] if mine else []
@@ -167,18 +182,27 @@ class Generations:
             try:
                 listen.mend(self.sockets[key], specs[key].backlog, block=key not in shared)
             except OSError:
-                self.renew(specs[key])
+                mended &= self.renew(specs[key])
+        return mended
 
-    def renew(self, spec: Socket) -> None:
-        """A service has spoilt this socket for good. Where there can be no other now, the next exit tries again."""
+    def renew(self, spec: Socket) -> bool:
+        """A service has spoilt this socket for good. Where there can be no other now, the next exit tries again.
+
+        False where root could make one, and this process may not.
+        """
         try:
             fresh = listen.renew(self.sockets[spec.key], spec).detach()
         except OSError as error:
-            return ipc.note("privileged", f"a service has spoilt {listen.failure(spec, error)}")
+            ipc.note("privileged", f"a service has spoilt {listen.failure(spec, error)}")
+            return error.errno != errno.EACCES or os.geteuid() == 0
         self.drop(f"socket/{spec.key}")
         os.close(self.sockets[spec.key])
-        self.sockets[spec.key] = fresh
-        self.store(f"socket/{spec.key}", fresh)
+        self.adopt_socket(spec.key, fresh)
+        return True
+
+    def adopt_socket(self, key: str, fd: int) -> None:
+        self.sockets[key] = fd
+        self.store(f"socket/{key}", fd)
 
     def keys(self, run: Run) -> list[str]:
         """The sockets that a run was handed."""

@@ -37,7 +37,8 @@ def bind(spec: Socket) -> socket.socket:
     else:
         sock = socket.socket(family, kind)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if kind == socket.SOCK_STREAM:  # of datagrams, whoever binds there too would get what comes
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(spec.v6only))
             if spec.freebind:
@@ -93,8 +94,9 @@ def writer_of(directory: str, uids: Sequence[int]) -> str:
             found = os.lstat(path)
             if found.st_uid in uids and found.st_uid != 0:
                 return f"uid {found.st_uid}, whose {path} is"
-            if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o1002 == 0o002:
-                return f"everybody, as {path} is"
+            open_to = found.st_mode & (0o022 if found.st_gid else 0o002)
+            if not stat.S_ISLNK(found.st_mode) and open_to and not found.st_mode & stat.S_ISVTX:
+                return f"{'everybody' if open_to & 0o002 else 'its group'}, as {path} is"
             path = os.path.dirname(path)
     return ""
 

@@ -134,6 +134,7 @@ class Privileged:
                 self.orphan_pipes[name] = fd
             elif kind != "notify":
                 os.close(fd)
+        self.generations.repair()
         for run in self.runs.values():
             run.notify = held.pop(f"notify/{run.run}", -1)
             if run.pid in inherited.reaped and signals.reaped(run):
@@ -152,7 +153,7 @@ class Privileged:
 
     def make_tree(self) -> None:
         account = self.settings.accounts["privileged"]
-        self.tree = cgroup.make("durward" + self.settings.paths.run.replace("/", "-"), account.uid)
+        self.tree = cgroup.make(cgroup.name_of(self.settings.paths.run), account.uid)
         if self.tree:
             cgroup.sweep(self.tree, set(self.runs))
 

@@ -49,6 +49,8 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
             store=house.store,
         )
     except spawn.SpawnFailed as failure:
+        for name in failure.stored:
+            house.drop(name)
         return house.done(asked, failure.errno, failure.step)
     house.runs[number] = run
     house.deed(DEED_SPAWN, run, run.pid)
@@ -109,8 +111,7 @@ def answer_abort(house: Privileged, asked: ipc.Message) -> None:
 
 def answer_replace(house: Privileged, asked: ipc.Message) -> None:
     """Exit to be started again as root; with arg 1, the configuration is staged then."""
-    log = house.links.get("log")
-    if house.deeds and (log is None or log.waiting):  # what log has not been told yet would never be
+    if not may_be_replaced(house):
         return house.done(asked, errno.EAGAIN)
     if asked.arg == 1:
         marker = stage.memfd("stage", b"")
@@ -118,6 +119,12 @@ def answer_replace(house: Privileged, asked: ipc.Message) -> None:
         os.close(marker)
     house.done(asked, 0)
     house.status = ipc.REPLACE_CODE
+
+
+def may_be_replaced(house: Privileged) -> bool:
+    """Not while log has not been told a deed: it never would be."""
+    log = house.links.get("log")
+    return not house.deeds or (log is not None and not log.waiting)
 
 
 def answer_shutdown(house: Privileged, asked: ipc.Message) -> None:
@@ -156,8 +163,14 @@ def ended(house: Privileged, run: Run, status: int, flags: int) -> None:
     """Tell an exit, and mend the sockets that the service may have left unusable."""
     run.exited = (status, flags)
     house.deed(DEED_EXITED, run, status)
-    house.generations.mend(run, house.runs.values())
     tell_exit(house, run)
+    mend(house, run)
+
+
+def mend(house: Privileged, run: Run) -> None:
+    """The sockets that it may have left unusable; where only root can make another, we are started again as root."""
+    if not house.generations.mend(run, house.runs.values()) and may_be_replaced(house):
+        house.status = ipc.REPLACE_CODE
 
 
 def end_unseen(house: Privileged) -> None:
@@ -202,7 +215,7 @@ def emptied(house: Privileged, run: Run) -> None:
 
 def over(house: Privileged, run: Run) -> None:
     """Nothing of the run is left, and nothing that it left can hold a port any more."""
-    house.generations.mend(run, house.runs.values())
+    mend(house, run)
     if run.notify >= 0:
         house.drop(f"notify/{run.run}")
     ipc.close_all(fd for fd in (run.pidfd, run.events, run.notify) if fd >= 0)

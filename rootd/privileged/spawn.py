@@ -37,12 +37,13 @@ Store = Callable[[str, int], None]  # puts a descriptor into the keeper's store;
 
 
 class SpawnFailed(Exception):
-    """Nothing was started. errno and the step (an index of ipc.STEPS) that failed."""
+    """Nothing was started. errno and the step (an index of ipc.STEPS) that failed, and names to drop from the store."""
 
-    def __init__(self, number: int, step: str) -> None:
+    def __init__(self, number: int, step: str, *stored: str) -> None:
         super().__init__(number, step)
         self.errno = number
         self.step = ipc.STEPS.index(step)
+        self.stored = stored
 
 
 class Run:
@@ -114,12 +115,14 @@ def spawn(
     """Start one process of an entry; it waits at its gate: open_gate lets it go on.
 
     paths: the run directory and the cgroup tree ("" where there is none). Returns the run and the read ends of its
-    pipes by their names in the store; the caller closes those. Raises SpawnFailed; then nothing is left behind.
+    pipes by their names in the store; the caller closes those. Raises SpawnFailed; then nothing is left behind but
+    what it says is in the store.
     """
     run_dir, tree = paths
     process = process_name(entry, slot)
     group = f"{tree}/run-{run}" if tree else ""
     made: list[int] = []
+    stored: list[str] = []
     pid, notify, step = 0, -1, "pipe"
     try:
         if entry.notify:
@@ -150,17 +153,16 @@ def spawn(
         if group:
             cgroup.attach(group, pid)
         step = "store"
-        if notify >= 0:
-            store(f"notify/{run}", notify)
-        for name, reader in pipes.items():
-            store(name, reader)
-        store(started_run.name, started_run.pidfd)
+        own = {f"notify/{run}": notify} if notify >= 0 else {}
+        for name, fd in {**own, **pipes, started_run.name: started_run.pidfd}.items():
+            store(name, fd)
+            stored.append(name)
     except OSError as error:
         ipc.close_all(made)
         if pid:
             os.waitpid(pid, 0)  # its gate has closed: it ends by itself
         forget(run_dir, tree, run)
-        raise SpawnFailed(error.errno or 0, step) from None
+        raise SpawnFailed(error.errno or 0, step, *stored) from None
     ipc.close_all((*writers, child_gate))
     return started_run, pipes
 

@@ -39,8 +39,14 @@ class Staging:
             signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
             compile_in_child(config_dir, python, theirs.fileno())
         theirs.close()
-        self.pidfd = os.pidfd_open(self.pid)
         self.link = ipc.Link(ours, takes_fds=True)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            os.kill(self.pid, signal.SIGKILL)  # a child of ours that is not waited for: the number is its own
+            os.waitpid(self.pid, 0)
+            self.link.close()
+            raise
 
     def finish(self) -> tuple[ipc.Message, list[int]]:
         """The child's message and its memfds: generation, and settings when they could be made.

@@ -117,7 +117,7 @@ def test_of_all_numbers_exactly_those_that_are_named_are_allowed(machine: str, f
     names = {*NAMES, *(sandbox.FORKING if fork else ())}
     filters = sandbox.program(names, (socket.AF_UNIX,))
     allowed = {number for number in range(1024) if decide(filters, number, architecture) == ALLOW}
-    checked = {sandbox.NUMBERS[name][column] for name in ("socket", "ioctl", "prlimit64")}
+    checked = {sandbox.NUMBERS[name][column] for name in ("socket", "ioctl", "prlimit64", "shutdown")}
     wanted = {sandbox.NUMBERS[name][column] for name in names} - {-1} - checked
     assert allowed - checked == wanted
     assert decide(filters, sandbox.NUMBERS["clone3"][column], architecture) == ENOSYS

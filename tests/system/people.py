@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from rootd.privileged import cgroup
+
 PREFIX = "dwt-"
 ROLES = ("priv", "sup", "auth", "log", "probe", "api")
 PAM_SERVICE = "durward-test"
@@ -185,7 +187,7 @@ def remove_cgroups(folder: str) -> None:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         if right.startswith("cgroup2 "):
-            for top in Path(left.split()[4]).rglob("durward" + folder.replace("/", "-") + "*"):
+            for top in Path(left.split()[4]).rglob(cgroup.name_of(folder) + "*"):
                 for path in [*sorted(top.rglob("*"), reverse=True), top]:
                     if path.is_dir():
                         with contextlib.suppress(OSError):

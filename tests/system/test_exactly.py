@@ -20,6 +20,7 @@ from people import People, Person
 from space import Space
 
 from policy import messages
+from rootd.privileged import cgroup
 
 pytestmark = pytest.mark.root
 
@@ -243,7 +244,7 @@ def test_each_process_is_alone_in_its_cgroup(house: House, service: str) -> None
     own = groups.pop("0")
     parent = daemons.pop("0").removeprefix(":").rstrip("/")
     assert groups == daemons
-    name = "durward" + str(house.run_dir).replace("/", "-")
+    name = cgroup.name_of(str(house.run_dir))
     assert re.fullmatch(rf":{re.escape(parent)}/{re.escape(name)}/run-[0-9]+", own)
     mount = next(
         line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - cgroup2 " in line

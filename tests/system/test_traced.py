@@ -23,6 +23,7 @@ from people import People
 from space import Space
 
 from policy import messages
+from rootd.privileged import cgroup
 
 pytestmark = pytest.mark.root
 
@@ -118,7 +119,7 @@ def allowed(house: House) -> re.Pattern[str]:
     mount = next(
         line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - cgroup2 " in line
     )
-    name = "durward" + str(house.run_dir).replace("/", "-")
+    name = cgroup.name_of(str(house.run_dir))
     group = rf"{re.escape(mount)}(/[^/]+)*/{re.escape(name)}/run-\d+(/cgroup\.(procs|events|kill))?"
     return re.compile(rf"{group}|{re.escape(str(house.run_dir))}/notify/\d+(\.new)?")
 

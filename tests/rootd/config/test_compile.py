@@ -11,6 +11,7 @@ import pytest
 
 from rootd.config import compile as compiler
 from rootd.config.compile import Bundle, Compiled, Problem
+from rootd.config.keys import RUN_LIMIT
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls
 from rootd.config.table import LEAVE, Entry, Socket, Table, load_table
 from rootd.config.trusted import File
@@ -362,3 +363,12 @@ def test_names_needed_are_all_that_the_files_name() -> None:
     assert paths == {"/etc/site/env"}
     assert pam == {"x", "x-account"}
     assert compiler.names_needed((File("durward.toml", "x = ["),)) == (set(), set(compiler.ROOTLIKE), set(), set())
+
+
+def test_a_run_directory_with_a_name_too_long_for_the_sockets_in_it_is_refused(compiled: Compile) -> None:
+    fits = "/" + "r" * (RUN_LIMIT - 1)
+    assert compiled(f'[paths]\nrun = "{fits}"\n[api]').problems == ()
+    problems = compiled(f'[paths]\nrun = "{fits}r"\n[api]\nlisten = "127.0.0.1:1"').problems
+    assert [(problem.path, problem.text.partition(":")[0]) for problem in problems] == [
+        (("paths", "run"), f"must have {RUN_LIMIT} bytes at most")
+    ]

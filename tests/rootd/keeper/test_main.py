@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
@@ -328,51 +327,3 @@ def test_sigterm_while_the_supervisor_is_being_started_again_waits_for_it(theatr
     theatre.enter("supervisor")
     theatre.hear_op("supervisor", ipc.END)
     assert theatre.hear("privileged")["op"] == ipc.LINK
-
-
-def cast(house: keeper.Keeper, role: str) -> ipc.Link:
-    """A part that is a child of this test, and our end of its link."""
-    ours, theirs = ipc.pair()
-    pid = os.fork()
-    if pid == 0:
-        signal.pause()
-        os._exit(0)
-    house.children[role] = keeper.Child(pid, ipc.Link(theirs, takes_fds=True), 0.0)
-    return ipc.Link(ours, takes_fds=True)
-
-
-def end(house: keeper.Keeper) -> None:
-    for child in house.children.values():
-        os.kill(child.pid, signal.SIGKILL)
-        os.waitpid(child.pid, 0)
-        os.close(child.pidfd)
-        child.link.close()
-    house.loop.close()
-
-
-def test_a_part_is_not_started_again_when_privileged_has_said_end_meanwhile() -> None:
-    house = keeper.Keeper({})
-    link = cast(house, "privileged")
-    link.send(ipc.Message(ipc.END))
-    house.start("log", 0.0)
-    assert set(house.children) == {"privileged"}
-    link.close()
-    end(house)
-
-
-def test_d7_a_privileged_that_cannot_be_handed_everything_is_ended(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """With a part of its memory it would start a second copy of what it has forgotten."""
-    house = keeper.Keeper({})
-    link = cast(house, "privileged")
-
-    def send(*_: object) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(ipc.Link, "send", send)
-    house.tell("privileged", ipc.Message(ipc.HELD, name="process/1"), 0)
-    assert ipc.wait(house.children["privileged"].pidfd, seconds=WAIT)
-    assert "Too many open files" in capfd.readouterr().err
-    link.close()
-    end(house)

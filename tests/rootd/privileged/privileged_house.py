@@ -62,7 +62,7 @@ class House:
         }
         auth = settings_file.Auth("none", "none", "password", 60.0, 60.0)
         settings = settings_file.Settings("/nonexistent", paths, names, auth, None, settings_file.Audit("refuse"))
-        self.tree = f"{cgroup.mount()}/durward{str(directory).replace('/', '-')}"
+        self.tree = f"{cgroup.mount()}/{cgroup.name_of(str(directory))}"
         stage.make_directories(settings)
         self.digest = b""
         self.store: dict[str, int] = {}

@@ -39,6 +39,12 @@ def sleeper() -> int:
     return child
 
 
+def test_two_instances_never_have_one_group() -> None:
+    runs = ["/run/durward", "/run/durward-2", "/run/durward/2", "/run/durward%2D2", "/run/durward%2d2"]
+    assert cgroup.name_of(runs[0]) == "durward-run-durward"
+    assert len({cgroup.name_of(run) for run in runs}) == len(runs)
+
+
 def test_the_tree_belongs_to_our_account(tree: str) -> None:
     for name in ("", "/self", "/cgroup.procs", "/self/cgroup.procs"):
         assert os.stat(tree + name).st_uid == 4242

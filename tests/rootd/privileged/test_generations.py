@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,6 +189,46 @@ def test_a_socket_that_was_shut_down_listens_again_for_the_others_on_it_too(held
     held.mend(run_of(0, exited=(1, ipc.KNOWN)), [run_of(0)])
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     sock.close()
+
+
+def test_d7_a_unix_socket_that_only_root_can_make_again_is_made_when_it_is_root_again(
+    held: Generations, keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "site.sock")
+    one = tcp_socket("one", 0)._replace(key=f"unix:{path}", family="unix", host="", path=path, mode=0o660)
+    first(held, one)
+    ended = run_of(0, exited=(1, ipc.KNOWN))
+    with socket.socket(fileno=os.dup(held.sockets[one.key])) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(generations.listen, "bind", refused)
+        patched.setattr(os, "geteuid", lambda: 4242)
+        assert held.mend(ended, [ended]) is False
+    held.repair()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    assert held.mend(ended, [ended]) is True
+    assert sorted(keeper.names) == ["generation/1", f"socket/{one.key}"]
+
+
+def test_a_socket_that_was_lost_between_the_old_and_the_new_one_is_bound_again(
+    held: Generations, keeper: Keeper, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """kill -9 after DROP and before STORE: there is a table that names it, and no socket."""
+    one, two = tcp_socket("one", free_port()), tcp_socket("two", free_port())
+    first(held, one, two)
+    for spec in (one, two):
+        os.close(held.sockets.pop(spec.key))
+        keeper.drop(f"socket/{spec.key}")
+    with socket.create_server((two.host, two.port)):
+        held.repair()
+    assert f"socket two: {two.key}: Address already in use" in capfd.readouterr().err
+    socket.create_connection((one.host, one.port), 5).close()
+    assert sorted(keeper.names) == ["generation/1", f"socket/{one.key}"]
 
 
 def test_d7_a_socket_that_a_service_has_spoilt_is_another_one(

@@ -61,6 +61,14 @@ def test_a_datagram_socket_is_bound_and_does_not_listen() -> None:
     sock.close()
 
 
+def test_c11_nobody_else_can_bind_where_datagrams_come_in_and_get_them() -> None:
+    """Linux lets whoever says SO_REUSEADDR share the port of a datagram socket that said so too."""
+    with listen.bind(spec(kind="dgram")) as ours, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="already in use"):
+            theirs.bind(ours.getsockname())
+
+
 def test_c12_a_unix_socket_never_has_another_mode(place: Path) -> None:
     path = place / "site.sock"
     sock = listen.bind(spec(family="unix", path=str(path), mode=0o640))
@@ -211,6 +219,11 @@ def test_e1_b3_a_folder_above_that_the_service_owns_is_refused(place: Path) -> N
     above.chmod(0o777)
     with pytest.raises(PermissionError, match=r"everybody, as .*/site is"):
         listen.bind(spec(family="unix", path=str(inner / "site.sock"), users=(4242,)))
+    os.chown(above, 0, 4242)
+    above.chmod(0o775)
+    with pytest.raises(PermissionError, match=r"its group, as .*/site is"):
+        listen.bind(spec(family="unix", path=str(inner / "site.sock"), users=(4242,)))
+    above.chmod(0o777)
     (place / "link").symlink_to(above)
     with pytest.raises(PermissionError, match=r"everybody, as .*/site is"):
         listen.bind(spec(family="unix", path=str(place / "link" / "run" / "site.sock"), users=(4242,)))

@@ -250,6 +250,8 @@ def test_a_spawn_that_cannot_be_made_says_which_step_and_leaves_nothing(build: B
     assert answers[-1].arg in (errno.EMFILE, errno.ETOOMANYREFS)  # the latter: too many in flight
     assert ipc.STEPS[answers[-1].extra] in ("pipe", "cgroup", "fork", "store")
     assert len([name for name in house.store if name.startswith("process/")]) == len(answers) - 1
+    running = {str(answer.run) for answer in answers[:-1]}
+    assert {name.split("/")[3] for name in house.store if name.startswith("pipe/")} <= running
     house.log.close()  # what was on its way to log is gone with it
     house.log = house.link("log", takes_fds=True)
     house.ask(ipc.SIGNAL, run=answers[0].run, arg=9, scope=ipc.TREE)
@@ -289,6 +291,20 @@ def test_c6_the_store_is_never_filled_by_runs(monkeypatch: pytest.MonkeyPatch) -
         assert not kept.full("site")
         kept.add(f"process/0/{run}/1/{run}/1")
     assert kept.full("site")
+
+
+def test_a_spawn_whose_store_fails_says_what_was_stored_before(tmp_path: Path) -> None:
+    stored: list[str] = []
+
+    def store(name: str, fd: int) -> None:
+        if len(stored) == 2:
+            raise OSError(errno.ETOOMANYREFS, "too many in flight")
+        stored.append(name)
+
+    with pytest.raises(spawn.SpawnFailed) as failed:
+        spawn.spawn(entry(), slot=0, run=1, generation=1, sockets={}, paths=(str(tmp_path), ""), store=store)
+    assert len(stored) == 2
+    assert failed.value.stored == tuple(stored)
 
 
 def test_a_child_whose_pidfd_cannot_be_had_ends_and_is_reaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,106 @@
+"""rootd/keeper/main: its methods, with parts that are children of the test."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+
+from rootd import ipc
+from rootd.keeper import main as keeper
+
+WAIT = 20.0  # seconds before a test gives up
+
+
+def cast(house: keeper.Keeper, role: str) -> ipc.Link:
+    """A part that is a child of this test, and our end of its link."""
+    ours, theirs = ipc.pair()
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    house.children[role] = keeper.Child(pid, ipc.Link(theirs, takes_fds=True), 0.0)
+    return ipc.Link(ours, takes_fds=True)
+
+
+def end(house: keeper.Keeper) -> None:
+    for child in house.children.values():
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        os.close(child.pidfd)
+        child.link.close()
+    for sock in (house.wakeup, house.writer):
+        sock.close()
+    house.loop.close()
+
+
+def test_a_part_is_not_started_again_when_privileged_has_said_end_meanwhile() -> None:
+    house = keeper.Keeper({})
+    link = cast(house, "privileged")
+    link.send(ipc.Message(ipc.END))
+    house.start("log", 0.0)
+    assert set(house.children) == {"privileged"}
+    link.close()
+    end(house)
+
+
+def test_d7_orphans_without_end_are_taken_some_at_a_time_and_never_fill_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: the keeper waits for any child."""
+    monkeypatch.setattr(keeper, "REAPED_AT_ONCE", 16)
+    monkeypatch.setattr(keeper, "REAPED_LIMIT", 8)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            house = keeper.Keeper({})
+            link = cast(house, "privileged")
+            while not house.children["privileged"].link.queued:  # it reads nothing
+                house.tell("privileged", ipc.Message(ipc.HELD, name="x"))
+            for _ in range(40):
+                child = os.fork() or os._exit(0)
+                assert ipc.wait(os.pidfd_open(child), seconds=WAIT)
+            house.reap()
+            seen = [40 - zombies()]
+            while ipc.wait(house.wakeup, seconds=0):
+                house.woken()
+                seen.append(40 - zombies())
+            assert seen[:4] == [16, 32, 40, 40]
+            assert house.children["privileged"].link.queued == 8
+            assert not ipc.wait(house.children["privileged"].pidfd, seconds=0), "it is not ended for it"
+            link.close()
+            end(house)
+            status = 0
+        except BaseException:
+            traceback.print_exc(file=sys.__stderr__)
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def zombies() -> int:
+    """Children of this process that have ended and are not waited for."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return sum(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z" for child in children)
+
+
+def test_d7_a_privileged_that_cannot_be_handed_everything_is_ended(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With a part of its memory it would start a second copy of what it has forgotten."""
+    house = keeper.Keeper({})
+    link = cast(house, "privileged")
+
+    def send(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(ipc.Link, "send", send)
+    house.tell("privileged", ipc.Message(ipc.HELD, name="process/1"), 0)
+    assert ipc.wait(house.children["privileged"].pidfd, seconds=WAIT)
+    assert "Too many open files" in capfd.readouterr().err
+    link.close()
+    end(house)
