@@ -52,9 +52,21 @@ apt_install() {
     APT_INSTALLED="${APT_INSTALLED:-}$apt_missing"
 }
 
+# The absolute path that $2 means, $1 in messages: without blanks and whatever else lists, sed and #! lines take apart.
+plain_path() {
+    plain=$(readlink -m -- "$2") || plain=''
+    case $plain in
+    '' | / | *[!A-Za-z0-9/._-]*) die "$1 must be a plain absolute path, not '$2'" ;;
+    esac
+    printf '%s' "$plain"
+}
+
 # What runs as root must not be replaceable by anybody else, and must be readable by every service's user.
 check_parents() {
-    parent=$1
+    case $1 in
+    /*) parent=$1 ;;
+    *) die "not an absolute path: '$1'" ;;
+    esac
     while [ "$parent" != / ]; do
         parent=$(dirname "$parent")
         [ -e "$parent" ] || continue
