@@ -61,7 +61,15 @@ plain_path() {
     printf '%s' "$plain"
 }
 
-# What runs as root must not be replaceable by anybody else, and must be readable by every service's user.
+# What root runs and believes must not be replaceable by anybody else.
+check_owner() {
+    owner_uid=$(stat -L -c %u "$1")
+    owner_mode=$(stat -L -c %a "$1")
+    [ "$owner_uid" -eq 0 ] || die "$1 belongs to uid $owner_uid; it, and everything above it, must be root's"
+    [ $((0$owner_mode & 022)) -eq 0 ] || die "$1 (mode $owner_mode) can be written by others than root"
+}
+
+# Everything above the absolute path $1 is root's alone, and does not keep the users of services from reading it.
 check_parents() {
     case $1 in
     /*) parent=$1 ;;
@@ -70,13 +78,17 @@ check_parents() {
     while [ "$parent" != / ]; do
         parent=$(dirname "$parent")
         [ -e "$parent" ] || continue
-        parent_uid=$(stat -L -c %u "$parent")
-        parent_mode=$(stat -L -c %a "$parent")
-        [ "$parent_uid" -eq 0 ] || die "$parent belongs to uid $parent_uid; everything above $1 must be root's"
-        [ $((0$parent_mode & 022)) -eq 0 ] ||
-            die "$parent (mode $parent_mode) can be written by others than root; choose another place than $1"
-        [ $((0$parent_mode & 1)) -eq 1 ] ||
-            die "$parent (mode $parent_mode) is closed to other users, who must be able to read $1"
+        check_owner "$parent"
+        [ $((0$(stat -L -c %a "$parent") & 1)) -eq 1 ] ||
+            die "$parent is closed to other users, who must be able to read $1"
+    done
+}
+
+# Before anything in PREFIX is run or believed.
+check_prefix() {
+    check_parents "$PREFIX"
+    for checked in "$PREFIX" "$PREFIX/.durward"; do
+        [ ! -e "$checked" ] || check_owner "$checked"
     done
 }
 
