@@ -92,6 +92,11 @@ check_prefix() {
     done
 }
 
+# What was made outside of PREFIX is known only from PREFIX/.durward, so that goes last, or stays.
+empty_prefix() {
+    find "$PREFIX" -mindepth 1 -maxdepth 1 ! -name .durward -exec rm -rf {} +
+}
+
 # One hash over the names and contents of what is installed from the checkout $1.
 source_hash() (
     cd "$1" || exit
@@ -99,9 +104,11 @@ source_hash() (
         LC_ALL=C sort | sha256sum | cut -d' ' -f1
 )
 
+recorded() { grep -qsxF "$*" "$PREFIX/.durward/made"; }
+
 # Note in PREFIX what was made outside of it, so that uninstall can take it back.
 record() {
-    grep -qsxF "$*" "$PREFIX/.durward/made" || printf '%s\n' "$*" >>"$PREFIX/.durward/made"
+    recorded "$*" || printf '%s\n' "$*" >>"$PREFIX/.durward/made"
 }
 
 # An account of the system, with a group of the same name; recorded only when it is made here.
