@@ -119,7 +119,15 @@ system_account() {
     record account "$1"
 }
 
-# The path that configuration $1 names in [paths] as $2.
+# The path that the configuration $1 names in [paths] as $2, or the default of rootd/config/keys.py.
 path_of() {
-    sed -n "s/^ *$2 *= *\"\(\/[^\"]*\)\".*/\1/p" "$1/durward.toml" 2>/dev/null | head -n 1
+    case $2 in
+    run) path=/run/durward ;;
+    log) path=/var/log/durward ;;
+    state) path=/var/lib/durward ;;
+    esac
+    blank='[[:blank:]]*' quote="[\"']"
+    named=$(sed -n "s|^$blank$2$blank=$blank$quote\(/[^\"']*[^\"'/]\)/*$quote.*|\1|p" "$1/durward.toml" 2>/dev/null |
+        head -n 1)
+    printf '%s\n' "${named:-$path}"
 }
