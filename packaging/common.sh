@@ -52,20 +52,49 @@ apt_install() {
     APT_INSTALLED="${APT_INSTALLED:-}$apt_missing"
 }
 
-# What runs as root must not be replaceable by anybody else, and must be readable by every service's user.
+# The absolute path that $2 means, $1 in messages: without blanks and whatever else lists, sed and #! lines take apart.
+plain_path() {
+    plain=$(readlink -m -- "$2") || plain=''
+    case $plain in
+    '' | / | *[!A-Za-z0-9/._-]*) die "$1 must be a plain absolute path, not '$2'" ;;
+    esac
+    printf '%s' "$plain"
+}
+
+# What root runs and believes must not be replaceable by anybody else.
+check_owner() {
+    owner_uid=$(stat -L -c %u "$1")
+    owner_mode=$(stat -L -c %a "$1")
+    [ "$owner_uid" -eq 0 ] || die "$1 belongs to uid $owner_uid; it, and everything above it, must be root's"
+    [ $((0$owner_mode & 022)) -eq 0 ] || die "$1 (mode $owner_mode) can be written by others than root"
+}
+
+# Everything above the absolute path $1 is root's alone, and does not keep the users of services from reading it.
 check_parents() {
-    parent=$1
+    case $1 in
+    /*) parent=$1 ;;
+    *) die "not an absolute path: '$1'" ;;
+    esac
     while [ "$parent" != / ]; do
         parent=$(dirname "$parent")
         [ -e "$parent" ] || continue
-        parent_uid=$(stat -L -c %u "$parent")
-        parent_mode=$(stat -L -c %a "$parent")
-        [ "$parent_uid" -eq 0 ] || die "$parent belongs to uid $parent_uid; everything above $1 must be root's"
-        [ $((0$parent_mode & 022)) -eq 0 ] ||
-            die "$parent (mode $parent_mode) can be written by others than root; choose another place than $1"
-        [ $((0$parent_mode & 1)) -eq 1 ] ||
-            die "$parent (mode $parent_mode) is closed to other users, who must be able to read $1"
+        check_owner "$parent"
+        [ $((0$(stat -L -c %a "$parent") & 1)) -eq 1 ] ||
+            die "$parent is closed to other users, who must be able to read $1"
     done
+}
+
+# Before anything in PREFIX is run or believed.
+check_prefix() {
+    check_parents "$PREFIX"
+    for checked in "$PREFIX" "$PREFIX/.durward"; do
+        [ ! -e "$checked" ] || check_owner "$checked"
+    done
+}
+
+# What was made outside of PREFIX is known only from PREFIX/.durward, so that goes last, or stays.
+empty_prefix() {
+    find "$PREFIX" -mindepth 1 -maxdepth 1 ! -name .durward -exec rm -rf {} +
 }
 
 # One hash over the names and contents of what is installed from the checkout $1.
@@ -75,9 +104,11 @@ source_hash() (
         LC_ALL=C sort | sha256sum | cut -d' ' -f1
 )
 
+recorded() { grep -qsxF "$*" "$PREFIX/.durward/made"; }
+
 # Note in PREFIX what was made outside of it, so that uninstall can take it back.
 record() {
-    grep -qsxF "$*" "$PREFIX/.durward/made" || printf '%s\n' "$*" >>"$PREFIX/.durward/made"
+    recorded "$*" || printf '%s\n' "$*" >>"$PREFIX/.durward/made"
 }
 
 # An account of the system, with a group of the same name; recorded only when it is made here.
@@ -88,7 +119,15 @@ system_account() {
     record account "$1"
 }
 
-# The path that configuration $1 names in [paths] as $2.
+# The path that the configuration $1 names in [paths] as $2, or the default of rootd/config/keys.py.
 path_of() {
-    sed -n "s/^ *$2 *= *\"\(\/[^\"]*\)\".*/\1/p" "$1/durward.toml" 2>/dev/null | head -n 1
+    case $2 in
+    run) path=/run/durward ;;
+    log) path=/var/log/durward ;;
+    state) path=/var/lib/durward ;;
+    esac
+    blank='[[:blank:]]*' quote="[\"']"
+    named=$(sed -n "s|^$blank$2$blank=$blank$quote\(/[^\"']*[^\"'/]\)/*$quote.*|\1|p" "$1/durward.toml" 2>/dev/null |
+        head -n 1)
+    printf '%s\n' "${named:-$path}"
 }
