@@ -2,7 +2,7 @@
 
 The outcome is waited for, its steps are told on stderr, and Ctrl-C only stops the telling. --json: {"operation",
 "service", "ok", "text", "seconds", "steps", "problems"}, with --no-wait {"operation", "text"}; what is done at once
-is {"text"}.
+is {"text"}. One plain name is one request; anything else that means services is `several`'s.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ SIGNALS = {"1": "HUP", "2": "INT", "3": "QUIT", "9": "KILL", "10": "USR1", "12":
 
 
 def start(ask: Any, screen: Screen, args: Any) -> int:
-    return _follow(ask, screen, args, ask.command("start", args.service))
+    return _to_services(ask, screen, args, "start")
 
 
 def stop(ask: Any, screen: Screen, args: Any) -> int:
-    return _follow(ask, screen, args, ask.command("stop", args.service))
+    return _to_services(ask, screen, args, "stop")
 
 
 def restart(ask: Any, screen: Screen, args: Any) -> int:
-    return _follow(ask, screen, args, ask.command("restart", args.service, hard=args.hard))
+    return _to_services(ask, screen, args, "restart", hard=args.hard)
 
 
 def signal(ask: Any, screen: Screen, args: Any) -> int:
@@ -35,7 +35,15 @@ def signal(ask: Any, screen: Screen, args: Any) -> int:
         names.signal_name(name)
     except ValueError as error:
         raise Failure("usage", str(error)) from None
-    return _follow(ask, screen, args, ask.command("signal", args.service, signal=name))
+    return _to_services(ask, screen, args, "signal", signal=name)
+
+
+def _to_services(ask: Any, screen: Screen, args: Any, do: str, **more: Any) -> int:
+    if args.service is not None:
+        return _follow(ask, screen, args, ask.command(do, args.service, **more))
+    from userapi.cli.several import Several
+
+    return Several(ask, screen, args.no_wait, lambda name: ask.command(do, name, **more)).run(args.targets)
 
 
 def reload(ask: Any, screen: Screen, args: Any) -> int:
@@ -74,6 +82,16 @@ def _follow(ask: Any, screen: Screen, args: Any, begun: dict[str, Any]) -> int:
             begun = {"text": f"{begun.get('text') or 'begun'} (operation {begun['operation']})"}
         return _done(screen, begun)
     number = begun["operation"]
+    try:
+        event, steps = followed(ask, screen, number)
+    except KeyboardInterrupt:
+        screen.progress(f"it goes on without you; to follow it: durward events --operation {number}")
+        return INTERRUPTED
+    return _ended(screen, event, steps)
+
+
+def followed(ask: Any, screen: Screen, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The end of an operation, and its steps, which are told as they come. Raises Failure when nobody knows its end."""
     steps = []
     try:
         for event in ask.operation(number):
@@ -81,15 +99,18 @@ def _follow(ask: Any, screen: Screen, args: Any, begun: dict[str, Any]) -> int:
                 steps.append({key: event[key] for key in ("time", "service", "text")})
                 screen.progress(_step(event["service"], event["text"]))
             elif event["is"] == "ended":
-                return _ended(screen, event, steps)
-    except KeyboardInterrupt:
-        screen.progress(f"it goes on without you; to follow it: durward events --operation {number}")
-        return INTERRUPTED
+                return event, steps
     except Failure as failure:
         if failure.kind != "unknown":
             raise
         # it was begun, so who does not know it is another supervisor than the one that began it
     raise Failure("later", f"nobody says how operation {number} ended; look at: durward status")
+
+
+def document(event: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """What --json prints of an operation that has ended."""
+    told = {key: event[key] for key in ("operation", "service", "ok", "text", "seconds")}
+    return {**told, "steps": steps, "problems": event.get("problems", [])}
 
 
 def _step(service: str, text: str) -> str:
@@ -100,8 +121,7 @@ def _step(service: str, text: str) -> str:
 def _ended(screen: Screen, event: dict[str, Any], steps: list[dict[str, Any]]) -> int:
     problems = event.get("problems", [])
     if screen.as_json:
-        told = {key: event[key] for key in ("operation", "service", "ok", "text", "seconds")}
-        screen.json({**told, "steps": steps, "problems": problems})
+        screen.json(document(event, steps))
     screen.problems(problems)
     if not event["ok"]:
         screen.progress(event["text"])

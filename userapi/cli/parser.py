@@ -11,8 +11,16 @@ URL = "unix:/run/durward/api.sock"
 ROOT = "/run/durward/root.sock"
 EXITS = (
     "exit codes: 0 done or allowed, 1 failed or denied by why, 2 usage, 3 not running, 4 no such service that you may"
-    " view, 65 bad configuration, 69 daemon unreachable, 75 try again later, 77 permission denied"
+    " view, 65 bad configuration, 69 daemon unreachable, 75 try again later, 77 permission denied; of several services"
+    " the gravest: 77, 4, 3, 75, 69, 2, 1"
 )
+GROUP, ALL = "group:", "all"
+TARGET = "a service, group:NAME, a glob such as 'worker-*', or all; of globs and groups, what you may view"
+
+
+def is_plain(word: str) -> bool:
+    """The name of one service, and no word that may mean several."""
+    return word != ALL and not word.startswith(GROUP) and not any(mark in word for mark in "*?[")
 
 
 def _none(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +35,20 @@ def _maybe_service(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", nargs="?")
 
 
+def _targets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("targets", metavar="TARGET", nargs="+", help=TARGET)
+
+
+def _maybe_targets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("targets", metavar="TARGET", nargs="*", help=TARGET)
+
+
 def _wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
 
 
 def _operation(parser: argparse.ArgumentParser) -> None:
-    _service(parser)
+    _targets(parser)
     _wait(parser)
 
 
@@ -42,7 +58,7 @@ def _restart(parser: argparse.ArgumentParser) -> None:
 
 
 def _signal(parser: argparse.ArgumentParser) -> None:
-    _service(parser)
+    _targets(parser)
     parser.add_argument("signal", metavar="SIGNAL", help="HUP, USR1, …")
     _wait(parser)
 
@@ -87,7 +103,7 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("services",))
+    parser.add_argument("what", choices=("services", "targets"))
     parser.add_argument("action", metavar="ACTION")
 
 
@@ -95,11 +111,11 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "login": ("login", "login", "log in with your Linux account", _login),
     "logout": ("login", "logout", "end the session", _none),
     "whoami": ("queries", "whoami", "who you are and what you may do", _none),
-    "status": ("queries", "status", "the services that you may view, or one", _maybe_service),
-    "start": ("operations", "start", "start a service", _operation),
-    "stop": ("operations", "stop", "stop a service", _operation),
-    "restart": ("operations", "restart", "restart a service", _restart),
-    "signal": ("operations", "signal", "send a signal to a service", _signal),
+    "status": ("queries", "status", "the services that you may view, or some of them", _maybe_targets),
+    "start": ("operations", "start", "start services", _operation),
+    "stop": ("operations", "stop", "stop services", _operation),
+    "restart": ("operations", "restart", "restart services", _restart),
+    "signal": ("operations", "signal", "send a signal to services", _signal),
     "logs": ("logs", "logs", "what a service wrote", _logs),
     "events": ("queries", "events", "what happens, as it happens", _events),
     "describe": ("queries", "describe", "a service and how it is configured", _service),
@@ -141,7 +157,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args = parser.parse_args(words)
     if args.command is None:
         args.command = "status"
-        args.service = None
+        args.targets = []
+    if "targets" in args:  # one plain name is one service, and is asked for without asking which there are
+        args.service = args.targets[0] if len(args.targets) == 1 and is_plain(args.targets[0]) else None
     return args
 
 

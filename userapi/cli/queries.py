@@ -1,7 +1,8 @@
 """status, describe, whoami, why, events: what is asked and changes nothing.
 
---json: status {"services": […]}; describe {"service", "settings", "sockets", "exits"}; whoami {"user", "uid",
-"groups", "expires", "rights"}; why {"allowed", "text", "rule", "file", "line"}; events one object a line.
+--json: status {"services": […]}, with "errors" [{"service", "error"}] for words of several that mean no service;
+describe {"service", "settings", "sockets", "exits"}; whoami {"user", "uid", "groups", "expires", "rights"}; why
+{"allowed", "text", "rule", "file", "line"}; events one object a line.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ ALIVE = frozenset({"RUNNING", "STARTING", "STOPPING"})
 
 
 def status(ask: Any, screen: Screen, args: Any) -> int:
-    """Exit 3 when one service was named and it is not running."""
+    """Exit 3 when services were named and one of them is not running."""
+    if args.service is None and args.targets:
+        return _status_of(ask, screen, args.targets)
     services = ask.status(args.service)
     if args.service is not None and not services:
         raise Failure("unknown", f"there is no service {args.service} that you may view")
@@ -24,6 +27,26 @@ def status(ask: Any, screen: Screen, args: Any) -> int:
     else:
         screen.services(services)
     return OK if args.service is None or services[0]["state"] in ALIVE else NOT_RUNNING
+
+
+def _status_of(ask: Any, screen: Screen, words: list[str]) -> int:
+    from userapi.cli import targets
+
+    known = {service["name"]: service for service in ask.status(None)}
+    names, missing = targets.meant(words, list(known.values()))
+    for name in names:
+        if name not in known:
+            missing[name] = Failure("unknown", f"no service '{name}' that you may view")
+    services = [known[name] for name in names if name in known]
+    if screen.as_json:
+        errors = [{"service": word, **failure.document()} for word, failure in missing.items()]
+        screen.json({"services": services, **({"errors": errors} if errors else {})})
+    elif services:
+        screen.services(services)
+    for failure in missing.values():
+        screen.progress(failure.text)
+    down = [NOT_RUNNING for service in services if service["state"] not in ALIVE]
+    return targets.gravest([*down, *(failure.exit for failure in missing.values())])
 
 
 def describe(ask: Any, screen: Screen, args: Any) -> int:

@@ -33,6 +33,8 @@ def test_names_are_those_that_the_asker_may_act_on(alice, world):
     assert alice("__complete", "services", "restart").stdout == "site\n"
     assert alice("__complete", "services", "view").stdout == "site\ndb\n"
     assert alice("__complete", "services", "reload").stdout == ""
+    assert alice("__complete", "targets", "restart").stdout == "site\ngroup:frontend\nall\n"
+    assert alice("__complete", "targets", "stop").stdout == ""
 
 
 def test_nobody_there_is_silence(durward):
@@ -54,7 +56,13 @@ def test_the_script_is_what_its_shell_understands(durward, shell, tmp_path):
     ("words", "expected"),
     [
         (["durward", "sta"], "status start"),
-        (["durward", "restart", ""], "site"),
+        (["durward", "restart", ""], "site group:frontend group:back all"),
+        (["durward", "restart", "site", "al"], "all"),
+        (["durward", "restart", "gr"], "group:frontend group:back"),
+        (["durward", "restart", "group", ":"], "frontend back"),
+        (["durward", "restart", "group", ":", "fr"], "frontend"),
+        (["durward", "restart", "group", ":", "frontend", "s"], "site"),
+        (["durward", "--url", "unix", ":", "/x", "restart", "s"], "site"),
         (["durward", "--url", "x", "restart", "s"], "site"),
         (["durward", "signal", "site", "U"], "USR1 USR2"),
         (["durward", "why", "sh"], "shutdown"),
@@ -64,7 +72,8 @@ def test_bash_completes(tmp_path, words, expected):
     (tmp_path / "script").write_text(completion.BASH)
     line = " ".join(f"'{word}'" for word in words)
     program = (
-        f'durward() {{ [ "$3" = restart ] && echo site; }}; . {tmp_path}/script; COMP_WORDS=({line});'
+        'durward() { [ "$2 $3" = "targets restart" ] && echo site group:frontend group:back all; };'
+        f" . {tmp_path}/script; COMP_WORDS=({line});"
         f' COMP_CWORD={len(words) - 1}; _durward; echo "${{COMPREPLY[@]}}"'
     )
     assert (

@@ -40,13 +40,37 @@ def test_root_takes_a_path_or_nothing(monkeypatch, words, root, service):
     assert (args.root, args.service) == (root, service)
 
 
+@pytest.mark.parametrize(
+    ("words", "targets", "service"),
+    [
+        (["restart", "site"], ["site"], "site"),
+        (["restart", "--hard", "site"], ["site"], "site"),
+        (["restart", "site", "worker", "--hard"], ["site", "worker"], None),
+        (["restart", "all"], ["all"], None),
+        (["stop", "group:frontend"], ["group:frontend"], None),
+        (["status", "--json", "worker-*"], ["worker-*"], None),
+        (["status"], [], None),
+        ([], [], None),
+    ],
+)
+def test_one_plain_name_is_the_service_and_everything_else_is_targets(words, targets, service):
+    args = parse(words)
+    assert (args.targets, args.service) == (targets, service)
+
+
+def test_the_last_word_of_signal_is_the_signal():
+    args = parse(["signal", "site", "w*", "HUP", "--no-wait"])
+    assert (args.targets, args.signal, args.no_wait) == (["site", "w*"], "HUP", True)
+    assert parse(["signal", "site", "--no-wait", "HUP"]).signal == "HUP"
+
+
 def test_root_s_socket_may_be_named_by_the_environment(monkeypatch):
     monkeypatch.setenv("DURWARD_ROOT_SOCKET", "/y/root.sock")
     assert parse(["--root", "status"]).root == "/y/root.sock"
 
 
 @pytest.mark.parametrize(
-    "words", [["bogus"], ["start"], ["status", "a", "b"], ["--colour"], ["logs", "-n", "x", "a"], ["--", "--root"]]
+    "words", [["bogus"], ["start"], ["signal", "HUP"], ["--colour"], ["logs", "-n", "x", "a"], ["--", "--root"]]
 )
 def test_what_cannot_be_understood_is_2(words, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -104,3 +104,31 @@ def test_events_are_shown_as_they_come(alice, world):
     assert process.stdout.readline() == f"{world.now} site:0 RUNNING pid 4\n"
     process.kill()
     process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "code"),
+    [
+        (["group:frontend"], ["site:0", "site:1"], 0),
+        (["w*", "site"], ["site:0", "site:1", "worker"], 3),
+        (["all"], ["site:0", "site:1", "worker"], 3),
+        (["worker", "db"], ["worker"], 4),
+    ],
+)
+def test_the_status_of_several_is_of_those_alone_and_its_code_the_gravest(alice, world, words, names, code):
+    ended = alice("status", *words)
+    assert ended.returncode == code
+    assert [line.split()[0] for line in ended.stdout.splitlines()[1:]] == names
+    assert world.commands() == [messages.Status()]
+
+
+def test_the_status_of_what_is_not_there_says_so_beside_the_rest(alice):
+    ended = alice("status", "site", "db", "x*")
+    assert (ended.returncode, ended.stderr) == (
+        4,
+        "no service that you may view is called 'x*'\nno service 'db' that you may view\n",
+    )
+    told = json.loads(alice("status", "site", "db", "--json").stdout)
+    assert [service["name"] for service in told["services"]] == ["site"]
+    assert [(error["service"], error["error"]["exit"]) for error in told["errors"]] == [("db", 4)]
+    assert alice("status", "group:x").stderr == "no service that you may view is in the group 'x'\n"
