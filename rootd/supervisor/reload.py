@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
 SHOWN = 40_000  # bytes of problems that are told; the others are counted
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+NO_CHANGE = "no change"
 NOBODY = build((), ())  # the policy that lets nobody do anything
 
 
@@ -111,7 +112,7 @@ def difference(old: Loaded, new: Loaded) -> str:
     if old.settings is not None and new.settings is not None:
         later = {"[auth]": (old.settings.auth, new.settings.auth), "[audit]": (old.settings.audit, new.settings.audit)}
         words["counts from the daemon's next start on"] |= {name for name, (one, two) in later.items() if one != two}
-    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in words.items() if names) or "no change"
+    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in words.items() if names) or NO_CHANGE
 
 
 class Reloads:
@@ -152,7 +153,8 @@ class Reloads:
             problems.append(Problem("", 0, "", message.name or os.strerror(message.extra)))
         if problems or self._dry_run:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
-            what = f"would change: {difference(self.current, found)}"
+            what = difference(self.current, found)
+            what = what if what == NO_CHANGE else f"would change: {what}"
             self._end(
                 not problems, "the files cannot be used: nothing was changed" if problems else what, now, problems
             )

@@ -139,7 +139,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(house: House) -> N
     assert house.adopted == []
     house.begin(dry_run=True)
     house.staged(house.make(None, 3))
-    assert house.end.text == "would change: no change"
+    assert house.end.text == "no change"
 
 
 def test_a_changed_service_is_named(house: House, generation: Callable[..., Any]) -> None:
