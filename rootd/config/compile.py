@@ -35,7 +35,7 @@ Path = tuple[str, ...]  # of keys; () is the file as a whole
 
 class Problem(NamedTuple):
     file: str
-    path: Path
+    path: tuple[str | int, ...]  # with the places in lists
     text: str
 
 
@@ -83,8 +83,9 @@ def read_section(kind: str, raw: Any, file: str, path: Path, problems: list[Prob
         elif given is not None:
             try:
                 values[name] = keys.parse(key.type, given)
-            except ValueError as error:
-                problems.append(Problem(file, where, str(error) if name in raw else f"is missing: {key.doc}"))
+            except keys.Wrong as wrong:
+                each = wrong.each if name in raw else (((), f"is missing: {key.doc}"),)
+                problems += [Problem(file, (*where, *inner), text) for inner, text in each]
     return Section(file, path, raw, values)
 
 

@@ -19,6 +19,7 @@ from rootd import check
 from rootd.config import compile as compiler
 from rootd.config.settings import User
 from rootd.config.trusted import File
+from rootd.config import keys
 
 OWN = ("_durward", "_durward-sup", "_durward-auth", "_durward-log", "_durward-probe", "_durward-api")
 USERS = {name: User(900 + number, 900 + number, (900 + number,), "/", "") for number, name in enumerate(OWN)} | {
@@ -99,22 +100,22 @@ WRONG = [
     (SERVICES, "[service.site]\ncommand=['/x']\nuser = 'captain' #!", "service.site.user", "in group docker"),
     (SERVICES, SITE + "group = 'wbe' #!\n", "service.site.group", "machine; did you mean 'web'?"),
     (SERVICES, SITE + "supplementary_groups = ['x'] #!\n", "service.site.supplementary_groups", "no group 'x'"),
-    (SERVICES, SITE + "groups = ['a', 'a'] #!\n", "service.site.groups", "in which nothing stands twice"),
+    (SERVICES, SITE + "groups = ['a', 'a'] #!\n", "service.site.groups[1]", "'a' must be there only once"),
     (SERVICES, SITE + "directory = '../x' #!\n", "service.site.directory", "must be an absolute path"),
     (SERVICES, SITE + "umask = 22 #!\n", "service.site.umask", "must be three octal digits"),
     (SERVICES, SITE + "sockets = ['http'] #!\n", "service.site.sockets", "there is no [socket.http]"),
-    (SERVICES, SITE + "environment = { LISTEN_FDS = '3' } #!\n", "service.site.environment", "are not yours"),
-    (SERVICES, SITE + "environment = { PORT = 80 } #!\n", "service.site.environment", "'PORT': must be NAME ="),
+    (SERVICES, SITE + "environment = { LISTEN_FDS = '3' } #!\n", "service.site.environment.LISTEN_FDS", "not yours"),
+    (SERVICES, SITE + "environment = { PORT = 80 } #!\n", "service.site.environment.PORT", "a text in quotes"),
     (SERVICES, SITE + "environment_file = '/etc/e' #!\n", "service.site.environment_file", "line 2 of /etc/e is not"),
     (SERVICES, SITE + "autostart = 'yes' #!\n", "service.site.autostart", "must be true or false"),
     (SERVICES, SITE + "processes = 1025 #!\n", "service.site.processes", "from 1 to 1024"),
-    (SERVICES, SITE + "signals = ['SIGHUP'] #!\n", "service.site.signals", "must be one of HUP"),
+    (SERVICES, SITE + "signals = ['SIGHUP'] #!\n", "service.site.signals[0]", "'SIGHUP' must be one of HUP"),
     (SERVICES, SITE + "ready = 5 #!\n", "service.site.ready", "must be a table"),
     (SERVICES, SITE + "ready = { after = '1s', notify = true } #!\n", "service.site.ready", "exclude each other"),
     (SERVICES, SITE + "restart = { policy = 'maybe' } #!\n", "service.site.restart.policy", "must be one of always"),
     (SERVICES, SITE + "restart = { backoff = '9s..1s' } #!\n", "service.site.restart.backoff", "the longer one last"),
     (SERVICES, SITE + "restart.limit = '5' #!\n", "service.site.restart.limit", "must be a number and a time"),
-    (SERVICES, SITE + "restart.expected = [256] #!\n", "service.site.restart.expected", "from 0 to 255"),
+    (SERVICES, SITE + "restart.expected = [256] #!\n", "service.site.restart.expected[0]", "256 must be a"),
     (SERVICES, SITE + "stop = { signal = 'SEGV' } #!\n", "service.site.stop.signal", "must be one of HUP"),
     (SERVICES, SITE + "stop = { timeout = 10 } #!\n", "service.site.stop.timeout", "must be a time"),
     (SERVICES, SITE + "limits = { nofiles = 1 } #!\n", "service.site.limits.nofiles", "did you mean 'nofile'?"),
@@ -143,6 +144,30 @@ def test_what_is_wrong_is_told_with_its_file_line_and_key(file: str, text: str, 
 
 def test_they_are_more_than_thirty_ways() -> None:
     assert len(WRONG) > 30
+def test_every_mistake_in_a_list_and_in_a_table_is_told_with_its_own_place() -> None:
+    text = """
+[socket.a]
+listen = ["localhost:80", "[::]:1",
+  "0.0.0.0:0", "[0::]:1", 5]
+[service.site]
+command = ["/bin/x"]
+user = "www-site"
+environment = { "A=B" = "x", GOOD = "y", PATH = 3 }
+groups = ["front", "Front"]
+"""
+    like = 'must be like "0.0.0.0:80", "[::]:443", "udp:127.0.0.1:53" or "unix:/run/x.sock"'
+    ours = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET and DURWARD_* are not yours to set"
+    assert [(problem.line, problem.key, problem.text) for problem in problems({SERVICES: text})] == [
+        (3, "socket.a.listen[0]", f"'localhost:80' {like}"),
+        (4, "socket.a.listen[2]", f"'0.0.0.0:0' {like}"),
+        (4, "socket.a.listen[3]", "'[0::]:1' must be there only once"),
+        (4, "socket.a.listen[4]", f"5 {like}"),
+        (8, 'service.site.environment."A=B"', ours),
+        (8, "service.site.environment.PATH", "must be a text in quotes"),
+        (9, "service.site.groups[1]", f"'Front' must be {keys.NAME_WORDS}"),
+    ]
+
+
 
 
 def test_what_is_right_has_no_problem() -> None:
