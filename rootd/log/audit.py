@@ -66,7 +66,8 @@ class Found(NamedTuple):
 class Audit:
     """Owns the audit log. `directory` is <log>/audit and `secrets` is <state>/log: descriptors, kept open.
 
-    `place` is the path of the second, for people. `wall` gives the time that records bear; `say` tells the operator, who sees each trouble once.
+    `place` is the path of the second, for people. `wall` gives the time that records bear; `say` tells the operator,
+    who sees each trouble once.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from policy.rules import Policy, build
 from rootd import check, ipc
 from rootd.config import compile as compiler
 from rootd.config.settings import Paths, Settings
-from rootd.config.trusted import MAIN
+from rootd.config.trusted import MAIN, File
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 
@@ -73,6 +73,11 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     if isinstance(policy, Policy) and not problems:
         return Loaded(number, digest, specs, policy, [], compiled.settings)
     return Loaded(number, digest, specs, NOBODY, problems if isinstance(policy, Policy) else problems + policy)
+
+
+def files_of(fd: int) -> tuple[File, ...]:
+    """The files that a generation was made of."""
+    return compiler.bundle_from(compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))[1]).files
 
 
 def fixed(running: Settings | None, new: Settings | None) -> Iterator[compiler.Problem]:
@@ -150,7 +155,7 @@ class Reloads:
         found = read_generation(message.generation, message.digest, fd, self.current.settings)
         problems = list(found.problems)
         if message.extra:
-            problems.append(Problem("", 0, "", message.name or os.strerror(message.extra)))
+            problems.append(check.located(files_of(fd), message.name or os.strerror(message.extra)))
         if problems or self._dry_run:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
             what = difference(self.current, found)

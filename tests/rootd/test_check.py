@@ -5,7 +5,9 @@ In WRONG the line that must be named ends in "#!"; the machine exists on paper, 
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,9 +19,9 @@ from policy.messages import Problem
 from policy.rules import Policy
 from rootd import check
 from rootd.config import compile as compiler
+from rootd.config import keys
 from rootd.config.settings import User
 from rootd.config.trusted import File
-from rootd.config import keys
 
 OWN = ("_durward", "_durward-sup", "_durward-auth", "_durward-log", "_durward-probe", "_durward-api")
 USERS = {name: User(900 + number, 900 + number, (900 + number,), "/", "") for number, name in enumerate(OWN)} | {
@@ -142,8 +144,6 @@ def test_what_is_wrong_is_told_with_its_file_line_and_key(file: str, text: str, 
     assert problem.source == text.split("\n")[line - 1]
 
 
-def test_they_are_more_than_thirty_ways() -> None:
-    assert len(WRONG) > 30
 def test_every_mistake_in_a_list_and_in_a_table_is_told_with_its_own_place() -> None:
     text = """
 [socket.a]
@@ -168,6 +168,8 @@ groups = ["front", "Front"]
     ]
 
 
+def test_they_are_more_than_thirty_ways() -> None:
+    assert len(WRONG) > 30
 
 
 def test_what_is_right_has_no_problem() -> None:
@@ -274,14 +276,14 @@ def write(config: Path, name: str, text: str) -> None:
 @pytest.mark.root
 def test_a_good_directory_has_nothing_wrong(config: Path) -> None:
     write(config, "policy.d/a.toml", GRANT.format("site"))
-    assert check.check(str(config), PYTHON) == []
+    assert check.check(str(config), PYTHON) == ([], [], f"{config}: 1 service, 0 sockets, 1 rule: no mistake found")
 
 
 @pytest.mark.root
 def test_services_and_policy_are_checked_together(config: Path) -> None:
     write(config, "services.d/site.toml", "[service.site]\nuser = 'www-dat'\ngroups = ['front']\ncommand = ['/x']\n")
     write(config, "policy.d/a.toml", GRANT.format("site") + GRANT.replace('"a"', '"b"').format("group:frnt"))
-    found = check.check(str(config), PYTHON)
+    found = check.check(str(config), PYTHON).problems
     assert [(problem.file, problem.line, problem.key) for problem in found] == [
         ("services.d/site.toml", 2, "service.site.user"),
         ("policy.d/a.toml", 10, "grant[1].on[0]"),
@@ -293,19 +295,104 @@ def test_services_and_policy_are_checked_together(config: Path) -> None:
 def test_a_policy_is_not_blamed_for_services_that_could_not_be_read(config: Path) -> None:
     write(config, "services.d/site.toml", "[service.site")
     write(config, "policy.d/a.toml", GRANT.format("site"))
-    assert [problem.file for problem in check.check(str(config), PYTHON)] == ["services.d/site.toml"]
+    assert [problem.file for problem in check.check(str(config), PYTHON).problems] == ["services.d/site.toml"]
 
 
 @pytest.mark.root
 def test_a_policy_file_that_is_not_trusted_is_told_once(config: Path) -> None:
     write(config, "policy.d/a.toml", "x")
     (config / "policy.d/a.toml").chmod(0o666)
-    [problem] = check.check(str(config), PYTHON)
+    [problem] = check.check(str(config), PYTHON).problems
     assert problem.file == "policy.d/a.toml"
     assert "chmod go-w" in problem.text
 
 
 @pytest.mark.root
 def test_a_directory_that_is_not_there_is_told() -> None:
-    [problem] = check.check("/var/lib/durward-none", PYTHON)
+    [problem] = check.check("/var/lib/durward-none", PYTHON).problems
     assert (problem.file, problem.text) == ("durward.toml", "/var/lib/durward-none: No such file or directory")
+
+
+@pytest.mark.root
+def test_a_missing_folder_of_policy_is_noted_and_no_mistake(config: Path) -> None:
+    (config / "policy.d").rmdir()
+    found = check.check(str(config), PYTHON)
+    assert found.problems == []
+    assert found.notes == [f"there is no {config}/policy.d: nobody but root may do anything"]
+    assert found.summary.endswith(": 1 service, 0 sockets, 0 rules: no mistake found")
+
+
+@pytest.mark.root
+def test_e1_a_path_that_somebody_else_controls_is_told_with_its_line(config: Path) -> None:
+    somebody = config / "somebody"
+    somebody.mkdir(mode=0o755)
+    os.chown(somebody, 4242, 4242)
+    (config / "circle").symlink_to("circle")
+    text = (config / "durward.toml").read_text()
+    write(
+        config,
+        "durward.toml",
+        f'[paths]\nrun = "{somebody}/run"\nlog = "/tmp/x/y"\nstate = "{config}/circle/x"\n{text}',
+    )
+    found = check.check(str(config), PYTHON).problems
+    assert [(problem.file, problem.line, problem.key, problem.text) for problem in found] == [
+        ("durward.toml", 2, "paths.run", f"{somebody} belongs to uid 4242, not to root: choose another place"),
+        ("durward.toml", 3, "paths.log", "/tmp can be written by everybody (mode 1777): choose another place"),
+        ("durward.toml", 4, "paths.state", f"{config}/circle: Too many levels of symbolic links"),
+    ]
+
+
+@pytest.mark.root
+def test_e1_sockets_that_a_start_would_refuse_are_told_with_their_lines_whatever_else_is_wrong(config: Path) -> None:
+    own = config / "own"
+    own.mkdir(mode=0o755)
+    os.chown(own, pwd.getpwnam("www-data").pw_uid, 0)
+    write(
+        config,
+        "services.d/site.toml",
+        f'{SITE.replace("www-site", "www-data")}sockets = ["a", "b"]\numask = 5\n'
+        f'[socket.a]\nlisten = "unix:{own}/a"\n'
+        f'[socket.b]\nlisten = [\n"unix:{config}/b",\n"unix:{config}/none/b",\n"unix:/run/durward/sockets/b"]\n'
+        f'[socket.c]\nlisten = "unix:{own}/c"\n',
+    )
+    found = check.check(str(config), PYTHON).problems
+    uid = own.stat().st_uid
+    assert [(problem.line, problem.key, problem.text) for problem in found] == [
+        (5, "service.site.umask", 'must be three octal digits in quotes, such as "0660"'),
+        (
+            7,
+            "socket.a.listen",
+            f"unix:{own}/a: its directory can be written by uid {uid}, whose {own} is: choose one that is root's alone",
+        ),
+        (11, "socket.b.listen[1]", f"unix:{config}/none/b: its directory {config}/none is missing: make it first"),
+    ]
+
+
+def test_what_only_root_may_look_at_is_noted_and_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: str, uid: int) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(check.trusted, "check_place", closed)
+    problems, notes = check.look(bundle_of({}))
+    assert problems == []
+    assert notes[0] == "durward.toml: paths.run: only root can look at it: /run/durward: Permission denied"
+
+
+def test_what_cannot_be_bound_is_told_with_the_place_of_its_address() -> None:
+    text = "[socket.a]\nlisten = ['[::]:1',\n'[::]:2']\n[socket.b]\nlisten = '[::]:22'\n"
+    files = bundle_of({SERVICES: text, MAIN: "[api]\nlisten = '127.0.0.1:9'\n"}).files
+    for name, key, expected in (
+        ("a", "tcp:[::]:2", (SERVICES, 3, "socket.a.listen[1]", "'[::]:2']")),
+        ("b", "tcp:[::]:22", (SERVICES, 5, "socket.b.listen", "listen = '[::]:22'")),
+        (compiler.API, "tcp:127.0.0.1:9", (MAIN, 2, "api.listen", "listen = '127.0.0.1:9'")),
+    ):
+        found = check.located(files, f"socket {name}: {key}: Address already in use")
+        assert (found.file, found.line, found.key, found.source) == expected
+        assert found.text == f"{key}: Address already in use"
+    for reason in (
+        "socket c: tcp:[::]:1: x",
+        "socket a: tcp:[::]:3: x",
+        "another durward-rootd runs in /run/durward",
+        "",
+    ):
+        assert check.located(files, reason) == Problem("", 0, "", reason)

@@ -307,7 +307,7 @@ def test_a_port_that_is_taken_is_71_and_says_by_whom(make_house: MakeHouse) -> N
     comm = Path("/proc/self/comm").read_text().strip()
     assert (status, said) == (
         71,
-        "durward-privileged: socket http: tcp:0.0.0.0:80: Address already in use;"
+        "durward-privileged: services.d/site.toml:2: socket.http.listen: tcp:0.0.0.0:80: Address already in use;"
         f" {comm} (pid {os.getpid()}) has it\n",
     )  # fmt: skip
     house.start()
@@ -324,7 +324,9 @@ def test_a_port_that_is_taken_at_a_reload_changes_nothing(make_house: MakeHouse)
         code, _, errors = cli(house, "reload")
         assert code == 65
         assert errors == (
-            "reading and checking the files\nsocket http: tcp:0.0.0.0:80: Address already in use\n"
+            "reading and checking the files\n"
+            "services.d/site.toml:2: socket.http.listen: tcp:0.0.0.0:80: Address already in use\n"
+            '    listen = "0.0.0.0:80"\n'
             "the files cannot be used: nothing was changed\n"
         )
         assert set(house.status()) == {"worker"}
