@@ -30,9 +30,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only check the configuration: exit 65 with every error")
     asked = parser.parse_args()
     config = os.path.abspath(asked.config)
-    problems = check(config)
-    if problems or asked.check:
-        return problems
+    status = check(config, asked.check)
+    if status or asked.check:
+        return status
     if os.geteuid() != 0:
         print("durward-rootd: it must be started as root, to bind low ports and to start services", file=sys.stderr)
         return NOT_ROOT
@@ -66,7 +66,7 @@ def roles(config: str) -> dict[str, keeper.Role]:
     def privileged(link: int) -> int:
         from rootd.privileged import main as role
 
-        return role.main(link, config, PYTHON)
+        return role.main(link, config, PYTHON, lambda reason: locate(config, reason))
 
     def log(link: int) -> int:
         from rootd.log import main as role
@@ -86,8 +86,19 @@ def roles(config: str) -> dict[str, keeper.Role]:
     return {"privileged": privileged, "log": log, "supervisor": supervisor, "auth": auth}
 
 
-def check(config: str) -> int:
-    """Read and check everything in a throw-away child, which prints what is wrong; 0, or the exit status."""
+def locate(config: str, reason: str) -> str:
+    """For a process that is about to end because of it: the reason, with its place in the files if it has one."""
+    from rootd import check as checker
+    from rootd.config import trusted
+
+    return checker.headline(checker.located(trusted.read_tree(config), reason))
+
+
+def check(config: str, asked: bool) -> int:
+    """Read and check everything in a throw-away child, which prints what is wrong; 0, or the exit status.
+
+    asked: notes are printed too, and on standard output what was found to be good.
+    """
     pid = os.fork()
     if pid == 0:
         status = 70
@@ -95,10 +106,14 @@ def check(config: str) -> int:
             build_environment()
             from rootd import check as checker
 
-            problems = checker.check(config, PYTHON)
-            sys.stderr.write(checker.render(problems))
+            checked = checker.check(config, PYTHON)
+            sys.stderr.write(
+                checker.render(checked.problems) + "".join(f"note: {note}\n" for note in checked.notes if asked)
+            )
             sys.stderr.flush()
-            status = BAD_CONFIGURATION if problems else 0
+            if asked and not checked.problems:
+                print(checked.summary, flush=True)
+            status = BAD_CONFIGURATION if checked.problems else 0
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:

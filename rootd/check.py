@@ -1,37 +1,125 @@
 """What is wrong with a configuration, for people: every problem with its file, line, key and the line itself.
 
-Rule: nothing is decided here. The compiler and the policy parser say what is wrong; this says where, and prints it.
-It runs without privilege, in the throw-away child of `durward-rootd --check` and in the supervisor.
+Rule: nothing is decided here. The compiler and the policy parser say what is wrong, and of directories those who use
+them at the start (rootd/config/trusted, rootd/privileged/listen); this says where, and prints it.
+It runs in the throw-away child of `durward-rootd --check`, which alone looks at directories, and in the supervisor.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 from policy.messages import Problem
 from policy.parse import parse
-from policy.positions import line_of, positions, source_line, spell
+from policy.positions import Path, line_of, locate, positions, source_line, spell
 from policy.rules import Policy
 from rootd.config import compile as compiler
+from rootd.config import trusted
 from rootd.config.compile import Bundle, Compiled
+from rootd.config.table import Socket
+from rootd.config.trusted import MAIN, File
 
+_REASON = re.compile(r"socket ([a-z0-9][a-z0-9_.-]*): (.*)", re.DOTALL)
 _TOML_PLACE = re.compile(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)\Z")
 
 
-def check(config_dir: str, python: str) -> list[Problem]:
-    """Read, resolve, compile and check the files of a directory: everything that is wrong with them."""
+class Checked(NamedTuple):
+    problems: list[Problem]
+    notes: list[str]  # what is no mistake, or could not be looked at
+    summary: str  # for when there is no problem
+
+
+def check(config_dir: str, python: str) -> Checked:
+    """Read, resolve, compile and check the files of a directory, and the directories that they name."""
     from rootd import accounts
     from rootd.config.gather import gather
 
     bundle = gather(config_dir, python, accounts.resolve)
     compiled = compiler.compile_bundle(bundle)
-    problems = problems_of(bundle, compiled)
+    wrong, notes = look(bundle)
+    if not os.path.isdir(f"{config_dir}/policy.d"):
+        notes.append(f"there is no {config_dir}/policy.d: nobody but root may do anything")
+    problems = problems_of(bundle, compiled._replace(problems=(*compiled.problems, *wrong)))
     services = services_of(bundle)
-    if services is not None:
-        parsed = policy_of(compiled, services)
-        problems += parsed if isinstance(parsed, list) else []
-    return problems
+    policy = None if services is None else policy_of(compiled, services)
+    if isinstance(policy, list):
+        problems += policy
+    return Checked(problems, notes, summary(bundle, policy) if isinstance(policy, Policy) else "")
+
+
+def summary(bundle: Bundle, policy: Policy) -> str:
+    kinds = [path[0] for path in compiler.read(bundle.files)[0]]
+    counts = {
+        "service": kinds.count("service"),
+        "socket": kinds.count("socket"),
+        "rule": len(policy.grants) + len(policy.denies),
+    }
+    told = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
+    return f"{bundle.config}: {told}: no mistake found"
+
+
+def look(bundle: Bundle) -> tuple[list[compiler.Problem], list[str]]:
+    """What a start would refuse in the directories that the files name, and a note of each that only root may see."""
+    problems, notes = [], []
+    for file, path, name, look_at in directories(bundle):
+        try:
+            look_at()
+        except OSError as error:
+            at = f"{error.filename}: " if error.filename and error.errno != errno.EPERM else ""  # EPERM: a sentence
+            if error.errno == errno.EACCES:
+                notes.append(f"{file}: {spell(path)}: only root can look at it: {at}{error.strerror}")
+            else:
+                problems.append(compiler.Problem(file, path, f"{name}{at}{error.strerror}"))
+    return problems, notes
+
+
+def directories(bundle: Bundle) -> Iterator[tuple[str, Path, str, Callable[[], None]]]:
+    """Of each directory that the files name: file, key, what the sentence begins with, and who looks at it."""
+    from rootd.privileged import listen  # no part of the supervisor
+
+    found, _ = compiler.read(bundle.files)
+    if ("paths",) not in found:
+        return
+    paths, accounts = found["paths",].values, found["accounts",].values
+    log = bundle.users.get(accounts["log"] or "")
+    for key, path in paths.items():
+        if path is not None:
+            yield MAIN, ("paths", key), "", partial(trusted.check_place, path, log.uid if key == "log" and log else 0)
+    made = (paths["run"], f"{paths['run']}/sockets")  # by us, at the start
+    wanted = {accounts["api"]: {compiler.API}}
+    for section in [section for path, section in found.items() if path[0] == "service"]:
+        wanted.setdefault(section.values["user"], set()).update(section.values["sockets"] or ())
+    for file, where, address in addresses(bundle.files):
+        folder = os.path.dirname(address.path)
+        users = [bundle.users.get(user or "") for user, sockets in wanted.items() if address.name in sockets]
+        if address.family == "unix" and (folder not in made or os.path.lexists(folder)):
+            checked = address._replace(users=tuple(user.uid for user in users if user))
+            yield file, where, f"{address.key}: ", partial(listen.check_directory, checked)
+
+
+def addresses(files: tuple[File, ...]) -> Iterator[tuple[str, Path, Socket]]:
+    """Every address with its file, its key there, and the name of its socket."""
+    for path, section in compiler.read(files)[0].items():
+        if path[0] in ("socket", "api"):
+            for index, address in enumerate(section.values["listen"] or ()):
+                where: Path = (*path, "listen", index)
+                where = where if isinstance(section.raw["listen"], list) else where[:-1]
+                yield section.file, where, address._replace(name=compiler.API if path[0] == "api" else path[1])
+
+
+def located(files: tuple[File, ...], reason: str) -> Problem:
+    """Why privileged cannot have a socket, in the words of its listen.failure; with its place where it has one."""
+    told = _REASON.fullmatch(reason)
+    for file, path, address in addresses(files) if told else ():
+        if told and address.name == told[1] and told[2].startswith(f"{address.key}: "):
+            line, source = locate(next(one.text for one in files if one.path == file), path)
+            return Problem(file, line, spell(path), told[2], source)
+    return Problem("", 0, "", reason)
 
 
 def services_of(bundle: Bundle) -> dict[str, tuple[str, ...]] | None:
@@ -66,10 +154,11 @@ def problems_of(bundle: Bundle, compiled: Compiled) -> list[Problem]:
 
 def render(problems: Iterable[Problem]) -> str:
     """One paragraph a problem, with the line as it stands in the file and a mark under what is meant."""
-    return "".join(f"{_headline(problem)}\n{_quote(problem)}" for problem in problems)
+    return "".join(f"{headline(problem)}\n{_quote(problem)}" for problem in problems)
 
 
-def _headline(problem: Problem) -> str:
+def headline(problem: Problem) -> str:
+    """One line: FILE:LINE: KEY: what is wrong."""
     place = problem.file + (f":{problem.line}" if problem.line else "")
     return _printable(": ".join(part for part in (place, problem.key, problem.text) if part))
 

@@ -35,7 +35,7 @@ Path = tuple[str, ...]  # of keys; () is the file as a whole
 
 class Problem(NamedTuple):
     file: str
-    path: Path
+    path: tuple[str | int, ...]  # with the places in lists
     text: str
 
 
@@ -83,8 +83,9 @@ def read_section(kind: str, raw: Any, file: str, path: Path, problems: list[Prob
         elif given is not None:
             try:
                 values[name] = keys.parse(key.type, given)
-            except ValueError as error:
-                problems.append(Problem(file, where, str(error) if name in raw else f"is missing: {key.doc}"))
+            except keys.Wrong as wrong:
+                each = wrong.each if name in raw else (((), f"is missing: {key.doc}"),)
+                problems += [Problem(file, (*where, *inner), text) for inner, text in each]
     return Section(file, path, raw, values)
 
 
@@ -182,9 +183,11 @@ class _Compiler:
         for role, name in values["accounts"].items():
             user = self.known(self.main["accounts"], role, name, self.bundle.users)
             if user is not None:
-                taken = {0, *(account.uid for account in self.accounts.values())}
-                if user.uid in taken or user.gid == 0:
-                    self.say(self.main["accounts"], role, f"{name} is root, or another part of Durward too")
+                others = [other for other, account in self.accounts.items() if account.uid == user.uid]
+                if 0 in (user.uid, user.gid):
+                    self.say(self.main["accounts"], role, "must be an account that is not root, nor in its group")
+                elif others:
+                    self.say(self.main["accounts"], role, f"must be an account of its own: {others[0]} has {name}")
                 groups = (self.bundle.groups.get("shadow"),) if role == "auth" else ()
                 self.accounts[role] = Account(name, user.uid, user.gid, tuple(g for g in groups if g is not None))
         pam = pam_services(values["auth"])
@@ -239,15 +242,15 @@ class _Compiler:
         self.run_as[name] = user, user.gid if gid is None else gid, tuple(sorted(groups)), environment
         names = {self.bundle.groups.get(group): group for group in ROOTLIKE} | {0: "root"}
         amounting = (
-            ["root"]
+            ["run as root"]
             if user.uid == 0
-            else [f"in group {names[g]}, as good as root" for g in sorted(groups & names.keys())]
+            else [f"be in group {names[g]}, as good as root" for g in sorted(groups & names.keys())]
         )
         ours = [a.name for a in self.accounts.values() if (a.uid == user.uid or a.gid in groups) and name != API]
         if ours:
             self.say(service, "user", f"{values['user']} is Durward's own account {ours[0]}, or in its group")
         elif amounting and not values["allow_root"]:
-            self.say(service, "user", f"{values['user']} would be {amounting[0]}: it takes allow_root = true")
+            self.say(service, "user", f"it would {amounting[0]}: that takes allow_root = true")
 
     def environment(self, service: Section, user: User) -> tuple[tuple[str, str], ...]:
         """Built, not inherited: what login(1) sets, then what is configured, then the file."""

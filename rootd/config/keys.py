@@ -25,6 +25,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")  # as policy/names.py has it
 NAME_WORDS = "1 to 63 of a-z, 0-9, '_', '.' and '-', beginning with a letter or digit"
 USER_WORDS = "1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'"
 VARIABLE = re.compile(r"(?!LISTEN_|NOTIFY_SOCKET\Z|DURWARD_)[A-Za-z_][A-Za-z0-9_]*")  # the others are set at the spawn
+VARIABLE_WORDS = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET and DURWARD_* are not yours to set"
 PATH = r"(?:/(?!\.{1,2}(?:/|\Z))[^/\0-\x1f\x7f]+)+"  # no empty component, no "." and ".."
 SPAN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)"
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -110,13 +111,18 @@ MAIN = ("paths", "accounts", "auth", "api", "audit")  # the sections of durward.
 SECTIONS = {key.section: {other.name: other for other in KEYS if other.section == key.section} for key in KEYS}
 
 
+class Wrong(ValueError):
+    """`each`: where beneath the value (nothing: the value itself), and what it must be."""
+
+    def __init__(self, *each: tuple[tuple[str | int, ...], str]) -> None:
+        super().__init__("; ".join(text for _, text in each))
+        self.each = each
+
+
 def parse(kind: str, value: Any) -> Any:
-    """A value by its type. Raises ValueError with what it must be."""
+    """A value by its type. Raises Wrong."""
     if kind[0] == "[":
-        items = tuple(parse(kind[1:-1], item) for item in value) if isinstance(value, list) else ("", "")
-        if len(set(items)) != len(items):
-            raise ValueError("must be a list in which nothing stands twice")
-        return items
+        return parse_list(kind[1:-1], value)
     low, dots, high = kind.partition("..")
     if dots:
         words, good = f"a whole number from {low} to {high}", type(value) is int and int(low) <= value <= int(high)
@@ -127,8 +133,27 @@ def parse(kind: str, value: Any) -> Any:
         value = parser(value)
         good = value is not None
     if not good:
-        raise ValueError(f"must be {words}")
+        raise Wrong(((), f"must be {words}"))
     return value
+
+
+def parse_list(kind: str, value: Any) -> tuple[Any, ...]:
+    """Each item by its type, and none of them twice. Raises Wrong with all that are not good."""
+    if not isinstance(value, list):
+        raise Wrong(((), "must be a list"))
+    items: dict[Any, None] = {}
+    wrong: list[tuple[tuple[str | int, ...], str]] = []
+    for index, item in enumerate(value):
+        try:
+            found = parse(kind, item)
+            if found in items:
+                wrong.append(((index,), f"{item!r} must be there only once"))
+            items[found] = None
+        except Wrong as error:
+            wrong += [((index, *path), f"{item!r:.60} {text}") for path, text in error.each]
+    if wrong:
+        raise Wrong(*wrong)
+    return tuple(items)
 
 
 def text(pattern: str, convert: Callable[..., Any] = str) -> Callable[[Any], Any]:
@@ -167,7 +192,7 @@ def address(udp: str, v6: str, v4: str, port: str, datagram: str, path: str) -> 
 
 
 def addresses(value: Any) -> Any:
-    return parse("[address]", [value] if isinstance(value, str) else value) or None
+    return parse("[address]", value) or None if isinstance(value, list) else (parse("address", value),)
 
 
 def command(value: Any) -> tuple[str, ...] | None:
@@ -175,11 +200,16 @@ def command(value: Any) -> tuple[str, ...] | None:
     return tuple(value) if good and value and value[0].startswith("/") else None
 
 
-def variables(value: Any) -> tuple[tuple[str, str], ...]:
-    for name, content in value.items() if isinstance(value, dict) else [("", "")]:
-        if not VARIABLE.fullmatch(name) or not isinstance(content, str) or "\0" in content:
-            raise ValueError(f'{name!r}: must be NAME = "text"; LISTEN_*, NOTIFY_SOCKET and DURWARD_* are not yours')
-    return tuple(value.items())
+def variables(value: Any) -> tuple[tuple[str, str], ...] | None:
+    wrong = []
+    for name, content in value.items() if isinstance(value, dict) else ():
+        if not VARIABLE.fullmatch(name):
+            wrong.append(((name,), VARIABLE_WORDS))
+        if not isinstance(content, str) or "\0" in content:
+            wrong.append(((name,), "must be a text in quotes"))
+    if wrong:
+        raise Wrong(*wrong)
+    return tuple(value.items()) if isinstance(value, dict) else None
 
 
 def bytes_of(amount: str, unit: str) -> int | None:

@@ -1,6 +1,6 @@
 """Root's files, read without believing a path: the descriptor is what is checked and what is read, once.
 
-Rule 1: no link is followed: each component from "/" on is opened from the descriptor of the one before.
+Rule 1: no link is followed to what is read: each component from "/" on is opened from the descriptor of the one before.
 Rule 2: each must be root's, and nobody else may write it, by mode or ACL; that a directory is sticky does not help.
 Rule 3: nothing is raised for what is found: a File has its text, or the sentence that says why there is none.
 
@@ -18,6 +18,7 @@ LIMIT = 1 << 20  # bytes in a file
 MAIN = "durward.toml"
 FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LINK = "is a symbolic link: put the real thing in its place, or name the path that it leads to"
+NOT_OURS = (".", "README"), ("~", ".bak", ".dpkg-dist", ".dpkg-new", ".dpkg-old")  # beginnings and ends of names
 
 
 class File(NamedTuple):
@@ -28,7 +29,7 @@ class File(NamedTuple):
 
 
 def read_tree(config_dir: str) -> tuple[File, ...]:
-    """durward.toml, policy.d/*.toml and services.d/*.toml. Hidden files and other names are not ours."""
+    """durward.toml, policy.d/*.toml and services.d/*.toml. What is called otherwise by mistake is an error, too."""
     files: list[File] = []
     try:
         top = walk(config_dir)
@@ -40,10 +41,12 @@ def read_tree(config_dir: str) -> tuple[File, ...]:
         except OSError as error:
             files += [failed(folder, error)] if error.errno != errno.ENOENT else []
             continue
-        found = sorted(name for name in os.listdir(fd) if name.endswith(".toml") and name[0] != ".")
-        for name in [MAIN] if folder == "." else found:
+        for name in [MAIN] if folder == "." else sorted(os.listdir(fd)):
             label = os.path.normpath(f"{folder}/{name if name.isprintable() else ascii(name)}")
-            files.append(read(fd, name, f"{config_dir}/{label}", label))
+            if name.endswith(".toml") and name[0] != ".":
+                files.append(read(fd, name, f"{config_dir}/{label}", label))
+            elif not name.startswith(NOT_OURS[0]) and not name.endswith(NOT_OURS[1]):
+                files.append(File(label, "", "is not read: its name must end in .toml"))
         os.close(fd)
     os.close(top)
     return tuple(files)
@@ -83,16 +86,15 @@ def enter(parent: int | None, name: str, path: str, kind: int) -> int:
         raise OSError(
             error.errno, f"{path} {LINK}" if error.errno == errno.ELOOP else f"{path}: {error.strerror}"
         ) from None
-    wrong = distrust(fd, path, kind)
+    wrong = distrust(os.fstat(fd), path, kind)
     if wrong:
         os.close(fd)
         raise OSError(errno.EPERM, f"{path} {wrong}")
     return fd
 
 
-def distrust(fd: int, path: str, kind: int) -> str:
-    """What is wrong with an open file or directory; nothing when it is root's alone."""
-    found = os.fstat(fd)
+def distrust(found: os.stat_result, path: str, kind: int) -> str:
+    """What is wrong with a file or directory; nothing when it is root's alone."""
     mode = stat.S_IMODE(found.st_mode)
     if stat.S_IFMT(found.st_mode) != kind:
         return "is not a directory" if kind == stat.S_IFDIR else "is not a regular file"
@@ -102,8 +104,33 @@ def distrust(fd: int, path: str, kind: int) -> str:
         return f"belongs to uid {found.st_uid}, not to root: chown root {path}"
     if mode & 0o022:  # where there is an ACL, the group's bits are its mask: what it grants shows in them
         who = "everybody" if mode & 2 else "its group, or whom its ACL names"
-        return f"can be written by {who} (mode {mode:04o}): chmod go-w {path}"
+        cure = "choose another place" if mode & stat.S_ISVTX else f"chmod go-w {path}"
+        return f"can be written by {who} (mode {mode:04o}): {cure}"
     return ""
+
+
+def check_place(path: str, uid: int = 0) -> None:
+    """That nobody but root can put something else in the place of this directory, which need not be there yet.
+
+    The directory itself may be uid's. Raises OSError with the sentence; with EACCES where we may not look.
+    Looked at from "/" on, so that nobody but root can change what was passed; links of root's above it lead on.
+    """
+    walked, names = "/", path.split("/")[::-1]
+    while names:
+        here = os.path.normpath(os.path.join(walked, names.pop()))
+        try:
+            found = os.lstat(here)
+        except FileNotFoundError:
+            return
+        if stat.S_ISLNK(found.st_mode) and found.st_uid == 0 and names:
+            os.stat(here)  # raises when it leads in a circle, or nowhere
+            target = os.readlink(here)
+            walked, names = "/" if target[0] == "/" else walked, names + target.split("/")[::-1]
+            continue
+        wrong = LINK if stat.S_ISLNK(found.st_mode) else distrust(found, here, stat.S_IFDIR)
+        if wrong and (names or found.st_uid != uid or uid == 0 or not stat.S_ISDIR(found.st_mode)):
+            raise OSError(errno.EPERM, f"{here} {wrong.partition(': ')[0]}: choose another place", path)
+        walked = here
 
 
 def read(folder: int, name: str, path: str, label: str) -> File:

@@ -66,11 +66,15 @@ class Found(NamedTuple):
 class Audit:
     """Owns the audit log. `directory` is <log>/audit and `secrets` is <state>/log: descriptors, kept open.
 
-    `wall` gives the time that records bear; `say` tells the operator, who sees each trouble once.
+    `place` is the path of the second, for people. `wall` gives the time that records bear; `say` tells the operator,
+    who sees each trouble once.
     """
 
-    def __init__(self, directory: int, secrets: int, wall: Callable[[], str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: int, secrets: int, place: str, wall: Callable[[], str], say: Callable[[str], None]
+    ) -> None:
         self._directory = directory
+        self._place = place
         self._secrets = secrets
         self._wall = wall
         self._say = say
@@ -248,7 +252,7 @@ class Audit:
         os.pwrite(self._key, state.packed(), 0)
         os.fsync(self._key)
         os.fsync(self._secrets)
-        self._say(f"a first key of the audit log is in <state>/log/{INITIAL}: move it off this machine")
+        self._say(f"a first key of the audit log is in {self._place}/{INITIAL}: move it off this machine")
         reason = "damaged: its key is lost, a new one begins here" if self._size else "first"
         return Found(state, reason, _lines(rest))
 

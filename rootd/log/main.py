@@ -36,7 +36,7 @@ def main(link_fd: int) -> int:
     account = conf.accounts["log"]
     os.umask(0o027)
     confine.become(account.uid, account.gid, account.groups)
-    log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state))
+    log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state), f"{conf.paths.state}/log")
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
     sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log"))
     log.take_over(inherited)
@@ -84,13 +84,13 @@ Handler = Callable[[ipc.Link, ipc.Message, list[int]], None]
 
 
 class Log:
-    """The loop. Owns the keeper's link and the three directories."""
+    """The loop. Owns the keeper's link and the three directories. `place` is the path of the last, for people."""
 
-    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int) -> None:
+    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, place: str) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
         self.mover = Mover(root, self.drained, say)
-        self.audit = Audit(audit, secrets, wall, say)
+        self.audit = Audit(audit, secrets, place, wall, say)
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []
         self.pings: list[int] = []

@@ -30,9 +30,7 @@ def bind(spec: Socket) -> socket.socket:
     family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}[spec.family]
     kind = socket.SOCK_STREAM if spec.kind == "stream" else socket.SOCK_DGRAM
     if spec.family == "unix":
-        if os.path.dirname(spec.path) and (who := writer_of(os.path.dirname(spec.path), spec.users)):
-            reason = f"its directory can be written by {who}, who could put another in its place"
-            raise PermissionError(errno.EPERM, reason)
+        check_directory(spec)
         sock = bind_unix(spec.path, kind, spec.gid, spec.mode)
     else:
         sock = socket.socket(family, kind)
@@ -80,6 +78,17 @@ def unlink_socket(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def check_directory(spec: Socket) -> None:
+    """Whether it is there, and no service on this Unix socket may put another in its place. Raises OSError if not."""
+    directory = os.path.dirname(spec.path)
+    try:
+        who = writer_of(directory, spec.users)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, f"its directory {directory} is missing: make it first") from None
+    if who:  # EINVAL: being root again would not help
+        raise OSError(errno.EINVAL, f"its directory can be written by {who}: choose one that is root's alone")
 
 
 def writer_of(directory: str, uids: Sequence[int]) -> str:

@@ -42,7 +42,8 @@ class Cannot(Exception):
         self.reasons = reasons
 
 
-def main(link_fd: int, config_dir: str, python: str) -> int:
+def main(link_fd: int, config_dir: str, python: str, locate: Callable[[str], str]) -> int:
+    """`locate` adds to a reason why we cannot start where in the files it comes from."""
     keeper = ipc.link_from(link_fd, takes_fds=True)
     inherited = ipc.inherit(keeper)
     try:
@@ -53,7 +54,7 @@ def main(link_fd: int, config_dir: str, python: str) -> int:
             privileged.begin(inherited)
     except Cannot as problem:
         for reason in problem.reasons:
-            note(reason)
+            note(locate(reason))
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root

@@ -19,6 +19,7 @@ import sys
 
 from rootd import accounts, ipc
 from rootd.config import settings as settings_file
+from rootd.config import trusted
 from rootd.config.settings import Settings
 from rootd.privileged import listen
 
@@ -111,9 +112,14 @@ def content(fd: int) -> bytes:
 
 
 def make_directories(settings: Settings) -> None:
-    """As root, at the first start: every directory that a part of ours needs, with its owner and mode."""
+    """As root, at the first start: every directory that a part of ours needs, with its owner and mode.
+
+    Raises OSError, before anything is made, where another than root could put something else in their place.
+    """
     paths, who = settings.paths, settings.accounts
     private = who["privileged"]
+    for path, uid in ((paths.run, 0), (paths.log, who["log"].uid), (paths.state, 0)):
+        trusted.check_place(path, uid)
     wanted = (
         (paths.run, 0, 0, 0o755),
         (f"{paths.run}/sockets", private.uid, 0, 0o755),

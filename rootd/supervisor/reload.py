@@ -23,7 +23,7 @@ from policy.rules import Policy, build
 from rootd import check, ipc
 from rootd.config import compile as compiler
 from rootd.config.settings import Paths, Settings
-from rootd.config.trusted import MAIN
+from rootd.config.trusted import MAIN, File
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
 SHOWN = 40_000  # bytes of problems that are told; the others are counted
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+NO_CHANGE = "no change"
 NOBODY = build((), ())  # the policy that lets nobody do anything
 
 
@@ -74,6 +75,11 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     return Loaded(number, digest, specs, NOBODY, problems if isinstance(policy, Policy) else problems + policy)
 
 
+def files_of(fd: int) -> tuple[File, ...]:
+    """The files that a generation was made of."""
+    return compiler.bundle_from(compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))[1]).files
+
+
 def fixed(running: Settings | None, new: Settings | None) -> Iterator[compiler.Problem]:
     """What a daemon has made its own at its start: directories, accounts, doors."""
     if running is None or new is None:
@@ -111,7 +117,7 @@ def difference(old: Loaded, new: Loaded) -> str:
     if old.settings is not None and new.settings is not None:
         later = {"[auth]": (old.settings.auth, new.settings.auth), "[audit]": (old.settings.audit, new.settings.audit)}
         words["counts from the daemon's next start on"] |= {name for name, (one, two) in later.items() if one != two}
-    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in words.items() if names) or "no change"
+    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in words.items() if names) or NO_CHANGE
 
 
 class Reloads:
@@ -149,10 +155,11 @@ class Reloads:
         found = read_generation(message.generation, message.digest, fd, self.current.settings)
         problems = list(found.problems)
         if message.extra:
-            problems.append(Problem("", 0, "", message.name or os.strerror(message.extra)))
+            problems.append(check.located(files_of(fd), message.name or os.strerror(message.extra)))
         if problems or self._dry_run:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
-            what = f"would change: {difference(self.current, found)}"
+            what = difference(self.current, found)
+            what = what if what == NO_CHANGE else f"would change: {what}"
             self._end(
                 not problems, "the files cannot be used: nothing was changed" if problems else what, now, problems
             )

@@ -5,7 +5,9 @@ In WRONG the line that must be named ends in "#!"; the machine exists on paper, 
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from policy.messages import Problem
 from policy.rules import Policy
 from rootd import check
 from rootd.config import compile as compiler
+from rootd.config import keys
 from rootd.config.settings import User
 from rootd.config.trusted import File
 
@@ -63,8 +66,8 @@ WRONG = [
     (MAIN, '[paths]\nrun = "/var/log/durward" #!\n', "paths.run", "must be three directories"),
     (MAIN, '[accounts]\nlog = "Log" #!\n', "accounts.log", "must be 1 to 32 of a-z"),
     (MAIN, '[accounts]\nlog = "_durward-lgo" #!\n', "accounts.log", "there is no user '_durward-lgo' on this machine"),
-    (MAIN, '[accounts]\nlog = "root" #!\n', "accounts.log", "root is root, or another part of Durward too"),
-    (MAIN, '[accounts]\nlog = "_durward" #!\n', "accounts.log", "another part of Durward too"),
+    (MAIN, '[accounts]\nlog = "root" #!\n', "accounts.log", "an account that is not root, nor in its group"),
+    (MAIN, '[accounts]\nlog = "_durward" #!\n', "accounts.log", "of its own: privileged has _durward"),
     (MAIN, "[accounts]\nlog = 900 #!\n", "accounts.log", "must be 1 to 32"),
     (MAIN, '[auth]\nlocal = "none" #!\n', "auth.local", "must be one of password, peer"),
     (MAIN, "[auth]\nsession = 30 #!\n", "auth.session", "must be a time"),
@@ -94,27 +97,27 @@ WRONG = [
     (SERVICES, "[service.site]\ncommand=['/x']\nuser = 'www-sit' #!", "service.site.user", "did you mean 'www-site'?"),
     (SERVICES, "[service.site]\ncommand=['/x']\nuser = 1001 #!", "service.site.user", "must be 1 to 32"),
     (SERVICES, "[service.site]\ncommand=['/x']\nuser = '0day' #!", "service.site.user", "must be 1 to 32"),
-    (SERVICES, "[service.site]\ncommand=['/x']\nuser = 'root' #!", "service.site.user", "it takes allow_root = true"),
+    (SERVICES, "[service.site]\ncommand=['/x']\nuser = 'root' #!", "service.site.user", "takes allow_root = true"),
     (SERVICES, "[service.site]\ncommand=['/x']\nuser = '_durward' #!", "service.site.user", "Durward's own account"),
     (SERVICES, "[service.site]\ncommand=['/x']\nuser = 'captain' #!", "service.site.user", "in group docker"),
     (SERVICES, SITE + "group = 'wbe' #!\n", "service.site.group", "machine; did you mean 'web'?"),
     (SERVICES, SITE + "supplementary_groups = ['x'] #!\n", "service.site.supplementary_groups", "no group 'x'"),
-    (SERVICES, SITE + "groups = ['a', 'a'] #!\n", "service.site.groups", "in which nothing stands twice"),
+    (SERVICES, SITE + "groups = ['a', 'a'] #!\n", "service.site.groups[1]", "'a' must be there only once"),
     (SERVICES, SITE + "directory = '../x' #!\n", "service.site.directory", "must be an absolute path"),
     (SERVICES, SITE + "umask = 22 #!\n", "service.site.umask", "must be three octal digits"),
     (SERVICES, SITE + "sockets = ['http'] #!\n", "service.site.sockets", "there is no [socket.http]"),
-    (SERVICES, SITE + "environment = { LISTEN_FDS = '3' } #!\n", "service.site.environment", "are not yours"),
-    (SERVICES, SITE + "environment = { PORT = 80 } #!\n", "service.site.environment", "'PORT': must be NAME ="),
+    (SERVICES, SITE + "environment = { LISTEN_FDS = '3' } #!\n", "service.site.environment.LISTEN_FDS", "not yours"),
+    (SERVICES, SITE + "environment = { PORT = 80 } #!\n", "service.site.environment.PORT", "a text in quotes"),
     (SERVICES, SITE + "environment_file = '/etc/e' #!\n", "service.site.environment_file", "line 2 of /etc/e is not"),
     (SERVICES, SITE + "autostart = 'yes' #!\n", "service.site.autostart", "must be true or false"),
     (SERVICES, SITE + "processes = 1025 #!\n", "service.site.processes", "from 1 to 1024"),
-    (SERVICES, SITE + "signals = ['SIGHUP'] #!\n", "service.site.signals", "must be one of HUP"),
+    (SERVICES, SITE + "signals = ['SIGHUP'] #!\n", "service.site.signals[0]", "'SIGHUP' must be one of HUP"),
     (SERVICES, SITE + "ready = 5 #!\n", "service.site.ready", "must be a table"),
     (SERVICES, SITE + "ready = { after = '1s', notify = true } #!\n", "service.site.ready", "exclude each other"),
     (SERVICES, SITE + "restart = { policy = 'maybe' } #!\n", "service.site.restart.policy", "must be one of always"),
     (SERVICES, SITE + "restart = { backoff = '9s..1s' } #!\n", "service.site.restart.backoff", "the longer one last"),
     (SERVICES, SITE + "restart.limit = '5' #!\n", "service.site.restart.limit", "must be a number and a time"),
-    (SERVICES, SITE + "restart.expected = [256] #!\n", "service.site.restart.expected", "from 0 to 255"),
+    (SERVICES, SITE + "restart.expected = [256] #!\n", "service.site.restart.expected[0]", "256 must be a"),
     (SERVICES, SITE + "stop = { signal = 'SEGV' } #!\n", "service.site.stop.signal", "must be one of HUP"),
     (SERVICES, SITE + "stop = { timeout = 10 } #!\n", "service.site.stop.timeout", "must be a time"),
     (SERVICES, SITE + "limits = { nofiles = 1 } #!\n", "service.site.limits.nofiles", "did you mean 'nofile'?"),
@@ -139,6 +142,30 @@ def test_what_is_wrong_is_told_with_its_file_line_and_key(file: str, text: str, 
     assert (problem.file, problem.line, problem.key) == (file, line, key)
     assert said in problem.text
     assert problem.source == text.split("\n")[line - 1]
+
+
+def test_every_mistake_in_a_list_and_in_a_table_is_told_with_its_own_place() -> None:
+    text = """
+[socket.a]
+listen = ["localhost:80", "[::]:1",
+  "0.0.0.0:0", "[0::]:1", 5]
+[service.site]
+command = ["/bin/x"]
+user = "www-site"
+environment = { "A=B" = "x", GOOD = "y", PATH = 3 }
+groups = ["front", "Front"]
+"""
+    like = 'must be like "0.0.0.0:80", "[::]:443", "udp:127.0.0.1:53" or "unix:/run/x.sock"'
+    ours = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET and DURWARD_* are not yours to set"
+    assert [(problem.line, problem.key, problem.text) for problem in problems({SERVICES: text})] == [
+        (3, "socket.a.listen[0]", f"'localhost:80' {like}"),
+        (4, "socket.a.listen[2]", f"'0.0.0.0:0' {like}"),
+        (4, "socket.a.listen[3]", "'[0::]:1' must be there only once"),
+        (4, "socket.a.listen[4]", f"5 {like}"),
+        (8, 'service.site.environment."A=B"', ours),
+        (8, "service.site.environment.PATH", "must be a text in quotes"),
+        (9, "service.site.groups[1]", f"'Front' must be {keys.NAME_WORDS}"),
+    ]
 
 
 def test_they_are_more_than_thirty_ways() -> None:
@@ -249,14 +276,14 @@ def write(config: Path, name: str, text: str) -> None:
 @pytest.mark.root
 def test_a_good_directory_has_nothing_wrong(config: Path) -> None:
     write(config, "policy.d/a.toml", GRANT.format("site"))
-    assert check.check(str(config), PYTHON) == []
+    assert check.check(str(config), PYTHON) == ([], [], f"{config}: 1 service, 0 sockets, 1 rule: no mistake found")
 
 
 @pytest.mark.root
 def test_services_and_policy_are_checked_together(config: Path) -> None:
     write(config, "services.d/site.toml", "[service.site]\nuser = 'www-dat'\ngroups = ['front']\ncommand = ['/x']\n")
     write(config, "policy.d/a.toml", GRANT.format("site") + GRANT.replace('"a"', '"b"').format("group:frnt"))
-    found = check.check(str(config), PYTHON)
+    found = check.check(str(config), PYTHON).problems
     assert [(problem.file, problem.line, problem.key) for problem in found] == [
         ("services.d/site.toml", 2, "service.site.user"),
         ("policy.d/a.toml", 10, "grant[1].on[0]"),
@@ -268,19 +295,104 @@ def test_services_and_policy_are_checked_together(config: Path) -> None:
 def test_a_policy_is_not_blamed_for_services_that_could_not_be_read(config: Path) -> None:
     write(config, "services.d/site.toml", "[service.site")
     write(config, "policy.d/a.toml", GRANT.format("site"))
-    assert [problem.file for problem in check.check(str(config), PYTHON)] == ["services.d/site.toml"]
+    assert [problem.file for problem in check.check(str(config), PYTHON).problems] == ["services.d/site.toml"]
 
 
 @pytest.mark.root
 def test_a_policy_file_that_is_not_trusted_is_told_once(config: Path) -> None:
     write(config, "policy.d/a.toml", "x")
     (config / "policy.d/a.toml").chmod(0o666)
-    [problem] = check.check(str(config), PYTHON)
+    [problem] = check.check(str(config), PYTHON).problems
     assert problem.file == "policy.d/a.toml"
     assert "chmod go-w" in problem.text
 
 
 @pytest.mark.root
 def test_a_directory_that_is_not_there_is_told() -> None:
-    [problem] = check.check("/var/lib/durward-none", PYTHON)
+    [problem] = check.check("/var/lib/durward-none", PYTHON).problems
     assert (problem.file, problem.text) == ("durward.toml", "/var/lib/durward-none: No such file or directory")
+
+
+@pytest.mark.root
+def test_a_missing_folder_of_policy_is_noted_and_no_mistake(config: Path) -> None:
+    (config / "policy.d").rmdir()
+    found = check.check(str(config), PYTHON)
+    assert found.problems == []
+    assert found.notes == [f"there is no {config}/policy.d: nobody but root may do anything"]
+    assert found.summary.endswith(": 1 service, 0 sockets, 0 rules: no mistake found")
+
+
+@pytest.mark.root
+def test_e1_a_path_that_somebody_else_controls_is_told_with_its_line(config: Path) -> None:
+    somebody = config / "somebody"
+    somebody.mkdir(mode=0o755)
+    os.chown(somebody, 4242, 4242)
+    (config / "circle").symlink_to("circle")
+    text = (config / "durward.toml").read_text()
+    write(
+        config,
+        "durward.toml",
+        f'[paths]\nrun = "{somebody}/run"\nlog = "/tmp/x/y"\nstate = "{config}/circle/x"\n{text}',
+    )
+    found = check.check(str(config), PYTHON).problems
+    assert [(problem.file, problem.line, problem.key, problem.text) for problem in found] == [
+        ("durward.toml", 2, "paths.run", f"{somebody} belongs to uid 4242, not to root: choose another place"),
+        ("durward.toml", 3, "paths.log", "/tmp can be written by everybody (mode 1777): choose another place"),
+        ("durward.toml", 4, "paths.state", f"{config}/circle: Too many levels of symbolic links"),
+    ]
+
+
+@pytest.mark.root
+def test_e1_sockets_that_a_start_would_refuse_are_told_with_their_lines_whatever_else_is_wrong(config: Path) -> None:
+    own = config / "own"
+    own.mkdir(mode=0o755)
+    os.chown(own, pwd.getpwnam("www-data").pw_uid, 0)
+    write(
+        config,
+        "services.d/site.toml",
+        f'{SITE.replace("www-site", "www-data")}sockets = ["a", "b"]\numask = 5\n'
+        f'[socket.a]\nlisten = "unix:{own}/a"\n'
+        f'[socket.b]\nlisten = [\n"unix:{config}/b",\n"unix:{config}/none/b",\n"unix:/run/durward/sockets/b"]\n'
+        f'[socket.c]\nlisten = "unix:{own}/c"\n',
+    )
+    found = check.check(str(config), PYTHON).problems
+    uid = own.stat().st_uid
+    assert [(problem.line, problem.key, problem.text) for problem in found] == [
+        (5, "service.site.umask", 'must be three octal digits in quotes, such as "0660"'),
+        (
+            7,
+            "socket.a.listen",
+            f"unix:{own}/a: its directory can be written by uid {uid}, whose {own} is: choose one that is root's alone",
+        ),
+        (11, "socket.b.listen[1]", f"unix:{config}/none/b: its directory {config}/none is missing: make it first"),
+    ]
+
+
+def test_what_only_root_may_look_at_is_noted_and_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: str, uid: int) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(check.trusted, "check_place", closed)
+    problems, notes = check.look(bundle_of({}))
+    assert problems == []
+    assert notes[0] == "durward.toml: paths.run: only root can look at it: /run/durward: Permission denied"
+
+
+def test_what_cannot_be_bound_is_told_with_the_place_of_its_address() -> None:
+    text = "[socket.a]\nlisten = ['[::]:1',\n'[::]:2']\n[socket.b]\nlisten = '[::]:22'\n"
+    files = bundle_of({SERVICES: text, MAIN: "[api]\nlisten = '127.0.0.1:9'\n"}).files
+    for name, key, expected in (
+        ("a", "tcp:[::]:2", (SERVICES, 3, "socket.a.listen[1]", "'[::]:2']")),
+        ("b", "tcp:[::]:22", (SERVICES, 5, "socket.b.listen", "listen = '[::]:22'")),
+        (compiler.API, "tcp:127.0.0.1:9", (MAIN, 2, "api.listen", "listen = '127.0.0.1:9'")),
+    ):
+        found = check.located(files, f"socket {name}: {key}: Address already in use")
+        assert (found.file, found.line, found.key, found.source) == expected
+        assert found.text == f"{key}: Address already in use"
+    for reason in (
+        "socket c: tcp:[::]:1: x",
+        "socket a: tcp:[::]:3: x",
+        "another durward-rootd runs in /run/durward",
+        "",
+    ):
+        assert check.located(files, reason) == Problem("", 0, "", reason)

@@ -35,7 +35,7 @@ def test_g1_nothing_of_ours_takes_the_number_of_a_standard_descriptor_that_was_c
         "import os, sys; from rootd import __main__ as p\n"
         "p.open_standard_descriptors()\n"
         "assert (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)\n"
-        "status = p.check('/nonexistent')\n"  # which has something to say, and nowhere to say it
+        "status = p.check('/nonexistent', True)\n"  # which has something to say, and nowhere to say it
         "os._exit(status if [os.readlink(f'/proc/self/fd/{n}') for n in range(3)] == ['/dev/null'] * 3 else 9)"
     )
     closed = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, "-c", code]
@@ -49,7 +49,8 @@ def test_g1_the_environment_is_ours_where_names_are_looked_up_and_in_every_part(
         "    def __init__(self, roles): pass\n"
         "    def run(self): return 0 if dict(os.environ) == p.ENVIRONMENT else 9\n"
         "p.keeper.Keeper = Keeper\n"
-        "check.check = lambda *_: [] if dict(os.environ) == p.ENVIRONMENT else 1 / 0\n"
+        "good = check.Checked([], [], '')\n"
+        "check.check = lambda *_: good if dict(os.environ) == p.ENVIRONMENT else 1 / 0\n"
         "raise SystemExit(p.main())"
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False, env={**os.environ, "RES_OPTIONS": "x"})
@@ -66,7 +67,7 @@ def test_usage_is_exit_2_and_help_names_every_option() -> None:
 
 def test_who_is_not_root_is_told_why_root_is_needed(monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
     monkeypatch.setattr(sys, "argv", ["durward-rootd", "--config", "/nonexistent"])
-    monkeypatch.setattr(program, "check", lambda _config: 0)
+    monkeypatch.setattr(program, "check", lambda *_: 0)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert program.main() == program.NOT_ROOT
     assert "started as root" in capsys.readouterr().err  # type: ignore[attr-defined]
@@ -79,7 +80,23 @@ def test_a8_a_check_that_fails_in_any_way_is_never_taken_for_a_good_configuratio
     from rootd import check as checker
 
     monkeypatch.setattr(checker, "check", lambda *_: how())
-    assert program.check("/nonexistent") != 0
+    assert program.check("/nonexistent", True) != 0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_notes_and_what_is_good_are_told_only_to_who_asks(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], asked: bool
+) -> None:
+    from rootd import check as checker
+
+    found = checker.Checked([], ["one", "two"], "/etc/x: no mistake found")
+    monkeypatch.setattr(checker, "check", lambda *_: found)
+    assert program.check("/etc/x", asked) == 0
+    assert capfd.readouterr() == (("/etc/x: no mistake found\n", "note: one\nnote: two\n") if asked else ("", ""))
+
+
+def test_a_reason_that_has_no_place_in_the_files_is_told_as_it_is() -> None:
+    assert program.locate("/nonexistent", "socket a: tcp:[::]:1: x") == "socket a: tcp:[::]:1: x"
 
 
 def test_each_role_imports_only_its_own_program() -> None:

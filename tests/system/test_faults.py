@@ -298,6 +298,17 @@ def test_a_user_that_does_not_exist_is_65_with_file_line_and_key_and_what_may_ha
     assert not house.run_dir.exists()
 
 
+def test_a_path_that_somebody_else_controls_is_65_with_its_line_and_nothing_is_made(make_house: MakeHouse) -> None:
+    house = make_house(services={}, policy={})
+    text = (house.etc / "durward.toml").read_text()
+    house.write("durward.toml", text.replace(f'log = "{house.log}"', 'log = "/tmp/durward-test-log/log"'))
+    status, said = starts_and_ends(house)
+    assert status == 65
+    assert said.splitlines()[0].startswith("durward.toml:3: paths.log: /tmp can be written by everybody (mode 1777)")
+    assert not house.run_dir.exists()
+    assert not Path("/tmp/durward-test-log").exists()
+
+
 def test_a_port_that_is_taken_is_71_and_says_by_whom(make_house: MakeHouse) -> None:
     house = make_house()
     with house.space.listen("0.0.0.0", 80):
@@ -305,7 +316,7 @@ def test_a_port_that_is_taken_is_71_and_says_by_whom(make_house: MakeHouse) -> N
     comm = Path("/proc/self/comm").read_text().strip()
     assert (status, said) == (
         71,
-        "durward-privileged: socket http: tcp:0.0.0.0:80: Address already in use;"
+        "durward-privileged: services.d/site.toml:2: socket.http.listen: tcp:0.0.0.0:80: Address already in use;"
         f" {comm} (pid {os.getpid()}) has it\n",
     )  # fmt: skip
     house.start()
@@ -322,7 +333,9 @@ def test_a_port_that_is_taken_at_a_reload_changes_nothing(make_house: MakeHouse)
         code, _, errors = cli(house, "reload")
         assert code == 65
         assert errors == (
-            "reading and checking the files\nsocket http: tcp:0.0.0.0:80: Address already in use\n"
+            "reading and checking the files\n"
+            "services.d/site.toml:2: socket.http.listen: tcp:0.0.0.0:80: Address already in use\n"
+            '    listen = "0.0.0.0:80"\n'
             "the files cannot be used: nothing was changed\n"
         )
         assert set(house.status()) == {"worker"}

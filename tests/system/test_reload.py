@@ -283,7 +283,7 @@ def test_b4_a_file_that_is_swapped_all_the_time_is_taken_as_one_of_the_two(house
     def swap() -> None:
         number = 0
         while not over.is_set():
-            aside = house.write("policy.d/aside", texts[number % 2])
+            aside = house.write("policy.d/.aside", texts[number % 2])
             aside.replace(path)
             number += 1
 

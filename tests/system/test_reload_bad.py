@@ -110,6 +110,12 @@ WRONG = {
     "a host by name": (SITE, 'listen = "0.0.0.0:80"', 'listen = "localhost:80"', "like"),
     "a backlog of nothing": (SITE, "[socket.http]", "[socket.http]\nbacklog = 0", "65535"),
     "an address twice": (SITE, "[service.site]", '[socket.more]\nlisten = "0.0.0.0:80"\n[service.site]', "already"),
+    "a socket without a directory": (
+        SITE, "[service.site]", '[socket.more]\nlisten = "unix:@FOLDER@/none/x"\n[service.site]', "make it first",
+    ),
+    "a socket where others write": (
+        SITE, "[service.site]", '[socket.more]\nlisten = ["unix:/tmp/x"]\n[service.site]', "can be written by",
+    ),
     "a session without an end": (MAIN, 'session = "8h"', 'session = "0s"', "not 0"),
     "another way to log in": (MAIN, 'local = "password"', 'local = "none"', "password, peer"),
     "a PAM service that is not there": (MAIN, 'pam_service = "', 'pam_service = "dwt-none-', "/etc/pam.d"),

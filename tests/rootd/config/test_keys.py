@@ -202,7 +202,7 @@ def test_what_is_no_address_is_refused(text: Any) -> None:
 def test_a_list_of_addresses_has_at_least_one_and_none_twice() -> None:
     with pytest.raises(ValueError, match="must be an address"):
         parse("addresses", [])
-    with pytest.raises(ValueError, match="nothing stands twice"):
+    with pytest.raises(ValueError, match="must be there only once"):
         parse("addresses", ["[::1]:80", "[0::1]:80"])
 
 

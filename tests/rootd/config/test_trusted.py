@@ -46,9 +46,25 @@ def test_roots_own_files_are_read_in_order(config: Path) -> None:
 
 
 def test_other_names_and_hidden_files_are_not_ours(config: Path) -> None:
-    for name in ("site.toml~", "README", ".site.toml.swp", ".hidden.toml", ".#site.toml"):
+    ends = (".dpkg-old", ".dpkg-dist", ".dpkg-new", ".bak", "~")
+    for name in (
+        "README",
+        "README.md",
+        ".site.toml.swp",
+        ".hidden.toml",
+        ".#site.toml",
+        *(f"a.toml{end}" for end in ends),
+    ):
         (config / "services.d" / name).write_text("broken [")
     assert len(trusted.read_tree(str(config))) == 3
+
+
+@pytest.mark.parametrize("name", ["20-more.tml", "X.TOML", "20-more", "toml", "a.toml.new"])
+def test_a_file_whose_name_keeps_it_from_being_read_is_an_error_and_not_silence(config: Path, name: str) -> None:
+    """It may hold a deny that root believes to be in force."""
+    (config / "policy.d" / name).write_text("[[deny]]\n")
+    (config / "other.conf").write_text("what stands beside durward.toml is no business of ours")
+    assert errors(config) == {f"policy.d/{name}": "is not read: its name must end in .toml"}
 
 
 def test_missing_folders_are_empty_and_a_missing_main_file_is_an_error(config: Path) -> None:
@@ -76,7 +92,8 @@ def test_b1_a_directory_that_others_may_write_is_refused_by_name(config: Path, c
     who = "everybody" if mode & 2 else "its group"
     assert set(found) == {name}
     assert found[name].startswith(f"{spoiled} can be written by {who}")
-    assert f"(mode {mode:04o}): chmod go-w {spoiled}" in found[name]
+    cure = "choose another place" if mode & 0o1000 else f"chmod go-w {spoiled}"
+    assert found[name].endswith(f"(mode {mode:04o}): {cure}")
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o4664, 0o622], ids=oct)
@@ -103,7 +120,7 @@ def test_b1_what_belongs_to_somebody_else_is_refused(config: Path, component: st
 
 def test_b1_a_sticky_directory_of_everybody_is_no_place_for_configuration() -> None:
     [file] = trusted.read_tree("/tmp/durward-none")
-    assert file.error == "/tmp can be written by everybody (mode 1777): chmod go-w /tmp"
+    assert file.error == "/tmp can be written by everybody (mode 1777): choose another place"
     assert trusted.read_file("/tmp/env").error == file.error
 
 

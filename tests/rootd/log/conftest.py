@@ -30,7 +30,7 @@ class Place:
 
     def open(self) -> Audit:
         fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (self.log, self.state)]
-        log = Audit(*fds, lambda: "now", self.said.append)
+        log = Audit(*fds, str(self.state), lambda: "now", self.said.append)
         self.opened.append((log, fds))
         return log
 

@@ -29,7 +29,7 @@ class Room:
         self.keeper = ipc.Link(ours)
         self.links: dict[str, ipc.Link] = {}
         self.directories = main.open_directories(str(path / "log"), str(path / "state"))
-        self.log = main.Log(ipc.Link(theirs, takes_fds=True), *self.directories)
+        self.log = main.Log(ipc.Link(theirs, takes_fds=True), *self.directories, f"{path}/state/log")
         self.log.begin()
         self.log.loop.watch(self.log.keeper.fileno(), self.log.from_keeper)
         self.log.loop.watch(self.log.mover.fileno(), self.log.move)
@@ -340,7 +340,8 @@ def test_at_the_end_all_that_came_is_written_and_the_next_start_calls_it_clean(r
     assert room.audit()[0]["kind"] == "start"
     assert sorted(body["kind"] for body in room.audit()[1:-1]) == ["decision", "deed"]
     assert room.audit()[-1]["kind"] == "stop"
-    again = main.Log(room.log.keeper, *main.open_directories(str(room.path / "log"), str(room.path / "state")))
+    directories = main.open_directories(str(room.path / "log"), str(room.path / "state"))
+    again = main.Log(room.log.keeper, *directories, f"{room.path}/state/log")
     again.begin()
     again.mover.close()
     assert room.audit()[-1] == {"kind": "start", "reason": "clean"}

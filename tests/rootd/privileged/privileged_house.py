@@ -92,7 +92,7 @@ class House:
             self.inside()
             status = 99
             try:
-                status = main.main(3, "/nonexistent", PYTHON)
+                status = main.main(3, "/nonexistent", PYTHON, str)
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             os._exit(status)

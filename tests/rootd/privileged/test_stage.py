@@ -117,10 +117,25 @@ def test_each_part_has_its_directory_and_no_other(place: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("which", ["run", "log", "state"])
+def test_e1_nothing_is_made_where_somebody_else_could_put_something_in_its_place(place: Path, which: str) -> None:
+    (place / "open").mkdir()
+    (place / "open").chmod(0o1777)
+    settings = settings_for(place)
+    path = f"{place}/open/{which}"
+    settings = settings._replace(paths=settings.paths._replace(**{which: path}))
+    with pytest.raises(PermissionError, match=r"/open can be written by everybody .*: choose another place") as refused:
+        stage.make_directories(settings)
+    assert refused.value.filename == path
+    assert sorted(os.listdir(place)) == ["open"]
+    assert os.listdir(place / "open") == []
+
+
+@pytest.mark.root
 def test_b3_a_link_where_a_directory_should_be_is_refused_and_its_target_untouched(place: Path) -> None:
     (place / "elsewhere").mkdir(mode=0o755)
     (place / "log").symlink_to(place / "elsewhere")
-    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+    with pytest.raises(PermissionError, match=r"/log is a symbolic link: choose another place"):
         stage.make_directories(settings_for(place))
     assert (place / "elsewhere").stat().st_uid == 0
 

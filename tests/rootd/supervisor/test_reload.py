@@ -117,6 +117,15 @@ def test_a_port_that_cannot_be_had_refuses_the_reload_with_its_reason(house: Hou
     assert house.end.problems[0].text == "socket web: tcp:0.0.0.0:80: nginx (pid 5) has it"
 
 
+def test_a_socket_that_cannot_be_had_is_told_with_its_line(house: House) -> None:
+    house.begin()
+    found = new(house, '[socket.web]\nlisten = "0.0.0.0:80"\n')
+    house.staged(found, extra=errno.EADDRINUSE, name="socket web: tcp:0.0.0.0:80: Address already in use")
+    [problem] = house.end.problems
+    assert (problem.file, problem.line, problem.key) == ("services.d/jobs.toml", 5, "socket.web.listen")
+    assert (problem.text, problem.source) == ("tcp:0.0.0.0:80: Address already in use", 'listen = "0.0.0.0:80"')
+
+
 def test_privileged_is_not_believed_about_what_the_files_say(house: House) -> None:
     for lie in ("digest", "table", "unsealed"):
         house.begin()
@@ -139,7 +148,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(house: House) -> N
     assert house.adopted == []
     house.begin(dry_run=True)
     house.staged(house.make(None, 3))
-    assert house.end.text == "would change: no change"
+    assert house.end.text == "no change"
 
 
 def test_a_changed_service_is_named(house: House, generation: Callable[..., Any]) -> None:
