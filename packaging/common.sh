@@ -119,16 +119,6 @@ system_account() {
     record account "$1"
 }
 
-# Where the logs of the instance $1 go: in /var/log, unless others than root may write there (on Ubuntu the group syslog
-# may): they could put a folder of theirs in the place of ours, and durward-rootd refuses that.
-log_folder() {
-    if [ -n "$(find -H "${2:-/var/log}" -maxdepth 0 -type d -uid 0 ! -perm /022)" ]; then
-        printf '/var/log/%s\n' "$1"
-    else
-        printf '/var/lib/%s-logs\n' "$1"
-    fi
-}
-
 # The path that the configuration $1 names in [paths] as $2, or the default of rootd/config/keys.py.
 path_of() {
     case $2 in

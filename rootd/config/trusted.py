@@ -18,6 +18,7 @@ LIMIT = 1 << 20  # bytes in a file
 MAIN = "durward.toml"
 FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LINK = "is a symbolic link: put the real thing in its place, or name the path that it leads to"
+PEOPLE = 1000  # the first number of people's users and groups, login.defs(5)
 NOT_OURS = (".", "README"), ("~", ".bak", ".dpkg-dist", ".dpkg-new", ".dpkg-old")  # beginnings and ends of names
 
 
@@ -112,7 +113,8 @@ def distrust(found: os.stat_result, path: str, kind: int) -> str:
 def check_place(path: str, uid: int = 0) -> None:
     """That nobody but root can put something else in the place of this directory, which need not be there yet.
 
-    The directory itself may be uid's. Raises OSError with the sentence; with EACCES where we may not look.
+    The directory itself may be uid's; then a group of the system's may write above it, as Ubuntu's syslog may in
+    /var/log: such a group has no people in it. Raises OSError with the sentence; with EACCES where we may not look.
     Looked at from "/" on, so that nobody but root can change what was passed; links of root's above it lead on.
     """
     walked, names = "/", path.split("/")[::-1]
@@ -128,9 +130,16 @@ def check_place(path: str, uid: int = 0) -> None:
             walked, names = "/" if target[0] == "/" else walked, names + target.split("/")[::-1]
             continue
         wrong = LINK if stat.S_ISLNK(found.st_mode) else distrust(found, here, stat.S_IFDIR)
-        if wrong and (names or found.st_uid != uid or uid == 0 or not stat.S_ISDIR(found.st_mode)):
+        own = is_systems(found, here) if names else found.st_uid == uid and stat.S_ISDIR(found.st_mode)
+        if wrong and not (uid and own):
             raise OSError(errno.EPERM, f"{here} {wrong.partition(': ')[0]}: choose another place", path)
         walked = here
+
+
+def is_systems(found: os.stat_result, path: str) -> bool:
+    """Whether it is a directory of root's that only a group of the system's may write besides, and no ACL says more."""
+    known = (found.st_uid, stat.S_IFMT(found.st_mode), found.st_mode & 0o002) == (0, stat.S_IFDIR, 0)
+    return known and 0 < found.st_gid < PEOPLE and not any("acl" in name for name in os.listxattr(path))
 
 
 def read(folder: int, name: str, path: str, label: str) -> File:

@@ -116,19 +116,6 @@ def test_uninstall_leaves_folders_of_others_as_they_are(place: Path, prefix: Pat
     assert config.exists() is not bool(purge)
 
 
-def test_logs_go_where_nobody_but_root_could_put_another_folder_in_their_place(place: Path) -> None:
-    """On Ubuntu /var/log is the group syslog's to write."""
-    for mode, owner, expected in (
-        (0o755, 0, "/var/log/x"),
-        (0o775, 0, "/var/lib/x-logs"),
-        (0o1777, 0, "/var/lib/x-logs"),
-        (0o755, NOBODY, "/var/lib/x-logs"),
-    ):
-        place.chmod(mode)
-        os.chown(place, owner, 0)
-        assert sourced('log_folder x "$1"', place).stdout == f"{expected}\n"
-
-
 @pytest.mark.parametrize("key", ["run", "log", "state"])
 def test_a_path_that_the_configuration_does_not_name_is_the_default(place: Path, key: str) -> None:
     default = SECTIONS["paths"][key].default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def test_e1_a_place_that_somebody_else_could_put_another_in_is_refused(
     os.chown(place.parent, owner, 0)
     place.parent.chmod(mode)
     assert exposed(str(place), NOBODY) == f"{place.parent} {said}: choose another place"
+
+
+def test_a_group_of_the_systems_may_write_above_the_logs_and_nowhere_else(place: Path) -> None:
+    """Ubuntu's /var/log is root's and syslog's, mode 0775."""
+    group = "can be written by its group, or whom its ACL names (mode 0775): choose another place"
+    os.chown(place.parent, 0, 4)
+    place.parent.chmod(0o775)
+    assert exposed(str(place), NOBODY) == ""
+    assert exposed(str(place)) == f"{place.parent} {group}"
+    subprocess.run(["setfacl", "--modify", f"user:{NOBODY}:rwx", place.parent], check=True)
+    assert exposed(str(place), NOBODY) == f"{place.parent} {group}"
+    subprocess.run(["setfacl", "--remove-all", place.parent], check=True)
+    os.chown(place.parent, 0, trusted.PEOPLE)
+    assert exposed(str(place), NOBODY) == f"{place.parent} {group}"
 
 
 def test_e1_a_place_of_roots_that_everybody_may_write_is_refused_though_it_is_roots(place: Path) -> None:
