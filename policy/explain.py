@@ -39,16 +39,17 @@ def explain(
     action: ActionName,
     service: str | None,
     groups_of_service: Collection[str] | None,
-) -> Decided:
-    """The answer to WhatMayI with an action: what would be decided. groups_of_service is None when there is no such
-    service; it does not matter when service is None.
+) -> Decided | Refused:
+    """The answer to WhatMayI with an action: what would be decided, or that there is no such service.
+
+    groups_of_service is None when there is none; it does not matter when service is None.
     """
     if service is None and action not in GLOBAL_ACTIONS:
         return Decided(False, f"{action} is about a service: name one")
     if service is not None and action in GLOBAL_ACTIONS:
         return Decided(False, f"{action} is about the daemon as a whole: name no service")
     if service is not None and groups_of_service is None:
-        return Decided(False, unknown_text(service))
+        return unknown(service)
     groups = groups_of_service or ()
     decision = decide(policy, identity, action, service, groups)
     if isinstance(decision, Allow):
@@ -56,7 +57,7 @@ def explain(
             True, _allowed_text(identity, action, service, decision), decision.rule, decision.file, decision.line
         )
     if service is not None and not visible(policy, identity, service, groups):
-        return Decided(False, unknown_text(service))
+        return unknown(service)
     return Decided(False, decision.text, decision.rule, decision.file, decision.line)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from policy.names import UID_MAX, user_name
+from policy.names import UID_MAX, unix_group, user_name
 
 SESSION_SHOWN = 12  # hex digits of a session's hash that go into records
 
@@ -35,7 +35,7 @@ class Identity(msgspec.Struct, frozen=True):
         if type(self.uid) is not int or not 0 <= self.uid <= UID_MAX:
             raise ValueError(f"{self.uid!r} is not a uid: 0 to {UID_MAX}")
         for group in self.groups:
-            user_name(group)
+            unix_group(group)
         if not _SESSION.match(self.session):
             raise ValueError(f"{self.session!r} is not the beginning of a session's hash")
         if self.root and (self.user, self.uid, self.groups, self.session) != ("root", 0, frozenset(), ""):
@@ -55,7 +55,7 @@ def person(user: str, uid: int, groups: Iterable[str], session_hash: str) -> Ide
 
 def _nameable(group: str) -> bool:
     try:
-        user_name(group)
+        unix_group(group)
     except ValueError:
         return False
     return True

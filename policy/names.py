@@ -72,8 +72,18 @@ def group_name(text: str) -> GroupName:
     return GroupName(text)
 
 
+def unix_group(text: str) -> UserName:
+    """The name of a Unix group; the same alphabet as a user's."""
+    if not _USER.match(text):
+        raise ValueError(
+            f"{text!r} is not the name of a Unix group: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter"
+            " or '_'"
+        )
+    return UserName(text)
+
+
 def user_name(text: str) -> UserName:
-    """The name of a Unix user or group, as useradd(8) takes them."""
+    """The name of a Unix user, as useradd(8) takes them."""
     if not _USER.match(text):
         raise ValueError(
             f"{text!r} is not a user name: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'"

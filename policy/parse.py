@@ -25,6 +25,7 @@ from policy.names import GLOBAL_ACTIONS, RESERVED, UID_MAX, Action, RuleId, Serv
 from policy.names import group_name as parse_group
 from policy.names import rule_id as parse_id
 from policy.names import service_name as parse_service
+from policy.names import unix_group as parse_unix_group
 from policy.names import user_name as parse_user
 from policy.positions import Path, line_of, positions, source_line, spell
 from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, PolicyTest, build
@@ -211,7 +212,7 @@ class _Reader:
         kind, colon, name = text.partition(":")
         if not colon or kind not in {"user", "group"}:
             raise ValueError(f'{_show(text)} is nobody: write "user:NAME" or "group:NAME"')
-        return kind, parse_user(name)
+        return kind, parse_user(name) if kind == "user" else parse_unix_group(name)
 
     def _action(self, text: str) -> Action:
         try:
@@ -246,7 +247,7 @@ class _Reader:
         user = table.one("user", parse_user)
         groups: tuple[UserName, ...] | None = ()
         if "groups" in table.values:
-            groups = table.many("groups", parse_user, may_be_empty=True)
+            groups = table.many("groups", parse_unix_group, may_be_empty=True)
         may = table.one("may", self._action)
         expect = table.one("expect", _expectation)
         on: ServiceName | None = None

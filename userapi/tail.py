@@ -120,7 +120,10 @@ class Tail:
         self.start = Cursor(os.fstat(self._descriptor).st_ino, self._offset)
 
     def more(self, check: bool) -> Iterator[bytes]:
-        """What was written since. With `check`, and when the file was renamed, looks for its successor."""
+        """What was written since, up to now: a log that grows faster than it is read does not keep the caller here.
+
+        With `check`, and when the file was renamed, looks for its successor. `check` always asks the opener.
+        """
         while self._older:
             old, place, end = self._older[-1]
             yield from pieces(old, place, end)
@@ -131,24 +134,38 @@ class Tail:
             if descriptor is None:
                 return
             self._take(descriptor, 0)
-        while True:
+        followed = check and not self._newest()
+        files = DEPTH  # to be read before the caller is asked again
+        while files:
             for data in pieces(self._descriptor, self._offset, os.fstat(self._descriptor).st_size):
                 self._offset += len(data)
                 yield data
             status = os.fstat(self._descriptor)
             if self._offset < status.st_size:
-                continue
+                return
             # a write sets both times, a rename only the second
             renamed = status.st_mtime_ns < status.st_ctime_ns != self._seen
             self._seen = status.st_ctime_ns
-            if not (renamed or check) or not self._step():
+            if not (renamed or followed):
                 return
-            check = True  # and after the successor there may be another
+            files = min(files - 1, self._step())
+            followed = True  # and after the successor there may be another
 
-    def _step(self) -> bool:
-        """Go on to the file after this one. False when this is the newest."""
+    def _newest(self) -> bool:
+        """Is this the file being written?"""
+        descriptor = self._open(0)
+        if descriptor is None:
+            return False
+        try:
+            return os.path.sameopenfile(descriptor, self._descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _step(self) -> int:
+        """Go on to the file after this one. How many are newer than this one was: 0 when there is none to go to."""
         inode = os.fstat(self._descriptor).st_ino
         newer: int | None = None
+        rotated = 0
         for rotated in range(DEPTH):
             descriptor = self._open(rotated)
             if descriptor is None:
@@ -156,17 +173,13 @@ class Tail:
             found = os.fstat(descriptor).st_ino == inode
             if found:
                 os.close(descriptor)
-                if newer is None:
-                    return False
-                self._take(newer, 0)
-                return True
+                break
             if newer is not None:
                 os.close(newer)
             newer = descriptor
-        if newer is None:
-            return False
-        self._take(newer, 0)  # ours is deleted: go on with the oldest there is
-        return True
+        if newer is not None:  # when ours is deleted that is the oldest there is
+            self._take(newer, 0)
+        return rotated
 
     def _at(self, inode: int) -> int | None:
         for rotated in range(DEPTH):

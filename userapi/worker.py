@@ -2,7 +2,8 @@
 
 Rule 1: the loop collects each request to its last byte, within REQUEST seconds of the connection's beginning or of
         the answer before. Half-sent requests cost a descriptor each; when there are too many the oldest goes.
-Rule 2: a thread gets whole requests as bytes and reads no socket. What it writes has a deadline as a whole.
+Rule 2: a thread gets whole requests as bytes and reads no socket. It gets none before what was answered has left room
+        for the next answer, and what it writes has a deadline as a whole.
 Rule 3: with a certificate every TCP socket speaks TLS, 1.2 at least; a Unix socket never does.
 Rule 4: no error page, no version and no text of the request goes out: problem details only.
 """
@@ -25,11 +26,11 @@ from gunicorn.http import RequestParser, wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
 from gunicorn.workers.base import Worker as Base
 
-from userapi.framing import Bad, Wait, first_request
+from userapi.framing import Bad, Framing, Wait
 from userapi.http.problems import document
 
 REQUEST = 10.0  # seconds for one request to arrive, TLS handshake included
-RESPONSE = 60.0  # seconds for one answer to leave; streams ask for more
+RESPONSE = 10.0  # seconds for one answer to leave, of its first byte on; streams ask for more
 LINGER = 1.0  # seconds that an answer has to be read after the connection was closed for writing
 MOST = 500  # connections of one worker
 UCRED = struct.Struct("3i")  # struct ucred of unix(7)
@@ -48,7 +49,14 @@ class Connection:
         self.lingering = False
         self.continued = False
         self.data = bytearray()
+        self.framing = Framing()
         self.until = time.monotonic() + REQUEST
+
+    def has_room(self) -> bool:
+        """Does an answer find room to leave? Where the peer is gone it finds its end at once."""
+        poll = select.poll()
+        poll.register(self.sock.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
 
 
 class Out:
@@ -56,12 +64,13 @@ class Out:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._until = time.monotonic() + RESPONSE
+        self._until = 0.0
 
     def extend(self, seconds: float) -> None:
         self._until = max(self._until, time.monotonic() + seconds)
 
     def sendall(self, data: bytes) -> None:
+        self._until = self._until or time.monotonic() + RESPONSE
         view = memoryview(data)
         while view:
             left = self._until - time.monotonic()
@@ -218,12 +227,15 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
             self._look(connection)
 
     def _look(self, connection: Connection) -> None:
-        found = first_request(connection.data)
+        found = connection.framing.look(connection.data)
         if isinstance(found, Wait):
             if found.expects and not connection.continued:
                 connection.continued = True
                 with contextlib.suppress(OSError):
                     connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return
+        if not connection.has_room():  # it has not read the answers before
+            self._poller.modify(connection.sock, selectors.EVENT_WRITE, lambda _: self._look(connection))
             return
         self._forget(connection)
         self._busy += 1
@@ -232,6 +244,7 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
             return
         request = bytes(connection.data[: found.length])
         del connection.data[: found.length]
+        connection.framing = Framing()
         self._threads.submit(self._answer, connection, request, found.last, 0)
 
     def _take_back(self, connection: Connection, keep: bool) -> None:

@@ -119,7 +119,9 @@ def test_an_explanation_of_a_global_action_needs_no_service(policy: Policy) -> N
     assert explain(policy, lead, "reload", None, None).text == (
         "allowed: the rule 'leads' (10-web.toml:21) lets erin reload"
     )
-    assert not explain(policy, BOB, "reload", None, None).allowed
+    refused = explain(policy, BOB, "reload", None, None)
+    assert isinstance(refused, Decided)
+    assert not refused.allowed
 
 
 def test_a_right_without_view_is_explained_to_who_has_it(policy: Policy) -> None:
@@ -129,8 +131,10 @@ def test_a_right_without_view_is_explained_to_who_has_it(policy: Policy) -> None
 def test_b10_an_explanation_does_not_tell_a_forbidden_service_from_none(policy: Policy) -> None:
     for action in ("view", "start", "restart"):
         there = explain(policy, BOB, action, "hidden", ())
-        assert there == Decided(False, "no service 'hidden' that you may view")
-        assert explain(policy, BOB, action, "nowhere", None) == Decided(False, "no service 'nowhere' that you may view")
+        assert there == Refused("unknown", "no service 'hidden' that you may view")
+        assert explain(policy, BOB, action, "nowhere", None) == Refused(
+            "unknown", "no service 'nowhere' that you may view"
+        )
     for who in (DORA, ROOT):
         assert explain(policy, who, "view", "nowhere", None).text == "no service 'nowhere' that you may view"
 

@@ -34,7 +34,7 @@ def test_a10_an_identity_with_an_impossible_name_cannot_be_made(user: str) -> No
 
 def test_groups_that_no_policy_can_name_are_left_out() -> None:
     assert person("alice", 1001, ["webops", "Domain Users", "\x1b[31m", "1001", "webops"], HASH).groups == {"webops"}
-    with pytest.raises(ValueError, match="is not a user name"):
+    with pytest.raises(ValueError, match="is not the name of a Unix group"):
         Identity("alice", 1001, frozenset({"Domain Users"}))
 
 

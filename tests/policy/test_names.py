@@ -33,11 +33,13 @@ CANNOT_BE_USERS = [
 def test_a10_a_name_that_no_account_can_have_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a user name"):
         names.user_name(text)
+    with pytest.raises(ValueError, match="is not the name of a Unix group"):
+        names.unix_group(text)
 
 
 @pytest.mark.parametrize("text", ["alice", "_durward", "www-data", "a" * 32, "x1"])
 def test_a10_a_name_that_useradd_takes_is_taken(text: str) -> None:
-    assert names.user_name(text) == text
+    assert names.user_name(text) == names.unix_group(text) == text
 
 
 NOT_SERVICES = ["", "../../etc/web", "web\n", "web\0", "Web", ".web", "-web", "a/b", "*", "group:x", "wéb", "w" * 64]

@@ -229,7 +229,12 @@ WRONG += [
     (TEST.replace('user = "bob"\n', ""), 1, "test[0].user", "'user' is missing"),
     (TEST.replace('"bob"', '"user:bob"'), 2, "test[0].user", "'user:bob' is not a user name"),
     (TEST.replace('["webops"]', '"webops"'), 3, "test[0].groups", "'groups' must be a list of texts"),
-    (TEST.replace('["webops"]', '["webops", "group:x"]'), 3, "test[0].groups[1]", "'group:x' is not a user name"),
+    (
+        TEST.replace('["webops"]', '["webops", "group:x"]'),
+        3,
+        "test[0].groups[1]",
+        "'group:x' is not the name of a Unix group",
+    ),
     (TEST.replace('may = "view"\n', ""), 1, "test[0].may", "'may' is missing"),
     (TEST.replace('"view"', '["view"]'), 4, "test[0].may", "must be a text in quotes, not a list"),
     (TEST.replace('on = "site"\n', ""), 1, "test[0].on", "'on' is missing"),

@@ -69,4 +69,7 @@ def test_h4_a_session_in_a_cookie_or_in_the_address_is_none(app, token):
     client = app.test_client()
     for name in ("session", "token", "durward", "__Host-session"):
         client.set_cookie(name, token)
-    assert client.get(f"/api/v1/services?token={token}&access_token={token}").status_code == 401
+    assert client.get("/api/v1/services").status_code == 401
+    refused = client.get(f"/api/v1/services?token={token}&access_token={token}")
+    assert refused.status_code == 400
+    assert token not in refused.text

@@ -6,9 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userapi.framing import BODY, HEAD, Bad, Wait, Whole, first_request
+from userapi.framing import BODY, HEAD, Bad, Framing, Wait, Whole
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def first_request(data: bytes) -> Wait | Whole | Bad:
+    return Framing().look(data)
 
 
 def post(*headers: bytes, body: bytes = b"") -> bytes:
@@ -65,3 +69,36 @@ def test_more_bytes_never_change_what_was_whole(data, cut):
     if isinstance(begun, Whole):
         assert first_request(data) == begun
         assert begun.length <= cut
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n\r\n", b"Content-Length: 4", b"Expect: 100-continue", b"a"])))
+def test_what_comes_in_pieces_is_what_comes_at_once(pieces):
+    framing, data = Framing(), bytearray()
+    for piece in pieces:
+        data += piece
+        assert framing.look(data) == first_request(data)
+
+
+def test_no_byte_of_a_dripped_request_is_looked_at_twice():
+    class Data(bytearray):
+        looked = 0
+
+        def find(self, what, start, end):
+            Data.looked += min(end, len(self)) - start
+            return super().find(what, start, end)
+
+    framing, data = Framing(), Data()
+    for byte in post(b"X: " + b"y" * 1000, b"Content-Length: 2000"):
+        data.append(byte)
+        found = framing.look(data)
+    head, looked = len(data), Data.looked
+    assert looked <= 4 * head
+    for _ in range(2000):
+        assert found == Wait()
+        data += b"z"
+        found = framing.look(data)
+    assert (found, Data.looked) == (Whole(head + 2000, False), looked)
+
+
+def test_who_begins_tls_where_there_is_none_is_refused_at_once():
+    assert first_request(b"\x16\x03\x01") == Bad(400)

@@ -177,3 +177,42 @@ def test_no_log_yet_is_nothing_until_it_is_there(log):
     assert got == b""
     log.write(b"a\n")
     assert b"".join(reader.more(True)) == b"a\n"
+
+
+def read_as_it_grows(log: Log, reader: Tail, check: bool, rotate: bool = False) -> bytes:
+    got = b""
+    for data in reader.more(check):
+        got += data
+        assert len(got) < 100, "it would never end"
+        if rotate:
+            log.rotate()
+        log.write(b"b\n")
+    return got
+
+
+def test_a_log_that_grows_as_fast_as_it_is_read_gives_the_caller_his_turn(log):
+    log.write(b"a\n")
+    reader = Tail(log.open)
+    reader.begin(10)
+    assert [read_as_it_grows(log, reader, check) for check in (False, True, False)] == [b"a\n", b"b\n", b"b\n"]
+
+
+def test_a_log_that_is_rotated_as_fast_as_it_is_read_gives_the_caller_his_turn(log):
+    log.write(b"a\n")
+    reader = Tail(log.open)
+    reader.begin(10)
+    assert read_as_it_grows(log, reader, True, rotate=True) == b"a\nb\n"
+    assert b"".join(reader.more(True)) == b"b\n"
+
+
+def test_a_check_asks_the_opener_however_the_log_grows(log):
+    def no(rotated: int) -> int | None:
+        raise PermissionError
+
+    log.write(b"a\n")
+    reader = Tail(log.open)
+    reader.begin(10)
+    reader._open = no
+    assert read_as_it_grows(log, reader, False) == b"a\n"
+    with pytest.raises(PermissionError):
+        read_as_it_grows(log, reader, True)

@@ -103,6 +103,26 @@ def test_h6_a_half_sent_request_is_closed_when_its_time_is_up_however_it_drips(g
         assert 8 < time.monotonic() - begun < 13
 
 
+def test_h6_clients_that_read_no_answers_do_not_stop_an_honest_one_and_get_them_all_later(gunicorn):
+    server = gunicorn(threads=4, tcp=False).ready()
+    anybody = b"GET /api/v1/services HTTP/1.1\r\nHost: localhost\r\n"
+    deaf = [server.connect() for _ in range(8)]
+    try:
+        for sock in deaf:
+            sock.sendall((anybody + b"\r\n") * 399 + anybody + CLOSE)
+        for _ in range(30):
+            begun = time.monotonic()
+            assert server.raw(STATUS + CLOSE).startswith(b"HTTP/1.1 200")
+            assert time.monotonic() - begun < 2
+        got = b""
+        while data := deaf[0].recv(65536):
+            got += data
+        assert got.count(b"HTTP/1.1 401") == 400
+    finally:
+        for sock in deaf:
+            sock.close()
+
+
 def test_a_client_that_waits_for_100_continue_gets_it(gunicorn):
     with gunicorn().ready().connect() as sock:
         body = b'{"user": "alice", "password": "right"}'
@@ -239,6 +259,21 @@ def test_an_answer_that_is_not_read_ends_at_its_deadline(monkeypatch):
         assert not out.gone()
         theirs.close()
         assert out.gone()
+
+
+def test_the_time_of_an_answer_runs_from_its_first_byte(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("userapi.worker.time.monotonic", lambda: clock[0])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        out = Out(ours)
+        clock[0] = 100.0  # the password was being looked at
+        out.sendall(b"x")
+        clock[0] = 109.0
+        out.sendall(b"x")
+        clock[0] = 110.0
+        with pytest.raises(TimeoutError):
+            out.sendall(b"x")
 
 
 def test_kill_9_of_a_worker_is_made_good_by_the_next_one(gunicorn):

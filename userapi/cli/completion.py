@@ -1,7 +1,8 @@
 """durward completion bash|zsh|fish: a script that never changes; names come from `durward __complete services ACTION`.
 
 Those are the services that the asker may do ACTION to; `targets` are these, their groups as group:NAME, and all.
-Nothing is said when nobody answers: it is a key press.
+Nothing is said when nobody answers: it is a key press. What the api sends and is no name is not said either, and no
+script lets its shell expand what is said.
 """
 
 from __future__ import annotations
@@ -12,16 +13,41 @@ from typing import Any
 from userapi.cli.failure import OK, Failure
 from userapi.cli.parser import ALL, GROUP
 from userapi.cli.render import Screen
+from userapi.cli.spelled import is_name
 
 WORDS = (
     "login logout whoami status start stop restart signal logs events describe reload why revoke shutdown completion"
 )
 ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
+COMMON = "--help --url --cacert --root --json --color"
+OPTIONS = {
+    "login": "--user --password-stdin",
+    "start": "--no-wait",
+    "stop": "--no-wait",
+    "restart": "--no-wait --hard",
+    "signal": "--no-wait",
+    "logs": "--follow --lines --stream --raw",
+    "events": "--operation",
+    "reload": "--dry-run --no-wait",
+    "revoke": "--all",
+    "shutdown": "--no-wait",
+}
+VALUED = "--url --cacert --color --user -u --lines -n --stream --operation"  # the next word is theirs
+STREAMS, COLOURS = "stdout stderr", "auto always never"
+_VALUED = VALUED.replace(" ", "|")
+_BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
+_ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())
+_FISH = "".join(
+    f'complete -c durward -n "__fish_seen_subcommand_from {verb}" -l {option.removeprefix("--")}'
+    f"{' -x' if option in VALUED.split() else ''}\n"
+    for verb, options in OPTIONS.items()
+    for option in options.split()
+)
 
 BASH = f"""# bash completion for durward: eval "$(durward completion bash)"
 _durward() {{
-    local cur verb= word names= i
+    local cur prev= verb= word names= i
     local -a words=() before=()
     for ((i = 1; i <= COMP_CWORD; i++)); do  # bash splits group:web at its colon
         word=${{COMP_WORDS[i]}}
@@ -32,27 +58,38 @@ _durward() {{
         fi
     done
     cur=${{words[-1]}}
+    ((${{#words[@]}} < 2)) || prev=${{words[-2]}}
     for ((i = 0; i < ${{#words[@]}} - 1; i++)); do
         word=${{words[i]}}
         case $word in
-            --url|--cacert|--color) ((i++)) ;;
+            {_VALUED}) ((i++)) ;;
             -*) ;;
             *) before+=("$word") ;;
         esac
     done
     verb=${{before[0]}}
-    case $verb,${{#before[@]}} in
-        ,0) names="{WORDS}" ;;
-        describe,1|events,1) names=$(durward __complete services view 2>/dev/null) ;;
-        logs,1) names=$(durward __complete services logs 2>/dev/null) ;;
-        status,*) names=$(durward __complete targets view 2>/dev/null) ;;
-        start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
-        signal,*) names="{SIGNALS} $(durward __complete targets signal 2>/dev/null)" ;;
-        why,1) names="{ACTIONS}" ;;
-        why,2) names=$(durward __complete services view 2>/dev/null) ;;
-        completion,1) names="bash zsh fish" ;;
-    esac
-    COMPREPLY=($(compgen -W "$names" -- "$cur"))
+    if [[ $prev == --stream ]]; then
+        names="{STREAMS}"
+    elif [[ $prev == --color ]]; then
+        names="{COLOURS}"
+    elif [[ $cur == -* ]]; then
+        case $verb in
+{_BASH}            *) names="{COMMON}" ;;
+        esac
+    else
+        case $verb,${{#before[@]}} in
+            ,0) names="{WORDS}" ;;
+            describe,1|events,1) names=$(durward __complete services view 2>/dev/null) ;;
+            logs,1) names=$(durward __complete services logs 2>/dev/null) ;;
+            status,*) names=$(durward __complete targets view 2>/dev/null) ;;
+            start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
+            signal,*) names="{SIGNALS} $(durward __complete targets signal 2>/dev/null)" ;;
+            why,1) names="{ACTIONS}" ;;
+            why,2) names=$(durward __complete services view 2>/dev/null) ;;
+            completion,1) names="bash zsh fish" ;;
+        esac
+    fi
+    COMPREPLY=($(compgen -W '$names' -- "$cur"))
     [[ $cur != *:* ]] || COMPREPLY=("${{COMPREPLY[@]#"${{cur%:*}}:"}}")
 }}
 complete -F _durward durward
@@ -62,22 +99,40 @@ ZSH = f"""#compdef durward
 # zsh completion for durward: durward completion zsh > "${{fpath[1]}}/_durward"
 _durward() {{
     local -a names before
-    local word
+    local word skip=
     for word in ${{words[2,CURRENT-1]}}; do
-        [[ $word == -* ]] || before+=($word)
+        if [[ -n $skip ]]; then
+            skip=
+            continue
+        fi
+        case $word in
+            {_VALUED}) skip=yes ;;
+            -*) ;;
+            *) before+=($word) ;;
+        esac
     done
-    case ${{before[1]}},${{#before}} in
-        ,0) names=({WORDS}) ;;
-        describe,1|events,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
-        logs,1) names=(${{(f)"$(durward __complete services logs 2>/dev/null)"}}) ;;
-        status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
-        start,*|stop,*|restart,*|signal,1)
-            names=(${{(f)"$(durward __complete targets ${{before[1]}} 2>/dev/null)"}}) ;;
-        signal,*) names=({SIGNALS} ${{(f)"$(durward __complete targets signal 2>/dev/null)"}}) ;;
-        why,1) names=({ACTIONS}) ;;
-        why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
-        completion,1) names=(bash zsh fish) ;;
-    esac
+    if [[ ${{words[CURRENT-1]}} == --stream ]]; then
+        names=({STREAMS})
+    elif [[ ${{words[CURRENT-1]}} == --color ]]; then
+        names=({COLOURS})
+    elif [[ ${{words[CURRENT]}} == -* ]]; then
+        case ${{before[1]}} in
+{_ZSH}            *) names=({COMMON}) ;;
+        esac
+    else
+        case ${{before[1]}},${{#before}} in
+            ,0) names=({WORDS}) ;;
+            describe,1|events,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
+            logs,1) names=(${{(f)"$(durward __complete services logs 2>/dev/null)"}}) ;;
+            status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
+            start,*|stop,*|restart,*|signal,1)
+                names=(${{(f)"$(durward __complete targets ${{before[1]}} 2>/dev/null)"}}) ;;
+            signal,*) names=({SIGNALS} ${{(f)"$(durward __complete targets signal 2>/dev/null)"}}) ;;
+            why,1) names=({ACTIONS}) ;;
+            why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
+            completion,1) names=(bash zsh fish) ;;
+        esac
+    fi
     compadd -a names
 }}
 if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _durward "$@"; else compdef _durward durward; fi
@@ -95,7 +150,14 @@ end
 complete -c durward -n "__fish_seen_subcommand_from signal" -a "{SIGNALS}"
 complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
-"""
+complete -c durward -l help
+complete -c durward -l json
+complete -c durward -l root
+complete -c durward -l url -x
+complete -c durward -l cacert -r
+complete -c durward -l color -x -a "{COLOURS}"
+complete -c durward -n "__fish_seen_subcommand_from logs" -l stream -x -a "{STREAMS}"
+{_FISH}"""
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
@@ -110,8 +172,9 @@ def names(ask: Any, screen: Screen, args: Any) -> int:
         services = ask.status(None) if args.what == "targets" else []
     except Failure:
         return OK
-    may = [right["service"] for right in rights if right["service"] and args.action in right["actions"]]
+    may = [right["service"] for right in rights if is_name(right["service"]) and args.action in right["actions"]]
     groups = {group for service in services if service["name"] in may for group in service.get("groups", [])}
+    groups = {group for group in groups if is_name(group)}
     every = [ALL] if may and args.what == "targets" else []
     for name in [*may, *(GROUP + group for group in sorted(groups)), *every]:
         screen.say(name)

@@ -62,3 +62,8 @@ class Failure(Exception):
         """What --json prints: {"error": {"kind", "text", "exit", …}}."""
         more = {key: value for key, value in self.more.items() if value}
         return {"error": {"kind": self.kind, "text": self.text, "exit": self.exit, **more}}
+
+
+def no_service(name: str) -> Failure:
+    """In the daemon's own words."""
+    return Failure("unknown", f"no service '{name}' that you may view")

@@ -7,6 +7,7 @@ Content-Length, chunks, or the end of the connection.
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -23,6 +24,7 @@ class Where(NamedTuple):
     port: int
 
 
+_LOOPBACK = re.compile(r"\A127(?:\.(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}\Z")  # 127.x.example is a name
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -40,9 +42,12 @@ def where(url: str) -> Where:
     rest = rest.removeprefix("//").rstrip("/")
     host, colon, port = rest.rpartition(":") if not rest.endswith("]") and ":" in rest else (rest, "", "")
     host = host.strip("[]")
-    if scheme not in ("http", "https") or not host or "/" in rest or "@" in rest or (colon and not port.isdigit()):
-        raise Failure("usage", f"{url} is no address: unix:/path, https://host or https://host:port")
-    if scheme == "http" and host not in ("localhost", "::1") and not host.startswith("127."):
+    wrong = colon and not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536)
+    if scheme not in ("http", "https") or not host or "/" in rest or "@" in rest or wrong:
+        raise Failure(
+            "usage", f"{url} is no address: unix:/path, https://host[:port], or to this machine http://127.0.0.1[:port]"
+        )
+    if scheme == "http" and host not in ("localhost", "::1") and not _LOOPBACK.match(host):
         raise Failure("usage", f"{url} would send the password and the session in clear: use https://{rest}")
     return Where(scheme, host, int(port) if port else 443 if scheme == "https" else 80)
 
@@ -170,11 +175,22 @@ def connect(place: Where, cacert: str = "") -> socket.socket:
 def _secure(sock: socket.socket, place: Where, cacert: str) -> socket.socket:
     import ssl
 
+    at = f"{place.host}:{place.port}"
     try:
         context = ssl.create_default_context(cafile=cacert or None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+    except OSError as error:
+        sock.close()
+        raise Failure("usage", f"--cacert {cacert}: no certificates can be read there: {_reason(error)}") from None
+    try:
         return context.wrap_socket(sock, server_hostname=place.host)
+    except ssl.SSLCertVerificationError as error:
+        sock.close()
+        raise Failure("unreachable", f"{at} is not to be trusted: {error.verify_message or error.reason}") from None
     except (OSError, ValueError) as error:
         sock.close()
-        reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
-        raise Failure("unreachable", f"{place.host}:{place.port} is not to be trusted: {reason}") from None
+        raise Failure("unreachable", f"{at} does not speak TLS, 1.2 at least: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", "") or getattr(error, "reason", "") or str(error)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from userapi.cli.failure import OK, Failure
+from userapi.cli.failure import OK, Failure, no_service
 from userapi.cli.plain import Stream
 from userapi.cli.render import Screen
 
@@ -17,6 +17,9 @@ from userapi.cli.render import Screen
 def logs(ask: Any, screen: Screen, args: Any) -> int:
     service, colon, _ = args.service.partition(":")
     process = args.process or (args.service if colon else "")
+    if process and not _can_be(process):
+        more = "; logs are of one service, or of one process of it, such as site:0"
+        raise Failure("unknown", no_service(args.service).text + more)
     if args.lines < 0:
         raise Failure("usage", "-n takes a number of lines")
     pieces = ask.logs(service, args.stream, process, args.lines, args.follow)
@@ -46,6 +49,14 @@ def logs(ask: Any, screen: Screen, args: Any) -> int:
     else:
         screen.json({"service": service, "stream": args.stream, "lines": list(lines)})
     return OK
+
+
+def _can_be(process: str) -> bool:
+    import re
+
+    from policy import names
+
+    return re.match(names.PROCESS_PATTERN, process) is not None
 
 
 def _harmless(pieces: Iterator[bytes]) -> Iterator[str]:

@@ -23,24 +23,30 @@ def is_plain(word: str) -> bool:
     return word != ALL and not word.startswith(GROUP) and not any(mark in word for mark in "*?[")
 
 
+def _name(word: str) -> str:
+    if not word:
+        raise argparse.ArgumentTypeError("an empty word names nothing")
+    return word
+
+
 def _none(parser: argparse.ArgumentParser) -> None:
     pass
 
 
 def _service(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE")
+    parser.add_argument("service", metavar="SERVICE", type=_name)
 
 
 def _maybe_service(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE", nargs="?")
+    parser.add_argument("service", metavar="SERVICE", type=_name, nargs="?")
 
 
 def _targets(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("targets", metavar="TARGET", nargs="+", help=TARGET)
+    parser.add_argument("targets", metavar="TARGET", type=_name, nargs="+", help=TARGET)
 
 
 def _maybe_targets(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("targets", metavar="TARGET", nargs="*", help=TARGET)
+    parser.add_argument("targets", metavar="TARGET", type=_name, nargs="*", help=TARGET)
 
 
 def _wait(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +75,7 @@ def _signal(parser: argparse.ArgumentParser) -> None:
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE", help="or one process of it: site:1")
+    parser.add_argument("service", metavar="SERVICE", type=_name, help="or one process of it: site:1")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     parser.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="the last N lines (100)")
     parser.add_argument("--stream", choices=("stdout", "stderr"), default="stdout")
@@ -83,7 +89,7 @@ def _events(parser: argparse.ArgumentParser) -> None:
 
 
 def _login(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-u", "--user", metavar="USER", help="who you are; else the user of this process")
+    parser.add_argument("-u", "--user", metavar="USER", type=_name, help="who you are; else the user of this process")
     parser.add_argument("--password-stdin", action="store_true", help="the password is the first line of stdin")
 
 
@@ -98,7 +104,7 @@ def _why(parser: argparse.ArgumentParser) -> None:
 
 
 def _revoke(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER", nargs="?")
+    parser.add_argument("user", metavar="USER", type=_name, nargs="?")
     parser.add_argument("--all", action="store_true", help="the sessions of everybody")
     parser.set_defaults(no_wait=False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from userapi.cli.failure import FAILED, NOT_RUNNING, OK, Failure
+from userapi.cli.failure import FAILED, NOT_RUNNING, OK, Failure, no_service
 from userapi.cli.render import Screen
 
 ALIVE = frozenset({"RUNNING", "STARTING", "STOPPING"})
@@ -21,7 +21,7 @@ def status(ask: Any, screen: Screen, args: Any) -> int:
         return _status_of(ask, screen, args.targets)
     services = ask.status(args.service)
     if args.service is not None and not services:
-        raise Failure("unknown", f"there is no service {args.service} that you may view")
+        raise no_service(args.service)
     if screen.as_json:
         screen.json({"services": services})
     else:
@@ -36,7 +36,7 @@ def _status_of(ask: Any, screen: Screen, words: list[str]) -> int:
     names, missing = targets.meant(words, list(known.values()))
     for name in names:
         if name not in known:
-            missing[name] = Failure("unknown", f"no service '{name}' that you may view")
+            missing[name] = no_service(name)
     services = [known[name] for name in names if name in known]
     if screen.as_json:
         errors = [{"service": word, **failure.document()} for word, failure in missing.items()]
@@ -68,7 +68,15 @@ def whoami(ask: Any, screen: Screen, args: Any) -> int:
 
 
 def why(ask: Any, screen: Screen, args: Any) -> int:
-    """Exit 0 when it is allowed, 1 when it is not."""
+    """Exit 0 when it is allowed, 1 when it is not, 4 when there is no such service that the asker may view."""
+    from policy import names
+
+    if args.action not in list(names.Action):
+        raise Failure("usage", f"action must be one of the policy's: {', '.join(names.Action)}")
+    if args.service is None and args.action not in names.GLOBAL_ACTIONS:
+        raise Failure("usage", f"{args.action} is about a service: durward why {args.action} SERVICE")
+    if args.service is not None and args.action in names.GLOBAL_ACTIONS:
+        raise Failure("usage", f"{args.action} is about the daemon as a whole: durward why {args.action}")
     told = ask.why(args.action, args.service)
     if screen.as_json:
         screen.json(told)

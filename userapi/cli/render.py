@@ -116,7 +116,7 @@ class Screen:
         if self.as_json:
             self.json(event)
         elif event["is"] == "changed":
-            pid = f" pid {event['pid']}" if event["pid"] else ""
+            pid = f" pid {plain.line(event['pid'])}" if event["pid"] else ""
             text = f": {plain.line(event['text'])}" if event.get("text") else ""
             head = f"{plain.line(event['time'])} {plain.line(event['process'])}"
             sys.stdout.write(f"{head} {self.state(event['state'])}{pid}{text}\n")

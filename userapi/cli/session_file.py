@@ -34,9 +34,9 @@ def _read() -> dict[str, str]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise Failure(
-                "forbidden",
+                "no-session",
                 f"the session file {name} is not yours alone (mode {status.st_mode & 0o777:04o}, uid {status.st_uid}):"
-                f" delete it and log in again",
+                " chmod 600 it if it is yours, or name another with DURWARD_SESSION, then log in",
             )
         found = {}
         for line in file.read(65536).splitlines():
@@ -53,12 +53,7 @@ def load(address: str) -> str:
 
 def save(address: str, token: str) -> None:
     """Keep it; an empty token forgets it. Raises Failure."""
-    try:
-        kept = _read()
-    except Failure:
-        if not token:
-            raise
-        kept = {}  # what others could read is worth nothing: it is replaced
+    kept = _read()
     kept.pop(address, None)
     if token:
         kept[address] = token

@@ -10,6 +10,7 @@ from typing import Any
 
 from userapi.cli import http1, session_file
 from userapi.cli.failure import Failure
+from userapi.cli.spelled import spelled
 
 QUICK = 40.0  # seconds: longer than the api waits for anybody
 QUIET = 340.0  # seconds of silence in a stream
@@ -59,22 +60,26 @@ class Http:
         self._json("DELETE", "session")
 
     def status(self, service: str | None) -> list[dict[str, Any]]:
+        spelled(service)
         found: list[dict[str, Any]] = self._json("GET", "services" + _query(service=service))["services"]
         return found
 
     def describe(self, service: str) -> dict[str, Any]:
+        spelled(service)
         return self._json("GET", f"services/{http1.quoted(service)}")
 
     def whoami(self) -> dict[str, Any]:
         return self._json("GET", "whoami")
 
     def why(self, action: str, service: str | None) -> dict[str, Any]:
+        spelled(service)
         return self._json("GET", "why" + _query(action=action, service=service))
 
     def command(self, do: str, service: str | None = None, **more: Any) -> dict[str, Any]:
         """{"operation", "text"}, or {"text"} when it is done already."""
         if do == "shutdown":
             raise Failure("usage", "shutdown is root's, and not over HTTP: durward --root shutdown")
+        spelled(service, more.get("user"), more.get("signal"))
         path = do if service is None else f"services/{http1.quoted(service)}/{do}"
         return self._json("POST", path, {key: value for key, value in more.items() if value})
 
@@ -92,6 +97,7 @@ class Http:
             yield over
 
     def events(self, service: str | None) -> Iterator[dict[str, Any]]:
+        spelled(service)
         return self._events("events" + _query(service=service))
 
     def _events(self, path: str, last: str = "") -> Iterator[dict[str, Any]]:
@@ -116,6 +122,7 @@ class Http:
         raise Failure("later", "the daemon stopped telling: try again")
 
     def logs(self, service: str, stream: str, process: str, lines: int, follow: bool) -> Iterator[bytes]:
+        spelled(service)
         path = f"services/{http1.quoted(service)}/logs"
         asked = {"stream": stream, "process": process, "follow": "true" if follow else None}
         place = ""

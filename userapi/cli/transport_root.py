@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from userapi.cli.failure import Failure
+from userapi.cli.spelled import spelled
 
 LIMIT = 64 * 1024  # bytes of a packet
 QUICK = 15.0  # seconds for an answer
@@ -29,7 +30,7 @@ class Root:
         self._path = path
 
     def _line(self, command: dict[str, Any]) -> socket.socket:
-        _spelled(command)
+        spelled(command.get("service"), command.get("user"), command.get("signal"))  # or the supervisor hangs up
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             line.settimeout(QUICK)
@@ -161,23 +162,6 @@ class Root:
                 yield from tail.more(idle % 40 == 0)
         finally:
             tail.close()
-
-
-def _spelled(command: dict[str, Any]) -> None:
-    """What cannot be a name is refused here: the supervisor hangs up on what is no message. Raises Failure."""
-    from policy import names
-
-    rows = (
-        ("service", names.service_name, "unknown"),
-        ("user", names.user_name, "unknown"),
-        ("signal", names.signal_name, "usage"),
-    )
-    for key, parse, kind in rows:
-        try:
-            if key in command:
-                parse(command[key])
-        except ValueError as error:
-            raise Failure(kind, str(error)) from None
 
 
 def _without_tag(reply: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 from flask import Flask, Response, current_app, request
 
+from policy.names import SIGNALS
 from userapi.client import Auth, Supervisor
 from userapi.config import Config
 from userapi.http.problems import Problem
@@ -37,6 +38,22 @@ HEADERS = {
 _HOST = re.compile(r"\A(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+))(?::[0-9]{1,5})?\Z")
 
 T = TypeVar("T")
+
+# the query parameters of each view; what is not here is refused, so that nobody believes that it was heeded
+_WAIT = frozenset({"wait"})
+PARAMETERS = {
+    "services.status": frozenset({"service"}),
+    "services.start": _WAIT,
+    "services.stop": _WAIT,
+    "services.restart": _WAIT,
+    "services.signal": _WAIT,
+    "services.reload": _WAIT,
+    "services.revoke": _WAIT,
+    "operations.follow": _WAIT,
+    "logs.logs": frozenset({"n", "stream", "process", "follow", "after"}),
+    "whoami.why": frozenset({"action", "service"}),
+    "events.events": frozenset({"service"}),
+}
 
 
 class Parts(NamedTuple):
@@ -114,7 +131,23 @@ def body(kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem("invalid", f"the body is not as it must be: {error}") from None
+        raise Problem("invalid", sentence(error)) from None
+
+
+# what msgspec says of these would be a pattern
+_MUST = {
+    "process": "process must be like site:0",
+    "stream": "stream must be stdout or stderr",
+    "signal": f"signal must be one of {SIGNALS.replace('|', ', ')}",
+    "user": "user must be the name of a user",
+}
+_FIELD = re.compile(r" - at `\$\.([a-z_]+)`\Z")
+
+
+def sentence(error: Exception) -> str:
+    """What is wrong with a question or a body, for the person who wrote it."""
+    field = _FIELD.search(str(error))
+    return _MUST.get(field.group(1) if field else "", f"the question is not as it must be: {error}")
 
 
 def json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -129,11 +162,22 @@ def flag(name: str) -> bool:
     return text in ("true", "1")
 
 
+def _parameters() -> None:
+    if request.endpoint is None:
+        return  # 404
+    known = PARAMETERS.get(request.endpoint, frozenset())
+    unknown = sorted(set(request.args) - known)
+    if unknown:
+        text = f"there is no parameter {', '.join(map(ascii, unknown))} here"
+        raise Problem("invalid", f"{text}: {', '.join(sorted(known))}" if known else text)
+
+
 def _before() -> None:
     if not host_is_ours(request.headers.get("Host", ""), parts().hosts):
         raise Problem("invalid", "this is not a name of ours: [api] hosts lists more", 400)
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise Problem("forbidden", "a page of another site may not ask")
+    _parameters()
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     origin = request.headers.get("Origin")

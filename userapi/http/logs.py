@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 
 from policy import messages
 from userapi.client import Refusal
-from userapi.http.guard import asker, flag, parts
+from userapi.http.guard import asker, flag, parts, sentence
 from userapi.http.problems import Problem
 from userapi.http.services import named
 from userapi.http.streams import Span, streamed
@@ -47,7 +47,7 @@ def logs(name: str) -> Response:
         command = msgspec.convert(asked, messages.OpenLog)
         place = cursor(after) if after is not None else None
     except (msgspec.ValidationError, ValueError) as error:
-        raise Problem("invalid", f"the question is not as it must be: {error}") from None
+        raise Problem("invalid", sentence(error)) from None
 
     def opener(rotated: int) -> int | None:
         try:

@@ -45,7 +45,7 @@ def follow(operation: int) -> Response:
 def outcome(token: str, source: str, operation: int, wait: bool) -> dict[str, Any]:
     """What is known of an operation, at its end or now. The permit must have been taken."""
     result: dict[str, Any] = {"operation": operation, "done": False, "steps": []}
-    span = Span(request.environ)
+    span = Span(request.environ, stream=False)
     for event in parts().supervisor.watch(token, messages.Watch(operation=operation), source):
         if isinstance(event, messages.Step):
             result["service"] = event.service

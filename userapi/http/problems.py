@@ -1,7 +1,7 @@
 """Every error as RFC 9457 problem details: application/problem+json, whoever found it.
 
-`kind` is a refusal kind of policy.messages, and decides the status. Nothing of the request is repeated, and of an
-exception of ours nothing is told: it goes to the api's own log.
+`kind` is a refusal kind of policy.messages, and decides the status. Nothing of the request is repeated but
+the names of its fields and parameters, and of an exception of ours nothing is told: it goes to the api's own log.
 """
 
 from __future__ import annotations

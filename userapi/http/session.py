@@ -44,4 +44,6 @@ def log_out() -> Response:
     token, _ = asker()
     if not parts().auth.logout(token):
         raise Problem("no-session", "there is no such session: it was over already")
-    return Response(status=204)
+    answer = Response(status=204)
+    del answer.headers["Content-Type"]  # of nothing
+    return answer

@@ -93,13 +93,15 @@ class Shares:
 
 
 class Span:
-    """One answer's time. The server tells by environ["durward.gone"] that nobody reads any more."""
+    """One answer's time. The server tells by environ["durward.gone"] that nobody reads any more, and lets a stream
+    take as long to be read; what is told at the end has no more time for that than any other answer.
+    """
 
-    def __init__(self, environ: dict[str, Any], seconds: float = LIFE) -> None:
+    def __init__(self, environ: dict[str, Any], seconds: float = LIFE, stream: bool = True) -> None:
         self._until = time.monotonic() + seconds
         self._gone = environ.get("durward.gone", lambda: False)
         extend = environ.get("durward.extend")
-        if extend is not None:
+        if stream and extend is not None:
             extend(seconds + 30)
 
     def over(self) -> bool:

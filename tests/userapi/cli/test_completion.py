@@ -66,6 +66,11 @@ def test_the_script_is_what_its_shell_understands(durward, shell, tmp_path):
         (["durward", "--url", "x", "restart", "s"], "site"),
         (["durward", "signal", "site", "U"], "USR1 USR2"),
         (["durward", "why", "sh"], "shutdown"),
+        (["durward", "logs", "--stream", ""], "stdout stderr"),
+        (["durward", "logs", "--stream", "stderr", "-n", "5", "s"], ""),
+        (["durward", "--color", "a"], "auto always"),
+        (["durward", "restart", "--h"], "--hard --help"),
+        (["durward", "--j"], "--json"),
     ],
 )
 def test_bash_completes(tmp_path, words, expected):
@@ -79,3 +84,67 @@ def test_bash_completes(tmp_path, words, expected):
     assert (
         subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True).stdout.strip() == expected
     )
+
+
+def test_the_options_of_each_command_are_those_that_it_has():
+    import argparse
+
+    from userapi.cli import parser
+
+    def options(make):
+        made = argparse.ArgumentParser()
+        make(made)
+        shown = [action for action in made._actions if action.help != argparse.SUPPRESS]
+        return {word for action in shown for word in action.option_strings if word.startswith("--")}, {
+            word for action in shown if action.nargs != 0 for word in action.option_strings
+        }
+
+    common, valued = options(lambda made: parser._common(made, None))
+    assert set(completion.COMMON.split()) == common
+    for name, (_, _, _, make) in COMMANDS.items():
+        own, more = options(make)
+        assert own - {"--help"} == set(completion.OPTIONS.get(name, "").split()), name
+        valued |= more
+    assert set(completion.VALUED.split()) == valued - {"--root"}, "--root takes a path or nothing"
+
+
+EVIL = ["$(touch PWNED)", "`touch PWNED`", "a b", "-x", "group:$(touch PWNED)", "x;touch PWNED", "a\nb", ""]
+
+
+def test_what_the_api_sends_and_is_no_name_is_not_offered(alice, world):
+    world.answers[messages.WhatMayI] = messages.Rights(
+        user="alice", uid=1, groups=[], expires="", rights=[messages.Right(name, ["view"]) for name in [*EVIL, "site"]]
+    )
+    evil = messages.ServiceInfo(name="site", state="RUNNING", wanted="up", processes=[], groups=[*EVIL, "back"])
+    world.answers[messages.Status] = messages.Services(services=[evil])
+    assert alice("__complete", "services", "view").stdout == "site\n"
+    assert alice("__complete", "targets", "view").stdout == "site\ngroup:back\nall\n"
+
+
+def test_bash_expands_nothing_of_what_is_offered(tmp_path):
+    (tmp_path / "script").write_text(completion.BASH)
+    program = (
+        "durward() { echo '$(touch PWNED)' '`touch PWNED`' site; }; . ./script;"
+        ' COMP_WORDS=(durward restart ""); COMP_CWORD=2; _durward; echo "${COMPREPLY[@]}"'
+    )
+    ended = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert ended.stdout.strip().endswith("site")
+    assert [path.name for path in tmp_path.iterdir()] == ["script"]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not here")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("durward logs --stream ", {"stdout", "stderr"}),
+        ("durward --color ", {"auto", "always", "never"}),
+        ("durward restart --h", {"--hard", "--help"}),
+    ],
+)
+def test_fish_completes(tmp_path, line, expected):
+    (tmp_path / "script").write_text(completion.FISH)
+    program = f"source {tmp_path}/script; complete -C '{line}'"
+    ended = subprocess.run(
+        ["fish", "--no-config", "-c", program], capture_output=True, text=True, check=True, env={"HOME": str(tmp_path)}
+    )
+    assert {word.split("\t")[0] for word in ended.stdout.splitlines()} == expected

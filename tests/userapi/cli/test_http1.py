@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import subprocess
 import threading
 
 import pytest
@@ -23,6 +25,8 @@ from userapi.cli.http1 import Where, ask, quoted, where
         ("https://[2001:db8::1]:9443", Where("https", "2001:db8::1", 9443)),
         ("http://127.0.0.1:9001", Where("http", "127.0.0.1", 9001)),
         ("http://[::1]", Where("http", "::1", 80)),
+        ("http://127.255.0.9", Where("http", "127.255.0.9", 80)),
+        ("https://127.evil.example", Where("https", "127.evil.example", 443)),
     ],
 )
 def test_addresses(url, expected):
@@ -30,17 +34,65 @@ def test_addresses(url, expected):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "ops", "unix:api.sock", "ftp://x", "https://", "https://a/b", "https://u@h", "https://a:b"]
+    "url",
+    [
+        "",
+        "ops",
+        "unix:api.sock",
+        "ftp://x",
+        "https://",
+        "https://a/b",
+        "https://u@h",
+        "https://a:b",
+        "https://a:0",
+        "https://a:99999",
+        "http://127.0.0.1:99999",
+        "https://a:٣",
+    ],
 )
 def test_what_is_no_address_is_a_usage_error(url):
-    with pytest.raises(Failure) as failure:
+    with pytest.raises(Failure, match=r"or to this machine http://127\.0\.0\.1") as failure:
         where(url)
     assert failure.value.exit == 2
 
 
-def test_a_password_is_not_sent_in_clear_over_a_network():
-    with pytest.raises(Failure, match=r"use https://ops\.example"):
-        where("http://ops.example")
+@pytest.mark.parametrize(
+    "host",
+    ["ops.example", "127.evil.example", "127.0.0.1.evil.example", "127.0.0", "127.0.0.256", "127.0.0.1\n", "127."],
+)
+def test_a_password_is_not_sent_in_clear_over_a_network(host):
+    with pytest.raises(Failure, match=f"use https://{host}"):
+        where(f"http://{host}")
+
+
+def test_what_speaks_no_tls_and_what_is_not_to_be_trusted_are_told_apart(server, tmp_path):
+    place = server(b"HTTP/1.1 400 Refused\r\n\r\n")._replace(scheme="https")
+    with pytest.raises(Failure, match=r"127\.0\.0\.1:[0-9]+ does not speak TLS") as failure:
+        http1.connect(place)
+    assert failure.value.exit == 69
+    place = server(b"")._replace(scheme="https")
+    with pytest.raises(Failure, match="--cacert /nonexistent: no certificates can be read there") as failure:
+        http1.connect(place, "/nonexistent")
+    assert failure.value.exit == 2
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_to_be_trusted(tmp_path):
+    names = [str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", names[1]]
+    subprocess.run([*make, "-out", names[0]], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*names)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with listener.accept()[0] as line, contextlib.suppress(OSError):
+                context.wrap_socket(line, server_side=True).close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(Failure, match="is not to be trusted: self-signed certificate"):
+            http1.connect(Where("https", "127.0.0.1", listener.getsockname()[1]))
+        thread.join()
 
 
 def test_only_unreserved_characters_stay():

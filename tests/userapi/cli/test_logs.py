@@ -97,3 +97,12 @@ def test_over_root_sock_they_are_the_same(alice, root, log):
 def test_a_denial_is_a_denial(alice, world):
     world.answers[messages.OpenLog] = messages.Refused(kind="forbidden", text="denied: no rule lets alice read logs")
     assert alice("logs", "site").returncode == 77
+
+
+@pytest.mark.parametrize("word", ["site:x", "site:", "group:demo", "site:0:1", "../x:0"])
+def test_a_process_that_cannot_be_is_4_with_an_example(alice, log, world, word):
+    ended = alice("logs", word)
+    assert ended.returncode == 4
+    assert ended.stderr.startswith(f"no service '{word}' that you may view; ")
+    assert "such as site:0" in ended.stderr
+    assert messages.OpenLog not in map(type, world.commands())

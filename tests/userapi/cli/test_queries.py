@@ -79,6 +79,22 @@ def test_why_says_which_actions_there_are(alice):
     assert "view, logs, start, stop, restart, signal, " in ended.stderr
 
 
+@pytest.mark.parametrize("way", [[], ["--root"]], ids=["api", "root"])
+def test_why_is_2_for_a_question_that_is_none_and_4_for_a_service_that_is_none(alice, root, world, way):
+    for words, text in (
+        (["restart"], "restart is about a service: durward why restart SERVICE\n"),
+        (["reload", "site"], "reload is about the daemon as a whole: durward why reload\n"),
+        (["fly", "site"], "action must be one of the policy's: view, logs, "),
+    ):
+        ended = alice(*way, "why", *words)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith(text)
+    assert world.commands() == root.asked == []
+    world.answers[messages.WhatMayI] = messages.Refused(kind="unknown", text="no service 'db' that you may view")
+    ended = alice(*way, "why", "view", "db")
+    assert (ended.returncode, ended.stderr) == (4, "no service 'db' that you may view\n")
+
+
 def test_events_of_an_operation_end_with_its_outcome(alice, world):
     ended = alice("events", "--operation", "7")
     assert ended.returncode == 0

@@ -88,7 +88,7 @@ def test_e2_every_text_from_outside_is_made_harmless(screen, capsys):
     screen.progress(EVIL)
     step = {"is": "step", "time": EVIL, "service": EVIL, "operation": 1, "text": EVIL}
     screen.event(step)
-    screen.event({"is": "changed", "time": EVIL, "process": EVIL, "state": EVIL, "pid": 1, "text": EVIL})
+    screen.event({"is": "changed", "time": EVIL, "process": EVIL, "state": EVIL, "pid": EVIL, "text": EVIL})
     screen.event({"is": "dropped", "text": EVIL})
     screen.json({EVIL: EVIL})
     shown = "".join(capsys.readouterr())

@@ -37,15 +37,22 @@ def test_only_its_owner_can_read_it(file):
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o606, 0o660])
-def test_a_file_that_others_can_read_is_refused_and_a_login_replaces_it(file, mode):
+def test_a_file_that_others_can_read_is_refused_and_never_replaced(file, mode):
     session_file.save("unix:/a", ONE)
     file.chmod(mode)
-    with pytest.raises(Failure, match="not yours alone") as failure:
-        session_file.load("unix:/a")
-    assert failure.value.exit == 77
-    session_file.save("unix:/a", TWO)
-    assert session_file.load("unix:/a") == TWO
-    assert file.stat().st_mode & 0o777 == 0o600
+    for use in (lambda: session_file.load("unix:/a"), lambda: session_file.save("unix:/a", TWO)):
+        with pytest.raises(
+            Failure, match=r"not yours alone .* chmod 600 it if it is yours, or name another"
+        ) as failure:
+            use()
+        assert (failure.value.exit, failure.value.hints()) == (77, [])
+    assert file.read_text() == f"unix:/a {ONE}\n"
+
+
+def test_the_file_of_passwords_is_no_session_file(monkeypatch):
+    monkeypatch.setenv("DURWARD_SESSION", "/etc/passwd")
+    with pytest.raises(Failure, match=r"not yours alone .* DURWARD_SESSION"):
+        session_file.save("unix:/a", ONE)
 
 
 def test_a_link_is_not_followed(file, tmp_path):

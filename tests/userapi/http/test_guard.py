@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from userapi.app import create_app
-from userapi.http.guard import host_is_ours, source
+from userapi.http.guard import PARAMETERS, host_is_ours, source
 
 STOP = "/api/v1/services/site/stop"
 NAMES = frozenset({"localhost", "web1"})
@@ -115,3 +115,38 @@ FORGED = {"HTTP_X_FORWARDED_FOR": "198.51.100.1, 203.0.113.9"}
 )
 def test_h5_the_source_is_the_peer_unless_a_proxy_is_configured(environ, behind, expected):
     assert source(environ, behind) == expected
+
+
+def test_a_parameter_that_an_address_does_not_know_is_refused_by_its_name(app, http, world):
+    rules = list(app.url_map.iter_rules())
+    assert set(PARAMETERS) <= {rule.endpoint for rule in rules}
+    for rule in rules:
+        path = rule.rule.replace("<name>", "site").replace("<int:operation>", "7")
+        (method,) = rule.methods - {"OPTIONS", "HEAD"}
+        answer = http.open(f"{path}?folow=1&n%0Ax=", method=method)
+        assert (answer.status_code, answer.json["kind"]) == (400, "invalid"), rule
+        known = ", ".join(sorted(PARAMETERS.get(rule.endpoint, ())))
+        told = r"there is no parameter 'folow', 'n\nx' here"
+        assert answer.json["detail"] == (f"{told}: {known}" if known else told)
+    assert world.commands() == []
+    assert http.get("/nothing?x=1").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "text"),
+    [
+        ("services/site/signal", {"signal": "BOGUS"}, "signal must be one of HUP, INT, "),
+        ("services/site/signal", {"signal": 9}, "signal must be one of HUP, INT, "),
+        ("revoke", {"user": "../x"}, "user must be the name of a user"),
+        ("services/site/logs?process=site:x", None, "process must be like site:0"),
+        ("services/site/logs?stream=audit", None, "stream must be stdout or stderr"),
+        ("services/site/logs?after=x", None, "the question is not as it must be: a place in a log is INODE:OFFSET"),
+        ("services/site/restart", {"hard": 1}, "the question is not as it must be: Expected `bool`, got `int`"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence_and_not_as_a_pattern(http, world, path, body, text):
+    answer = http.get(f"/api/v1/{path}") if body is None else http.post(f"/api/v1/{path}", json=body)
+    assert (answer.status_code, answer.json["kind"]) == (400, "invalid")
+    assert answer.json["detail"].startswith(text)
+    assert "regex" not in answer.json["detail"]
+    assert world.commands() == []

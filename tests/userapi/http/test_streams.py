@@ -75,6 +75,8 @@ def test_a_stream_ends_with_its_span_and_when_nobody_reads():
     extended = []
     Span({"durward.extend": extended.append}, seconds=10)
     assert extended == [40]
+    Span({"durward.extend": extended.append}, stream=False)
+    assert extended == [40], "an answer that is waited for is read like any other"
 
 
 def test_silence_is_broken_by_comments_only_now_and_then(monkeypatch):
