@@ -72,7 +72,10 @@ class Start(_Command, frozen=True, tag="start"):
 
 
 class Stop(_Command, frozen=True, tag="stop"):
+    """Refused while others that run require it, unless those are to be stopped too: the right is needed for each."""
+
     service: Service
+    with_dependants: bool = False
 
 
 class Restart(_Command, frozen=True, tag="restart"):

@@ -13,6 +13,7 @@ import signal
 import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 from rootd.config import keys, shape
@@ -161,6 +162,7 @@ class _Compiler:
         for name, service in self.services.items():
             self.identify(name, service)
         sockets = self.bind()
+        self.order()
         if self.problems or settings is None:
             return Compiled(None, b"", b"", (), policy, tuple(self.problems))
         entries = tuple(self.entry(name, service, sockets) for name, service in self.services.items())
@@ -288,6 +290,22 @@ class _Compiler:
                     self.say(section, "listen", f"{folder} is Durward's own: make it {run}/sockets/{last}")
                 bound[address.key] = address._replace(name=name, gid=gid, users=users, **about)
         return tuple(bound.values())
+
+    def order(self) -> None:
+        """Names that services give of each other: there must be such services, and no way in a circle."""
+        for keys_of in (("requires", "after"), ("restart_with",)):
+            graph = {}
+            for name, service in self.services.items():
+                named = [(key, other) for key in keys_of for other in service.values[key] or ()]
+                for key, other in [pair for pair in named if pair[1] not in self.services or pair[1] == API]:
+                    self.say(service, key, f"there is no [service.{other}]{meant(other, self.services)}")
+                graph[name] = [other for _, other in named if other in self.services]
+            try:
+                TopologicalSorter(graph).prepare()
+            except CycleError as error:
+                circle = error.args[1][::-1]
+                key = next(key for key in keys_of if circle[1] in (self.services[circle[0]].values[key] or ()))
+                self.say(self.services[circle[0]], key, f"goes in a circle: {' -> '.join(circle)}")
 
     def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from rootd.config import keys
 from rootd.config.table import Entry
 
+ORDER = ("requires", "after", "priority", "restart_with")  # what changes no process
+
 
 class ServiceSpec(NamedTuple):
     """Times are seconds."""
@@ -35,6 +37,10 @@ class ServiceSpec(NamedTuple):
     sockets: tuple[str, ...]
     shared: bool  # whether it has sockets that are held
     user: str
+    requires: tuple[str, ...]  # services that must be ready before it is spawned
+    after: tuple[str, ...]  # those that it comes after where they run too, without those that it requires
+    priority: int
+    restart_with: tuple[str, ...]
     settings: tuple[tuple[str, str], ...]  # for people, as in the file; without values of the environment
     digest: str  # equal: nothing that concerns this service has changed
 
@@ -55,9 +61,13 @@ def spec_of(entry: Entry, raw: dict[str, Any], values: dict[str, Any], index: in
         limit_count=restart["limit"][0], limit_window=restart["limit"][1],
         stop_signal=signal.Signals[f"SIG{stop['signal']}"].value, stop_timeout=stop["timeout"],
         signals=values["signals"], sockets=values["sockets"], shared=bool(values["sockets"]), user=values["user"],
-        settings=tuple(shown("service", raw)), digest="",
+        requires=(), after=(), priority=0, restart_with=(), settings=tuple(shown("service", raw)), digest="",
     )  # fmt: skip
-    whole = repr((entry, spec)).encode()  # without the index: that of another service must not change this one's
+    # without the index, that of another service must not change this one's, and without its place among the others
+    alone = tuple(pair for pair in spec.settings if pair[0] not in ORDER)
+    whole = repr((entry, spec._replace(settings=alone))).encode()
+    after = tuple(name for name in values["after"] if name not in values["requires"])
+    spec = spec._replace(**{key: values[key] for key in ORDER} | {"after": after})
     return spec._replace(entry=index, digest=hashlib.sha256(whole).hexdigest())
 
 

@@ -106,6 +106,9 @@ class Desk:
         elif service is not None and groups is None:
             refused = explain.unknown(service)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
+        for name in self._also(call) if refused is None else ():
+            refused = self._decide_also(call, row, name) or refused
+        why = refused.text if refused and not why else why
         changes = row.changes and refused is None
         if changes or then is None or self.rate.lets(call.user, call.identity.uid, self.clock()):
             self._record(call, row, decision, why, refused is None, then if changes else None)
@@ -114,17 +117,40 @@ class Desk:
         return refused is None
 
     def _record(
-        self, call: Call, row: Row, decision: decide.Decision, why: str, allowed: bool, then: Then | None
-    ) -> None:
+        self, call: Call, row: Row, decision: decide.Decision, why: str, allowed: bool, then: Then | None,
+        target: str | None = None,
+    ) -> None:  # fmt: skip
         body = {
             "kind": "decision", "id": call.id, "user": call.user, "uid": call.identity.uid,
             "session": call.identity.session, "from": call.source, "action": str(row.action or "self"),
-            "command": spoken(call.command), "target": call.service or "", "asked": details(call.command),
+            "command": spoken(call.command), "target": target or call.service or "", "asked": details(call.command),
             "allowed": allowed,
             "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
             "policy": self.policy.hash[:12],
         }  # fmt: skip
         self.audit.record(body, then)
+
+    def _also(self, call: Call) -> list[str]:
+        """Further services that the command is to act on: the right is needed for each, and each is recorded."""
+        if isinstance(call.command, messages.Stop) and call.command.with_dependants:
+            return [name for name in self.services.order.dependants(call.command.service) if self.services.wanted(name)]
+        return []
+
+    def _decided(self, call: Call, row: Row, name: str) -> decide.Decision:
+        return decide.decide(self.policy, call.identity, str(row.action), name, self.groups_of(name) or ())
+
+    def _decide_also(self, call: Call, row: Row, name: str) -> messages.Refused | None:
+        """Decide and record; the record of the service that was named comes last, and says that all are on disk."""
+        decision = self._decided(call, row, name)
+        denied = isinstance(decision, decide.Deny)
+        self._record(
+            call, row, decision, decision.text if isinstance(decision, decide.Deny) else "", not denied, None, name
+        )
+        if not denied:
+            return None
+        named = name if self.may_view(call.identity, name) else "another service"
+        text = f"denied: it would {row.action} {named} too, and no rule lets {call.user} {row.action} that"
+        return messages.Refused("forbidden", text)
 
     def _may_go_on(self, call: Call) -> bool:
         return self.goes_on or (call.identity.root and isinstance(call.command, messages.Stop | messages.Shutdown))
@@ -147,7 +173,8 @@ class Desk:
     def _still_allowed(self, call: Call, row: Row) -> bool:
         groups = self.groups_of(call.service)
         decision = decide.decide(self.policy, call.identity, str(row.action), call.service, groups or ())
-        if isinstance(decision, decide.Allow) and (call.service is None or groups is not None):
+        also = all(isinstance(self._decided(call, row, name), decide.Allow) for name in self._also(call))
+        if isinstance(decision, decide.Allow) and (call.service is None or groups is not None) and also:
             return True
         return self._decide(call, row)
 

@@ -106,7 +106,13 @@ def answer_start(desk: Desk, call: Call, command: messages.Start) -> None:
 
 
 def answer_stop(desk: Desk, call: Call, command: messages.Stop) -> None:
-    desk.accept(call, desk.services.stop(command.service, desk.clock(), call.id))
+    above = desk.services.order.dependants(command.service)
+    wanted = [name for name in above if desk.services.wanted(name)]
+    if wanted and not command.with_dependants:
+        seen = [name for name in wanted if desk.may_view(call.identity, name)]
+        who = ", ".join(seen) or "what you may not view"
+        raise Refusal("conflict", f"{command.service} is required by {who}: stop that too, by --with-dependants")
+    desk.accept(call, desk.services.stop(command.service, desk.clock(), call.id, above))
 
 
 def answer_restart(desk: Desk, call: Call, command: messages.Restart) -> None:

@@ -5,6 +5,7 @@ Rule 2: this file performs nothing and knows no clock. It returns effects; perfo
 Rule 3: every state answers every event; mypy proves it through assert_never.
 Rule 4: after an exit the tree is told to die, and nothing is spawned in its place before it is empty. Two main
         processes of one slot live only in Replacing.
+Rule 5: what comes after others is spawned from rest only when it is Cleared; who clears it is order's business.
 
 Times are seconds of CLOCK_BOOTTIME. Sources: DESIGN §4, §14; sd_notify(3).
 """
@@ -21,9 +22,9 @@ from rootd.supervisor.exits import Exit, lasting, words
 
 # isort: off
 from rootd.supervisor.states import (
-    Backoff, BecameReady, Died, Effect, Emptying, Ended, Event, Exited, Fatal, Leg, Process, Replacing, Rest,
-    RestartAsked, RollFailed, Running, Say, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost,
-    StartAsked, Starting, State, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, runs,
+    Await, Backoff, Barred, BecameReady, Cleared, Died, Effect, Emptying, Ended, Event, Exited, Fatal, Held, Leg,
+    Process, Replacing, Rest, RestartAsked, RollFailed, Running, Say, Signal, Slot, Spawn, Spawned, SpawnFailed,
+    Spawning, SpawnLost, StartAsked, Starting, State, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, Waiting, runs,
 )  # fmt: skip
 # isort: on
 
@@ -49,6 +50,8 @@ def step(spec: ServiceSpec, slot: Slot, event: Event, now: float) -> Step:
     match state:
         case Stopped() | Backoff() | Exited() | Fatal():
             return _resting(spec, slot, state, event, now)
+        case Waiting():
+            return _waiting(spec, slot, state, event)
         case Spawning():
             return _spawning(spec, slot, state, event, now)
         case Starting() | Running():
@@ -69,7 +72,31 @@ def _resting(spec: ServiceSpec, slot: Slot, state: Rest, event: Event, now: floa
             return replace(slot, wanted="down", state=state if isinstance(state, Exited) else Stopped()), ()
         case TimeUp():
             return _rest(spec, slot, state, now)
-        case BecameReady() | Died() | TreeEmpty():
+        case BecameReady() | Died() | TreeEmpty() | Held() | Cleared() | Barred():
+            return slot, ()
+        case Spawned() | SpawnFailed() | SpawnLost():
+            _impossible(state, event)
+        case _:
+            assert_never(event)
+
+
+def _waiting(spec: ServiceSpec, slot: Slot, state: Waiting, event: Event) -> Step:
+    match event:
+        case StartAsked() | RestartAsked():
+            return _forgiven(slot), (Await(),)
+        case StopAsked():
+            return replace(slot, wanted="down", state=Stopped()), ()
+        case Held(on):
+            return (
+                (slot, ())
+                if on == state.on
+                else (replace(slot, state=Waiting(on)), (Say(f"waits for {', '.join(on)}"),))
+            )
+        case Cleared():
+            return replace(slot, state=Spawning(spec)), (Spawn(), Say("starting"))
+        case Barred(reason):
+            return replace(slot, state=Fatal(reason)), (Ended(reason),)
+        case TimeUp() | BecameReady() | Died() | TreeEmpty():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             _impossible(state, event)
@@ -95,8 +122,8 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
         case SpawnLost():
             if slot.wanted == "down":
                 return replace(slot, state=Stopped()), ()
-            return replace(slot, state=Spawning(spec)), (Spawn(),)
-        case BecameReady() | Died() | TreeEmpty() | TimeUp():
+            return _spawn(spec, slot)
+        case BecameReady() | Died() | TreeEmpty() | TimeUp() | Held() | Cleared() | Barred():
             return slot, ()
         case _:
             assert_never(event)
@@ -105,7 +132,7 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
 def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Running, event: Event, now: float) -> Step:
     process = state.process
     match event:
-        case StartAsked():
+        case StartAsked() | Held() | Cleared() | Barred():
             return slot, ()
         case StopAsked():
             return _stop(replace(slot, wanted="down"), process, Stopped(), now)
@@ -169,7 +196,7 @@ def _ending(spec: ServiceSpec, slot: Slot, state: Stopping | Emptying, event: Ev
             return (slot, ()) if run != process.run else _empty(slot, process, state.next, now)
         case TreeEmpty(run):
             return (slot, ()) if run != process.run else _rest(spec, slot, state.next, now)
-        case BecameReady():
+        case BecameReady() | Held() | Cleared() | Barred():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             _impossible(state, event)
@@ -184,6 +211,8 @@ def _replacing(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, no
             return _both(spec, slot, state, StartAsked(), now)
         case StopAsked() | TimeUp():
             return _both(spec, slot, state, event, now)
+        case SpawnLost() if slot.wanted == "up" and isinstance(new, Spawning):
+            return replace(slot, state=Replacing(old, Spawning(spec))), (Spawn(),)
         case Spawned() | SpawnFailed() | SpawnLost():
             slot, left, effects = _new_leg(spec, slot, state, event, now)
             return _joined(slot, old, left, effects, now)
@@ -194,6 +223,8 @@ def _replacing(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, no
             if run in runs(old):
                 slot, left, effects = _leg(spec, slot, old, event, now)
                 return _joined(slot, left, new, effects, now)
+            return slot, ()
+        case Held() | Cleared() | Barred():
             return slot, ()
         case _:
             assert_never(event)
@@ -269,6 +300,8 @@ def _gravity(rest: Rest) -> tuple[int, float]:
 
 
 def _spawn(spec: ServiceSpec, slot: Slot) -> Step:
+    if spec.requires or spec.after:
+        return replace(slot, state=Waiting()), (Await(),)
     return replace(slot, state=Spawning(spec)), (Spawn(), Say("starting"))
 
 

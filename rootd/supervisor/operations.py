@@ -54,6 +54,7 @@ class Operation:
         self.active: set[object] = set()  # what it waits for: instances, or numbers of requests to privileged
         self.pending: list[int] = []  # instances whose turn has not come
         self.failures: list[str] = []
+        self.before: set[str] = set()  # services whose stop has to end before this one begins
         self.rolled_back: str = ""  # why the new process of the active instance did not take over
         self.events: list[Step | Ended] = []
 
@@ -145,7 +146,14 @@ def verdict(operation: Operation, slot: states.Slot, now: float) -> str | None:
             return None if down else operation.rolled_back
         case states.Backoff(_, reason) | states.Emptying(next=states.Backoff(_, reason)):
             return f"{reason}; it is tried again" if reason and late else None
-        case states.Spawning() | states.Starting() | states.Stopping() | states.Emptying() | states.Replacing():
+        case (
+            states.Waiting()
+            | states.Spawning()
+            | states.Starting()
+            | states.Stopping()
+            | states.Emptying()
+            | states.Replacing()
+        ):
             return None
         case _:
             assert_never(state)

@@ -20,8 +20,10 @@ from policy.names import RESERVED
 from rootd import ipc
 from rootd.config.specs import ServiceSpec
 from rootd.supervisor import recover, states
+from rootd.supervisor.ending import Ending
 from rootd.supervisor.instances import Instance, service_info
 from rootd.supervisor.operations import Already, Kind, Operation, Operations, Refusal, verdict
+from rootd.supervisor.order import Order
 from rootd.supervisor.perform import Request
 from rootd.supervisor.slots import Slots
 
@@ -50,11 +52,12 @@ class Services:
     ) -> None:
         self.operations = Operations(publish, wall)
         self._slots = Slots(perform, self._told, self.operations.changed, wall)
+        self.order = Order(self._configured, self._slots.apply, partial(self._begin_if_possible, "start"))
         self._specs: dict[str, ServiceSpec] = {}
         self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
         self._saved = recover.Saved()
         self._again: set[str] = set()  # changed while they were being restarted: once more when that is over
-        self._ending: Operation | None = None  # the shutdown
+        self._ending = Ending(self._slots, self.operations, self.order)
 
     # -- what is configured ----------------------------------------------------------------------------------
 
@@ -65,10 +68,11 @@ class Services:
     def load(self, specs: Iterable[ServiceSpec], generation: int, now: float) -> LoadReport:
         """From now on this is the configuration. What did not change is not touched; what changed and is wanted is
         restarted, rolling where that can be. Before the first facts nothing is done."""
-        old, self._specs = self._specs, {spec.name: spec for spec in specs}
+        old, self._specs = self._specs, {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.priority)}
         new, self._slots.generation = self._specs, generation
         self._slots.known(generation, new.values())
         if not self._slots.live:
+            self.order.load(new, now)
             return LoadReport((), (), (), {})
         added = tuple(name for name in new if name not in old)
         removed = tuple(name for name in old if name not in new)
@@ -77,7 +81,8 @@ class Services:
         begin |= dict.fromkeys((name for name in added if new[name].autostart), "start")
         begin |= dict.fromkeys(filter(self._to_restart, changed), "restart")
         surplus = self._adopt(new)
-        if self._ending is not None:
+        self.order.load(new, now)
+        if self._ending.operation is not None:
             begin.clear()
         going = {name for name, operation in self._busy.items() if operation.kind == "restart"}
         self._again |= {name for name, kind in begin.items() if kind == "restart" and name in going}
@@ -106,11 +111,12 @@ class Services:
                     self._slots.add(spec, index)
         return surplus
 
-    def _begin_if_possible(self, kind: Kind, name: str, now: float) -> int:
-        """For a reload: 0 where it is refused; that service shows that it runs with the old configuration."""
-        instances = [one for one in self._slots.of(name) if one.removed == (kind == "stop")]
+    def _begin_if_possible(self, kind: Kind, name: str, now: float, before: Iterable[str] = ()) -> int:
+        """What follows from something else: 0 where it is refused, which the service then shows by what it is."""
+        is_removed = kind == "stop" and name not in self._specs
+        instances = [one for one in self._slots.of(name) if one.removed == is_removed]
         try:
-            return self._begin(kind, name, instances, now, "reload")
+            return self._begin(kind, name, instances, now, "", before=before)
         except Refusal:
             return 0
 
@@ -133,7 +139,7 @@ class Services:
             return recover.write(self._saved)
         slots = {f"{name}:{index}": one.save() for (name, index), one in self._slots.instances.items()}
         numbers = self.operations.last, self.operations.events
-        return recover.write(recover.Saved(recover.VERSION, self._ending is not None, *numbers, slots))
+        return recover.write(recover.Saved(recover.VERSION, self._ending.operation is not None, *numbers, slots))
 
     def fact(self, message: ipc.Message, now: float) -> None:
         """A run that is not over; nothing follows from it before facts_done."""
@@ -144,16 +150,20 @@ class Services:
         saved, self._saved = self._saved, recover.Saved()
         if saved.ending and self._slots.no_facts():
             saved = recover.Saved()  # of a daemon that was shut down
-        if saved.ending and self._ending is None:
-            self._ending = self.operations.begin("shutdown", "", "", now)
-        self._slots.facts_done(self._specs.values(), saved, self._ending is not None, now)
-        self._end_all(now)
+        if saved.ending:
+            self._ending.recovered(now)
+        with self.order.at_once(now):
+            self._slots.facts_done(self._specs.values(), saved, self._ending.operation is not None, now)
+        self._ending.look(now)
 
     # -- what is shown ---------------------------------------------------------------------------------------
 
     def names(self) -> tuple[str, ...]:
         """The configured services, without our own."""
         return tuple(name for name in self._specs if not name.startswith(RESERVED))
+
+    def wanted(self, name: str) -> bool:
+        return any(one.slot.wanted == "up" for one in self._configured(name))
 
     def groups_of(self, name: str) -> tuple[str, ...]:
         """Raises KeyError."""
@@ -182,17 +192,24 @@ class Services:
         serving = (states.Running, states.Replacing)
         if name not in self._busy and all(isinstance(one.slot.state, serving) for one in instances):
             raise Already(f"{name} is already running")
+        for other in self.order.failed(name):
+            self._begin_if_possible("start", other, now)
         return self._begin("start", name, instances, now, request)
 
-    def stop(self, name: str, now: float, request: str) -> int:
-        """The number of the operation. Raises Refusal; Already when nothing of it runs or is to run again."""
+    def stop(self, name: str, now: float, request: str, before: Iterable[str] = ()) -> int:
+        """The number of the operation. before: services that are stopped too, and have to be stopped first.
+
+        Raises Refusal; Already when nothing of it runs or is to run again.
+        """
         instances = self._asked(name, even_ending=True)
         ended = (states.Stopped, states.Exited)
         if name not in self._busy and all(isinstance(one.slot.state, ended) for one in instances):
             for instance in instances:
                 self._slots.apply(instance, states.StopAsked(), now)
             raise Already(f"{name} is not running")
-        return self._begin("stop", name, instances, now, request)
+        for other in [other for other in before if not self._is_stopping(other)]:
+            self._begin_if_possible("stop", other, now, self.order.dependants(other))
+        return self._begin("stop", name, instances, now, request, before=before)
 
     def restart(self, name: str, now: float, request: str, hard: bool = False) -> int:
         """The number of the operation. What does not run is started. Raises Refusal."""
@@ -219,16 +236,12 @@ class Services:
 
     def stop_all(self, now: float, request: str) -> int:
         """Stop everything, our own api last, then end the daemon."""
-        if self._ending is not None:
-            return self._ending.join(request)
-        self._ending = self.operations.begin("shutdown", "", request, now)
+        if self._ending.operation is not None:
+            return self._ending.operation.join(request)
         for operation in list(self._busy.values()):
             self._finish(operation, now, "the daemon is being shut down")
-        for instance in list(self._slots.instances.values()):
-            if not instance.spec.name.startswith(RESERVED):
-                self._slots.apply(instance, states.StopAsked(), now)
-        self._end_all(now)
-        return self._ending.number
+        names = dict.fromkeys((*self._specs, *(one.spec.name for one in self._slots.instances.values())))
+        return self._ending.begin(request, reversed(names), now).number
 
     # -- what happens ----------------------------------------------------------------------------------------
 
@@ -254,7 +267,7 @@ class Services:
         return [slots[name, index] for index in range(count) if (name, index) in slots]
 
     def _asked(self, name: str, even_ending: bool = False) -> list[Instance]:
-        if self._ending is not None and not even_ending:
+        if self._ending.operation is not None and not even_ending:
             raise Refusal("conflict", "durward is shutting down")
         instances = self._configured(name)
         if not instances:
@@ -262,8 +275,9 @@ class Services:
         return instances
 
     def _begin(
-        self, kind: Kind, name: str, instances: list[Instance], now: float, request: str, hard: bool = False
-    ) -> int:
+        self, kind: Kind, name: str, instances: list[Instance], now: float, request: str, hard: bool = False,
+        before: Iterable[str] = (),
+    ) -> int:  # fmt: skip
         """Join what goes on already, or end it; then begin."""
         current = self._busy.get(name)
         if current is not None:
@@ -281,13 +295,33 @@ class Services:
             operation.pending = [instance.index for instance in instances]
             self._next(operation, now)
             return operation.number
-        event = states.StartAsked() if kind == "start" else states.StopAsked()
         operation.active = {instance.index for instance in instances}
+        operation.before = {other for other in before if self._is_stopping(other)}
+        if operation.before:
+            self.operations.step(operation, f"waits until {', '.join(sorted(operation.before))} has stopped")
+        else:
+            self._tell(operation, instances, now)
+        return operation.number
+
+    def _is_stopping(self, name: str) -> bool:
+        return name in self._busy and self._busy[name].kind == "stop"
+
+    def _tell(self, operation: Operation, instances: list[Instance], now: float) -> None:
+        """A start or stop goes to its slots."""
+        event = states.StartAsked() if operation.kind == "start" else states.StopAsked()
         for instance in instances:
             instance.operation = operation
         for instance in instances:
             self._slots.apply(instance, event, now)
-        return operation.number
+
+    def _stopped_first(self, name: str, failed: bool, now: float) -> None:
+        """A stop is over, well or not: those that have waited for it."""
+        for operation in [one for one in self._busy.values() if name in one.before]:
+            operation.before.discard(name)
+            if failed:
+                self._finish(operation, now, f"{name} was not stopped")
+            elif not operation.before:
+                self._tell(operation, [one for one in self._slots.of(operation.service) if not one.removed], now)
 
     def _next(self, operation: Operation, now: float) -> None:
         """The next slot of a restart, or its end."""
@@ -303,11 +337,12 @@ class Services:
 
     def _told(self, instance: Instance, effects: tuple[states.Effect, ...], now: float) -> None:
         """After each event of a slot."""
-        operation = instance.operation
-        if operation is not None:
-            self._follow(operation, instance, effects, now)
-        if self._ending is not None:
-            self._end_all(now)
+        if any(isinstance(effect, states.Await) for effect in effects):
+            self.order.awaits(instance, now)
+        if instance.operation is not None:
+            self._follow(instance.operation, instance, effects, now)
+        self.order.changed(instance.spec.name, now)
+        self._ending.happened(instance, now)
 
     def _follow(self, operation: Operation, instance: Instance, effects: tuple[states.Effect, ...], now: float) -> None:
         for effect in effects:
@@ -343,6 +378,12 @@ class Services:
         name, past = operation.service, _PAST[operation.kind]
         text = f"{name} was not {past}: {'; '.join(failed)}" if failed else f"{name} {past}"
         self.operations.end(operation, not failed, text, now)
+        if operation.kind == "stop":
+            self._stopped_first(name, bool(failed), now)
+        if operation.kind == "restart" and not failed:
+            for other in [spec.name for spec in self._specs.values() if name in spec.restart_with]:
+                if self._to_restart(other):
+                    self._begin_if_possible("restart", other, now)
         if name in self._again:
             self._again.discard(name)
             if not why and any(instance.outdated() for instance in self._configured(name)):
@@ -356,20 +397,3 @@ class Services:
             failed = "; ".join(operation.failures)
             text = f"{signame} was not sent: {failed}" if failed else f"{signame} sent to {operation.service}"
             self.operations.end(operation, not failed, text, now)
-
-    def _end_all(self, now: float) -> None:
-        """How far a shutdown is. Our own api is the last, so that whoever asked sees it happen."""
-        ending = self._ending
-        if ending is None or ending.ended or not self._slots.live:
-            return
-        left = [one for one in self._slots.instances.values() if verdict(ending, one.slot, now) is None]
-        if left and all(one.spec.name.startswith(RESERVED) and one.slot.wanted == "up" for one in left):
-            for instance in left:
-                self._slots.apply(instance, states.StopAsked(), now)
-        elif not left:
-            for one in self._slots.instances.values():
-                if why := verdict(ending, one.slot, now):
-                    ending.failures.append(f"{one.label}: {why}")
-            failed = "; ".join(ending.failures)
-            self._slots.shut_down()
-            self.operations.end(ending, not failed, failed or "all services stopped", now)

@@ -267,7 +267,7 @@ class Slots:
         now: float,
     ) -> list[tuple[Instance, recover.Rebuilt]]:
         """The first facts of this supervisor: every slot from them, and from what the last one wrote."""
-        for spec in specs:
+        for spec in specs:  # in the order of their priority
             for index in range(spec.processes):
                 self.add(spec, index)
         for (name, index), processes in found.items():

@@ -67,6 +67,12 @@ class Fatal(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """Nothing runs. It is to be spawned when what it comes after is ready."""
+
+    on: tuple[str, ...] = ()
+
+
 class Spawning(msgspec.Struct, frozen=True):
     """SPAWN was asked and is not answered."""
 
@@ -112,7 +118,7 @@ class Replacing(msgspec.Struct, frozen=True):
 
 Rest = Stopped | Backoff | Exited | Fatal
 Leg = Spawning | Starting | Running | Stopping | Emptying
-State = Rest | Leg | Replacing
+State = Rest | Waiting | Leg | Replacing
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -137,6 +143,22 @@ class StopAsked(msgspec.Struct, frozen=True):
 
 class RestartAsked(msgspec.Struct, frozen=True):
     hard: bool = False
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What it comes after is on its way."""
+
+    on: tuple[str, ...]
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """Its turn has come."""
+
+
+class Barred(msgspec.Struct, frozen=True):
+    """What it requires will not be ready."""
+
+    reason: str
 
 
 class Spawned(msgspec.Struct, frozen=True):
@@ -175,11 +197,16 @@ class TimeUp(msgspec.Struct, frozen=True):
 
 
 Event = (
-    StartAsked | StopAsked | RestartAsked | Spawned | SpawnFailed | SpawnLost | BecameReady | Died | TreeEmpty | TimeUp
-)
+    StartAsked | StopAsked | RestartAsked | Held | Cleared | Barred
+    | Spawned | SpawnFailed | SpawnLost | BecameReady | Died | TreeEmpty | TimeUp
+)  # fmt: skip
 
 
 # -- effects ---------------------------------------------------------------------------------------------------
+
+
+class Await(msgspec.Struct, frozen=True):
+    """Somebody has to say when its turn comes: Held, Cleared or Barred."""
 
 
 class Spawn(msgspec.Struct, frozen=True):
@@ -210,7 +237,7 @@ class RollFailed(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = Spawn | Signal | Say | Ended | RollFailed
+Effect = Await | Spawn | Signal | Say | Ended | RollFailed
 
 
 # -- what others ask of a state --------------------------------------------------------------------------------
@@ -225,13 +252,13 @@ def wake_at(state: State) -> float | None:
             return kill_at
         case Replacing(old, new):
             return min((at for at in (wake_at(old), wake_at(new)) if at is not None), default=None)
-        case Stopped() | Exited() | Fatal() | Spawning() | Running():
+        case Stopped() | Exited() | Fatal() | Waiting() | Spawning() | Running():
             return None
         case _:
             assert_never(state)
 
 
-def legs(state: State) -> tuple[Leg | Rest, ...]:
+def legs(state: State) -> tuple[Leg | Rest | Waiting, ...]:
     """The state in its parts, the old one first."""
     return (state.old, state.new) if isinstance(state, Replacing) else (state,)
 
@@ -247,13 +274,13 @@ def alive(state: State) -> list[Process]:
     return [part.process for part in legs(state) if isinstance(part, Starting | Running | Stopping)]
 
 
-def shown(state: State) -> Leg | Rest:
+def shown(state: State) -> Leg | Rest | Waiting:
     """The part that people see: of two processes the one that serves, else the new one."""
     parts = legs(state)
     return next((part for part in parts if isinstance(part, Running)), parts[-1])
 
 
-def public(part: Leg | Rest) -> PublicState:
+def public(part: Leg | Rest | Waiting) -> PublicState:
     """Supervisor's word for it."""
     match part:
         case Stopped() | Backoff(reason=""):
@@ -264,7 +291,7 @@ def public(part: Leg | Rest) -> PublicState:
             return "EXITED"
         case Fatal():
             return "FATAL"
-        case Spawning() | Starting():
+        case Waiting() | Spawning() | Starting():
             return "STARTING"
         case Running():
             return "RUNNING"
@@ -278,9 +305,11 @@ def public(part: Leg | Rest) -> PublicState:
             assert_never(part)
 
 
-def reason(part: Leg | Rest) -> str:
+def reason(part: Leg | Rest | Waiting) -> str:
     """Why, for what is not as it should be."""
     match part:
+        case Waiting(on):
+            return f"waits for {', '.join(on)}" if on else ""
         case Backoff(_, why) | Fatal(why):
             return why
         case Stopping() | Emptying():

@@ -24,7 +24,7 @@ COMMON = "--help --url --cacert --root --json --color"
 OPTIONS = {
     "login": "--user --password-stdin",
     "start": "--no-wait",
-    "stop": "--no-wait",
+    "stop": "--no-wait --with-dependants",
     "restart": "--no-wait --hard",
     "signal": "--no-wait",
     "logs": "--follow --lines --stream --raw",

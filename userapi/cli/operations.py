@@ -20,7 +20,7 @@ def start(ask: Any, screen: Screen, args: Any) -> int:
 
 
 def stop(ask: Any, screen: Screen, args: Any) -> int:
-    return _to_services(ask, screen, args, "stop")
+    return _to_services(ask, screen, args, "stop", with_dependants=args.with_dependants)
 
 
 def restart(ask: Any, screen: Screen, args: Any) -> int:

@@ -58,6 +58,11 @@ def _operation(parser: argparse.ArgumentParser) -> None:
     _wait(parser)
 
 
+def _stop(parser: argparse.ArgumentParser) -> None:
+    _operation(parser)
+    parser.add_argument("--with-dependants", action="store_true", help="stop what requires it too, and first")
+
+
 def _restart(parser: argparse.ArgumentParser) -> None:
     _operation(parser)
     parser.add_argument("--hard", action="store_true", help="stop first, then start")
@@ -119,7 +124,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "whoami": ("queries", "whoami", "who you are and what you may do", _none),
     "status": ("queries", "status", "the services that you may view, or some of them", _maybe_targets),
     "start": ("operations", "start", "start services", _operation),
-    "stop": ("operations", "stop", "stop services", _operation),
+    "stop": ("operations", "stop", "stop services", _stop),
     "restart": ("operations", "restart", "restart services", _restart),
     "signal": ("operations", "signal", "send a signal to services", _signal),
     "logs": ("logs", "logs", "what a service wrote", _logs),

@@ -27,6 +27,10 @@ class Restarting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hard: bool = False
 
 
+class Stopping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    with_dependants: bool = False
+
+
 class Signalling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signal: messages.Signame
 
@@ -77,8 +81,7 @@ def start(name: str) -> Response:
 
 @blueprint.post("/services/<name>/stop")
 def stop(name: str) -> Response:
-    body(Nothing)
-    return commanded(messages.Stop(service=named(name)))
+    return commanded(messages.Stop(service=named(name), with_dependants=body(Stopping).with_dependants))
 
 
 @blueprint.post("/services/<name>/restart")

@@ -47,7 +47,7 @@ def test_what_is_not_said_has_its_default(compiled: Compile) -> None:
         ready_timeout=30.0, restart_policy="on-failure", expected=(0,), backoff_first=0.1, backoff_cap=30.0,
         limit_count=5, limit_window=60.0, stop_signal=signal.SIGTERM, stop_timeout=10.0,
         signals=("HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "CONT", "WINCH", "ALRM"), sockets=(), shared=False,
-        user="worker", settings=(), digest="",
+        user="worker", requires=(), after=(), priority=999, restart_with=(), settings=(), digest="",
     )  # fmt: skip
 
 
@@ -64,7 +64,8 @@ def test_what_is_said_is_told(compiled: Compile) -> None:
         name="work", entry=0, processes=3, groups=("front", "all"), autostart=False, ready_kind="notify",
         ready_after=1.0, ready_timeout=5.0, restart_policy="always", expected=(0, 3), backoff_first=1.0,
         backoff_cap=60.0, limit_count=9, limit_window=600.0, stop_signal=signal.SIGINT, stop_timeout=120.0,
-        signals=("HUP", "USR1"), sockets=("http",), shared=True, user="worker", settings=(), digest="",
+        signals=("HUP", "USR1"), sockets=("http",), shared=True, user="worker", requires=(), after=(), priority=999,
+        restart_with=(), settings=(), digest="",
     )  # fmt: skip
 
 
@@ -78,6 +79,16 @@ def test_settings_are_as_in_the_file_and_show_no_value_of_the_environment(compil
     assert shown["environment"] == '["SECRET"]'
     assert "environment_file" not in shown
     assert "hidden" not in str(shown)
+
+
+def test_its_place_among_the_others_is_told_and_makes_no_other_process(compiled: Compile) -> None:
+    others = "".join(PLAIN.replace("work]", f"{name}]") for name in ("db", "cache"))
+    alone = spec(compiled("[auth]", {"a.toml": PLAIN, "b.toml": others}))
+    placed = PLAIN + 'requires = ["db"]\nafter = ["cache", "db"]\npriority = 5\nrestart_with = ["db"]\n'
+    found = spec(compiled("[auth]", {"a.toml": placed, "b.toml": others}))
+    assert (found.requires, found.after, found.priority, found.restart_with) == (("db",), ("cache",), 5, ("db",))
+    assert dict(found.settings)["requires"] == '["db"]'
+    assert found.digest == alone.digest
 
 
 def test_the_digest_changes_with_the_service_and_with_nothing_else(compiled: Compile) -> None:

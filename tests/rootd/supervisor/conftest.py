@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ class FakeServices:
         self.refusal: Refusal | None = None
         self.ends_at_once = False
         self.text = ""
+        self.above: dict[str, list[str]] = {}  # what requires it
+        self.ending: set[str] = set()
 
     def names(self) -> tuple[str, ...]:
         return tuple(self.groups)
@@ -101,8 +103,18 @@ class FakeServices:
     def start(self, name: str, now: float, request: str) -> int:
         return self._begin("start", name)
 
-    def stop(self, name: str, now: float, request: str) -> int:
-        return self._begin("stop", name)
+    def stop(self, name: str, now: float, request: str, before: Sequence[str] = ()) -> int:
+        return self._begin("stop", name, *([tuple(before)] if before else []))
+
+    @property
+    def order(self) -> FakeServices:
+        return self
+
+    def dependants(self, name: str) -> list[str]:
+        return self.above.get(name, [])
+
+    def wanted(self, name: str) -> bool:
+        return name not in self.ending
 
     def restart(self, name: str, now: float, request: str, hard: bool = False) -> int:
         return self._begin("restart", name, hard)

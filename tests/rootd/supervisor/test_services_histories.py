@@ -12,10 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from policy.messages import Changed, Ended
 from rootd import ipc
-from rootd.supervisor import states
+from rootd.supervisor import order, states
 from rootd.supervisor.operations import Refusal
 
-NAMES = ("plain", "web", "once")
+NAMES = ("plain", "web", "once", "front")
 names = st.sampled_from(NAMES)
 ENDS = ((0, 0), (1, 0), (-9, 0), (127, errno.ENOENT << 8 | ipc.STEPS.index("exec")))
 
@@ -30,7 +30,9 @@ class Histories(RuleBasedStateMachine):
             self.spec(name="plain", limit_count=3),
             self.spec(name="web", entry=1, processes=2, shared=True, ready_kind="notify", digest="w"),
             self.spec(name="once", entry=2, restart_policy="never", shared=True, autostart=False),
+            self.spec(name="front", entry=3, requires=("plain",), after=("web", "once"), restart_with=("plain",)),
         )
+        self.watch()
         self.house.begin()
         self.version = 1
 
@@ -45,6 +47,25 @@ class Histories(RuleBasedStateMachine):
     @rule(name=names)
     def signal(self, name: str) -> None:
         self.attempt(lambda name, *asked: self.house.services.signal(name, "HUP", *asked), name)
+
+    def watch(self) -> None:
+        """From now on, see what is spawned before its time: a rolling restart apart, which waits for nothing."""
+        slots = self.house.services._slots
+        spawn = slots._spawn
+
+        def checked(instance: Any) -> None:
+            if instance.spec.name == "front" and not isinstance(instance.slot.state, states.Replacing):
+                how = {name: order.standing(slots.of(name)).word for name in ("plain", "web", "once")}
+                assert how["plain"] == "ready"
+                assert "coming" not in how.values()
+            spawn(instance)
+
+        slots._spawn = checked
+
+    @rule()
+    def stop_with_dependants(self) -> None:
+        before = self.house.services.order.dependants("plain")
+        self.attempt(lambda *asked: self.house.services.stop(*asked, before), "plain")
 
     def attempt(self, ask: Any, name: str) -> None:
         with contextlib.suppress(Refusal):
@@ -108,6 +129,7 @@ class Histories(RuleBasedStateMachine):
         self.house.events.clear()
         self.house.services = self.house.supervisor()
         self.house.services.restore(state)
+        self.watch()
         for known, specs in self.configurations.items():
             self.house.services.known(known, specs)
         self.house.begin()

@@ -13,9 +13,9 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import lifecycle, states
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    Backoff, BecameReady, Died, Effect, Emptying, Event, Exited, Fatal, Process, Replacing, RestartAsked, Running,
-    Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping,
-    TimeUp, TreeEmpty, alive, legs, runs,
+    Backoff, Barred, BecameReady, Cleared, Died, Effect, Emptying, Event, Exited, Fatal, Held, Process, Replacing,
+    RestartAsked, Running, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting,
+    StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, Waiting, alive, legs, runs,
 )  # fmt: skip
 
 OK, CRASH = Exit(0), Exit(1)
@@ -26,7 +26,7 @@ REST = Stopped | Exited | Fatal | Backoff
 
 def may_happen(slot: Slot, run: int, now: float) -> list[tuple[Event, float]]:
     """Everything that can come next, and after how long: every order, every loss, news of runs that are over."""
-    found: list[Event] = [*ASKED, Died(0, CRASH)]
+    found: list[Event] = [*ASKED, Died(0, CRASH), Held(("db",)), Cleared(), Barred("no db")]
     if any(isinstance(part, Spawning) for part in legs(slot.state)):
         found += [Spawned(run, run, now), SpawnFailed(FAILURE), SpawnLost()]
     for known in runs(slot.state):
@@ -47,8 +47,10 @@ def check(before: Slot, event: Event, after: Slot, effects: tuple[Effect, ...]) 
         assert all(isinstance(part, Running) for part in beside), "spawned beside what does not serve"
         assert after.wanted == "up"
     assert not (isinstance(after.state, REST) and runs(after.state))
+    if isinstance(before.state, Waiting):
+        assert not asked or isinstance(event, Cleared), "spawned before its turn"
     if after.wanted == "down":
-        assert not any(isinstance(part, Running | Starting | Backoff) for part in legs(after.state))
+        assert not any(isinstance(part, Running | Starting | Backoff | Waiting) for part in legs(after.state))
     assert not isinstance(event, StopAsked) or after.wanted == "down"
     assert not isinstance(event, StartAsked | RestartAsked) or after.wanted == "up"
     if isinstance(event, Died) and event.run in was:
@@ -63,6 +65,8 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
         events: list[Event] = []
         for part in legs(slot.state):
             match part:
+                case Waiting():
+                    events.append(Cleared())
                 case Spawning():
                     run += 1
                     events.append(Spawned(run, run, now))
@@ -85,15 +89,16 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
         {"ready_kind": "notify", "shared": True, "limit_count": 2},
         {"shared": True, "restart_policy": "never"},
         {"shared": True, "restart_policy": "on-failure"},
+        {"requires": ("db",), "shared": True},
     ],
-    ids=["plain", "notify", "never", "on-failure"],
+    ids=["plain", "notify", "never", "on-failure", "ordered"],
 )
 def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec: Any, changes: dict[str, Any]) -> None:
-    """All histories of up to eight events, each distinct slot once; the time is looked at after 2 s or after 40 s."""
+    """All histories of up to eight events, and its turn, each slot once; the time is looked at after 2 s or 40 s."""
     of = spec(**changes)
     found: dict[Slot, float] = {Slot(): 100.0}
     edge = [(Slot(), 100.0, 1)]
-    for _ in range(8):
+    for _ in range(9 if of.requires else 8):
         further = []
         for slot, now, run in edge:
             for event, delay in may_happen(slot, run, now):
@@ -132,6 +137,8 @@ def test_the_public_states_are_supervisors_and_every_state_has_one(spec: Any) ->
         (Backoff(1.0, "why"), "BACKOFF", "why"),
         (Exited(OK, clean=True), "EXITED", ""),
         (Fatal("why"), "FATAL", "why"),
+        (Waiting(), "STARTING", ""),
+        (Waiting(("db", "cache")), "STARTING", "waits for db, cache"),
         (Spawning(spec()), "STARTING", ""),
         (Starting(process, 1.0), "STARTING", ""),
         (Running(process, 1.0), "RUNNING", ""),
@@ -159,6 +166,7 @@ def test_a_state_wakes_at_its_own_time_and_two_at_the_earlier_one(History: Any, 
         (Stopped(), None),
         (Exited(OK, clean=True), None),
         (Fatal(""), None),
+        (Waiting(("db",)), None),
         (Spawning(spec()), None),
         (Running(process, 1.0), None),
         (Backoff(7.0), 7.0),

@@ -28,6 +28,7 @@ def test_as_json_it_is_one_object(alice):
     [
         (["start", "site"], messages.Start(service="site")),
         (["stop", "site"], messages.Stop(service="site")),
+        (["stop", "--with-dependants", "site"], messages.Stop(service="site", with_dependants=True)),
         (["restart", "--hard", "site"], messages.Restart(service="site", hard=True)),
         (["signal", "site", "HUP"], messages.Signal(service="site", signal="HUP")),
         (["signal", "site", "sigusr1"], messages.Signal(service="site", signal="USR1")),

@@ -36,6 +36,7 @@ def test_a_service_is_described(http, world):
     [
         ("services/site/start", None, messages.Start(service="site")),
         ("services/site/stop", {}, messages.Stop(service="site")),
+        ("services/site/stop", {"with_dependants": True}, messages.Stop(service="site", with_dependants=True)),
         ("services/site/restart", None, messages.Restart(service="site")),
         ("services/site/restart", {"hard": True}, messages.Restart(service="site", hard=True)),
         ("services/site/signal", {"signal": "HUP"}, messages.Signal(service="site", signal="HUP")),

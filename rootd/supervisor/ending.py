@@ -1,0 +1,75 @@
+"""The end of the daemon: every service in its order, our own api last, then privileged is told.
+
+Rule 1: a service is told to end when all that comes after it has ended, or will not end.
+Rule 2: our own api ends when nothing else is left, so that whoever asked sees it happen.
+Rule 3: it is never refused, however much is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from policy.names import RESERVED
+from rootd.supervisor import states
+from rootd.supervisor.instances import Instance
+from rootd.supervisor.operations import Operation, Operations, verdict
+from rootd.supervisor.order import Order
+from rootd.supervisor.slots import Slots
+
+
+class Ending:
+    """operation is None until the shutdown is asked for."""
+
+    def __init__(self, slots: Slots, operations: Operations, order: Order) -> None:
+        self.operation: Operation | None = None
+        self._slots, self._operations, self._order = slots, operations, order
+        self._untold: set[str] = set()  # services that wait with their end for others
+
+    def begin(self, request: str, names: Iterable[str], now: float) -> Operation:
+        """names: the services that are to end, those that are to end first first."""
+        self.operation = self._operations.begin("shutdown", "", request, now)
+        left = [name for name in names if not name.startswith(RESERVED)]
+        self._untold = set(left)
+        for name in left:
+            self._tell_in_turn(self.operation, name, now)
+        self.look(now)
+        return self.operation
+
+    def recovered(self, now: float) -> None:
+        """The last supervisor was at it: recovery has told every slot."""
+        if self.operation is None:
+            self.operation = self._operations.begin("shutdown", "", "", now)
+
+    def happened(self, instance: Instance, now: float) -> None:
+        """Something has happened to this slot."""
+        if self.operation is None:
+            return
+        if self._untold and verdict(self.operation, instance.slot, now) is not None:
+            for name in self._order.earlier(instance.spec.name):
+                if name in self._untold:
+                    self._tell_in_turn(self.operation, name, now)
+        self.look(now)
+
+    def look(self, now: float) -> None:
+        """How far it is."""
+        operation = self.operation
+        if operation is None or operation.ended or not self._slots.live:
+            return
+        left = [one for one in self._slots.instances.values() if verdict(operation, one.slot, now) is None]
+        if left and all(one.spec.name.startswith(RESERVED) and one.slot.wanted == "up" for one in left):
+            for instance in left:
+                self._slots.apply(instance, states.StopAsked(), now)
+        elif not left:
+            for one in self._slots.instances.values():
+                if why := verdict(operation, one.slot, now):
+                    operation.failures.append(f"{one.label}: {why}")
+            failed = "; ".join(operation.failures)
+            self._slots.shut_down()
+            self._operations.end(operation, not failed, failed or "all services stopped", now)
+
+    def _tell_in_turn(self, operation: Operation, name: str, now: float) -> None:
+        later = [one for other in self._order.later(name) for one in self._slots.of(other)]
+        if name in self._untold and all(verdict(operation, one.slot, now) is not None for one in later):
+            self._untold.discard(name)
+            for instance in self._slots.of(name):
+                self._slots.apply(instance, states.StopAsked(), now)

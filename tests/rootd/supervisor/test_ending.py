@@ -1,0 +1,75 @@
+"""A shutdown above a simulated privileged: everything in its order, and never refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def house(House: Any, spec: Any) -> Any:
+    made = House(
+        spec(name="db"), spec(name="web", entry=1, requires=("db",), digest="w"),
+        spec(name="tail", entry=2, after=("web",), digest="t"), spec(name="free", entry=3, digest="f"),
+        spec(name="durward-api", entry=4, digest="a"),
+    )  # fmt: skip
+    made.begin().later(10.0)
+    made.privileged.stubborn = True
+    return made
+
+
+def end(house: Any, name: str) -> None:
+    house.privileged.exit(house.pids(name)[0] - 1000, 0)
+    house.deliver()
+
+
+def states_of(house: Any) -> dict[str, str]:
+    return {name: house.states(name)[0] for name in ("db", "web", "tail", "free", "durward-api")}
+
+
+def test_what_comes_after_others_ends_before_them_and_our_own_api_last(house: Any) -> None:
+    operation = house.services.stop_all(house.now, "r")
+    house.deliver()
+    running = {"db": "RUNNING", "web": "RUNNING", "durward-api": "RUNNING"}
+    assert states_of(house) == running | {"tail": "STOPPING", "free": "STOPPING"}
+    end(house, "tail")
+    assert states_of(house) == running | {"tail": "STOPPED", "free": "STOPPING", "web": "STOPPING"}
+    end(house, "web")
+    assert states_of(house)["db"] == "STOPPING"
+    end(house, "db")
+    assert states_of(house)["durward-api"] == "RUNNING"
+    end(house, "free")
+    assert states_of(house)["durward-api"] == "STOPPING"
+    assert not house.privileged.shut_down
+    end(house, "durward-api")
+    assert house.privileged.shut_down
+    assert house.said(operation) == ["done in 0.00 s", "ok: all services stopped"]
+
+
+def test_what_does_not_end_holds_up_the_others_until_it_is_given_up(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [tail] = house.pids("tail")
+    exit_ = house.privileged.exit
+    monkeypatch.setattr(house.privileged, "exit", lambda run, *end: run == tail - 1000 or exit_(run, *end))
+    operation = house.services.stop_all(house.now, "r")
+    house.later(60.0)
+    assert states_of(house)["db"] == "STOPPED"
+    assert house.said(operation)[-1] == f"failed: tail: process {tail} does not end, even by SIGKILL"
+    assert house.privileged.shut_down
+
+
+def test_asked_again_it_is_joined(house: Any) -> None:
+    first = house.services.stop_all(house.now, "r")
+    assert house.services.stop_all(house.now, "r2") == first
+    assert house.services.operations.find(first).requests == ["r", "r2"]
+
+
+def test_a_supervisor_that_is_killed_meanwhile_ends_the_rest(house: Any) -> None:
+    house.services.stop_all(house.now, "r")
+    house.deliver()
+    house.privileged.stubborn = False
+    house.reborn().later(30.0)
+    assert house.privileged.shut_down
+    assert not house.privileged.runs
