@@ -38,6 +38,13 @@ def _sizes() -> Sizes:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Only who asks for it by -m bench waits for minutes."""
+    if "bench" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("bench")])
+        items[:] = [item for item in items if not item.get_closest_marker("bench")]
+
+
 @pytest.fixture(scope="session")
 def sizes() -> Sizes:
     return _sizes()
