@@ -56,10 +56,11 @@ class House:
         space: Space,
         services: dict[str, str] | None = None,
         policy: dict[str, str] | None = None,
+        folders: str | Path = FOLDERS,
         **settings: str,
     ) -> None:
         self.people, self.space = people, space
-        self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=FOLDERS))
+        self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=folders))
         self.folder.chmod(0o755)
         self.etc, self.run_dir = self.folder / "etc", self.folder / "run"
         self.log, self.state = self.folder / "log", self.folder / "state"
