@@ -309,7 +309,7 @@ class _Compiler:
 
     def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]
-        names = (*values["signals"], values["stop"]["signal"], "KILL")
+        names = (*values["signals"], values["stop"]["signal"], *dict(values["stop"]["then"]), "KILL")
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
         return Entry(
             service=name, count=values["processes"], path=values["command"][0], argv=values["command"],

@@ -89,6 +89,7 @@ KEYS = (
     Key("service", "priority", "0..9999", 999, "where order is free, lower ones start first and stop last"),
     Key("service", "restart_with", "[name]", [], "services whose restart restarts it too"),
     Key("service", "processes", "1..1024", 1, "how many run at a time"),
+    Key("service", "max_unavailable", "1..1024", 1, "how many of them a restart replaces at a time"),
     Key("service", "signals", f"[{SIGNALS}]", SIGNALS.split("|")[:9], "what durward signal may send"),
     Key("service", "no_new_privileges", "flag", True, "setuid programs give it nothing (root needs none)"),
     Key("service", "allow_root", "flag", False, "it may run as root, or in a group that amounts to root"),
@@ -105,7 +106,8 @@ KEYS = (
     Key("restart", "backoff", "backoff", "0.1s..30s", "how long it waits before the first restart, and at most"),
     Key("restart", "limit", "rate", "5 in 60s", "crashes after which it is given up"),
     Key("stop", "signal", SIGNALS, "TERM", "asks it to end"),
-    Key("stop", "timeout", "duration", "10s", "after which it is killed with all its processes"),
+    Key("stop", "timeout", "duration", "10s", "after which further signals follow, or it is killed with its processes"),
+    Key("stop", "then", "[step]", [], "further signals before it is killed, each with its time"),
     Key("log", "size", "size", "50M", "of a file, after which the next is begun"),
     Key("log", "keep", "1..1000", 10, "files that are kept besides"),
     *(Key("limits", name, "limit", None, f"RLIMIT_{name.upper()} of setrlimit(2)") for name in LIMITS),
@@ -250,6 +252,10 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "size": ('a size of a kilobyte or more, such as "50M"', log_size),
     "duration": ('a time such as "0.5s", "10s", "2m" or "8h"', text(SPAN, seconds)),
     "period": ('a time such as "10s", "2m" or "8h", not 0', text(SPAN, lambda *span: seconds(*span) or None)),
+    "step": (
+        'a signal and a time such as "INT 5s"',
+        text(rf"({SIGNALS}) {SPAN}", lambda name, *span: (name, seconds(*span))),
+    ),
     "backoff": ('two times such as "0.1s..30s", the longer one last', text(rf"{SPAN}\.\.{SPAN}", backoff)),
     "rate": (
         'a number and a time such as "5 in 60s"',

@@ -20,6 +20,7 @@ class ServiceSpec(NamedTuple):
     name: str
     entry: int  # index in the table
     processes: int
+    max_unavailable: int  # of them, while they are restarted
     groups: tuple[str, ...]  # of services
     autostart: bool
     ready_kind: str  # after, notify
@@ -33,6 +34,7 @@ class ServiceSpec(NamedTuple):
     limit_window: float
     stop_signal: int
     stop_timeout: float
+    stop_then: tuple[tuple[int, float], ...]  # further signals, and how long each is given
     signals: tuple[str, ...]  # that a person may send
     sockets: tuple[str, ...]
     shared: bool  # whether it has sockets that are held
@@ -60,6 +62,8 @@ def spec_of(entry: Entry, raw: dict[str, Any], values: dict[str, Any], index: in
         backoff_first=restart["backoff"][0], backoff_cap=restart["backoff"][1],
         limit_count=restart["limit"][0], limit_window=restart["limit"][1],
         stop_signal=signal.Signals[f"SIG{stop['signal']}"].value, stop_timeout=stop["timeout"],
+        stop_then=tuple((signal.Signals[f"SIG{name}"].value, seconds) for name, seconds in stop["then"]),
+        max_unavailable=values["max_unavailable"],
         signals=values["signals"], sockets=values["sockets"], shared=bool(values["sockets"]), user=values["user"],
         requires=(), after=(), priority=0, restart_with=(), settings=tuple(shown("service", raw)), digest="",
     )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never, cast
 
 from msgspec.structs import replace
 
-from rootd.supervisor.exits import Exit, lasting, words
+from rootd.supervisor.exits import Exit, lasting, signal_name, words
 
 # isort: off
 from rootd.supervisor.states import (
@@ -189,9 +189,14 @@ def _ending(spec: ServiceSpec, slot: Slot, state: Stopping | Emptying, event: Ev
         case TimeUp():
             if now < state.kill_at:
                 return slot, ()
+            if isinstance(state, Stopping) and state.then:
+                (signo, seconds), *then = state.then
+                further = replace(state, kill_at=now + seconds, then=tuple(then))
+                said = Say(f"did not end in time, sent {signal_name(signo)}")
+                return replace(slot, state=further), (Signal(process.run, signo), said)
             again = replace(state, kill_at=now + KILL_AGAIN, kills=state.kills + 1)
-            said = (Say("did not end in time, killed"),) if again.kills == 1 and isinstance(state, Stopping) else ()
-            return replace(slot, state=again), (Signal(process.run, signal.SIGKILL, tree=True), *said)
+            killed = (Say("did not end in time, killed"),) if again.kills == 1 and isinstance(state, Stopping) else ()
+            return replace(slot, state=again), (Signal(process.run, signal.SIGKILL, tree=True), *killed)
         case Died(run):
             return (slot, ()) if run != process.run else _empty(slot, process, state.next, now)
         case TreeEmpty(run):
@@ -312,7 +317,7 @@ def _rest(spec: ServiceSpec, slot: Slot, rest: Rest, now: float) -> Step:
 
 
 def _stop(slot: Slot, process: Process, rest: Rest, now: float) -> Step:
-    stopping = Stopping(process, now + process.spec.stop_timeout, 0, rest)
+    stopping = Stopping(process, now + process.spec.stop_timeout, 0, rest, process.spec.stop_then)
     return replace(slot, state=stopping), (Signal(process.run, process.spec.stop_signal), Say("stopping"))
 
 

@@ -55,7 +55,7 @@ class Operation:
         self.pending: list[int] = []  # instances whose turn has not come
         self.failures: list[str] = []
         self.before: set[str] = set()  # services whose stop has to end before this one begins
-        self.rolled_back: str = ""  # why the new process of the active instance did not take over
+        self.rolled_back: dict[object, str] = {}  # why the new process of an active instance did not take over
         self.events: list[Step | Ended] = []
 
     @property
@@ -127,7 +127,7 @@ class Operations:
             del self._known[next(number for number, known in self._known.items() if known.ended)]
 
 
-def verdict(operation: Operation, slot: states.Slot, now: float) -> str | None:
+def verdict(operation: Operation, slot: states.Slot, now: float, index: int = 0) -> str | None:
     """Of one slot: None while it goes on, "" when what was asked for has come, else why it will not."""
     late = now - operation.began >= PATIENCE
     state = slot.state
@@ -143,7 +143,7 @@ def verdict(operation: Operation, slot: states.Slot, now: float) -> str | None:
         case states.Fatal(reason):
             return "" if down else reason
         case states.Running():
-            return None if down else operation.rolled_back
+            return None if down else operation.rolled_back.get(index, "")
         case states.Backoff(_, reason) | states.Emptying(next=states.Backoff(_, reason)):
             return f"{reason}; it is tried again" if reason and late else None
         case (

@@ -143,7 +143,7 @@ def _two(
     if slot.wanted == "down":
         events = (StopAsked(),)
     elif was_new is not None and was_new.stopping:
-        leg = Stopping(new, now + new.spec.stop_timeout, 0, Backoff(now))
+        leg = Stopping(new, now + new.spec.stop_timeout, 0, Backoff(now), new.spec.stop_then)
     elif (was_new is not None and was_new.ready) or (was_old is not None and was_old.stopping):
         events = (BecameReady(new.run),)
     return Rebuilt(replace(slot, state=Replacing(Running(old, old.started), leg)), events, strays)

@@ -325,11 +325,11 @@ class Services:
 
     def _next(self, operation: Operation, now: float) -> None:
         """The next slot of a restart, or its end."""
-        while operation.pending and not operation.active:
+        most = self._specs[operation.service].max_unavailable if operation.service in self._specs else 1
+        while operation.pending and len(operation.active) < most:
             instance = self._slots.instances.get((operation.service, operation.pending.pop(0)))
             if instance is not None and not instance.removed:
-                operation.active = {instance.index}
-                operation.rolled_back = ""
+                operation.active.add(instance.index)
                 instance.operation = operation
                 self._slots.apply(instance, states.RestartAsked(operation.hard), now)
         if not operation.active and not operation.pending:
@@ -347,11 +347,12 @@ class Services:
     def _follow(self, operation: Operation, instance: Instance, effects: tuple[states.Effect, ...], now: float) -> None:
         for effect in effects:
             if isinstance(effect, states.RollFailed):
-                operation.rolled_back = f"the new process: {effect.reason}; the old one keeps serving"
-                self.operations.step(operation, self._of(instance, operation.rolled_back))
+                why = f"the new process: {effect.reason}; the old one keeps serving"
+                operation.rolled_back[instance.index] = why
+                self.operations.step(operation, self._of(instance, why))
             elif isinstance(effect, states.Say | states.Ended):
                 self.operations.step(operation, self._of(instance, effect.text))
-        found = verdict(operation, instance.slot, now)
+        found = verdict(operation, instance.slot, now, instance.index)
         if found is None:
             return
         instance.operation = None

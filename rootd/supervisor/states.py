@@ -92,12 +92,16 @@ class Running(msgspec.Struct, frozen=True):
 
 
 class Stopping(msgspec.Struct, frozen=True):
-    """It was told to end. At kill_at its tree is killed, again and again. next: what it comes to rest in."""
+    """It was told to end. At kill_at the next signal of `then` is sent, or its tree is killed, again and again.
+
+    next: what it comes to rest in.
+    """
 
     process: Process
     kill_at: float
     kills: int
     next: Rest
+    then: tuple[tuple[int, float], ...] = ()
 
 
 class Emptying(msgspec.Struct, frozen=True):

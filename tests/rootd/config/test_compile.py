@@ -42,7 +42,7 @@ environment = { APP_ENV = "production", HOME = "/tmp", A = "1" }
 environment_file = "/etc/site/env"
 processes = 2
 signals = ["HUP"]
-stop = { signal = "QUIT" }
+stop = { signal = "QUIT", then = ["INT 5s"] }
 no_new_privileges = false
 ready = { notify = true }
 limits = { core = 0, nofile = [100, 200], memlock = "unlimited" }
@@ -85,7 +85,7 @@ def test_an_entry_has_exactly_what_is_configured(compiled: Compile) -> None:
         cwd="/srv/site", uid=1001, gid=8, groups=(8, 2001), umask=0o77,
         limits=((resource.RLIMIT_CORE, 0, 0), (resource.RLIMIT_MEMLOCK, -1, -1), (resource.RLIMIT_NOFILE, 100, 200)),
         sockets=(("app", "unix:/run/durward/sockets/app.sock"), ("http", "tcp:0.0.0.0:80"), ("http", "tcp:[::]:80")),
-        signals=(1, 3, 9), notify=True, nnp=False, root=False, log=(1 << 20, 3),
+        signals=(1, 2, 3, 9), notify=True, nnp=False, root=False, log=(1 << 20, 3),
     )  # fmt: skip
 
 

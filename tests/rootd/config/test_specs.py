@@ -30,7 +30,8 @@ environment_file = "/etc/work/env"
 signals = ["HUP", "USR1"]
 ready = { notify = true, timeout = "5s" }
 restart = { policy = "always", expected = [0, 3], backoff = "1s..1m", limit = "9 in 10m" }
-stop = { signal = "INT", timeout = "2m" }
+stop = { signal = "INT", timeout = "2m", then = ["QUIT 5s", "ABRT 1s"] }
+max_unavailable = 2
 limits = { nofile = [10, 20] }
 """
 
@@ -45,7 +46,8 @@ def test_what_is_not_said_has_its_default(compiled: Compile) -> None:
     assert found._replace(settings=(), digest="") == ServiceSpec(
         name="work", entry=0, processes=1, groups=(), autostart=True, ready_kind="after", ready_after=1.0,
         ready_timeout=30.0, restart_policy="on-failure", expected=(0,), backoff_first=0.1, backoff_cap=30.0,
-        limit_count=5, limit_window=60.0, stop_signal=signal.SIGTERM, stop_timeout=10.0,
+        limit_count=5, limit_window=60.0, stop_signal=signal.SIGTERM, stop_timeout=10.0, stop_then=(),
+        max_unavailable=1,
         signals=("HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "CONT", "WINCH", "ALRM"), sockets=(), shared=False,
         user="worker", requires=(), after=(), priority=999, restart_with=(), settings=(), digest="",
     )  # fmt: skip
@@ -64,6 +66,7 @@ def test_what_is_said_is_told(compiled: Compile) -> None:
         name="work", entry=0, processes=3, groups=("front", "all"), autostart=False, ready_kind="notify",
         ready_after=1.0, ready_timeout=5.0, restart_policy="always", expected=(0, 3), backoff_first=1.0,
         backoff_cap=60.0, limit_count=9, limit_window=600.0, stop_signal=signal.SIGINT, stop_timeout=120.0,
+        stop_then=((signal.SIGQUIT, 5.0), (signal.SIGABRT, 1.0)), max_unavailable=2,
         signals=("HUP", "USR1"), sockets=("http",), shared=True, user="worker", requires=(), after=(), priority=999,
         restart_with=(), settings=(), digest="",
     )  # fmt: skip

@@ -316,3 +316,22 @@ def test_an_answer_to_a_spawn_that_nobody_asked_for_is_impossible(History: Any, 
     for h in (History(), History().running(), History().running()(StopAsked()), History(**SHARED).rolling().spawned()):
         with pytest.raises(lifecycle.Impossible):
             h(event)
+
+
+def test_further_signals_are_sent_each_in_its_time_before_the_tree_is_killed(History: Any) -> None:
+    h = History(stop_timeout=10.0, stop_then=((2, 5.0), (3, 1.0))).running()
+    h.done()
+    assert h(StopAsked()).done() == [Signal(1, 15)]
+    assert h.later(9.9).done() == []
+    assert h.later(0.1).said() == ["did not end in time, sent SIGINT"]
+    assert h.later(4.9).done() == []
+    assert h.later(0.1).done() == [Signal(1, 3)]
+    assert h.later(1.0).done() == [Signal(1, 9, tree=True)]
+    assert h(Died(1, Exit(-9)), TreeEmpty(1)).state == Stopped()
+
+
+def test_what_ends_at_a_further_signal_is_not_killed(History: Any) -> None:
+    h = History(stop_timeout=1.0, stop_then=((2, 5.0),)).running()(StopAsked()).later(1.0)
+    h.done()
+    assert h(Died(1, Exit(0))).done() == [Signal(1, 9, tree=True)], "what it left, which is nothing"
+    assert h(TreeEmpty(1)).later(100.0).done() == []

@@ -74,7 +74,7 @@ def test_steps_and_operations_have_their_limits(monkeypatch: pytest.MonkeyPatch)
 
 def operation(kind: Kind, rolled_back: str = "") -> Operation:
     found = Operation(1, kind, "site", "r", 100.0)
-    found.rolled_back = rolled_back
+    found.rolled_back = {0: rolled_back}
     return found
 
 

@@ -154,6 +154,36 @@ def test_a_rolling_restart_replaces_one_after_the_other(House: Any, spec: Any) -
     assert house.pids() == [1003, 1004]
 
 
+def test_a_restart_replaces_as_many_at_a_time_as_may_be_unavailable(House: Any, spec: Any) -> None:
+    house = House(spec(processes=3, shared=True, max_unavailable=2)).begin().later(2.0)
+    house.services.restart("site", house.now, "r")
+    house.deliver()
+    assert sorted(run.slot for run in house.privileged.mains()) == [0, 0, 1, 1, 2]
+    house.later(1.0)
+    assert sorted(run.slot for run in house.privileged.mains()) == [0, 1, 2, 2]
+    house.later(1.0)
+    assert house.pids() == [1004, 1005, 1006]
+    hard = House(spec(processes=3, max_unavailable=2)).begin().later(2.0)
+    hard.services.restart("site", hard.now, "r")
+    assert hard.states() == ["STOPPING", "STOPPING", "RUNNING"]
+
+
+def test_of_two_that_are_replaced_at_once_each_fails_for_itself_and_no_further_one_begins(
+    House: Any, spec: Any
+) -> None:
+    house = House(spec(processes=4, shared=True, ready_kind="notify", max_unavailable=2)).begin()
+    house.deliver()
+    for run in house.privileged.mains():
+        house.services.notified(run.number, {"READY": "1"}, house.now)
+    operation = house.services.restart("site", house.now, "r")
+    house.deliver()
+    house.services.notified(6, {"READY": "1"}, house.now)
+    house.later(50.0)
+    why = "the new process: not ready in 30 s; the old one keeps serving"
+    assert house.said(operation)[-1] == f"failed: site was not restarted: site:0: {why}; site:2: {why}"
+    assert house.pids() == [1001, 1006, 1003, 1004]
+
+
 def test_a_rolling_restart_that_fails_leaves_the_old_ones_serving_and_touches_no_further_one(
     House: Any, spec: Any
 ) -> None:

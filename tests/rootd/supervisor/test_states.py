@@ -90,8 +90,9 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
         {"shared": True, "restart_policy": "never"},
         {"shared": True, "restart_policy": "on-failure"},
         {"requires": ("db",), "shared": True},
+        {"stop_then": ((2, 5.0), (3, 5.0)), "shared": True},
     ],
-    ids=["plain", "notify", "never", "on-failure", "ordered"],
+    ids=["plain", "notify", "never", "on-failure", "ordered", "patient"],
 )
 def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec: Any, changes: dict[str, Any]) -> None:
     """All histories of up to eight events, and its turn, each slot once; the time is looked at after 2 s or 40 s."""
