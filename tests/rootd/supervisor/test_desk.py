@@ -113,6 +113,21 @@ def test_reads_are_refused_too_when_records_pile_up(room: Any) -> None:
     assert isinstance(room.client("root").ask(messages.Stop("site"), ""), messages.Accepted)
 
 
+def test_e4_a_disk_that_was_full_lets_everybody_in_again_when_it_is_not(room: Any) -> None:
+    room.log_answers = errno.ENOSPC
+    for _ in range(KEPT // 4):
+        room.audit.record({})
+    room.settle()
+    assert room.client().ask(messages.Status()).kind == "later"
+    room.pass_time(1.0)
+    room.settle()
+    assert room.client().ask(messages.Status()).kind == "later"
+    room.log_answers = 0
+    room.pass_time(1.0)
+    room.settle()
+    assert isinstance(room.client().ask(messages.Status()), messages.Services), "without root's help"
+
+
 def test_a_decision_says_who_from_where_what_and_by_which_rule(room: Any) -> None:
     room.client().ask(messages.Restart("site"))
     record = room.decisions()[0]
