@@ -20,7 +20,7 @@ Hash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Source = Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)]
 User = Annotated[str, msgspec.Meta(pattern=USER_PATTERN)]
 Uid = Annotated[int, msgspec.Meta(ge=0, le=UID_MAX)]
-Group = Annotated[str, msgspec.Meta(max_length=256)]  # as NSS spells it; what a policy cannot name matches no rule
+Group = Annotated[str, msgspec.Meta(max_length=256)]  # auth tells those alone that a rule can name
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
