@@ -28,6 +28,7 @@ SEEN = 5.0  # seconds that the supervisor may take
 CROWDED = 1.0  # seconds after which somebody may try again for whom there was no room
 REFUSED = "the user or the password is wrong, or this account may not log in"
 LATER = "try again later"
+NAMELESS = "?"  # the user "" to the throttle: a pair without a user is its source, which would be counted twice
 
 
 class Attempt(NamedTuple):
@@ -100,7 +101,7 @@ class Logins:
 
     def _begin(self, connection: Connection, user: str, source: str, patience: Patience) -> Attempt | None:
         now = self._clock()
-        ticket = self._throttle.begin(user, source, now, patience)
+        ticket = self._throttle.begin(user or NAMELESS, source, now, patience)
         if isinstance(ticket, Ticket):
             return Attempt(connection, user, source, now, ticket)
         self._turn_away(connection, user, source, ticket)

@@ -137,6 +137,20 @@ def test_a12_logins_of_two_people_at_once_are_never_mixed_up(auth, people) -> No
     assert all((up.user, up.uid) == (told[up.hash].name, told[up.hash].uid) for up in ups)
 
 
+def test_a17_what_cannot_be_a_name_counts_once_against_its_source() -> None:
+    class Anything:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
+    unused: Any = Anything()
+    made = logins.Logins(
+        unused, 1.0, 1.0, unused, unused, unused, unused, lambda: 100.0, lambda: 0.0, unused.say, unused.begun
+    )
+    made.asked(unused, login.Login("no name", "x", source(77)))
+    levels = {key: entry.level for key, entry in made._throttle._entries.items()}
+    assert levels == {("?", source(77)): 1.0, ("", source(77)): 1.0, ("?", ""): 1.0}
+
+
 def test_a16_every_login_has_a_token_of_its_own_and_logout_ends_it_at_once(auth, people) -> None:
     alice = people("alice")
     one, two = auth.granted(alice), auth.granted(alice)
