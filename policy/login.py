@@ -111,7 +111,13 @@ class SessionsEnd(_Push, frozen=True, tag="sessions-end"):
     """After a (re)start of either side: every live session has been sent; forget all others."""
 
 
-Push = SessionUp | SessionDown | LoginNoted | SessionsEnd
+class Revoked(_Push, frozen=True, tag="revoked"):
+    """The answer to RevokeSessions: those sessions are no more, in the file neither."""
+
+    number: Number
+
+
+Push = SessionUp | SessionDown | LoginNoted | SessionsEnd | Revoked
 
 
 # supervisor -> auth
@@ -128,7 +134,10 @@ class Seen(_Pull, frozen=True, tag="seen"):
 
 
 class RevokeSessions(_Pull, frozen=True, tag="revoke"):
+    """Said to each auth until one has answered it by `Revoked`."""
+
     user: str = ""  # "" is everyone
+    number: Number = 0
 
 
 class Touched(_Pull, frozen=True, tag="touched"):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from policy import decide, explain, messages
-from policy.login import RevokeSessions
 from policy.names import Action
 from rootd.supervisor import logs, watching
 from rootd.supervisor.operations import Refusal
@@ -129,8 +128,11 @@ def answer_revoke(desk: Desk, call: Call, command: messages.Revoke) -> None:
     """Ended here at once, whatever auth does; auth then forgets them too."""
     if (command.user is None) != command.everyone:
         raise Refusal("invalid", "name a user, or say that everyone is meant")
-    ended = desk.sessions.revoke(command.user, desk.clock())
-    told = desk.tell_auth(RevokeSessions(command.user or ""))
+    try:
+        ended = desk.sessions.revoke(command.user or "")
+    except OverflowError as full:
+        raise Refusal("later", str(full)) from None
+    told = desk.tell_auth(desk.sessions.revoking()[-1])
     whose = f" of {command.user}" if command.user else ""
     text = f"{ended or 'no'} {'session' if ended == 1 else 'sessions'}{whose} ended" + (
         "" if told else "; auth is being started again and will be told"

@@ -172,9 +172,28 @@ def test_a16_what_was_revoked_ends_at_once_for_one_person_or_for_all(auth, peopl
     hashes = [table.hash_of(auth.granted(person).token) for person in (alice, bob, alice)]
     auth.tell(login.RevokeSessions(alice.name))
     assert {auth.down().hash, auth.down().hash} == {hashes[0], hashes[2]}
-    auth.tell(login.RevokeSessions())
+    auth.tell(login.RevokeSessions("", 7))
+    assert auth.until(lambda push: isinstance(push, login.SessionDown | login.Revoked)) == login.Revoked(7)
     assert auth.down() == login.SessionDown(hashes[1], "revoked")
     assert '"sessions":[]' in (auth.path / "auth" / "sessions.json").read_text()
+
+
+def test_a16_a_revocation_is_answered_when_the_file_knows_of_it(auth, people) -> None:
+    """A file that cannot be written has the session still: an auth that is started again takes it back."""
+    alice = people("alice")
+    known = table.hash_of(auth.granted(alice).token)
+    (auth.path / "auth" / "sessions.json.new").mkdir()
+    auth.tell(login.RevokeSessions(alice.name, 8))
+    assert auth.down().hash == known
+    auth.pushed.clear()
+    auth.tell(login.RevokeSessions("nobody", 9))
+    assert isinstance(auth.login("dwta-nobody", "x"), login.Denied)
+    assert not [push for push in auth.pushed if isinstance(push, login.Revoked)]
+    (auth.path / "auth" / "sessions.json.new").rmdir()
+    auth.tell(login.RevokeSessions("nobody", 10))
+    answered = [auth.until(lambda push: isinstance(push, login.Revoked)) for _ in range(3)]
+    assert answered == [login.Revoked(8), login.Revoked(9), login.Revoked(10)]
+    assert known not in (auth.path / "auth" / "sessions.json").read_text()
 
 
 def test_a16_a_login_that_is_revoked_before_it_is_answered_is_refused(auth, people) -> None:

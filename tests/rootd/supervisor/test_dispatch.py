@@ -12,6 +12,7 @@ from policy import login, messages
 from policy.names import Action
 from policy.parse import parse
 from policy.rules import Policy
+from rootd.supervisor import sessions
 from rootd.supervisor.desk import spoken
 from rootd.supervisor.dispatch import DISPATCH, in_packets
 from rootd.supervisor.reload import NOBODY
@@ -254,13 +255,23 @@ def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
 def test_sessions_are_revoked_at_once_and_auth_is_told(room: Any, tokens: Any) -> None:
     client = room.client()
     assert client.ask(messages.Revoke("alice"), tokens[1]) == messages.Done("1 session of alice ended")
-    assert room.told == [login.RevokeSessions("alice")]
+    assert room.told == [login.RevokeSessions("alice", 1)]
     assert client.ask(messages.WhatMayI()).kind == "no-session"
     room.auth_is_there = False
     reply = client.ask(messages.Revoke(everyone=True), tokens[1])
     assert reply.text == "2 sessions ended; auth is being started again and will be told"
     assert client.ask(messages.WhatMayI(), tokens[1]).kind == "no-session"
     assert len(room.outcomes()) == 2
+
+
+def test_a_revocation_that_auth_has_no_room_for_is_refused_and_that_of_everybody_is_not(
+    room: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "REVOKING_LIMIT", 1)
+    client = room.client("root")
+    assert isinstance(client.ask(messages.Revoke("alice"), ""), messages.Done)
+    assert client.ask(messages.Revoke("eve"), "").kind == "later"
+    assert isinstance(client.ask(messages.Revoke(everyone=True), ""), messages.Done)
 
 
 @pytest.mark.parametrize("command", [messages.Revoke(), messages.Revoke("alice", everyone=True)])

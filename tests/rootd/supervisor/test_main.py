@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import signal
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervisor_daemon import SUPERVISOR_UID, Daemon, reply
+from supervisor_daemon import ALICE, SUPERVISOR_UID, Daemon, reply
 
-from policy import messages
+from policy import login, messages, wire
 from rootd import ipc
 
 pytestmark = pytest.mark.root
@@ -110,6 +111,25 @@ def test_killed_and_started_again_it_takes_over_what_runs_and_what_was_wanted(
     state = running.path / "run/supervisor/state.json"
     assert state.stat().st_mode & 0o777 == 0o600
     assert state.stat().st_uid == SUPERVISOR_UID
+
+
+def test_a_revocation_that_auth_never_read_survives_the_deaths_of_both(running: Daemon, generation: Make) -> None:
+    with running.send(messages.Revoke("alice"), "", "root") as sock:
+        running.record()
+        assert reply(sock) == messages.Done("1 session of alice ended")
+    running.kill()
+    running.start()
+    running.begin(generation(), fact(5))
+    assert running.auth is not None
+    assert wire.PULL.decode(running.auth.recv(wire.LIMIT)) == login.RevokeSessions("alice", 1)
+    up = login.SessionUp(hashlib.sha256(ALICE.encode()).hexdigest(), "alice", 1001, ["webops"], 1e12, 1800.0, 7)
+    running.auth.send(wire.PUSH.encode(up))
+    running.auth.send(wire.PUSH.encode(login.SessionsEnd()))
+    assert running.ask(messages.Status()).kind == "no-session"
+    running.auth.send(wire.PUSH.encode(login.Revoked(1)))
+    running.auth.send(wire.PUSH.encode(up))
+    assert wire.PULL.decode(running.auth.recv(wire.LIMIT)) == login.Seen(7)
+    assert (running.path / "run/supervisor/revoked.json").read_bytes() == b"{}"
 
 
 def test_a_damaged_state_file_is_said_loudly_and_does_no_harm(daemon: Daemon, generation: Make) -> None:
