@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from policy import decide, explain, messages
 from policy.names import Action
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from rootd.supervisor.desk import Call, Desk
 
 PACKET = 60_000  # bytes of services in one packet
-SHOWN = 100  # processes of one service that are shown, where all would not fit into a packet
+EXITS = 15_000  # bytes of a service's last exits
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -42,11 +45,8 @@ def in_packets(infos: Iterator[messages.ServiceInfo]) -> Iterator[list[messages.
     """In pieces that fit into a packet each; one empty piece when there is none."""
     room, piece = PACKET, list[messages.ServiceInfo]()
     for info in infos:
+        info = cut(info, PACKET)
         size = len(_encode(info)) + 1
-        if size > PACKET:
-            text = f"{len(info.processes)} processes, of which {SHOWN} are shown. {info.text}"
-            info = msgspec.structs.replace(info, processes=info.processes[:SHOWN], text=text)
-            size = len(_encode(info)) + 1
         if size > room:
             yield piece
             room, piece = PACKET, []
@@ -58,8 +58,31 @@ def in_packets(infos: Iterator[messages.ServiceInfo]) -> Iterator[list[messages.
 _encode = msgspec.json.Encoder().encode
 
 
+def cut(info: messages.ServiceInfo, room: int) -> messages.ServiceInfo:
+    """With as many of its processes as fit into so many bytes, and how many that are."""
+    if len(_encode(info)) < room:
+        return info
+    count = len(info.processes)
+    bare = replace(info, processes=[], text=f"{count} processes, of which {count} are shown. {info.text}")
+    processes = fitting(info.processes, room - len(_encode(bare)) - 1)
+    text = f"{count} processes, of which {len(processes)} are shown. {info.text}"
+    return replace(info, processes=processes, text=text)
+
+
+def fitting(items: list[T], room: int) -> list[T]:
+    """The first ones, as many as fit into so many bytes."""
+    for at, item in enumerate(items):
+        room -= len(_encode(item)) + 1
+        if room < 0:
+            return items[:at]
+    return items
+
+
 def answer_describe(desk: Desk, call: Call, command: messages.Describe) -> None:
-    call.connection.answer(desk.services.description(command.service))
+    found = desk.services.description(command.service)
+    found = replace(found, exits=fitting(found.exits, EXITS))
+    rest = len(_encode(found)) - len(_encode(found.service))
+    call.connection.answer(replace(found, service=cut(found.service, PACKET - rest)))
 
 
 def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:

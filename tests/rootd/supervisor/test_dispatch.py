@@ -6,9 +6,10 @@ import os
 import time
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
-from policy import login, messages
+from policy import login, messages, wire
 from policy.names import Action
 from policy.parse import parse
 from policy.rules import Policy
@@ -216,8 +217,32 @@ def test_a_service_of_very_many_processes_still_fits_into_a_packet() -> None:
     packets = list(in_packets(iter([messages.ServiceInfo("site", "RUNNING", "up", many, text="so be it")])))
     assert [len(packet) for packet in packets] == [1]
     shown = packets[-1][0]
-    assert len(shown.processes) == 100
-    assert shown.text == "1024 processes, of which 100 are shown. so be it"
+    assert shown.processes == many[: len(shown.processes)]
+    assert shown.text == f"1024 processes, of which {len(shown.processes)} are shown. so be it"
+    assert 50_000 < len(wire.ANSWER.encode(messages.Answer(1, messages.Services(packets[0])))) < wire.LIMIT
+
+
+@pytest.mark.parametrize("processes", [1, 75, 300, 1024])
+@pytest.mark.parametrize("text", ["", "\U0001f600" * 200], ids=["quiet", "talking"])
+def test_a_service_of_very_many_processes_that_talk_is_listed_and_described(
+    room: Any, monkeypatch: pytest.MonkeyPatch, processes: int, text: str
+) -> None:
+    """A text is at most 200 characters, of four bytes each."""
+    room.services.processes["jobs"] = [f"jobs:{number}" for number in range(processes)]
+    found = room.services.info("jobs")
+    told = [msgspec.structs.replace(one, text=text, exit="e" * 100) for one in found.processes]
+    exits = ["2026-11-23T12:00:00Z exit status 1"] * 10 * processes
+    info = msgspec.structs.replace(found, processes=told)
+    monkeypatch.setattr(room.services, "info", lambda name: info)
+    monkeypatch.setattr(room.services, "description", lambda name: messages.Description(info, {}, [], exits))
+    listed, described = room.client().ask(messages.Status("jobs")), room.client().ask(messages.Describe("jobs"))
+    for shown in (listed.services[0], described.service):
+        count = len(shown.processes)
+        assert shown.processes == told[:count]
+        assert shown.text == ("" if count == processes else f"{processes} processes, of which {count} are shown. ")
+        assert count >= min(processes, 40)
+    assert described.exits == exits[: len(described.exits)]
+    assert len(described.exits) >= min(10 * processes, 400)
 
 
 def test_a_service_is_described(room: Any) -> None:
