@@ -16,10 +16,10 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from policy import messages
 from rootd import confine, ipc, sandbox
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
@@ -30,7 +30,6 @@ from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.notify import Notify
-from rootd.supervisor.operations import Refusal
 from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.reload import Loaded, Reloads, read_generation
 from rootd.supervisor.services import Services
@@ -167,18 +166,9 @@ class Supervisor:
             return self.link(message.name, *fds)
         ipc.close_all(fds)
         if message.op == ipc.END:
-            self.by_signal("shutdown", lambda: self.services.stop_all(self.clock(), "SIGTERM"))
+            self.desk.signalled(messages.Shutdown(), note)
         elif message.op == ipc.STAGE:
-            self.by_signal("reload", lambda: self.reloads.begin("SIGHUP", False, self.clock()))
-
-    def by_signal(self, action: str, do: Callable[[], int]) -> None:
-        """Root has sent the daemon a signal: that needs no leave, and is recorded."""
-        asked = {"kind": "decision", "id": "", "user": "root", "uid": 0, "session": "", "from": "a signal"}
-        self.audit.record(asked | {"action": action, "target": "", "allowed": True, "rule": "root"})
-        try:
-            do()
-        except Refusal as no:
-            note(f"{action}: {no.text}")
+            self.desk.signalled(messages.Reload(), note)
 
     def link(self, role: str, sock: int, pidfd: int) -> None:
         """A part of ours has been (re)started: this is the link to it."""

@@ -166,20 +166,25 @@ def test_a_log_that_is_started_again_gets_what_it_had_not_acknowledged(running: 
 
 def test_sighup_reloads_and_sigterm_ends_everything_in_order(running: Daemon, generation: Make) -> None:
     running.keeper.send_now(ipc.Message(ipc.STAGE))
-    assert running.record()["from"] == "a signal"
+    reload = running.record()
+    assert (reload["from"], reload["user"], reload["action"], len(reload["id"])) == ("a signal", "root", "reload", 16)
     staged = generation({"services.d/site.toml": "[service.other]\ncommand = ['/x']\nuser = 'www-site'\n"}, 2)
     running.tell(staged.table(seq=running.heard("privileged", ipc.STAGE).seq), staged.fd)
     commit = running.heard("privileged", ipc.COMMIT)
     assert (commit.generation, commit.digest) == (2, staged.digest)
     running.tell(ipc.Message(ipc.DONE, seq=commit.seq))
     assert {running.heard("privileged", op).op for op in (ipc.SIGNAL, ipc.SPAWN)} == {ipc.SIGNAL, ipc.SPAWN}
-    running.keeper.send_now(ipc.Message(ipc.END))
     assert running.record()["kind"] == "load"
+    outcome = running.record()
+    assert (outcome["id"], outcome["ok"], outcome["action"]) == (reload["id"], True, "reload")
+    running.keeper.send_now(ipc.Message(ipc.END))
     assert running.record()["action"] == "shutdown"
 
 
 def test_the_end_comes_when_everything_has_stopped(running: Daemon) -> None:
     running.keeper.send_now(ipc.Message(ipc.END))
+    decision = running.record()
+    assert (decision["kind"], decision["action"]) == ("decision", "shutdown")
     asked = running.heard("privileged", ipc.SIGNAL)
     assert (asked.arg, asked.scope) == (signal.SIGTERM, ipc.MAIN)
     running.tell(ipc.Message(ipc.DONE, seq=asked.seq))
@@ -189,6 +194,8 @@ def test_the_end_comes_when_everything_has_stopped(running: Daemon) -> None:
     running.tell(ipc.Message(ipc.DONE, seq=asked.seq))
     running.tell(ipc.Message(ipc.EMPTY, run=5))
     running.heard("privileged", ipc.SHUTDOWN)
+    outcome = running.record()
+    assert (outcome["id"], outcome["ok"], outcome["result"]) == (decision["id"], True, "all services stopped")
     running.keeper.close()
     assert running.wait() == 0
 
