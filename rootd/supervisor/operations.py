@@ -51,6 +51,7 @@ class Operation:
         self.requests = [request]
         self.began = began
         self.hard = False
+        self.spawned = False  # a process was started for it: who asks from now on may mean newer files than that has
         self.active: set[object] = set()  # what it waits for: instances, or numbers of requests to privileged
         self.pending: list[int] = []  # instances whose turn has not come
         self.failures: list[str] = []

@@ -1,7 +1,8 @@
 """All services: what is configured, what people want of it, and how it goes.
 
 Rule 1: what happens to a slot is slots' and lifecycle's business; here an operation is begun, followed and ended.
-Rule 2: one start, stop or restart is under way a service: a second one joins it, ends it, or is refused with words.
+Rule 2: one start, stop or restart is under way a service: a second one joins it, ends it, or is refused with words. A
+        restart that is asked when one has started a process already waits for that, and those after it join it.
 Rule 3: no clock, no I/O: time is an argument, effects go out by `perform`, events by `publish`.
 
 Times are seconds of CLOCK_BOOTTIME. A service of several processes has its slots named site:0, site:1, …
@@ -53,7 +54,7 @@ class Services:
         self._specs: dict[str, ServiceSpec] = {}
         self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
         self._saved = recover.Saved()
-        self._again: set[str] = set()  # changed while they were being restarted: once more when that is over
+        self._waiting: dict[str, Operation] = {}  # the restart of a service that begins when the one under way is over
         self._ending: Operation | None = None  # the shutdown
 
     # -- what is configured ----------------------------------------------------------------------------------
@@ -79,8 +80,6 @@ class Services:
         surplus = self._adopt(new)
         if self._ending is not None:
             begin.clear()
-        going = {name for name, operation in self._busy.items() if operation.kind == "restart"}
-        self._again |= {name for name, kind in begin.items() if kind == "restart" and name in going}
         begun = {name: self._begin_if_possible(kind, name, now) for name, kind in begin.items()}
         for instance in surplus:
             self._slots.apply(instance, states.StopAsked(), now)
@@ -222,8 +221,8 @@ class Services:
         if self._ending is not None:
             return self._ending.join(request)
         self._ending = self.operations.begin("shutdown", "", request, now)
-        for operation in list(self._busy.values()):
-            self._finish(operation, now, "the daemon is being shut down")
+        for name in list(self._busy):
+            self._leave(name, now, "the daemon is being shut down")
         for instance in list(self._slots.instances.values()):
             if not instance.spec.name.startswith(RESERVED):
                 self._slots.apply(instance, states.StopAsked(), now)
@@ -264,23 +263,25 @@ class Services:
     def _begin(
         self, kind: Kind, name: str, instances: list[Instance], now: float, request: str, hard: bool = False
     ) -> int:
-        """Join what goes on already, or end it; then begin."""
-        current = self._busy.get(name)
+        """Join what goes on already, wait for it, or end it; then begin."""
+        current = self._waiting.get(name) or self._busy.get(name)
         if current is not None:
             if hard and current.kind == "restart" and not current.hard:
                 going = f"a rolling restart of {name} is under way: operation {current.number}"
                 raise Refusal("conflict", f"{going}; wait for it, or stop {name} first")
-            if current.kind == kind or (kind == "start" and current.kind == "restart"):
+            late = kind == "restart" and current.spawned
+            if (current.kind == kind and not late) or (kind == "start" and current.kind == "restart"):
                 return current.join(request)
         operation = self.operations.begin(kind, name, request, now)
-        if current is not None:
-            self._finish(current, now, f"{kind} was asked for meanwhile")
-        self._busy[name] = operation
         operation.hard = hard
-        if kind == "restart":
-            operation.pending = [instance.index for instance in instances]
-            self._next(operation, now)
+        if current is not None and current.kind == kind:
+            self._waiting[name] = operation
+            self.operations.step(operation, f"waits for operation {current.number}")
             return operation.number
+        self._leave(name, now, f"{kind} was asked for meanwhile")
+        self._busy[name] = operation
+        if kind == "restart":
+            return self._restart(operation, instances, now)
         event = states.StartAsked() if kind == "start" else states.StopAsked()
         operation.active = {instance.index for instance in instances}
         for instance in instances:
@@ -288,6 +289,17 @@ class Services:
         for instance in instances:
             self._slots.apply(instance, event, now)
         return operation.number
+
+    def _restart(self, operation: Operation, instances: list[Instance], now: float) -> int:
+        operation.pending = [instance.index for instance in instances]
+        self._next(operation, now)
+        return operation.number
+
+    def _leave(self, name: str, now: float, why: str) -> None:
+        """End what is under way, and what waits for that."""
+        for operation in (self._waiting.pop(name, None), self._busy.get(name)):
+            if operation is not None:
+                self._finish(operation, now, why)
 
     def _next(self, operation: Operation, now: float) -> None:
         """The next slot of a restart, or its end."""
@@ -316,6 +328,7 @@ class Services:
                 self.operations.step(operation, self._of(instance, operation.rolled_back))
             elif isinstance(effect, states.Say | states.Ended):
                 self.operations.step(operation, self._of(instance, effect.text))
+            operation.spawned |= isinstance(effect, states.Spawn)
         found = verdict(operation, instance.slot, now)
         if found is None:
             return
@@ -333,7 +346,8 @@ class Services:
         """End a start, stop or restart: well, or with what failed."""
         if operation.ended:
             return
-        self._busy.pop(operation.service, None)
+        if self._busy.get(operation.service) is operation:
+            del self._busy[operation.service]
         for instance in self._slots.of(operation.service):
             if instance.operation is operation:
                 instance.operation = None
@@ -343,10 +357,10 @@ class Services:
         name, past = operation.service, _PAST[operation.kind]
         text = f"{name} was not {past}: {'; '.join(failed)}" if failed else f"{name} {past}"
         self.operations.end(operation, not failed, text, now)
-        if name in self._again:
-            self._again.discard(name)
-            if not why and any(instance.outdated() for instance in self._configured(name)):
-                self._begin_if_possible("restart", name, now)
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None:
+            self._busy[name], waiting.began = waiting, now
+            self._restart(waiting, self._configured(name), now)
 
     def _signalled(self, operation: Operation, signame: str, label: str, run: int, number: int, now: float) -> None:
         operation.active.discard(run)

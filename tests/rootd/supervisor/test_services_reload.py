@@ -46,26 +46,27 @@ def test_a_changed_service_is_restarted_rolling_and_applies_its_configuration_on
     assert len([request for request in house.privileged.asked if request.slot == 0 and request.generation == 2]) == 1
 
 
-def rolling(House: Any, spec: Any) -> tuple[Any, int]:
-    """A service in the middle of a rolling restart, whose configuration is changed now."""
+def rolling(House: Any, spec: Any) -> tuple[Any, int, int]:
+    """A service in the middle of a rolling restart, whose configuration is changed now: that restart, and the next."""
     house = House(spec(shared=True, ready_kind="notify")).begin()
     house.deliver()
     house.services.notified(1, {"READY": "1"}, house.now)
     operation = house.services.restart("site", house.now, "r")
     house.deliver()
     report = house.reload(spec(shared=True, ready_kind="notify", digest="2"))
-    assert report.operations == {"site": operation}
-    return house, operation
+    return house, operation, report.operations["site"]
 
 
 def test_what_changed_during_its_restart_is_restarted_once_more_when_that_is_over(House: Any, spec: Any) -> None:
-    house, first = rolling(House, spec)
+    house, first, second = rolling(House, spec)
     assert house.services.info("site").text == CHANGED
+    assert house.said(second) == [f"waits for operation {first}"]
     house.services.notified(2, {"READY": "1"}, house.now)
     house.later(20.0)
     assert house.said(first)[-1] == "ok: site restarted"
     house.services.notified(3, {"READY": "1"}, house.now)
     house.later(20.0)
+    assert house.said(second)[-1] == "ok: site restarted"
     assert (house.services.info("site").text, house.services.info("site").state) == ("", "RUNNING")
     assert [(run.slot, run.generation) for run in house.privileged.mains()] == [(0, 2)]
     asked = [request for request in house.privileged.asked if request.generation == 2 and request.slot == 0]
@@ -73,7 +74,7 @@ def test_what_changed_during_its_restart_is_restarted_once_more_when_that_is_ove
 
 
 def test_what_changed_during_its_restart_and_was_stopped_meanwhile_stays_stopped(House: Any, spec: Any) -> None:
-    house, _ = rolling(House, spec)
+    house, *_ = rolling(House, spec)
     house.services.stop("site", house.now, "r")
     house.later(40.0)
     assert house.states() == ["STOPPED"]
