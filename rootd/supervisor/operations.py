@@ -83,8 +83,8 @@ class Operations:
         self.events = 0  # number of the latest event
 
     def begin(self, kind: Kind, service: str, request: str, now: float) -> Operation:
-        """Raises Refusal when too many are under way."""
-        if self._live >= LIVE_LIMIT:
+        """Raises Refusal when too many are under way. There is one shutdown, and always room for it."""
+        if self._live >= LIVE_LIMIT and kind != "shutdown":
             raise Refusal("later", f"{self._live} operations are under way, which is the limit; try again later")
         self.last += 1
         self._live += 1

@@ -106,11 +106,16 @@ class Services:
         return surplus
 
     def _begin_if_possible(self, kind: Kind, name: str, now: float) -> int:
-        """For a reload: 0 where it is refused; that service shows that it runs with the old configuration."""
+        """For a reload: 0 where it is refused. That service shows that it runs with the old configuration; what is no
+        longer configured is stopped without an operation: nobody could stop it any more."""
         instances = [one for one in self._slots.of(name) if one.removed == (kind == "stop")]
         try:
             return self._begin(kind, name, instances, now, "reload")
         except Refusal:
+            if kind == "stop":
+                self._leave(name, now, "it is no longer configured")
+                for instance in instances:
+                    self._slots.apply(instance, states.StopAsked(), now)
             return 0
 
     # -- recovery --------------------------------------------------------------------------------------------

@@ -261,6 +261,14 @@ def test_operations_have_their_limit(House: Any, monkeypatch: pytest.MonkeyPatch
     assert house.states() == ["RUNNING"]
 
 
+def test_a_shutdown_is_never_refused(House: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House().begin().later(2.0)
+    monkeypatch.setattr(house.services.operations, "_live", LIVE_LIMIT)
+    number = house.services.stop_all(house.now, "r")
+    house.later(1.0)
+    assert house.said(number)[-1] == "ok: all services stopped"
+
+
 # -- what is seen --------------------------------------------------------------------------------------------------
 
 

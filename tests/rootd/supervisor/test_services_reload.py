@@ -9,6 +9,7 @@ import pytest
 from policy.messages import Ended
 from rootd.supervisor import recover
 from rootd.supervisor.instances import CHANGED
+from rootd.supervisor.operations import LIVE_LIMIT
 from rootd.supervisor.services import Refusal
 
 
@@ -145,6 +146,21 @@ def test_a_reload_that_is_refused_an_operation_changes_the_configuration_all_the
     monkeypatch.setattr(house.services.operations, "begin", refuse)
     assert house.reload(spec(digest="2")).operations == {}
     assert house.services.info("site").text == CHANGED
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+def test_what_is_no_longer_configured_is_stopped_whatever_the_limit(
+    House: Any, spec: Any, monkeypatch: pytest.MonkeyPatch, restarting: bool
+) -> None:
+    house = House(spec(processes=2, shared=True)).begin().later(2.0)
+    asked = [house.services.restart("site", house.now, "r") for _ in range(2 if restarting else 0)]
+    house.deliver()
+    monkeypatch.setattr(house.services.operations, "_live", LIVE_LIMIT)
+    assert house.reload().operations == {}
+    house.later(20.0)
+    assert house.privileged.runs == {}
+    for number in asked:
+        assert house.said(number)[-1] == "failed: site was not restarted: it is no longer configured"
 
 
 # -- the end -------------------------------------------------------------------------------------------------------
