@@ -69,7 +69,7 @@ def test_d7_orphans_without_end_are_taken_some_at_a_time_and_never_fill_a_link(m
             while ipc.wait(house.wakeup, seconds=0):
                 house.woken()
                 seen.append(40 - zombies())
-            assert seen[:4] == [16, 32, 40, 40]
+            assert seen[:3] == [16, 32, 40]
             assert house.children["privileged"].link.queued == 8
             assert not ipc.wait(house.children["privileged"].pidfd, seconds=0), "it is not ended for it"
             link.close()

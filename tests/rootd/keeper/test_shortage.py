@@ -38,4 +38,6 @@ def test_a_part_that_cannot_be_forked_or_linked_now_is_started_later(
     parent.children["auth"].link.close()
     os.close(parent.children["auth"].pidfd)
     theirs.close()
+    for sock in (parent.wakeup, parent.writer):
+        sock.close()
     parent.loop.close()
