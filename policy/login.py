@@ -20,7 +20,7 @@ Hash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Source = Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)]
 User = Annotated[str, msgspec.Meta(pattern=USER_PATTERN)]
 Uid = Annotated[int, msgspec.Meta(ge=0, le=UID_MAX)]
-Group = Annotated[str, msgspec.Meta(max_length=256)]  # as NSS spells it; what a policy cannot name matches no rule
+Group = Annotated[str, msgspec.Meta(max_length=256)]  # auth tells those alone that a rule can name
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
@@ -111,7 +111,13 @@ class SessionsEnd(_Push, frozen=True, tag="sessions-end"):
     """After a (re)start of either side: every live session has been sent; forget all others."""
 
 
-Push = SessionUp | SessionDown | LoginNoted | SessionsEnd
+class Revoked(_Push, frozen=True, tag="revoked"):
+    """The answer to RevokeSessions: those sessions are no more, in the file neither."""
+
+    number: Number
+
+
+Push = SessionUp | SessionDown | LoginNoted | SessionsEnd | Revoked
 
 
 # supervisor -> auth
@@ -128,7 +134,10 @@ class Seen(_Pull, frozen=True, tag="seen"):
 
 
 class RevokeSessions(_Pull, frozen=True, tag="revoke"):
+    """Said to each auth until one has answered it by `Revoked`."""
+
     user: str = ""  # "" is everyone
+    number: Number = 0
 
 
 class Touched(_Pull, frozen=True, tag="touched"):

@@ -1,7 +1,7 @@
 """The link to the supervisor: what is pushed about sessions, and what the supervisor says of them.
 
 Rule 1: nothing waits here for the supervisor. One that does not read, or sends nonsense, loses the link: its sessions
-        are then not confirmed, and end.
+        are then not confirmed, and end. Whoever owns this is told (`lost`), and sees to it that there is another one.
 Rule 2: sessions are not kept for a supervisor that is away (the next one is told all of them); what is for the audit
         log is.
 """
@@ -22,11 +22,17 @@ AT_ONCE = 256  # of its words in one turn
 
 
 class Link:
-    def __init__(self, loop: ipc.Loop, heard: Callable[[login.Pull], None], say: Callable[[str], None]) -> None:
-        self._loop, self._heard, self._say = loop, heard, say
+    def __init__(
+        self, loop: ipc.Loop, heard: Callable[[login.Pull], None], say: Callable[[str], None], lost: Callable[[], None]
+    ) -> None:
+        self._loop, self._heard, self._say, self._lost = loop, heard, say, lost
         self._sock: socket.socket | None = None
         self._queue: deque[bytes] = deque()
         self._notes: deque[bytes] = deque(maxlen=NOTES)
+
+    @property
+    def is_there(self) -> bool:
+        return self._sock is not None
 
     def connect(self, fd: int) -> None:
         """The supervisor has been (re)started; owns the descriptor from now on."""
@@ -43,6 +49,7 @@ class Link:
             self._sock.close()
             self._sock = None
             self._queue.clear()
+            self._lost()
 
     def push(self, push: login.Push) -> None:
         """Raises ValueError when it does not fit into a packet."""

@@ -28,6 +28,7 @@ SEEN = 5.0  # seconds that the supervisor may take
 CROWDED = 1.0  # seconds after which somebody may try again for whom there was no room
 REFUSED = "the user or the password is wrong, or this account may not log in"
 LATER = "try again later"
+NAMELESS = "?"  # the user "" to the throttle: a pair without a user is its source, which would be counted twice
 
 
 class Attempt(NamedTuple):
@@ -62,6 +63,7 @@ class Logins:
         self._pending: dict[int, Pending] = {}
         self._number = 0
         self._counts: dict[str, int] = {}
+        self._revoked: list[int] = []  # numbers of revocations that are not answered
 
     def asked(self, connection: Connection, ask: login.Ask) -> None:
         match ask:
@@ -91,7 +93,8 @@ class Logins:
                 self._seen(number)
             case login.Touched(hash=known):
                 self.table.touch(known, self._clock())
-            case login.RevokeSessions(user=user):
+            case login.RevokeSessions(user=user, number=number):
+                self._revoked.append(number)
                 self._end_for_good(self.table.of(user) if user else self.table.all(), "revoked")
             case _:
                 assert_never(pull)
@@ -100,7 +103,7 @@ class Logins:
 
     def _begin(self, connection: Connection, user: str, source: str, patience: Patience) -> Attempt | None:
         now = self._clock()
-        ticket = self._throttle.begin(user, source, now, patience)
+        ticket = self._throttle.begin(user or NAMELESS, source, now, patience)
         if isinstance(ticket, Ticket):
             return Attempt(connection, user, source, now, ticket)
         self._turn_away(connection, user, source, ticket)
@@ -220,10 +223,15 @@ class Logins:
             self._link.push(login.SessionDown(session.hash, why))
 
     def save(self) -> None:
+        """What was revoked is answered when the file does not have it: now, or with the next save."""
         try:
             self.table.save()
         except OSError as error:
-            self._say(f"sessions cannot be saved, they end when auth does: {error.strerror}")
+            return self._say(f"sessions cannot be saved, they end when auth does: {error.strerror}")
+        revoked, self._revoked = self._revoked, []
+        for number in revoked:
+            self._link.push(login.Revoked(number))
+        return None
 
     def _note(self, user: str, source: str, ok: bool, why: str, session: str | None = None) -> None:
         self._link.push(login.LoginNoted(user, source, ok, why, session))

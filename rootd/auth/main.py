@@ -3,6 +3,7 @@
 Rule 1: the only process that sees passwords after the api, and the only one that makes sessions; it sees no commands.
 Rule 2: it runs no module itself (pam.py) and waits for nobody: children, peers and the supervisor have their time.
 Rule 3: it wakes up when somebody asks, and each minute while somebody is logged in; never otherwise.
+Rule 4: the keeper links two parts when one of them starts: without its link to a supervisor that lives on, it ends.
 
 Two profiles of the sandbox. Linux-PAM before 1.6 reads the shadow file in this process: nothing may be executed. From
 1.6 on it runs unix_chkpwd for that: then this one program may be. A try at the start says which it is (needs_helper).
@@ -34,7 +35,9 @@ ATTEMPTS, ATTEMPTS_ROOM = 8, 32  # logins under way, and waiting for that
 CHECKS = 2  # re-checks under way
 API_CONNECTIONS = 64
 PEER_CONNECTIONS, PEER_EACH = 64, 4
+ALIVE = 1.0  # seconds after the end of its link in which a supervisor that dies has died
 MISCONFIGURED = 78  # EX_CONFIG
+UNLINKED = 75  # EX_TEMPFAIL
 READ = (
     "/etc", "/usr", "/lib", "/lib64", "/proc", "/run/nscd", "/var/lib/sss", "/run/systemd/userdb", "/dev/null",
 )  # fmt: skip
@@ -149,7 +152,7 @@ class Auth:
         self.keeper = keeper
         self.loop = ipc.Loop()
         self.timers = Timers()
-        self.link = Link(self.loop, self.heard, say)
+        self.link = Link(self.loop, self.heard, say, self.lost)
         children = pam.Children(self.loop, self.timers, clock, ATTEMPTS, ATTEMPTS_ROOM)
         checks = pam.Children(self.loop, self.timers, clock, CHECKS, 0)
         self.logins = Logins(
@@ -159,7 +162,8 @@ class Auth:
         self.rounds = Rounds(self.logins, checks, self.link, self.timers, clock)
         self.api = frozenset({conf.accounts["api"].uid, 0})
         self.doors: list[Door] = []
-        self.ended = False
+        self.status: int | None = None
+        self.supervisor = -1  # the pidfd of the one that was linked last
 
     def heard(self, pull: login.Pull) -> None:
         self.logins.heard(pull)
@@ -183,24 +187,34 @@ class Auth:
         self.doors.append(Door(name, fd, uids, kinds, limit, each, self.loop, self.timers, clock, asked, say))
 
     def connect(self, role: str, sock: int, pidfd: int) -> None:
-        os.close(pidfd)
         if role != "supervisor":
-            os.close(sock)
-            return
+            return ipc.close_all((sock, pidfd))
+        if self.supervisor >= 0:
+            os.close(self.supervisor)
+        self.supervisor = pidfd
         self.link.connect(sock)
-        self.rounds.linked()
+        return self.rounds.linked()
+
+    def lost(self) -> None:
+        """The link has been closed, by either side, or by the supervisor's death: then its successor is linked."""
+        self.timers.at(clock() + ALIVE, self.end_if_unlinked)
+
+    def end_if_unlinked(self) -> None:
+        if not self.link.is_there and not ipc.wait(self.supervisor, seconds=0):
+            say("the supervisor lives and is not linked: auth ends, to be started again and linked anew")
+            self.status = UNLINKED
 
     def run(self) -> int:
-        """Until the keeper is gone or wants an end; 0."""
+        """Until the keeper is gone or wants an end (0), or there is no way back to the supervisor."""
         self.loop.watch(self.keeper.fileno(), self.from_keeper)
         self.rounds.start()
         for door in self.doors:
             door.open()
-        while not self.ended:
+        while self.status is None:
             due = self.timers.next()
             self.loop.turn(None if due is None else due - clock())
             self.timers.run(clock())
-        return 0
+        return self.status
 
     def from_keeper(self, _events: int) -> None:
         try:
@@ -208,7 +222,7 @@ class Auth:
         except BlockingIOError:
             return
         if received is None or received[0].op == ipc.END:
-            self.ended = True
+            self.status = 0
             return
         message, fds = received
         if message.op == ipc.LINK and len(fds) == 2:

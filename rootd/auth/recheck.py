@@ -104,14 +104,14 @@ def find(user: str) -> User:
 
 
 def group_names(gids: tuple[int, ...]) -> tuple[str, ...]:
-    """Groups without a name match no rule."""
+    """Those that a rule can name. Others, however long or odd, match none and are not told to anybody."""
     names = []
     for gid in gids:
         try:
             names.append(grp.getgrgid(gid).gr_name)
         except KeyError:
             continue
-    return tuple(sorted(names))
+    return tuple(sorted(filter(is_name, names)))
 
 
 def shadow_field(user: str) -> bytes | None:

@@ -47,7 +47,7 @@ class Rounds:
         """A supervisor has been linked, and knows nothing."""
         now = self._clock()
         for session in self._logins.table.all():
-            if session.open and 0 <= now - session.checked < FRESH:
+            if session.open and session.checked is not None and 0 <= now - session.checked < FRESH:
                 self._logins.confirm(session)
         self._logins.push_pending()
         if not self._is_first:

@@ -29,7 +29,7 @@ class Session(msgspec.Struct, forbid_unknown_fields=True):
     ends: Seconds
     used: Seconds
     mark: str
-    checked: float = -1.0  # when its account was last found to be good, by this process; -1 is never
+    checked: float | None = None  # when its account was last found to be good, by this process; None is never
     open: bool = True  # the supervisor knows it and the login was answered
 
     def over(self, idle: float, now: float) -> str:
@@ -86,7 +86,7 @@ class Table:
             return ""
         self.key = found.key
         for session in found.sessions[:LIMIT]:
-            session.checked, session.open = -1.0, True
+            session.checked, session.open = None, True
             self._put(session)
         return ""
 

@@ -1,8 +1,9 @@
 """Every decision to the audit log, before anything that changes something happens.
 
 Rule 1: what waits for a record is told once: when it is on disk (""), or why it is not; then nothing is done.
-Rule 2: every record is kept until log has it; a log that was started again is told it again. When a quarter of KEPT
-        are waiting, only root is let in; at half, nobody: the rest is for the ends of what had begun.
+Rule 2: every record is kept until log has it; a log that was started again is told it again, and one whose disk has
+        refused is asked again each second, so that what is full empties when the disk does, whoever may ask. When a
+        quarter of KEPT are waiting, only root is let in; at half, nobody: the rest is for the ends of what had begun.
 Rule 3: nothing here waits, and nothing here decides what may be done without a record.
 Rule 4: what changes nothing is recorded one by one only so often a minute for each user, and counted beyond.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +21,7 @@ from rootd import ipc
 
 KEPT = 4_096  # records that wait for log
 PATIENCE = 5.0  # seconds in which log's disk must answer
+AGAIN = 1.0  # seconds until a disk that has refused is asked again
 ERRNO_MAX = 4095  # MAX_ERRNO of linux/err.h; what log says beyond is a fault of its own
 CUT = 256  # characters of a text that came from outside
 SINGLY = 60  # decisions of one user that change nothing, and are recorded one by one in one minute of his
@@ -45,7 +48,9 @@ class Audit:
         self._send, self._clock, self._note = send, clock, note
         self._seq = 0
         self._waiting: dict[int, Waiting] = {}
-        self._unwritten: list[Waiting] = []  # refused by the disk: with the next log, or after its next success
+        self._unwritten: deque[Waiting] = deque()  # refused by the disk
+        self._again: float | None = None  # when the disk is asked again, with the oldest of those
+        self._tried: Waiting | None = None  # that one, which stays the oldest
         self._trouble = 0
 
     @property
@@ -81,17 +86,20 @@ class Audit:
             self._trouble = number
             self._note(f"the audit log: {os.strerror(number) if number else 'it can be written again'}")
         if number == 0:
-            unwritten, self._unwritten = self._unwritten, []
+            unwritten, self._unwritten = self._unwritten, deque()
             for one in unwritten:
                 self._ask(one)
+        elif self._again is None:
+            self._again = self._clock() + AGAIN
         if waiting is not None:
             if number:
-                self._unwritten.append(waiting)
+                keep = self._unwritten.appendleft if waiting is self._tried else self._unwritten.append
+                keep(waiting)
             self._give_up([waiting], os.strerror(number) if number else "")
 
     def linked(self) -> None:
         """A new log: it is told what the one before did not acknowledge."""
-        waiting, self._waiting, self._unwritten = [*self._waiting.values(), *self._unwritten], {}, []
+        waiting, self._waiting, self._unwritten = [*self._unwritten, *self._waiting.values()], {}, deque()
         for one in waiting:
             self._ask(one)
 
@@ -100,10 +108,17 @@ class Audit:
         self._give_up(self._waiting.values(), "log is being started again")
 
     def wake_at(self) -> float | None:
-        return min((one.until for one in self._waiting.values() if one.then is not None), default=None)
+        due = [one.until for one in self._waiting.values() if one.then is not None]
+        return min([*due, *([] if self._again is None else [self._again])], default=None)
 
     def wake(self, now: float) -> None:
-        """Those who have waited too long are told. Their records may still be written."""
+        """A disk that has refused is asked again: when one record is written, all are. Those who have waited too long
+        are told; their records may still be written."""
+        if self._again is not None and self._again <= now:
+            self._again = None
+            if self._unwritten:
+                self._tried = self._unwritten.popleft()
+                self._ask(self._tried)
         self._give_up([one for one in self._waiting.values() if one.until <= now], "log's disk does not answer")
 
     @staticmethod

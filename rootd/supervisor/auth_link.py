@@ -1,7 +1,7 @@
 """The link to auth: what it pushes about sessions, and what it is told.
 
 Rule 1: an auth that is away, silent or talks nonsense only makes fewer sessions live, and never more.
-Rule 2: that somebody's sessions were revoked is told to the next auth when there is none now.
+Rule 2: that somebody's sessions were revoked is kept before it is told, and told to each auth until one has answered.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from rootd.supervisor.auditing import Audit
 from rootd.supervisor.control import Outbox
 from rootd.supervisor.sessions import Sessions
 
-WAITING = 4_096  # words for an auth that does not read, or is away
+WAITING = 4_096  # words for an auth that does not read
 AT_ONCE = 256  # of its words in one turn
 
 
 class AuthLink:
     def __init__(
-        self, loop: ipc.Loop, clock: Callable[[], float], sessions: Sessions, audit: Audit, note: Callable[[str], None]
-    ) -> None:
+        self, loop: ipc.Loop, clock: Callable[[], float], sessions: Sessions, audit: Audit,
+        note: Callable[[str], None], keep: Callable[[bytes], None],
+    ) -> None:  # fmt: skip
+        """keep: for the next supervisor, what of the revocations is not answered."""
         self.is_told = False  # who is logged in, by an auth since the start
-        self._loop, self._clock, self._sessions, self._audit, self._note = loop, clock, sessions, audit, note
+        self._loop, self._clock, self._sessions, self._audit = loop, clock, sessions, audit
+        self._note, self._keep = note, keep
         self._out: Outbox | None = None
-        self._untold: list[login.RevokeSessions] = []
         self._left_out = 0  # logins that were not recorded
 
     def connect(self, fd: int) -> None:
@@ -39,8 +41,7 @@ class AuthLink:
         sock.setblocking(False)
         self._out = Outbox(sock)
         self._sessions.linked()
-        untold, self._untold = self._untold, []
-        for pull in untold:
+        for pull in self._sessions.revoking():
             self.tell(pull)
         self.watch()
 
@@ -58,12 +59,13 @@ class AuthLink:
 
     def tell(self, pull: login.Pull) -> bool:
         """False when auth is away."""
+        revokes = isinstance(pull, login.RevokeSessions)
+        if revokes:
+            self._keep(self._sessions.to_keep())
         with contextlib.suppress(OSError):  # it is gone: the end of its link will be heard
-            if self._out is not None and len(self._out) < WAITING:
+            if self._out is not None and (revokes or len(self._out) < WAITING):
                 self._out.send(wire.PULL.encode(pull))
                 return True
-        if isinstance(pull, login.RevokeSessions) and len(self._untold) < WAITING:
-            self._untold.append(pull)
         return False
 
     def _hear(self, events: int) -> None:
@@ -90,10 +92,13 @@ class AuthLink:
         seen = self._sessions.push(push, self._clock())
         if seen is not None:
             self.tell(seen)
-        if isinstance(push, login.SessionsEnd):
-            self.is_told = True
-        elif not isinstance(push, login.SessionUp):
-            self._record(push)
+        match push:
+            case login.SessionsEnd():
+                self.is_told = True
+            case login.Revoked():
+                self._keep(self._sessions.to_keep())
+            case login.LoginNoted() | login.SessionDown():
+                self._record(push)
 
     def _record(self, push: login.LoginNoted | login.SessionDown) -> None:
         """A login, or the end of a session: the first digits of its hash are in each of its decisions."""

@@ -173,6 +173,17 @@ class Connection:
         return self.door.asked(self, request)
 
 
+class NoConnection(Connection):
+    """Of root, who asks by a signal to the daemon and waits for no answer. What is refused is noted."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self.root, self.closed, self._note = True, True, note
+
+    def answer(self, reply: messages.Reply | messages.Event, fd: int = -1, *, more: bool = False) -> None:
+        if isinstance(reply, messages.Refused):
+            self._note(f"a signal asked for what is refused: {reply.text}")
+
+
 class Door:
     """One listening socket and its connections. `uid` is whose connections are taken."""
 

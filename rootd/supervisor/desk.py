@@ -22,7 +22,7 @@ from policy.login import Pull
 from policy.names import GLOBAL_ACTIONS, Action
 from rootd.supervisor import watching
 from rootd.supervisor.auditing import Audit, Rate, Then
-from rootd.supervisor.control import Connection
+from rootd.supervisor.control import Connection, NoConnection
 from rootd.supervisor.dispatch import DISPATCH, Row
 from rootd.supervisor.operations import Already, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
@@ -83,10 +83,16 @@ class Desk:
             touched = session.touch(self.clock())
             if touched is not None:
                 self.tell_auth(touched)
-        call = Call(connection, request.command, session, request.source)
-        row = DISPATCH[type(request.command)]
-        if (self.audit.is_full if connection.root else self.audit.is_crowded) and not self._may_go_on(call):
-            return connection.answer(unwritten("log does not keep up"))
+        return self._called(Call(connection, request.command, session, request.source))
+
+    def signalled(self, command: messages.Command, note: Callable[[str], None]) -> None:
+        """Root has sent the daemon a signal, which means this command."""
+        self._called(Call(NoConnection(note), command, None, "a signal"))
+
+    def _called(self, call: Call) -> None:
+        row = DISPATCH[type(call.command)]
+        if (self.audit.is_full if call.connection.root else self.audit.is_crowded) and not self._may_go_on(call):
+            return call.connection.answer(unwritten("log does not keep up"))
         if not self._decide(call, row, lambda why: self._recorded(call, row, why)):
             return None
         return None if row.changes else self._run(call, row)

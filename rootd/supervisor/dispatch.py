@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from policy import decide, explain, messages
-from policy.login import RevokeSessions
 from policy.names import Action
 from rootd.supervisor import logs, watching
 from rootd.supervisor.operations import Refusal
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rootd.supervisor.desk import Call, Desk
 
 PACKET = 60_000  # bytes of services in one packet
-SHOWN = 100  # processes of one service that are shown, where all would not fit into a packet
+EXITS = 15_000  # bytes of a service's last exits
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -43,11 +45,8 @@ def in_packets(infos: Iterator[messages.ServiceInfo]) -> Iterator[list[messages.
     """In pieces that fit into a packet each; one empty piece when there is none."""
     room, piece = PACKET, list[messages.ServiceInfo]()
     for info in infos:
+        info = cut(info, PACKET)
         size = len(_encode(info)) + 1
-        if size > PACKET:
-            text = f"{len(info.processes)} processes, of which {SHOWN} are shown. {info.text}"
-            info = msgspec.structs.replace(info, processes=info.processes[:SHOWN], text=text)
-            size = len(_encode(info)) + 1
         if size > room:
             yield piece
             room, piece = PACKET, []
@@ -59,8 +58,31 @@ def in_packets(infos: Iterator[messages.ServiceInfo]) -> Iterator[list[messages.
 _encode = msgspec.json.Encoder().encode
 
 
+def cut(info: messages.ServiceInfo, room: int) -> messages.ServiceInfo:
+    """With as many of its processes as fit into so many bytes, and how many that are."""
+    if len(_encode(info)) < room:
+        return info
+    count = len(info.processes)
+    bare = replace(info, processes=[], text=f"{count} processes, of which {count} are shown. {info.text}")
+    processes = fitting(info.processes, room - len(_encode(bare)) - 1)
+    text = f"{count} processes, of which {len(processes)} are shown. {info.text}"
+    return replace(info, processes=processes, text=text)
+
+
+def fitting(items: list[T], room: int) -> list[T]:
+    """The first ones, as many as fit into so many bytes."""
+    for at, item in enumerate(items):
+        room -= len(_encode(item)) + 1
+        if room < 0:
+            return items[:at]
+    return items
+
+
 def answer_describe(desk: Desk, call: Call, command: messages.Describe) -> None:
-    call.connection.answer(desk.services.description(command.service))
+    found = desk.services.description(command.service)
+    found = replace(found, exits=fitting(found.exits, EXITS))
+    rest = len(_encode(found)) - len(_encode(found.service))
+    call.connection.answer(replace(found, service=cut(found.service, PACKET - rest)))
 
 
 def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:
@@ -135,8 +157,11 @@ def answer_revoke(desk: Desk, call: Call, command: messages.Revoke) -> None:
     """Ended here at once, whatever auth does; auth then forgets them too."""
     if (command.user is None) != command.everyone:
         raise Refusal("invalid", "name a user, or say that everyone is meant")
-    ended = desk.sessions.revoke(command.user, desk.clock())
-    told = desk.tell_auth(RevokeSessions(command.user or ""))
+    try:
+        ended = desk.sessions.revoke(command.user or "")
+    except OverflowError as full:
+        raise Refusal("later", str(full)) from None
+    told = desk.tell_auth(desk.sessions.revoking()[-1])
     whose = f" of {command.user}" if command.user else ""
     text = f"{ended or 'no'} {'session' if ended == 1 else 'sessions'}{whose} ended" + (
         "" if told else "; auth is being started again and will be told"

@@ -3,7 +3,7 @@
 Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state file, reads logs and
         who sent a notification, and else only has its links and its doors.
 Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
-Rule 3: its memory is privileged's facts, auth's sessions and a file on tmpfs: killed, it is started again from those.
+Rule 3: its memory is privileged's facts, auth's sessions and two files on tmpfs: killed, it is started again from them.
 
 Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
 """
@@ -16,10 +16,10 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from policy import messages
 from rootd import confine, ipc, sandbox
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
@@ -30,7 +30,6 @@ from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.notify import Notify
-from rootd.supervisor.operations import Refusal
 from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.reload import Loaded, Reloads, read_generation
 from rootd.supervisor.services import Services
@@ -81,7 +80,8 @@ class Supervisor:
         self.services = Services(self._effects.append, self.publish, wall)
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
-        self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note)
+        keep = partial(self.write, "revoked.json")
+        self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, clock=self.clock, expires=self.expires,
@@ -166,18 +166,9 @@ class Supervisor:
             return self.link(message.name, *fds)
         ipc.close_all(fds)
         if message.op == ipc.END:
-            self.by_signal("shutdown", lambda: self.services.stop_all(self.clock(), "SIGTERM"))
+            self.desk.signalled(messages.Shutdown(), note)
         elif message.op == ipc.STAGE:
-            self.by_signal("reload", lambda: self.reloads.begin("SIGHUP", False, self.clock()))
-
-    def by_signal(self, action: str, do: Callable[[], int]) -> None:
-        """Root has sent the daemon a signal: that needs no leave, and is recorded."""
-        asked = {"kind": "decision", "id": "", "user": "root", "uid": 0, "session": "", "from": "a signal"}
-        self.audit.record(asked | {"action": action, "target": "", "allowed": True, "rule": "root"})
-        try:
-            do()
-        except Refusal as no:
-            note(f"{action}: {no.text}")
+            self.desk.signalled(messages.Reload(), note)
 
     def link(self, role: str, sock: int, pidfd: int) -> None:
         """A part of ours has been (re)started: this is the link to it."""
@@ -318,25 +309,28 @@ class Supervisor:
         self.desk.publish(event)
 
     def restore(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            fd = os.open(self.state_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with open(fd, "rb") as file:
-                problem = self.services.restore(file.read(STATE_LIMIT))
-            if problem:
-                note(problem)
+        for name, restore in (("state.json", self.services.restore), ("revoked.json", self.sessions.restore)):
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(self.kept(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                with open(fd, "rb") as file:
+                    problem = restore(file.read(STATE_LIMIT))
+                if problem:
+                    note(problem)
 
     def save(self) -> None:
-        """Whole or not at all; on tmpfs, so that no disk is waited for."""
         self._saved, self._asked, self._save_at = self.services.revision, self.services.operations.last, None
-        new = f"{self.state_path}.new"
+        self.write("state.json", self.services.state())
+
+    def write(self, name: str, text: bytes) -> None:
+        """Whole or not at all; on tmpfs, so that no disk is waited for."""
+        new = self.kept(f"{name}.new")
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
-            file.write(self.services.state())
-        os.rename(new, self.state_path)
+            file.write(text)
+        os.rename(new, self.kept(name))
 
-    @property
-    def state_path(self) -> str:
-        return f"{self.settings.paths.run}/supervisor/state.json"
+    def kept(self, name: str) -> str:
+        return f"{self.settings.paths.run}/supervisor/{name}"
 
     def expires(self, at: float) -> str:
         """A time of CLOCK_BOOTTIME, for people."""

@@ -51,6 +51,7 @@ class Operation:
         self.requests = [request]
         self.began = began
         self.hard = False
+        self.spawned = False  # a process was started for it: who asks from now on may mean newer files than that has
         self.active: set[object] = set()  # what it waits for: instances, or numbers of requests to privileged
         self.pending: list[int] = []  # instances whose turn has not come
         self.failures: list[str] = []
@@ -83,8 +84,8 @@ class Operations:
         self.events = 0  # number of the latest event
 
     def begin(self, kind: Kind, service: str, request: str, now: float) -> Operation:
-        """Raises Refusal when too many are under way."""
-        if self._live >= LIVE_LIMIT:
+        """Raises Refusal when too many are under way. There is one shutdown, and always room for it."""
+        if self._live >= LIVE_LIMIT and kind != "shutdown":
             raise Refusal("later", f"{self._live} operations are under way, which is the limit; try again later")
         self.last += 1
         self._live += 1

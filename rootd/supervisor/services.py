@@ -1,7 +1,8 @@
 """All services: what is configured, what people want of it, and how it goes.
 
 Rule 1: what happens to a slot is slots' and lifecycle's business; here an operation is begun, followed and ended.
-Rule 2: one start, stop or restart is under way a service: a second one joins it, ends it, or is refused with words.
+Rule 2: one start, stop or restart is under way a service: a second one joins it, ends it, or is refused with words. A
+        restart that is asked when one has started a process already waits for that, and those after it join it.
 Rule 3: no clock, no I/O: time is an argument, effects go out by `perform`, events by `publish`.
 
 Times are seconds of CLOCK_BOOTTIME. A service of several processes has its slots named site:0, site:1, …
@@ -9,8 +10,6 @@ Times are seconds of CLOCK_BOOTTIME. A service of several processes has its slot
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from policy.messages import Changed, Description, Ended, ServiceInfo, Step
 from policy.names import RESERVED
 from rootd import ipc
 from rootd.config.specs import ServiceSpec
-from rootd.supervisor import recover, states
+from rootd.supervisor import recover, signalling, states
 from rootd.supervisor.ending import Ending
 from rootd.supervisor.instances import Instance, service_info
 from rootd.supervisor.operations import Already, Kind, Operation, Operations, Refusal, verdict
@@ -56,7 +55,7 @@ class Services:
         self._specs: dict[str, ServiceSpec] = {}
         self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
         self._saved = recover.Saved()
-        self._again: set[str] = set()  # changed while they were being restarted: once more when that is over
+        self._waiting: dict[str, Operation] = {}  # the restart of a service that begins when the one under way is over
         self._ending = Ending(self._slots, self.operations, self.order)
 
     # -- what is configured ----------------------------------------------------------------------------------
@@ -84,8 +83,6 @@ class Services:
         self.order.load(new, now)
         if self._ending.operation is not None:
             begin.clear()
-        going = {name for name, operation in self._busy.items() if operation.kind == "restart"}
-        self._again |= {name for name, kind in begin.items() if kind == "restart" and name in going}
         begun = {name: self._begin_if_possible(kind, name, now) for name, kind in begin.items()}
         for instance in surplus:
             self._slots.apply(instance, states.StopAsked(), now)
@@ -112,12 +109,19 @@ class Services:
         return surplus
 
     def _begin_if_possible(self, kind: Kind, name: str, now: float, before: Iterable[str] = ()) -> int:
-        """What follows from something else: 0 where it is refused, which the service then shows by what it is."""
+        """What follows from something else: 0 where it is refused, which the service then shows by what it is.
+
+        What is no longer configured is stopped without an operation then: nobody could stop it any more.
+        """
         is_removed = kind == "stop" and name not in self._specs
         instances = [one for one in self._slots.of(name) if one.removed == is_removed]
         try:
             return self._begin(kind, name, instances, now, "", before=before)
         except Refusal:
+            if is_removed:
+                self._leave(name, now, "it is no longer configured")
+                for instance in instances:
+                    self._slots.apply(instance, states.StopAsked(), now)
             return 0
 
     # -- recovery --------------------------------------------------------------------------------------------
@@ -217,29 +221,14 @@ class Services:
 
     def signal(self, name: str, signame: str, now: float, request: str) -> int:
         """signame is without SIG. The number of the operation. Raises Refusal."""
-        instances = self._asked(name)
-        spec = self._specs[name]
-        if signame not in spec.signals:
-            allowed = ", ".join(spec.signals) or "no signal"
-            raise Refusal("invalid", f"{name} may not be sent {signame}: its configuration allows {allowed}")
-        targets = [(one, process.run) for one in instances for process in states.alive(one.slot.state)]
-        if not targets:
-            raise Refusal("not-running", f"{name} is not running")
-        if any(self._slots.full(instance) for instance, _ in targets):
-            raise Refusal("later", f"too much waits to be done to {name}; try again later")
-        operation = self.operations.begin("signal", name, request, now)
-        operation.active |= {run for _, run in targets}
-        number = signal.Signals[f"SIG{signame}"].value
-        for instance, run in targets:
-            self._slots.send(instance, run, number, partial(self._signalled, operation, signame, instance.label, run))
-        return operation.number
+        return signalling.begin(self._slots, self.operations, self._asked(name), signame, now, request)
 
     def stop_all(self, now: float, request: str) -> int:
         """Stop everything, our own api last, then end the daemon."""
         if self._ending.operation is not None:
             return self._ending.operation.join(request)
-        for operation in list(self._busy.values()):
-            self._finish(operation, now, "the daemon is being shut down")
+        for name in list(self._busy):
+            self._leave(name, now, "the daemon is being shut down")
         names = dict.fromkeys((*self._specs, *(one.spec.name for one in self._slots.instances.values())))
         return self._ending.begin(request, reversed(names), now).number
 
@@ -278,23 +267,25 @@ class Services:
         self, kind: Kind, name: str, instances: list[Instance], now: float, request: str, hard: bool = False,
         before: Iterable[str] = (),
     ) -> int:  # fmt: skip
-        """Join what goes on already, or end it; then begin."""
-        current = self._busy.get(name)
+        """Join what goes on already, wait for it, or end it; then begin."""
+        current = self._waiting.get(name) or self._busy.get(name)
         if current is not None:
             if hard and current.kind == "restart" and not current.hard:
                 going = f"a rolling restart of {name} is under way: operation {current.number}"
                 raise Refusal("conflict", f"{going}; wait for it, or stop {name} first")
-            if current.kind == kind or (kind == "start" and current.kind == "restart"):
+            late = kind == "restart" and current.spawned
+            if (current.kind == kind and not late) or (kind == "start" and current.kind == "restart"):
                 return current.join(request)
         operation = self.operations.begin(kind, name, request, now)
-        if current is not None:
-            self._finish(current, now, f"{kind} was asked for meanwhile")
-        self._busy[name] = operation
         operation.hard = hard
-        if kind == "restart":
-            operation.pending = [instance.index for instance in instances]
-            self._next(operation, now)
+        if current is not None and current.kind == kind:
+            self._waiting[name] = operation
+            self.operations.step(operation, f"waits for operation {current.number}")
             return operation.number
+        self._leave(name, now, f"{kind} was asked for meanwhile")
+        self._busy[name] = operation
+        if kind == "restart":
+            return self._restart(operation, instances, now)
         operation.active = {instance.index for instance in instances}
         operation.before = {other for other in before if self._is_stopping(other)}
         if operation.before:
@@ -322,6 +313,17 @@ class Services:
                 self._finish(operation, now, f"{name} was not stopped")
             elif not operation.before:
                 self._tell(operation, [one for one in self._slots.of(operation.service) if not one.removed], now)
+
+    def _restart(self, operation: Operation, instances: list[Instance], now: float) -> int:
+        operation.pending = [instance.index for instance in instances]
+        self._next(operation, now)
+        return operation.number
+
+    def _leave(self, name: str, now: float, why: str) -> None:
+        """End what is under way, and what waits for that."""
+        for operation in (self._waiting.pop(name, None), self._busy.get(name)):
+            if operation is not None:
+                self._finish(operation, now, why)
 
     def _next(self, operation: Operation, now: float) -> None:
         """The next slot of a restart, or its end."""
@@ -352,6 +354,7 @@ class Services:
                 self.operations.step(operation, self._of(instance, why))
             elif isinstance(effect, states.Say | states.Ended):
                 self.operations.step(operation, self._of(instance, effect.text))
+            operation.spawned |= isinstance(effect, states.Spawn)
         found = verdict(operation, instance.slot, now, instance.index)
         if found is None:
             return
@@ -369,7 +372,8 @@ class Services:
         """End a start, stop or restart: well, or with what failed."""
         if operation.ended:
             return
-        self._busy.pop(operation.service, None)
+        if self._busy.get(operation.service) is operation:
+            del self._busy[operation.service]
         for instance in self._slots.of(operation.service):
             if instance.operation is operation:
                 instance.operation = None
@@ -385,16 +389,7 @@ class Services:
             for other in [spec.name for spec in self._specs.values() if name in spec.restart_with]:
                 if self._to_restart(other):
                     self._begin_if_possible("restart", other, now)
-        if name in self._again:
-            self._again.discard(name)
-            if not why and any(instance.outdated() for instance in self._configured(name)):
-                self._begin_if_possible("restart", name, now)
-
-    def _signalled(self, operation: Operation, signame: str, label: str, run: int, number: int, now: float) -> None:
-        operation.active.discard(run)
-        if number:
-            operation.failures.append(f"{label}: {os.strerror(number)}")
-        if not operation.active:
-            failed = "; ".join(operation.failures)
-            text = f"{signame} was not sent: {failed}" if failed else f"{signame} sent to {operation.service}"
-            self.operations.end(operation, not failed, text, now)
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None:
+            self._busy[name], waiting.began = waiting, now
+            self._restart(waiting, self._configured(name), now)

@@ -2,7 +2,9 @@
 
 Rule 1: a session is found by the SHA-256 of its id; no id is kept, and none is compared.
 Rule 2: every doubt denies: unknown, ended, idle, revoked, or not confirmed by auth for CONFIRMED seconds.
-Rule 3: bookkeeping only. Times are arguments, in seconds of CLOCK_BOOTTIME; what auth must be told is returned.
+Rule 3: a revocation counts until auth has answered it, whoever of the two dies meanwhile: it is kept in a file, and
+        said to each auth. What auth says of such a session before its answer, it has said before it knew.
+Rule 4: bookkeeping only. Times are arguments, in seconds of CLOCK_BOOTTIME; what auth must be told is returned.
 """
 
 from __future__ import annotations
@@ -10,11 +12,16 @@ from __future__ import annotations
 import hashlib
 from typing import assert_never
 
+import msgspec
+
 from policy import identity, login
 
 LIMIT = 10_000  # sessions; a login beyond them is never answered
 CONFIRMED = 180.0  # seconds that a session lives without auth saying again that it does
 TOUCH = 30.0  # seconds between two words to auth that a session is in use
+REVOKING_LIMIT = 1_000  # users whose revocation auth has not answered
+
+_decode = msgspec.json.Decoder(dict[str, login.Number]).decode
 
 
 class Session:
@@ -50,7 +57,8 @@ class Session:
 class Sessions:
     def __init__(self) -> None:
         self._live: dict[str, Session] = {}
-        self._revoked: dict[str, float] = {}  # ended here; auth has not said yet that it knows -> its absolute end
+        self._revoking: dict[str, int] = {}  # user, "" for everyone -> number of the revocation
+        self._number = 0
         self._told: set[str] = set()  # since this auth was linked
 
     def linked(self) -> None:
@@ -64,7 +72,8 @@ class Sessions:
                 return self._up(push, now)
             case login.SessionDown(hash=ended):
                 self._live.pop(ended, None)
-                self._revoked.pop(ended, None)
+            case login.Revoked(number=number):
+                self._revoking = {user: known for user, known in self._revoking.items() if known != number}
             case login.SessionsEnd():
                 self._live = {known: session for known, session in self._live.items() if known in self._told}
             case login.LoginNoted():
@@ -75,7 +84,7 @@ class Sessions:
 
     def _up(self, up: login.SessionUp, now: float) -> login.Seen | None:
         known = self._live.get(up.hash)
-        if up.hash in self._revoked or (known is None and len(self._live) >= LIMIT):
+        if self._revoking.keys() & {up.user, ""} or (known is None and len(self._live) >= LIMIT):
             return None
         try:
             if known is None:
@@ -99,11 +108,36 @@ class Sessions:
         session = self._live.get(known)
         return session if session is not None and session.is_live(now) else None
 
-    def revoke(self, user: str | None, now: float) -> int:
-        """End the sessions of this user, or of everybody (None), whatever auth still says. How many they were."""
-        ended = [session for session in self._live.values() if user is None or session.identity.user == user]
-        self._revoked = {known: ends for known, ends in self._revoked.items() if ends > now}
+    # -- revocations
+
+    def revoke(self, user: str) -> int:
+        """End the sessions of this user, or of everybody (""), whatever auth still says. How many they were.
+
+        Raises OverflowError when auth has left too many users' unanswered; everybody's is always possible.
+        """
+        if user and len(self._revoking) >= REVOKING_LIMIT:
+            raise OverflowError(f"{REVOKING_LIMIT} revocations wait for auth: try again later, or revoke everybody's")
+        ended = [session for session in self._live.values() if user in ("", session.identity.user)]
         for session in ended:
-            self._revoked[session.hash] = session.ends
             del self._live[session.hash]
+        self._number += 1
+        others = {known: number for known, number in self._revoking.items() if user not in ("", known)}
+        self._revoking = others | {user: self._number}
         return len(ended)
+
+    def revoking(self) -> list[login.RevokeSessions]:
+        """What auth has not answered, the latest last."""
+        return [login.RevokeSessions(user, number) for user, number in self._revoking.items()]
+
+    def to_keep(self) -> bytes:
+        """The same, for the next supervisor."""
+        return msgspec.json.encode(self._revoking)
+
+    def restore(self, kept: bytes) -> str:
+        """What the last supervisor kept. What is wrong with it, or "": then everybody's sessions end."""
+        try:
+            self._revoking, problem = _decode(kept or b"{}"), ""
+        except msgspec.DecodeError as error:
+            self._revoking, problem = {"": 1}, f"what was revoked is damaged, everybody is logged out: {error}"
+        self._number = max(self._revoking.values(), default=0)
+        return problem

@@ -102,7 +102,10 @@ def test_e3_a_forged_record_loses_it_its_link_to_log_and_is_not_written(hostage:
     assert written == before
 
 
-def test_what_is_pulled_from_auth_out_of_range_loses_it_that_link_only(hostage: Hostage) -> None:
+def test_what_is_pulled_from_auth_out_of_range_loses_it_that_link_and_auth_begins_again(taken: Hostage) -> None:
+    house, old = taken.house, taken.house.pid_of("auth")
+    before = standing(house, "supervisor", "auth")
+    taken.run(TOOLS)
     code = """
     from policy import login, wire
     out = mine(part.auth._out.sock)
@@ -120,5 +123,9 @@ def test_what_is_pulled_from_auth_out_of_range_loses_it_that_link_only(hostage: 
     except (BrokenPipeError, ConnectionResetError):
         result = "closed"
     """
-    assert hostage.run(code) == "closed"
-    hostage.house.wait_back("supervisor", hostage.house.kill9("supervisor"))
+    assert taken.run(code) == "closed"
+    house.until(lambda: house.pid_of("auth") not in (0, old), "auth has ended and is back: the keeper links it anew")
+    taken.resume()
+    house.until(house._answers, "the house answers")
+    assert house.login("alice").returncode == 0
+    assert standing(house, "supervisor", "auth") == before

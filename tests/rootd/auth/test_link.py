@@ -24,8 +24,12 @@ class House:
         self.loop = ipc.Loop()
         self.heard: list[login.Pull] = []
         self.said: list[str] = []
-        self.link = Link(self.loop, self.heard.append, self.said.append)
+        self.lost = 0
+        self.link = Link(self.loop, self.heard.append, self.said.append, self.count)
         self.end: socket.socket | None = None
+
+    def count(self) -> None:
+        self.lost += 1
 
     def connect(self) -> socket.socket:
         if self.end is not None:
@@ -95,6 +99,7 @@ def test_a_supervisor_that_never_reads_loses_the_link(house: House, monkeypatch:
     for _ in range(3_000):
         house.link.push(NOTE)
     assert house.said == ["the supervisor does not read what auth tells it, the link is closed"]
+    assert (house.lost, house.link.is_there) == (1, False)
 
 
 def test_a_supervisor_that_has_gone_is_no_trouble_and_the_next_one_is_heard(house: House) -> None:
@@ -117,6 +122,7 @@ def test_nonsense_ends_the_link_and_is_said(house: House, packet: bytes) -> None
     assert house.is_over()
     assert house.heard == []
     assert "the link to the supervisor is closed" in house.said[0]
+    assert (house.lost, house.link.is_there) == (1, False)
 
 
 def test_a_packet_that_is_too_long_ends_the_link(house: House) -> None:

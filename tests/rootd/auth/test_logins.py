@@ -137,6 +137,20 @@ def test_a12_logins_of_two_people_at_once_are_never_mixed_up(auth, people) -> No
     assert all((up.user, up.uid) == (told[up.hash].name, told[up.hash].uid) for up in ups)
 
 
+def test_a17_what_cannot_be_a_name_counts_once_against_its_source() -> None:
+    class Anything:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
+    unused: Any = Anything()
+    made = logins.Logins(
+        unused, 1.0, 1.0, unused, unused, unused, unused, lambda: 100.0, lambda: 0.0, unused.say, unused.begun
+    )
+    made.asked(unused, login.Login("no name", "x", source(77)))
+    levels = {key: entry.level for key, entry in made._throttle._entries.items()}
+    assert levels == {("?", source(77)): 1.0, ("", source(77)): 1.0, ("?", ""): 1.0}
+
+
 def test_a16_every_login_has_a_token_of_its_own_and_logout_ends_it_at_once(auth, people) -> None:
     alice = people("alice")
     one, two = auth.granted(alice), auth.granted(alice)
@@ -158,9 +172,28 @@ def test_a16_what_was_revoked_ends_at_once_for_one_person_or_for_all(auth, peopl
     hashes = [table.hash_of(auth.granted(person).token) for person in (alice, bob, alice)]
     auth.tell(login.RevokeSessions(alice.name))
     assert {auth.down().hash, auth.down().hash} == {hashes[0], hashes[2]}
-    auth.tell(login.RevokeSessions())
+    auth.tell(login.RevokeSessions("", 7))
+    assert auth.until(lambda push: isinstance(push, login.SessionDown | login.Revoked)) == login.Revoked(7)
     assert auth.down() == login.SessionDown(hashes[1], "revoked")
     assert '"sessions":[]' in (auth.path / "auth" / "sessions.json").read_text()
+
+
+def test_a16_a_revocation_is_answered_when_the_file_knows_of_it(auth, people) -> None:
+    """A file that cannot be written has the session still: an auth that is started again takes it back."""
+    alice = people("alice")
+    known = table.hash_of(auth.granted(alice).token)
+    (auth.path / "auth" / "sessions.json.new").mkdir()
+    auth.tell(login.RevokeSessions(alice.name, 8))
+    assert auth.down().hash == known
+    auth.pushed.clear()
+    auth.tell(login.RevokeSessions("nobody", 9))
+    assert isinstance(auth.login("dwta-nobody", "x"), login.Denied)
+    assert not [push for push in auth.pushed if isinstance(push, login.Revoked)]
+    (auth.path / "auth" / "sessions.json.new").rmdir()
+    auth.tell(login.RevokeSessions("nobody", 10))
+    answered = [auth.until(lambda push: isinstance(push, login.Revoked)) for _ in range(3)]
+    assert answered == [login.Revoked(8), login.Revoked(9), login.Revoked(10)]
+    assert known not in (auth.path / "auth" / "sessions.json").read_text()
 
 
 def test_a16_a_login_that_is_revoked_before_it_is_answered_is_refused(auth, people) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from policy import login, wire
 from rootd import confine, ipc, sandbox
-from rootd.auth import main, pam
+from rootd.auth import logins, main, pam
 from rootd.auth.pam import Verdict
 
 pytestmark = pytest.mark.root
@@ -111,6 +111,35 @@ def test_it_ends_with_the_keeper(auth) -> None:
     auth.until(lambda push: push == login.SessionsEnd())
     auth.keeper.close()
     assert auth.gone() == 0
+
+
+@pytest.mark.parametrize("packet", [b"", b"{}"], ids=["closed", "nonsense"])
+def test_without_its_link_to_a_supervisor_that_lives_on_it_ends_to_be_linked_anew(auth, packet: bytes) -> None:
+    """The keeper links two parts when one of them is started, and never else."""
+    auth.until(lambda push: push == login.SessionsEnd())
+    auth.supervisor.send(packet)
+    assert os.waitstatus_to_exitcode(auth.gone()) == main.UNLINKED
+    assert "auth ends, to be started again and linked anew" in auth.errors.read_text()
+
+
+def test_when_the_supervisor_dies_it_waits_for_the_next_one(stage, people, monkeypatch) -> None:
+    monkeypatch.setattr(main, "ALIVE", 0.1)
+    dead = os.fork()
+    if dead == 0:
+        os._exit(0)
+    stage.start(linked=False)
+    stage.supervisor, theirs = ipc.pair()
+    pidfd = os.pidfd_open(dead)
+    stage.keeper.send(ipc.Message(ipc.LINK, name="supervisor"), theirs.fileno(), pidfd)
+    theirs.close()
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+    stage.until(lambda push: push == login.SessionsEnd())
+    stage.supervisor.close()
+    stage.supervisor = None
+    assert stage.login("dwta-nobody", "x") == login.Denied(logins.REFUSED), "which takes longer than ALIVE"
+    stage.link()
+    stage.granted(people("alice"))
 
 
 def test_it_ends_when_the_keeper_says_so(auth) -> None:

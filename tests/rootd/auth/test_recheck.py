@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policy import login, wire
 from rootd import accounts
 from rootd.auth import recheck
 from rootd.auth.pam import Refused, Unsure, Verdict
@@ -116,3 +118,14 @@ def test_groups_are_those_of_the_database_now(people) -> None:
     assert names == (alice.name,)
     assert recheck.group_names((alice.gid, 4_000_000_000)) == (alice.name,)
     assert os.getgrouplist(alice.name, alice.gid) == [alice.gid]
+
+
+def test_group_names_that_no_rule_can_say_are_left_out_and_cost_nobody_his_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = ["webops", "g" * 300, "domain users@example.org", "", "\udc80", "a" * 32]
+    monkeypatch.setattr(recheck.grp, "getgrgid", lambda gid: SimpleNamespace(gr_name=found[gid]))
+    names = recheck.group_names(tuple(range(len(found))))
+    assert names == ("a" * 32, "webops")
+    up = login.SessionUp("0" * 64, "alice", 1001, list(names), 1.0, 1.0, 1)
+    assert wire.PUSH.decode(wire.PUSH.encode(up)) == up

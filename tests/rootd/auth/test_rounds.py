@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any, ClassVar, cast
 
 import msgspec
 import pytest
@@ -124,6 +125,27 @@ def test_a_new_supervisor_is_told_all_sessions_and_then_that_these_were_all(auth
     auth.until(lambda push: isinstance(push, login.SessionUp) and push.hash in hashes)
     auth.until(lambda push: isinstance(push, login.SessionUp) and push.hash in hashes)
     assert auth.until(lambda _: True) == login.SessionsEnd()
+
+
+def test_what_was_never_checked_is_not_told_as_fresh_in_the_first_minute_after_a_boot() -> None:
+    class Logins:
+        table = table.Table("/nonexistent", "boot")
+        confirmed: ClassVar[list[table.Session]] = []
+        confirm = confirmed.append
+
+        @staticmethod
+        def push_pending() -> None:
+            return
+
+    one = table.Session("0" * 64, "alice", 1001, (), 9e9, 30.0, "mark")
+    Logins.table.add(one)
+    unused: Any = None
+    made = rounds.Rounds(cast(Any, Logins), unused, unused, unused, lambda: 30.0)
+    made.linked()
+    assert Logins.confirmed == []
+    one.checked = 20.0
+    made.linked()
+    assert Logins.confirmed == [one]
 
 
 def test_a_file_of_another_boot_holds_nobody(minute, people) -> None:

@@ -44,7 +44,7 @@ def test_what_is_saved_is_taken_back_unchecked_with_the_same_key(path: str) -> N
     assert again.load() == ""
     assert again.key == first.key
     assert [one.hash for one in again.all()] == [one.hash for one in first.all()]
-    assert {one.checked for one in again.all()} == {-1.0}
+    assert {one.checked for one in again.all()} == {None}
     assert again.users() == ["user0", "user1"]
     assert len(again) == 3
 

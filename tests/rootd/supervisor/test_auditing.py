@@ -9,7 +9,7 @@ import os
 import pytest
 
 from rootd import ipc
-from rootd.supervisor.auditing import CUT, KEPT, MINUTE, PATIENCE, SINGLY, USERS, Audit, Rate
+from rootd.supervisor.auditing import AGAIN, CUT, KEPT, MINUTE, PATIENCE, SINGLY, USERS, Audit, Rate
 
 
 class Log:
@@ -57,6 +57,40 @@ def test_e4_a_disk_that_is_full_is_told_in_words_and_the_record_is_kept_for_late
     log.answer(log.sent[1])
     assert log.bodies() == [{"number": 1}, {"number": 2}, {"number": 1}]
     assert log.notes == ["the audit log: No space left on device", "the audit log: it can be written again"]
+
+
+def test_e4_a_disk_that_has_refused_is_asked_again_each_second_and_then_gets_everything(log: Log) -> None:
+    for number in range(3):
+        log.audit.record({"number": number})
+    for message in list(log.sent):
+        log.answer(message, errno.ENOSPC)
+    assert log.audit.wake_at() == AGAIN
+    log.sent.clear()
+    log.audit.wake(AGAIN - 0.1)
+    assert log.sent == []
+    for second in (1, 2, 3):
+        log.now = second * AGAIN
+        log.audit.wake(log.now)
+        assert len(log.sent) == second, "one is enough to know"
+        log.answer(log.sent[-1], errno.ENOSPC)
+    log.now = 4 * AGAIN
+    log.audit.wake(log.now)
+    log.answer(log.sent[-1])
+    assert log.bodies() == [{"number": number} for number in (0, 0, 0, 0, 1, 2)], "in their order"
+    for message in log.sent[4:]:
+        log.answer(message)
+    assert log.audit.wake_at() is None
+
+
+def test_a_log_that_was_started_again_gets_the_oldest_records_first(log: Log) -> None:
+    log.audit.record({"number": 1})
+    log.answer(log.sent[0], errno.EIO)
+    log.audit.record({"number": 2})
+    log.audit.linked()
+    assert log.bodies()[2:] == [{"number": 1}, {"number": 2}]
+    log.audit.wake(AGAIN)
+    assert len(log.sent) == 4, "the new one has not refused anything"
+    assert log.audit.wake_at() is None
 
 
 def test_a_log_that_is_away_is_told_at_once_and_the_record_goes_to_the_next(log: Log) -> None:

@@ -25,16 +25,21 @@ UP = login.SessionUp(hashlib.sha256(TOKEN.encode()).hexdigest(), "alice", 1001, 
 class Ends:
     """The two ends of the link."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: bytes = b"") -> None:
         self.loop = ipc.Loop()
         self.sessions = Sessions()
+        self.sessions.restore(kept)
         self.records: list[Any] = []
         self.notes: list[str] = []
         self.is_crowded = False  # as the audit log would say
         audit: Any = self
-        self.link = AuthLink(self.loop, lambda: 100.0, self.sessions, audit, self.notes.append)
+        self.kept = b""
+        self.link = AuthLink(self.loop, lambda: 100.0, self.sessions, audit, self.notes.append, self.keep)
         self.auth: socket.socket | None = None
         self.connect()
+
+    def keep(self, kept: bytes) -> None:
+        self.kept = kept
 
     def record(self, body: Any) -> None:
         self.records.append(body)
@@ -49,6 +54,11 @@ class Ends:
         if self.auth is not None:
             self.auth.close()
             self.auth = None
+
+    def shut(self) -> None:
+        self.close()
+        self.link.disconnect()
+        self.loop.close()
 
     def push(self, *pushes: login.Push | bytes) -> None:
         assert self.auth is not None
@@ -82,9 +92,7 @@ class Ends:
 def ends() -> Iterator[Ends]:
     made = Ends()
     yield made
-    made.close()
-    made.link.disconnect()
-    made.loop.close()
+    made.shut()
 
 
 def test_a_session_counts_once_it_is_answered(ends: Ends) -> None:
@@ -154,19 +162,36 @@ def test_c6_descriptors_are_not_taken_from_auth_either(ends: Ends) -> None:
     assert len(os.listdir("/proc/self/fd")) == before - 1, "the link is closed"
 
 
-def test_a_revocation_is_told_to_the_next_auth_when_there_is_none(ends: Ends) -> None:
+def test_a_revocation_is_told_to_each_auth_until_one_has_answered(ends: Ends) -> None:
     ends.push(UP)
     ends.pulled()
     ends.close()
     ends.turn()
-    ends.sessions.revoke("alice", 100.0)
-    assert not ends.link.tell(login.RevokeSessions("alice"))
-    ends.connect()
-    assert ends.pulled() == [login.RevokeSessions("alice")]
+    ends.sessions.revoke("alice")
+    assert not ends.link.tell(login.RevokeSessions("alice", 1))
+    for _ in range(2):  # the first one dies before it has read it
+        ends.connect()
+    assert ends.pulled() == [login.RevokeSessions("alice", 1)]
     ends.push(UP)
+    assert ends.pulled() == [], "not seen"
     assert not ends.is_live
+    ends.push(login.Revoked(1))
     ends.connect()
     assert ends.pulled() == []
+
+
+def test_a_revocation_that_auth_never_read_survives_the_deaths_of_both(ends: Ends) -> None:
+    ends.push(UP)
+    ends.sessions.revoke("")
+    assert ends.link.tell(login.RevokeSessions("", 1))
+    ends.close()
+    after = Ends(ends.kept)
+    after.push(UP, login.SessionsEnd())
+    assert not after.is_live
+    assert after.pulled() == [login.RevokeSessions("", 1)]
+    after.push(login.Revoked(1))
+    assert after.kept == b"{}"
+    after.shut()
 
 
 def test_an_auth_that_does_not_read_is_told_later_and_holds_nobody_up(
@@ -178,10 +203,14 @@ def test_an_auth_that_does_not_read_is_told_later_and_holds_nobody_up(
         told += 1
         assert told < 100_000
     assert ends.pulled() == [login.Seen(number) for number in range(told)]
-    ends.close()
-    for _ in range(60):
-        ends.link.tell(login.RevokeSessions("x"))
-    assert len(ends.link._untold) == 50
+
+
+def test_a_revocation_is_told_even_to_an_auth_that_does_not_read(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth_link, "WAITING", 50)
+    while ends.link.tell(login.Seen(1)):
+        pass
+    assert ends.link.tell(login.RevokeSessions("alice", 1))
+    assert ends.pulled()[-1] == login.RevokeSessions("alice", 1)
 
 
 def test_a_restarted_auth_replaces_the_old_link(ends: Ends) -> None:

@@ -113,6 +113,21 @@ def test_reads_are_refused_too_when_records_pile_up(room: Any) -> None:
     assert isinstance(room.client("root").ask(messages.Stop("site"), ""), messages.Accepted)
 
 
+def test_e4_a_disk_that_was_full_lets_everybody_in_again_when_it_is_not(room: Any) -> None:
+    room.log_answers = errno.ENOSPC
+    for _ in range(KEPT // 4):
+        room.audit.record({})
+    room.settle()
+    assert room.client().ask(messages.Status()).kind == "later"
+    room.pass_time(1.0)
+    room.settle()
+    assert room.client().ask(messages.Status()).kind == "later"
+    room.log_answers = 0
+    room.pass_time(1.0)
+    room.settle()
+    assert isinstance(room.client().ask(messages.Status()), messages.Services), "without root's help"
+
+
 def test_a_decision_says_who_from_where_what_and_by_which_rule(room: Any) -> None:
     room.client().ask(messages.Restart("site"))
     record = room.decisions()[0]
@@ -189,7 +204,7 @@ def test_a14_a_session_that_ended_while_the_record_was_written_does_nothing(room
     client = room.client()
     client.send(messages.Start("site"))
     room.settle()
-    room.sessions.revoke("alice", room.now)
+    room.sessions.revoke("alice")
     room.log_answers = 0
     assert client.receive().kind == "no-session"
     assert room.services.asked == []
@@ -276,3 +291,45 @@ def test_a_no_after_a_recorded_yes_is_recorded_whatever_the_rate(room: Any) -> N
     room.log_answers = 0
     assert client.receive().kind == "unknown"
     assert [decision["allowed"] for decision in room.decisions()[SINGLY:]] == [True, False]
+
+
+# -- signals to the daemon -----------------------------------------------------------------------------------------
+
+
+def test_what_root_asks_by_a_signal_is_recorded_with_its_outcome_like_any_request(room: Any) -> None:
+    room.desk.signalled(messages.Shutdown(), room.notes.append)
+    assert room.services.asked == [], "its record is not on disk"
+    room.settle()
+    assert room.services.asked == [("shutdown", "")]
+    room.services.end(1)
+    decision, outcome = room.records
+    assert (decision["kind"], decision["user"], decision["from"], decision["rule"]) == (
+        "decision", "root", "a signal", "root",
+    )  # fmt: skip
+    assert (outcome["kind"], outcome["id"], outcome["ok"]) == ("outcome", decision["id"], True)
+    assert len(decision["id"]) == 16
+
+
+def test_what_root_asks_by_a_signal_and_is_refused_has_that_for_its_outcome_and_is_noted(room: Any) -> None:
+    for _ in range(2):
+        room.desk.signalled(messages.Reload(), room.notes.append)
+        room.settle()
+    assert len(room.sent) == 1
+    assert room.outcomes() == [
+        {
+            "kind": "outcome", "id": room.decisions()[1]["id"], "operation": 0, "action": "reload", "target": "",
+            "ok": False, "result": "a reload is under way: operation 1", "seconds": 0.0,
+        }
+    ]  # fmt: skip
+    assert room.notes == ["a signal asked for what is refused: a reload is under way: operation 1"]
+
+
+def test_e4_root_may_stop_everything_by_a_signal_when_it_cannot_be_recorded_and_nothing_else(room: Any) -> None:
+    room.log_is_there = False
+    for _ in range(KEPT):
+        room.audit.record({})
+    room.desk.signalled(messages.Reload(), room.notes.append)
+    assert room.sent == []
+    assert "the audit log cannot be written" in room.notes[-1]
+    room.desk.signalled(messages.Shutdown(), room.notes.append)
+    assert room.services.asked == [("shutdown", "")]

@@ -6,12 +6,14 @@ import os
 import time
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
-from policy import login, messages
+from policy import login, messages, wire
 from policy.names import Action
 from policy.parse import parse
 from policy.rules import Policy
+from rootd.supervisor import sessions
 from rootd.supervisor.desk import spoken
 from rootd.supervisor.dispatch import DISPATCH, in_packets
 from rootd.supervisor.reload import NOBODY
@@ -215,8 +217,32 @@ def test_a_service_of_very_many_processes_still_fits_into_a_packet() -> None:
     packets = list(in_packets(iter([messages.ServiceInfo("site", "RUNNING", "up", many, text="so be it")])))
     assert [len(packet) for packet in packets] == [1]
     shown = packets[-1][0]
-    assert len(shown.processes) == 100
-    assert shown.text == "1024 processes, of which 100 are shown. so be it"
+    assert shown.processes == many[: len(shown.processes)]
+    assert shown.text == f"1024 processes, of which {len(shown.processes)} are shown. so be it"
+    assert 50_000 < len(wire.ANSWER.encode(messages.Answer(1, messages.Services(packets[0])))) < wire.LIMIT
+
+
+@pytest.mark.parametrize("processes", [1, 75, 300, 1024])
+@pytest.mark.parametrize("text", ["", "\U0001f600" * 200], ids=["quiet", "talking"])
+def test_a_service_of_very_many_processes_that_talk_is_listed_and_described(
+    room: Any, monkeypatch: pytest.MonkeyPatch, processes: int, text: str
+) -> None:
+    """A text is at most 200 characters, of four bytes each."""
+    room.services.processes["jobs"] = [f"jobs:{number}" for number in range(processes)]
+    found = room.services.info("jobs")
+    told = [msgspec.structs.replace(one, text=text, exit="e" * 100) for one in found.processes]
+    exits = ["2026-11-23T12:00:00Z exit status 1"] * 10 * processes
+    info = msgspec.structs.replace(found, processes=told)
+    monkeypatch.setattr(room.services, "info", lambda name: info)
+    monkeypatch.setattr(room.services, "description", lambda name: messages.Description(info, {}, [], exits))
+    listed, described = room.client().ask(messages.Status("jobs")), room.client().ask(messages.Describe("jobs"))
+    for shown in (listed.services[0], described.service):
+        count = len(shown.processes)
+        assert shown.processes == told[:count]
+        assert shown.text == ("" if count == processes else f"{processes} processes, of which {count} are shown. ")
+        assert count >= min(processes, 40)
+    assert described.exits == exits[: len(described.exits)]
+    assert len(described.exits) >= min(10 * processes, 400)
 
 
 def test_a_service_is_described(room: Any) -> None:
@@ -254,13 +280,23 @@ def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
 def test_sessions_are_revoked_at_once_and_auth_is_told(room: Any, tokens: Any) -> None:
     client = room.client()
     assert client.ask(messages.Revoke("alice"), tokens[1]) == messages.Done("1 session of alice ended")
-    assert room.told == [login.RevokeSessions("alice")]
+    assert room.told == [login.RevokeSessions("alice", 1)]
     assert client.ask(messages.WhatMayI()).kind == "no-session"
     room.auth_is_there = False
     reply = client.ask(messages.Revoke(everyone=True), tokens[1])
     assert reply.text == "2 sessions ended; auth is being started again and will be told"
     assert client.ask(messages.WhatMayI(), tokens[1]).kind == "no-session"
     assert len(room.outcomes()) == 2
+
+
+def test_a_revocation_that_auth_has_no_room_for_is_refused_and_that_of_everybody_is_not(
+    room: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "REVOKING_LIMIT", 1)
+    client = room.client("root")
+    assert isinstance(client.ask(messages.Revoke("alice"), ""), messages.Done)
+    assert client.ask(messages.Revoke("eve"), "").kind == "later"
+    assert isinstance(client.ask(messages.Revoke(everyone=True), ""), messages.Done)
 
 
 @pytest.mark.parametrize("command", [messages.Revoke(), messages.Revoke("alice", everyone=True)])

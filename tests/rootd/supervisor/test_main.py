@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import signal
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervisor_daemon import SUPERVISOR_UID, Daemon, reply
+from supervisor_daemon import ALICE, SUPERVISOR_UID, Daemon, reply
 
-from policy import messages
+from policy import login, messages, wire
 from rootd import ipc
 
 pytestmark = pytest.mark.root
@@ -112,6 +113,25 @@ def test_killed_and_started_again_it_takes_over_what_runs_and_what_was_wanted(
     assert state.stat().st_uid == SUPERVISOR_UID
 
 
+def test_a_revocation_that_auth_never_read_survives_the_deaths_of_both(running: Daemon, generation: Make) -> None:
+    with running.send(messages.Revoke("alice"), "", "root") as sock:
+        running.record()
+        assert reply(sock) == messages.Done("1 session of alice ended")
+    running.kill()
+    running.start()
+    running.begin(generation(), fact(5))
+    assert running.auth is not None
+    assert wire.PULL.decode(running.auth.recv(wire.LIMIT)) == login.RevokeSessions("alice", 1)
+    up = login.SessionUp(hashlib.sha256(ALICE.encode()).hexdigest(), "alice", 1001, ["webops"], 1e12, 1800.0, 7)
+    running.auth.send(wire.PUSH.encode(up))
+    running.auth.send(wire.PUSH.encode(login.SessionsEnd()))
+    assert running.ask(messages.Status()).kind == "no-session"
+    running.auth.send(wire.PUSH.encode(login.Revoked(1)))
+    running.auth.send(wire.PUSH.encode(up))
+    assert wire.PULL.decode(running.auth.recv(wire.LIMIT)) == login.Seen(7)
+    assert (running.path / "run/supervisor/revoked.json").read_bytes() == b"{}"
+
+
 def test_a_damaged_state_file_is_said_loudly_and_does_no_harm(daemon: Daemon, generation: Make) -> None:
     (daemon.path / "run/supervisor/state.json").write_bytes(b"{\0")
     os.chown(daemon.path / "run/supervisor/state.json", SUPERVISOR_UID, SUPERVISOR_UID)
@@ -146,20 +166,25 @@ def test_a_log_that_is_started_again_gets_what_it_had_not_acknowledged(running: 
 
 def test_sighup_reloads_and_sigterm_ends_everything_in_order(running: Daemon, generation: Make) -> None:
     running.keeper.send_now(ipc.Message(ipc.STAGE))
-    assert running.record()["from"] == "a signal"
+    reload = running.record()
+    assert (reload["from"], reload["user"], reload["action"], len(reload["id"])) == ("a signal", "root", "reload", 16)
     staged = generation({"services.d/site.toml": "[service.other]\ncommand = ['/x']\nuser = 'www-site'\n"}, 2)
     running.tell(staged.table(seq=running.heard("privileged", ipc.STAGE).seq), staged.fd)
     commit = running.heard("privileged", ipc.COMMIT)
     assert (commit.generation, commit.digest) == (2, staged.digest)
     running.tell(ipc.Message(ipc.DONE, seq=commit.seq))
     assert {running.heard("privileged", op).op for op in (ipc.SIGNAL, ipc.SPAWN)} == {ipc.SIGNAL, ipc.SPAWN}
-    running.keeper.send_now(ipc.Message(ipc.END))
     assert running.record()["kind"] == "load"
+    outcome = running.record()
+    assert (outcome["id"], outcome["ok"], outcome["action"]) == (reload["id"], True, "reload")
+    running.keeper.send_now(ipc.Message(ipc.END))
     assert running.record()["action"] == "shutdown"
 
 
 def test_the_end_comes_when_everything_has_stopped(running: Daemon) -> None:
     running.keeper.send_now(ipc.Message(ipc.END))
+    decision = running.record()
+    assert (decision["kind"], decision["action"]) == ("decision", "shutdown")
     asked = running.heard("privileged", ipc.SIGNAL)
     assert (asked.arg, asked.scope) == (signal.SIGTERM, ipc.MAIN)
     running.tell(ipc.Message(ipc.DONE, seq=asked.seq))
@@ -169,6 +194,8 @@ def test_the_end_comes_when_everything_has_stopped(running: Daemon) -> None:
     running.tell(ipc.Message(ipc.DONE, seq=asked.seq))
     running.tell(ipc.Message(ipc.EMPTY, run=5))
     running.heard("privileged", ipc.SHUTDOWN)
+    outcome = running.record()
+    assert (outcome["id"], outcome["ok"], outcome["result"]) == (decision["id"], True, "all services stopped")
     running.keeper.close()
     assert running.wait() == 0
 

@@ -10,7 +10,6 @@ import pytest
 from policy.messages import Changed
 from rootd import ipc
 from rootd.supervisor.operations import LIVE_LIMIT
-from rootd.supervisor.perform import WAITING_LIMIT
 from rootd.supervisor.services import Already, Refusal
 
 MISSING = "cannot execute /srv/x: No such file or directory"
@@ -211,9 +210,8 @@ def test_a_second_operation_joins_ends_or_is_refused(House: Any, spec: Any) -> N
     house = House(spec(shared=True)).begin().later(2.0)
     services = house.services
     rolling = services.restart("site", house.now, "r1")
-    assert services.restart("site", house.now, "r2") == rolling
+    assert services.start("site", house.now, "r2") == rolling
     assert services.operations.find(rolling).requests == ["r1", "r2"]
-    assert services.start("site", house.now, "r3") == rolling
     with pytest.raises(Refusal, match=f"a rolling restart of site is under way: operation {rolling}") as refused:
         services.restart("site", house.now, "r4", hard=True)
     assert refused.value.kind == "conflict"
@@ -228,7 +226,7 @@ def test_a_second_operation_joins_ends_or_is_refused(House: Any, spec: Any) -> N
     assert house.said(start)[-1] == "ok: site started"
     assert house.states() == ["RUNNING"]
     hard = services.restart("site", house.now, "r", hard=True)
-    assert services.restart("site", house.now, "r", hard=True) == hard
+    assert services.restart("site", house.now, "r", hard=True) == hard, "the old process has not ended yet"
 
 
 def test_an_operation_on_what_does_not_exist_is_unknown(House: Any) -> None:
@@ -246,50 +244,20 @@ def test_an_operation_on_what_does_not_exist_is_unknown(House: Any) -> None:
 # -- signals -------------------------------------------------------------------------------------------------------
 
 
-def test_a_signal_goes_to_every_main_process_and_ends_when_it_was_sent(House: Any, spec: Any) -> None:
-    house = House(spec(processes=2)).begin().later(2.0)
-    operation = house.services.signal("site", "HUP", house.now, "r")
-    assert house.said(operation) == []
-    assert house.deliver().said(operation)[-1] == "ok: HUP sent to site"
-    sent = [request.effect for request in house.privileged.asked[-2:]]
-    assert [(signal.run, signal.signo, signal.tree) for signal in sent] == [(1, 1, False), (2, 1, False)]
-
-
-def test_a_signal_that_is_not_allowed_or_has_nobody_to_go_to_is_refused(House: Any, spec: Any) -> None:
-    house = House(spec(autostart=False), spec(name="mute", entry=1, signals=())).begin()
-    for service, signal, kind, words in [
-        ("site", "QUIT", "invalid", "site may not be sent QUIT: its configuration allows HUP, USR1"),
-        ("mute", "HUP", "invalid", "mute may not be sent HUP: its configuration allows no signal"),
-        ("site", "HUP", "not-running", "site is not running"),
-    ]:
-        with pytest.raises(Refusal, match=words) as refused:
-            house.services.signal(service, signal, house.now, "r")
-        assert refused.value.kind == kind
-
-
-def test_a_signal_to_a_process_that_ended_meanwhile_says_so(House: Any) -> None:
-    house = House().begin().later(2.0)
-    house.privileged.exit(1, 1)
-    operation = house.services.signal("site", "HUP", house.now, "r")
-    house.deliver()
-    assert house.said(operation)[-1] == "failed: HUP was not sent: site: No such process"
-
-
-def test_signals_that_pile_up_are_refused(House: Any) -> None:
-    house = House().begin().later(2.0)
-    for _ in range(WAITING_LIMIT + 1):
-        house.services.signal("site", "HUP", house.now, "r")
-    with pytest.raises(Refusal, match="too much waits") as refused:
-        house.services.signal("site", "HUP", house.now, "r")
-    assert refused.value.kind == "later"
-
-
 def test_operations_have_their_limit(House: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     house = House().begin().later(2.0)
     monkeypatch.setattr(house.services.operations, "_live", LIVE_LIMIT)
     with pytest.raises(Refusal, match="which is the limit"):
         house.services.stop("site", house.now, "r")
     assert house.states() == ["RUNNING"]
+
+
+def test_a_shutdown_is_never_refused(House: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House().begin().later(2.0)
+    monkeypatch.setattr(house.services.operations, "_live", LIVE_LIMIT)
+    number = house.services.stop_all(house.now, "r")
+    house.later(1.0)
+    assert house.said(number)[-1] == "ok: all services stopped"
 
 
 # -- what is seen --------------------------------------------------------------------------------------------------

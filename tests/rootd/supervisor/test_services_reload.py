@@ -9,6 +9,7 @@ import pytest
 from policy.messages import Ended
 from rootd.supervisor import recover
 from rootd.supervisor.instances import CHANGED
+from rootd.supervisor.operations import LIVE_LIMIT
 from rootd.supervisor.services import Refusal
 
 
@@ -46,26 +47,27 @@ def test_a_changed_service_is_restarted_rolling_and_applies_its_configuration_on
     assert len([request for request in house.privileged.asked if request.slot == 0 and request.generation == 2]) == 1
 
 
-def rolling(House: Any, spec: Any) -> tuple[Any, int]:
-    """A service in the middle of a rolling restart, whose configuration is changed now."""
+def rolling(House: Any, spec: Any) -> tuple[Any, int, int]:
+    """A service in the middle of a rolling restart, whose configuration is changed now: that restart, and the next."""
     house = House(spec(shared=True, ready_kind="notify")).begin()
     house.deliver()
     house.services.notified(1, {"READY": "1"}, house.now)
     operation = house.services.restart("site", house.now, "r")
     house.deliver()
     report = house.reload(spec(shared=True, ready_kind="notify", digest="2"))
-    assert report.operations == {"site": operation}
-    return house, operation
+    return house, operation, report.operations["site"]
 
 
 def test_what_changed_during_its_restart_is_restarted_once_more_when_that_is_over(House: Any, spec: Any) -> None:
-    house, first = rolling(House, spec)
+    house, first, second = rolling(House, spec)
     assert house.services.info("site").text == CHANGED
+    assert house.said(second) == [f"waits for operation {first}"]
     house.services.notified(2, {"READY": "1"}, house.now)
     house.later(20.0)
     assert house.said(first)[-1] == "ok: site restarted"
     house.services.notified(3, {"READY": "1"}, house.now)
     house.later(20.0)
+    assert house.said(second)[-1] == "ok: site restarted"
     assert (house.services.info("site").text, house.services.info("site").state) == ("", "RUNNING")
     assert [(run.slot, run.generation) for run in house.privileged.mains()] == [(0, 2)]
     asked = [request for request in house.privileged.asked if request.generation == 2 and request.slot == 0]
@@ -73,7 +75,7 @@ def test_what_changed_during_its_restart_is_restarted_once_more_when_that_is_ove
 
 
 def test_what_changed_during_its_restart_and_was_stopped_meanwhile_stays_stopped(House: Any, spec: Any) -> None:
-    house, _ = rolling(House, spec)
+    house, *_ = rolling(House, spec)
     house.services.stop("site", house.now, "r")
     house.later(40.0)
     assert house.states() == ["STOPPED"]
@@ -144,6 +146,21 @@ def test_a_reload_that_is_refused_an_operation_changes_the_configuration_all_the
     monkeypatch.setattr(house.services.operations, "begin", refuse)
     assert house.reload(spec(digest="2")).operations == {}
     assert house.services.info("site").text == CHANGED
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+def test_what_is_no_longer_configured_is_stopped_whatever_the_limit(
+    House: Any, spec: Any, monkeypatch: pytest.MonkeyPatch, restarting: bool
+) -> None:
+    house = House(spec(processes=2, shared=True)).begin().later(2.0)
+    asked = [house.services.restart("site", house.now, "r") for _ in range(2 if restarting else 0)]
+    house.deliver()
+    monkeypatch.setattr(house.services.operations, "_live", LIVE_LIMIT)
+    assert house.reload().operations == {}
+    house.later(20.0)
+    assert house.privileged.runs == {}
+    for number in asked:
+        assert house.said(number)[-1] == "failed: site was not restarted: it is no longer configured"
 
 
 # -- the end -------------------------------------------------------------------------------------------------------
