@@ -25,7 +25,7 @@ from policy import messages
 pytestmark = pytest.mark.root
 
 SHORT, LONG = 5, 100  # restarts
-BUDGET = 3.0  # seconds of the test for each of them
+BUDGET = 5.0  # seconds of the test for each of them
 NOTHING = "0" * 16  # of capabilities
 LISTENING = "0A"  # of proc(5) net/tcp
 
@@ -150,7 +150,7 @@ def test_rolling_restarts_under_load_refuse_no_connection_and_fail_no_request(
     assert result["failed"] == {}, result
     assert result["answered"] == result["tried"] > 50 * restarts
     assert len(pids) == (restarts + 1) * len(house.pids("site"))
-    assert len(result["by"]) > restarts, "every one of them has answered"
+    assert len(result["by"]) > restarts
     assert took < BUDGET * restarts
     house.stop()
 
