@@ -1,4 +1,7 @@
-"""What every test may use. Privileged tests skip with a reason when not root; where CI runs, none may skip."""
+"""What every test may use. Privileged tests skip with a reason when not root; where CI runs, none may skip.
+
+The slow ones run only when -m names them, as the benchmark does.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from collections.abc import Generator
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" not in config.option.markexpr and (slow := [item for item in items if item.get_closest_marker("slow")]):
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
     if os.geteuid() == 0:
         return
     skip = pytest.mark.skip(

@@ -3,7 +3,9 @@
 say TEXT        print TEXT to standard output (err TEXT: standard error)
 ready           READY=1 to NOTIFY_SOCKET
 fork            a child that ignores SIGTERM and stays (setsid: in a session of its own)
+daemon          two forks and a session of its own: nobody's child, without descriptors, deaf to all signals; it stays
 deaf            ignore SIGTERM
+stone           ignore every signal that can be ignored
 shut            shut down the first socket that was handed over
 show FILE       write pid, environment, descriptors, ids and limits to FILE as JSON
 exit CODE       end now (die SIGNAL: by that signal)
@@ -37,6 +39,24 @@ def child(session: bool) -> None:
         stay()
 
 
+def stone() -> None:
+    for signo in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(signo, signal.SIG_IGN)
+
+
+def daemon() -> None:
+    between = os.fork()
+    if between == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        os.closerange(0, 1024)
+        stone()
+        stay()
+    os.waitpid(between, 0)
+
+
 def show(path: str) -> None:
     listing = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
     fds = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir(listing) if int(fd) != listing}
@@ -64,6 +84,10 @@ def main(words: list[str]) -> None:
                 notify("READY=1")
             case "fork" | "setsid":
                 child(word == "setsid")
+            case "daemon":
+                daemon()
+            case "stone":
+                stone()
             case "deaf":
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
             case "shut":

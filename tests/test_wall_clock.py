@@ -1,0 +1,90 @@
+"""The wall clock is for records and people: a step of it, by hand or by NTP, decides nothing. Read from the source."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(path for package in ("rootd", "policy", "userapi") for path in (ROOT / package).rglob("*.py"))
+
+# who reads it, and what for
+RECORDS = {
+    "rootd/log/main.py:wall",  # the time of an audit record, and of a stamped line
+    "rootd/supervisor/main.py:wall",  # the time of an event, since when a process runs
+    "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
+    "rootd/auth/main.py:wall",  # until when a session is good, for people
+    "userapi/cli/render.py:Screen.services",  # how long ago "since" is, on a terminal
+}
+READS = {"time", "time_ns", "now", "utcnow", "today"}
+MODULES = {"time", "datetime", "date", "datetime.datetime", "datetime.date"}
+CLOCKS = {"CLOCK_REALTIME", "CLOCK_REALTIME_COARSE", "CLOCK_TAI"}
+WITHOUT_ARGUMENT = {"localtime": 1, "gmtime": 1, "ctime": 1, "asctime": 1, "strftime": 2}  # of the module time
+BY_OTHERS = {"email.utils", "http.cookiejar", "wsgiref.handlers"}  # their helpers read it when they are given no time
+
+Place = tuple[str, ast.AST]
+
+
+@functools.cache
+def nodes(path: Path) -> tuple[Place, ...]:
+    """Every node, with FILE:CLASS.FUNCTION around it."""
+
+    def walk(node: ast.AST, names: tuple[str, ...]) -> Iterator[Place]:
+        for child in ast.iter_child_nodes(node):
+            inner = names
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                inner = (*names, child.name)
+            yield f"{path.relative_to(ROOT)}:{'.'.join(inner)}", child
+            yield from walk(child, inner)
+
+    return tuple(walk(ast.parse(path.read_text(), str(path)), ()))
+
+
+def reads_the_wall_clock(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr in CLOCKS or (node.attr in READS and ast.unparse(node.value) in MODULES)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "time":
+        return len(node.args) < WITHOUT_ARGUMENT.get(node.func.attr, 0)
+    return False
+
+
+def test_only_named_functions_for_records_read_the_wall_clock() -> None:
+    assert {place for path in SOURCES for place, node in nodes(path) if reads_the_wall_clock(node)} == RECORDS
+
+
+def test_clocks_are_always_called_by_their_names() -> None:
+    """So that the test above sees every reading."""
+    wrong = []
+    for path in SOURCES:
+        for place, node in nodes(path):
+            if isinstance(node, ast.ImportFrom):
+                names = {alias.name for alias in node.names}
+                renamed = node.module == "datetime" and any(alias.asname for alias in node.names)
+                bad = node.module == "time" or renamed or node.module in BY_OTHERS or names & CLOCKS
+            elif isinstance(node, ast.Import):
+                bad = any(alias.name in BY_OTHERS for alias in node.names) or any(
+                    alias.name in ("time", "datetime") and alias.asname for alias in node.names
+                )
+            else:
+                bad = isinstance(node, ast.Assign) and ast.unparse(node.value) in MODULES | {"time.clock_gettime"}
+            if bad:
+                wrong.append(f"{place} {ast.unparse(node)}")
+    assert not wrong
+
+
+def test_what_the_wall_clock_says_is_never_compared() -> None:
+    asked = []
+    for path in SOURCES:
+        for place, node in nodes(path):
+            conditions = [node] if isinstance(node, ast.Compare) else []
+            if isinstance(node, ast.If | ast.While | ast.IfExp):
+                conditions.append(node.test)
+            asked += [
+                f"{place} {ast.unparse(condition)}"
+                for condition in conditions
+                for inner in ast.walk(condition)
+                if isinstance(inner, ast.Call) and ast.unparse(inner.func).rpartition(".")[2] in ("wall", "_wall")
+            ]
+    assert not asked
