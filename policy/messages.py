@@ -5,8 +5,8 @@ Rule 2: unknown fields and unknown tags are errors (msgspec, forbid_unknown_fiel
 Rule 3: a command that is not in `Command` does not exist; supervisor/dispatch has one row for each.
 
 Every packet from a client is one Request; every packet to it is one Answer with the request's id. A client has
-one request at a time on a connection. Each request ends with one final reply: `Services` with more=False, any
-other reply, or, for Watch, `Ended`, `Dropped` or the end of the connection. Times are RFC 3339 in UTC.
+one request at a time on a connection. Each request ends with one final reply: `Services` or `Listed` with
+more=False, any other reply, or, for Watch, `Ended`, `Dropped` or the end of the connection. Times are RFC 3339 in UTC.
 """
 
 from __future__ import annotations
@@ -49,6 +49,16 @@ class Watch(_Command, frozen=True, tag="watch"):
 
     operation: Number = 0
     service: Service | None = None
+
+
+class ListOperations(_Command, frozen=True, tag="operations"):
+    """What is under way of what the asker may view, of one service if it is named; answered by `Listed`, in packets.
+
+    With `ended`: also the last ones that have ended, as many as are remembered.
+    """
+
+    service: Service | None = None
+    ended: bool = False
 
 
 class OpenLog(_Command, frozen=True, tag="open-log"):
@@ -103,7 +113,10 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
     pass
 
 
-Command = Status | Describe | Watch | OpenLog | WhatMayI | Start | Stop | Restart | Signal | Reload | Revoke | Shutdown
+Command = (
+    Status | Describe | Watch | ListOperations | OpenLog | WhatMayI
+    | Start | Stop | Restart | Signal | Reload | Revoke | Shutdown
+)  # fmt: skip
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +146,19 @@ class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str = ""  # for example "configuration changed on disk"
 
 
+class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    number: int
+    kind: str  # start, stop, restart, signal, shutdown, reload
+    service: str  # "" for the daemon as a whole
+    user: str  # who asked first; "" when it followed from something else
+    joined: int  # how many more have asked for the same, and wait for this one
+    since: str
+    step: str  # the last one
+    ok: bool | None = None  # None while it is under way
+    text: str = ""  # the outcome in words
+    seconds: float = 0.0
+
+
 class Right(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     service: str  # "" for the daemon as a whole
     actions: list[str]
@@ -154,6 +180,11 @@ class _Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 class Services(_Reply, frozen=True, tag="services"):
     services: list[ServiceInfo]
+    more: bool = False
+
+
+class Listed(_Reply, frozen=True, tag="operations"):
+    operations: list[OperationInfo]
     more: bool = False
 
 
@@ -268,7 +299,7 @@ class Dropped(_Event, frozen=True, tag="dropped"):
     text: str
 
 
-Reply = Services | Description | LogOpened | Rights | Decided | Accepted | Done | Refused
+Reply = Services | Listed | Description | LogOpened | Rights | Decided | Accepted | Done | Refused
 Event = Changed | Step | Ended | Dropped
 
 

@@ -15,6 +15,8 @@ import socket
 import time
 from collections.abc import Iterator
 
+import msgspec
+
 from policy import messages, wire
 from policy.login import Ask, Denied, Granted, LoggedOut, Login, Logout, Tell
 
@@ -23,7 +25,9 @@ ANSWER = 10.0  # seconds for the answer to a command: it waits for the audit log
 LOGIN = 30.0  # seconds for PAM, delays of ours included
 FIRST = 0.2  # seconds in which a watch that is refused is usually told so
 PAUSE = 0.05  # seconds between two attempts to connect
-DOES_NOTHING = (messages.Status, messages.Describe, messages.Watch, messages.OpenLog, messages.WhatMayI)
+DOES_NOTHING = (
+    messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.WhatMayI,
+)  # fmt: skip
 
 
 class Refusal(Exception):
@@ -224,15 +228,21 @@ def _reply(line: Line, until: float, wants: bool) -> tuple[messages.Reply | mess
 
 def _final(line: Line, until: float, wants: bool) -> tuple[messages.Reply, int]:
     services: list[messages.ServiceInfo] = []
+    operations: list[messages.OperationInfo] = []
     while True:
         reply, descriptor = _reply(line, until, wants)
         if isinstance(reply, messages.Event):
             raise Lost("an event that nobody asked for")
-        if not isinstance(reply, messages.Services):
+        if isinstance(reply, messages.Services):
+            services += reply.services
+            reply = msgspec.structs.replace(reply, services=services)
+        elif isinstance(reply, messages.Listed):
+            operations += reply.operations
+            reply = msgspec.structs.replace(reply, operations=operations)
+        else:
             return reply, descriptor
-        services += reply.services
         if not reply.more:
-            return messages.Services(services=services), -1
+            return reply, -1
 
 
 class Auth:

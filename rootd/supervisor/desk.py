@@ -199,6 +199,9 @@ class Desk:
     def accept(self, call: Call, operation: int) -> None:
         """An operation has begun, or was joined; its end goes to the audit log."""
         call.connection.answer(messages.Accepted(operation))
+        begun = self.services.operations.find(operation)
+        if begun is not None and begun.requests[0] == call.id:
+            begun.user = call.user
         action = DISPATCH[type(call.command)].action
         ended = self._over.get(operation)
         if ended is None:

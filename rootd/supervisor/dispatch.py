@@ -6,6 +6,7 @@ Rule 2: whoever answers here has been let in: who asks, may he, and is it record
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -35,17 +36,32 @@ class Row(NamedTuple):
 
 def answer_status(desk: Desk, call: Call, command: messages.Status) -> None:
     names = [command.service] if command.service else decide.viewable(desk.policy, call.identity, desk.all_groups())
-    packets = list(in_packets(desk.services.info(name) for name in names))
+    infos = (desk.services.info(name) for name in names)
+    _answer_in_packets(call, messages.Services, in_packets(infos, lambda info: cut(info, PACKET)))
+
+
+def answer_operations(desk: Desk, call: Call, command: messages.ListOperations) -> None:
+    seen = functools.cache(lambda service: desk.may_view(call.identity, service))  # many are about the same service
+    infos = (
+        one.info()
+        for one in desk.services.operations.all()
+        if command.service in (None, one.service) and (command.ended or not one.ended) and seen(one.service)
+    )
+    _answer_in_packets(call, messages.Listed, in_packets(infos))
+
+
+def _answer_in_packets(call: Call, reply: type[messages.Services | messages.Listed], pieces: Iterator[Any]) -> None:
+    packets = list(pieces)
     for number, packet in enumerate(packets, 1):
         more = number < len(packets)
-        call.connection.answer(messages.Services(packet, more), more=more)
+        call.connection.answer(reply(packet, more), more=more)
 
 
-def in_packets(infos: Iterator[messages.ServiceInfo]) -> Iterator[list[messages.ServiceInfo]]:
+def in_packets(infos: Iterator[T], shorten: Callable[[T], T] = lambda info: info) -> Iterator[list[T]]:
     """In pieces that fit into a packet each; one empty piece when there is none."""
-    room, piece = PACKET, list[messages.ServiceInfo]()
+    room, piece = PACKET, list[T]()
     for info in infos:
-        info = cut(info, PACKET)
+        info = shorten(info)
         size = len(_encode(info)) + 1
         if size > room:
             yield piece
@@ -174,6 +190,7 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Status: Row(Action.VIEW, answer_status),
     messages.Describe: Row(Action.VIEW, answer_describe),
     messages.Watch: Row(Action.VIEW, answer_watch),
+    messages.ListOperations: Row(Action.VIEW, answer_operations),
     messages.OpenLog: Row(Action.LOGS, answer_open_log),
     messages.WhatMayI: Row(None, answer_what_may_i),
     messages.Start: Row(Action.START, answer_start, changes=True),

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal, assert_never
 
-from policy.messages import Changed, Ended, Problem, RefusalKind, Step
+from msgspec.structs import replace
+
+from policy.messages import Changed, Ended, OperationInfo, Problem, RefusalKind, Step
 from rootd.supervisor import states
 from rootd.supervisor.exits import status_words
 
@@ -18,6 +20,7 @@ KEPT_LIMIT = 512  # operations that have ended and can still be asked for
 LIVE_LIMIT = 4096  # operations under way
 JOINED_LIMIT = 32  # requests that wait for one operation: each has an outcome of its own in the audit log
 STEPS_LIMIT = 200  # steps of one operation; further ones are counted, and left out
+SHOWN = 1_000  # characters of a step or an outcome in a list of operations
 PATIENCE = 10.0  # seconds of failing and trying again, before a start is called failed
 GIVE_UP = 3  # SIGKILLs to a tree, before its stop is called failed
 
@@ -50,6 +53,8 @@ class Operation:
         self.service = service
         self.requests = [request]
         self.began = began
+        self.since = ""  # the same for people
+        self.user = ""  # who asked first; "" when it followed from something else
         self.hard = False
         self.spawned = False  # a process was started for it: who asks from now on may mean newer files than that has
         self.active: set[object] = set()  # what it waits for: instances, or numbers of requests to privileged
@@ -62,6 +67,18 @@ class Operation:
     @property
     def ended(self) -> bool:
         return bool(self.events) and isinstance(self.events[-1], Ended)
+
+    def info(self) -> OperationInfo:
+        """As it is shown in a list."""
+        steps = [event.text for event in self.events[-3:] if isinstance(event, Step)]
+        shown = OperationInfo(
+            self.number, self.kind, self.service, self.user, len(self.requests) - 1, self.since,
+            steps[-1][:SHOWN] if steps else "",
+        )  # fmt: skip
+        end = self.events[-1] if self.events else None
+        if isinstance(end, Ended):
+            return replace(shown, ok=end.ok, text=end.text[:SHOWN], seconds=end.seconds)
+        return shown
 
     def join(self, request: str) -> int:
         """Its number. Raises Refusal when too many wait for it already."""
@@ -90,10 +107,15 @@ class Operations:
         self.last += 1
         self._live += 1
         operation = self._known[self.last] = Operation(self.last, kind, service, request, now)
+        operation.since = self._wall()
         return operation
 
     def find(self, number: int) -> Operation | None:
         return self._known.get(number)
+
+    def all(self) -> list[Operation]:
+        """Those under way and those that are remembered, the oldest first."""
+        return list(self._known.values())
 
     def step(self, operation: Operation, text: str) -> None:
         if not operation.ended and len(operation.events) < STEPS_LIMIT:

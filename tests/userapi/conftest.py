@@ -164,6 +164,12 @@ class World:
         self.live = {TOKEN}
         self.answers: dict[type, Any] = {
             messages.Status: messages.Services(services=[SITE, WORKER]),
+            messages.ListOperations: messages.Listed(
+                [
+                    messages.OperationInfo(6, "start", "db", "", 0, NOW, "", False, "db was not started: no", 1.0),
+                    messages.OperationInfo(7, "restart", "site", "alice", 2, NOW, "starting the new process"),
+                ]
+            ),
             messages.Describe: messages.Description(service=SITE, settings={"user": "www"}, sockets=["http"], exits=[]),
             messages.WhatMayI: messages.Rights(
                 user="alice",

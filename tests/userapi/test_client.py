@@ -50,6 +50,12 @@ def test_services_in_several_packets_come_in_one_piece(ask, world):
     assert [service.name for service in ask(STATUS).services] == ["site", "worker"]
 
 
+def test_operations_in_several_packets_come_in_one_piece(ask, world):
+    first, last = world.answers[messages.ListOperations].operations
+    world.answers[messages.ListOperations] = [messages.Listed([first], more=True), messages.Listed([last])]
+    assert ask(messages.ListOperations()).operations == [first, last]
+
+
 def test_a_refusal_is_raised_as_the_supervisor_said_it(ask, world):
     world.answers[messages.Stop] = messages.Refused(kind="forbidden", text="no rule", would_help=["x"])
     with pytest.raises(Refusal) as refusal:

@@ -16,7 +16,8 @@ from userapi.cli.render import Screen
 from userapi.cli.spelled import is_name
 
 WORDS = (
-    "login logout whoami status start stop restart signal logs events describe reload why revoke shutdown completion"
+    "login logout whoami status start stop restart signal logs events operations describe reload why revoke shutdown"
+    " completion"
 )
 ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -29,6 +30,7 @@ OPTIONS = {
     "signal": "--no-wait",
     "logs": "--follow --lines --stream --raw",
     "events": "--operation",
+    "operations": "--all",
     "reload": "--dry-run --no-wait",
     "revoke": "--all",
     "shutdown": "--no-wait",
@@ -79,7 +81,7 @@ _durward() {{
     else
         case $verb,${{#before[@]}} in
             ,0) names="{WORDS}" ;;
-            describe,1|events,1) names=$(durward __complete services view 2>/dev/null) ;;
+            describe,1|events,1|operations,1) names=$(durward __complete services view 2>/dev/null) ;;
             logs,1) names=$(durward __complete services logs 2>/dev/null) ;;
             status,*) names=$(durward __complete targets view 2>/dev/null) ;;
             start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
@@ -122,7 +124,7 @@ _durward() {{
     else
         case ${{before[1]}},${{#before}} in
             ,0) names=({WORDS}) ;;
-            describe,1|events,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
+            describe,1|events,1|operations,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
             logs,1) names=(${{(f)"$(durward __complete services logs 2>/dev/null)"}}) ;;
             status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
             start,*|stop,*|restart,*|signal,1)
@@ -141,7 +143,7 @@ if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _durward "$@"; else compdef
 FISH = f"""# fish completion for durward: durward completion fish > ~/.config/fish/completions/durward.fish
 complete -c durward -f
 complete -c durward -n __fish_use_subcommand -a "{WORDS}"
-complete -c durward -n "__fish_seen_subcommand_from describe events" -a "(durward __complete services view)"
+complete -c durward -n "__fish_seen_subcommand_from describe events operations" -a "(durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from logs" -a "(durward __complete services logs)"
 complete -c durward -n "__fish_seen_subcommand_from status" -a "(durward __complete targets view)"
 for verb in start stop restart signal

@@ -88,6 +88,11 @@ def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--operation", type=int, metavar="N", help="only this operation, until it has ended")
 
 
+def _operations(parser: argparse.ArgumentParser) -> None:
+    _maybe_service(parser)
+    parser.add_argument("--all", action="store_true", help="also the last ones that have ended")
+
+
 def _login(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-u", "--user", metavar="USER", type=_name, help="who you are; else the user of this process")
     parser.add_argument("--password-stdin", action="store_true", help="the password is the first line of stdin")
@@ -129,6 +134,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "signal": ("operations", "signal", "send a signal to services", _signal),
     "logs": ("logs", "logs", "what a service wrote", _logs),
     "events": ("queries", "events", "what happens, as it happens", _events),
+    "operations": ("queries", "operations", "what is under way", _operations),
     "describe": ("queries", "describe", "a service and how it is configured", _service),
     "reload": ("operations", "reload", "read the configuration again", _reload),
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),

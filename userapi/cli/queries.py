@@ -1,8 +1,9 @@
-"""status, describe, whoami, why, events: what is asked and changes nothing.
+"""status, describe, whoami, why, operations, events: what is asked and changes nothing.
 
 --json: status {"services": […]}, with "errors" [{"service", "error"}] for words of several that mean no service;
 describe {"service", "settings", "sockets", "exits"}; whoami {"user", "uid", "groups", "expires", "rights"}; why
-{"allowed", "text", "rule", "file", "line"}; events one object a line.
+{"allowed", "text", "rule", "file", "line"}; operations {"operations": [{"number", "kind", "service", "user", "joined",
+"since", "step", "ok", "text", "seconds"}]}, "ok" null while it is under way; events one object a line.
 """
 
 from __future__ import annotations
@@ -85,6 +86,15 @@ def why(ask: Any, screen: Screen, args: Any) -> int:
         if told.get("file") and told["file"] not in told["text"]:
             screen.say(f"the rule is '{told['rule']}', {told['file']}:{told['line']}")
     return OK if told["allowed"] else FAILED
+
+
+def operations(ask: Any, screen: Screen, args: Any) -> int:
+    found = ask.operations(args.service, args.all)
+    if screen.as_json:
+        screen.json({"operations": found})
+    else:
+        screen.operations(found)
+    return OK
 
 
 def events(ask: Any, screen: Screen, args: Any) -> int:

@@ -73,12 +73,28 @@ class Screen:
                 rows.append((process["name"], process["state"], pid, age(process["since"], now), told))
             if service.get("text") and service["processes"]:
                 rows.append(("", "", "", "", service["text"]))
-        rows = [tuple(plain.line(cell) for cell in row) for row in rows]
         title = ("NAME", "STATE", "PID", "SINCE", "")
-        widths = [max(len(row[column]) for row in [title, *rows]) for column in range(4)]
+        rows, widths = _columns(title, rows)
         for row in [title, *rows]:
             cells = [row[0].ljust(widths[0]), self.state(row[1], widths[1]), row[2].rjust(widths[2])]
             sys.stdout.write("  ".join([*cells, row[3].ljust(widths[3]), row[4]]).rstrip() + "\n")
+
+    def operations(self, operations: list[dict[str, Any]]) -> None:
+        """A line an operation: how far it is, or how it ended."""
+        if not operations:
+            self.progress("nothing is under way that you may view")
+            return
+        now = time.clock_gettime(time.CLOCK_REALTIME)
+        rows: list[tuple[str, ...]] = []
+        for one in operations:
+            who = f"{one['user'] or '-'}{' +' + str(one['joined']) if one['joined'] else ''}"
+            how = str(one["step"]) if one["ok"] is None else f"{'done' if one['ok'] else 'failed'}: {one['text']}"
+            rows.append((str(one["number"]), one["kind"], one["service"] or "-", who, age(one["since"], now), how))
+        title = ("NUMBER", "KIND", "SERVICE", "USER", "SINCE", "")
+        rows, widths = _columns(title, rows)
+        for row in [title, *rows]:
+            middle = (cell.ljust(width) for cell, width in zip(row[1:5], widths[1:], strict=True))
+            sys.stdout.write("  ".join([row[0].rjust(widths[0]), *middle, row[5]]).rstrip() + "\n")
 
     def description(self, told: dict[str, Any]) -> None:
         self.services([told["service"]])
@@ -131,6 +147,12 @@ def _lines(out: TextIO, lines: list[str]) -> None:
     for line in lines:
         out.write(plain.text(line).rstrip("\n") + "\n")
     out.flush()
+
+
+def _columns(title: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[int]]:
+    """The rows, harmless, and the widths of all columns but the last."""
+    rows = [tuple(plain.line(cell) for cell in row) for row in rows]
+    return rows, [max(len(row[column]) for row in [title, *rows]) for column in range(len(title) - 1)]
 
 
 def age(since: str, now: float) -> str:

@@ -96,6 +96,12 @@ class Http:
         if over is not None:
             yield over
 
+    def operations(self, service: str | None, ended: bool) -> list[dict[str, Any]]:
+        spelled(service)
+        query = _query(service=service, all="true" if ended else None)
+        found: list[dict[str, Any]] = self._json("GET", "operations" + query)["operations"]
+        return found
+
     def events(self, service: str | None) -> Iterator[dict[str, Any]]:
         spelled(service)
         return self._events("events" + _query(service=service))

@@ -113,6 +113,10 @@ class Root:
             if event["is"] == "ended":
                 return
 
+    def operations(self, service: str | None, ended: bool) -> list[dict[str, Any]]:
+        replies = self._ask("operations", service=service, ended=ended)
+        return [found for reply in replies for found in reply["operations"]]
+
     def events(self, service: str | None) -> Iterator[dict[str, Any]]:
         return self._watch({"do": "watch", **({"service": service} if service else {})})
 

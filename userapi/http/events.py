@@ -9,8 +9,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import asker, parts
-from userapi.http.services import named
+from userapi.http.guard import asker, named, parts
 from userapi.http.streams import Span, as_events, begun, streamed
 
 blueprint = Blueprint("events", __name__)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 from flask import Flask, Response, current_app, request
 
+from policy import names
 from policy.names import SIGNALS
 from userapi.client import Auth, Supervisor
 from userapi.config import Config
@@ -50,6 +51,7 @@ PARAMETERS = {
     "services.reload": _WAIT,
     "services.revoke": _WAIT,
     "operations.follow": _WAIT,
+    "operations.listed": frozenset({"service", "all"}),
     "logs.logs": frozenset({"n", "stream", "process", "follow", "after"}),
     "whoami.why": frozenset({"action", "service"}),
     "events.events": frozenset({"service"}),
@@ -148,6 +150,14 @@ def sentence(error: Exception) -> str:
     """What is wrong with a question or a body, for the person who wrote it."""
     field = _FIELD.search(str(error))
     return _MUST.get(field.group(1) if field else "", f"the question is not as it must be: {error}")
+
+
+def named(text: str) -> str:
+    """A name that can exist. Raises Problem, in the words used for one that does not."""
+    try:
+        return names.service_name(text)
+    except ValueError:
+        raise Problem("unknown", "there is no such service that you may view") from None
 
 
 def json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

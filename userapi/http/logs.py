@@ -16,9 +16,8 @@ from flask import Blueprint, Response, request
 
 from policy import messages
 from userapi.client import Refusal
-from userapi.http.guard import asker, flag, parts, sentence
+from userapi.http.guard import asker, flag, named, parts, sentence
 from userapi.http.problems import Problem
-from userapi.http.services import named
 from userapi.http.streams import Span, streamed
 from userapi.tail import Tail, cursor
 

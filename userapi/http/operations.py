@@ -1,4 +1,7 @@
-"""GET /api/v1/operations/ID: how an operation goes.
+"""GET /api/v1/operations[?service=NAME][&all=true], /operations/ID: what is under way, and how an operation goes.
+
+The list: {"operations": [{"number", "kind", "service", "user", "joined", "since", "step", "ok", "text", "seconds"}]};
+"ok" is null while it is under way, and those that have ended are there with ?all=true alone. Of one:
 
 JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time", "service", "text"}], "problems"};
 what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, or
@@ -15,11 +18,22 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import asker, flag, json, parts
+from userapi.http.guard import asker, flag, json, named, parts
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, begun, streamed
 
 blueprint = Blueprint("operations", __name__)
+
+
+@blueprint.get("/operations")
+def listed() -> Response:
+    token, source = asker()
+    only = request.args.get("service")
+    command = messages.ListOperations(service=named(only) if only is not None else None, ended=flag("all"))
+    reply = parts().supervisor.ask(token, command, source)
+    if not isinstance(reply, messages.Listed):
+        raise Problem("failed", "the supervisor answered something else")
+    return json({"operations": reply.operations})
 
 
 @blueprint.get("/operations/<int:operation>")

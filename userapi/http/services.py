@@ -11,8 +11,8 @@ from __future__ import annotations
 import msgspec
 from flask import Blueprint, Response, request
 
-from policy import messages, names
-from userapi.http.guard import asker, body, json, parts
+from policy import messages
+from userapi.http.guard import asker, body, json, named, parts
 from userapi.http.operations import commanded
 from userapi.http.problems import Problem
 
@@ -42,14 +42,6 @@ class Reloading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Revoking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: messages.User | None = None
     everyone: bool = False
-
-
-def named(text: str) -> str:
-    """A name that can exist. Raises Problem, in the words used for one that does not."""
-    try:
-        return names.service_name(text)
-    except ValueError:
-        raise Problem("unknown", "there is no such service that you may view") from None
 
 
 @blueprint.get("/services")

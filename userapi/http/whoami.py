@@ -13,9 +13,8 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages, names
-from userapi.http.guard import asker, json, parts
+from userapi.http.guard import asker, json, named, parts
 from userapi.http.problems import Problem
-from userapi.http.services import named
 
 blueprint = Blueprint("whoami", __name__)
 

@@ -91,20 +91,20 @@ class FakeServices:
     def description(self, name: str) -> messages.Description:
         return messages.Description(self.info(name), {"user": "www" + self.text}, ["http"], [])
 
-    def _begin(self, kind: Any, service: str, *rest: Any) -> int:
+    def _begin(self, kind: Any, service: str, *rest: Any, request: str = "") -> int:
         self.asked.append((kind, service, *rest))
         if self.refusal:
             raise self.refusal
-        operation: Operation = self.operations.begin(kind, service, "", 0.0)
+        operation: Operation = self.operations.begin(kind, service, request, 0.0)
         if self.ends_at_once:
             self.operations.end(operation, True, "done", 1.0)
         return operation.number
 
     def start(self, name: str, now: float, request: str) -> int:
-        return self._begin("start", name)
+        return self._begin("start", name, request=request)
 
     def stop(self, name: str, now: float, request: str, before: Sequence[str] = ()) -> int:
-        return self._begin("stop", name, *([tuple(before)] if before else []))
+        return self._begin("stop", name, *([tuple(before)] if before else []), request=request)
 
     @property
     def order(self) -> FakeServices:
@@ -117,13 +117,13 @@ class FakeServices:
         return name not in self.ending
 
     def restart(self, name: str, now: float, request: str, hard: bool = False) -> int:
-        return self._begin("restart", name, hard)
+        return self._begin("restart", name, hard, request=request)
 
     def signal(self, name: str, signame: str, now: float, request: str) -> int:
-        return self._begin("signal", name, signame)
+        return self._begin("signal", name, signame, request=request)
 
     def stop_all(self, now: float, request: str) -> int:
-        return self._begin("shutdown", "")
+        return self._begin("shutdown", "", request=request)
 
     def changed(self, name: str, process: str = "") -> None:
         self.operations.changed(name, process or name, "RUNNING", 7, "")

@@ -20,6 +20,7 @@ READS: list[messages.Command] = [
     messages.Status("site"),
     messages.Describe("site"),
     messages.Watch(service="site"),
+    messages.ListOperations("site"),
     messages.OpenLog("site"),
     messages.WhatMayI(),
 ]

@@ -15,13 +15,14 @@ from policy.parse import parse
 from policy.rules import Policy
 from rootd.supervisor import sessions
 from rootd.supervisor.desk import spoken
-from rootd.supervisor.dispatch import DISPATCH, in_packets
+from rootd.supervisor.dispatch import DISPATCH, PACKET, cut, in_packets
 from rootd.supervisor.reload import NOBODY
 
 EVERY: dict[type[Any], messages.Command] = {
     messages.Status: messages.Status("site"),
     messages.Describe: messages.Describe("site"),
     messages.Watch: messages.Watch(service="site"),
+    messages.ListOperations: messages.ListOperations("site"),
     messages.OpenLog: messages.OpenLog("site"),
     messages.WhatMayI: messages.WhatMayI(),
     messages.Start: messages.Start("site"),
@@ -53,7 +54,10 @@ def test_b9_every_command_has_a_row() -> None:
 
 
 def test_b9_what_changes_something_is_said_to() -> None:
-    reads = {messages.Status, messages.Describe, messages.Watch, messages.OpenLog, messages.WhatMayI}
+    reads = {
+        messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog,
+        messages.WhatMayI,
+    }  # fmt: skip
     assert {kind for kind, row in DISPATCH.items() if not row.changes} == reads
 
 
@@ -133,8 +137,8 @@ def test_root_may_restart_our_own_api_and_nobody_else_knows_of_it(room: Any) -> 
 
 @pytest.mark.parametrize(
     "kind",
-    [messages.Status, messages.Describe, messages.Watch, messages.OpenLog, messages.Start, messages.Stop,
-     messages.Restart, messages.Signal],
+    [messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.Start,
+     messages.Stop, messages.Restart, messages.Signal],
     ids=lambda kind: kind.__name__,
 )  # fmt: skip
 def test_b10_what_one_may_not_view_is_answered_like_what_does_not_exist(room: Any, kind: Any) -> None:
@@ -214,7 +218,8 @@ def test_status_of_a_thousand_services_comes_in_packets_and_quickly(room: Any) -
 
 def test_a_service_of_very_many_processes_still_fits_into_a_packet() -> None:
     many = [messages.ProcessInfo(f"site:{n}", "RUNNING", n, "2026", text="x" * 100) for n in range(1024)]
-    packets = list(in_packets(iter([messages.ServiceInfo("site", "RUNNING", "up", many, text="so be it")])))
+    infos = iter([messages.ServiceInfo("site", "RUNNING", "up", many, text="so be it")])
+    packets = list(in_packets(infos, lambda info: cut(info, PACKET)))
     assert [len(packet) for packet in packets] == [1]
     shown = packets[-1][0]
     assert shown.processes == many[: len(shown.processes)]
@@ -243,6 +248,48 @@ def test_a_service_of_very_many_processes_that_talk_is_listed_and_described(
         assert count >= min(processes, 40)
     assert described.exits == exits[: len(described.exits)]
     assert len(described.exits) >= min(10 * processes, 400)
+
+
+def test_b10_operations_are_listed_to_those_who_may_view_their_service(room: Any, tokens: Any) -> None:
+    alice, root = room.client(), room.client("root")
+    alice.ask(messages.Restart("site"))
+    room.services.operations.step(room.services.operations.find(1), "starting")
+    root.ask(messages.Start("vault"), "")
+    room.client().ask(messages.Shutdown(), tokens[1])
+    room.services.operations.begin("stop", "jobs", "", 0.0)
+    [first, last] = alice.ask(messages.ListOperations()).operations
+    since = "2026-11-23T12:00:00Z"
+    assert first == messages.OperationInfo(1, "restart", "site", "alice", 0, since, "starting")
+    assert (last.service, last.user) == ("jobs", ""), "nobody asked for what follows from something else"
+    assert [one.kind for one in room.client().ask(messages.ListOperations(), tokens[1]).operations] == [
+        "restart", "shutdown",
+    ]  # fmt: skip
+    assert [one.number for one in root.ask(messages.ListOperations(), "").operations] == [1, 2, 3, 4]
+    assert room.client().ask(messages.ListOperations(), tokens[2]).operations == []
+
+
+def test_what_has_ended_is_listed_when_that_is_asked_for(room: Any) -> None:
+    alice = room.client()
+    number = alice.ask(messages.Restart("site")).operation
+    room.services.end(number, ok=False)
+    assert alice.ask(messages.ListOperations()).operations == []
+    [ended] = alice.ask(messages.ListOperations("site", ended=True)).operations
+    assert (ended.ok, ended.text, ended.seconds) == (False, "restarted", 2.0)
+    assert alice.ask(messages.ListOperations("jobs", ended=True)).operations == []
+
+
+def test_more_operations_than_fit_into_a_packet_come_in_several(room: Any) -> None:
+    for _ in range(1000):
+        room.services.operations.begin("start", "site", "", 0.0)
+    client = room.client()
+    client.send(messages.ListOperations())
+    found: list[int] = []
+    more = True
+    while more:
+        reply = client.receive()
+        found += [one.number for one in reply.operations]
+        more = reply.more
+    assert found == list(range(1, 1001))
 
 
 def test_a_service_is_described(room: Any) -> None:

@@ -95,6 +95,29 @@ def test_why_is_2_for_a_question_that_is_none_and_4_for_a_service_that_is_none(a
     assert (ended.returncode, ended.stderr) == (4, "no service 'db' that you may view\n")
 
 
+@pytest.mark.parametrize("way", [(), ("--root",)])
+def test_operations_are_shown_with_who_asked_and_how_far_they_are(alice, root, world, way):
+    ended = alice(*way, "operations", "--all")
+    assert ended.returncode == 0
+    assert [line.split() for line in ended.stdout.splitlines()] == [
+        ["NUMBER", "KIND", "SERVICE", "USER", "SINCE"],
+        ["6", "start", "db", "-", ended.stdout.split()[9], "failed:", "db", "was", "not", "started:", "no"],
+        ["7", "restart", "site", "alice", "+2", ended.stdout.split()[9], "starting", "the", "new", "process"],
+    ]
+    alice(*way, "operations", "site")
+    told = json.loads(alice(*way, "operations", "--json").stdout)["operations"]
+    assert (told[1]["number"], told[1]["ok"]) == (7, None)
+    asked = world.commands() or [request.command for request in root.asked]
+    assert asked[:2] == [messages.ListOperations(ended=True), messages.ListOperations(service="site")]
+
+
+def test_that_nothing_is_under_way_is_said(alice, world):
+    world.answers[messages.ListOperations] = messages.Listed([])
+    ended = alice("operations")
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr == "nothing is under way that you may view\n"
+
+
 def test_events_of_an_operation_end_with_its_outcome(alice, world):
     ended = alice("events", "--operation", "7")
     assert ended.returncode == 0

@@ -49,6 +49,15 @@ def test_an_operation_that_goes_on_is_told_as_far_as_it_is(http, world):
     assert (told["done"], len(told["steps"])) == (False, 1)
 
 
+def test_operations_are_one_object(http, world):
+    told = http.get("/api/v1/operations?service=site&all=true").json
+    assert [one["number"] for one in told["operations"]] == [6, 7]
+    assert set(told["operations"][0]) == {
+        "number", "kind", "service", "user", "joined", "since", "step", "ok", "text", "seconds",
+    }  # fmt: skip
+    assert world.commands() == [messages.ListOperations(service="site", ended=True)]
+
+
 def test_an_operation_can_be_followed_as_events(http):
     answer = http.get("/api/v1/operations/7", headers={"Accept": "text/event-stream"})
     assert answer.mimetype == "text/event-stream"
