@@ -313,7 +313,9 @@ def test_a_restart_of_what_is_starting_stops_it_and_one_of_what_is_down_starts_i
 
 @pytest.mark.parametrize("event", [Spawned(9, 9, 100.0), SpawnFailed(CRASH), SpawnLost()])
 def test_an_answer_to_a_spawn_that_nobody_asked_for_is_impossible(History: Any, event: Event) -> None:
-    for h in (History(), History().running(), History().running()(StopAsked()), History(**SHARED).rolling().spawned()):
+    waiting = History(requires=("db",))(StartAsked())
+    alive = (History().running(), History().running()(StopAsked()), History(**SHARED).rolling().spawned())
+    for h in (History(), waiting, *alive):
         with pytest.raises(lifecycle.Impossible):
             h(event)
 

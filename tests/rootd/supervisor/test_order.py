@@ -129,9 +129,11 @@ def test_those_that_would_be_left_without_it_are_named_those_on_top_first(chain:
     house = up(chain)
     assert house.services.order.dependants("db") == ["front", "app"]
     assert house.services.order.dependants("log") == []
+    assert all(house.services.wanted(name) for name in ("front", "app", "db", "log"))
     house.services.stop("front", house.now, "r")
     house.deliver()
     assert house.services.order.dependants("db") == ["app"]
+    assert not house.services.wanted("front")
 
 
 def test_a_stop_with_its_dependants_ends_them_first_one_after_the_other(chain: Any) -> None:
