@@ -17,6 +17,7 @@ RECORDS = {
     "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
     "rootd/auth/main.py:wall",  # until when a session is good, for people
     "userapi/cli/render.py:Screen.services",  # how long ago "since" is, on a terminal
+    "userapi/cli/render.py:Screen.operations",  # the same, of an operation
 }
 READS = {"time", "time_ns", "now", "utcnow", "today"}
 MODULES = {"time", "datetime", "date", "datetime.datetime", "datetime.date"}
