@@ -10,9 +10,11 @@ import argparse
 import os
 import resource
 import sys
+from collections.abc import Callable, Sequence
 
 import prctl
 
+from rootd import ipc
 from rootd.keeper import main as keeper
 
 DEFAULT_CONFIG = "/etc/durward"
@@ -66,7 +68,7 @@ def roles(config: str) -> dict[str, keeper.Role]:
     def privileged(link: int) -> int:
         from rootd.privileged import main as role
 
-        return role.main(link, config, PYTHON, lambda reason: locate(config, reason))
+        return role.main(link, config, PYTHON, lambda reasons: explain(config, reasons))
 
     def log(link: int) -> int:
         from rootd.log import main as role
@@ -86,34 +88,52 @@ def roles(config: str) -> dict[str, keeper.Role]:
     return {"privileged": privileged, "log": log, "supervisor": supervisor, "auth": auth}
 
 
-def locate(config: str, reason: str) -> str:
-    """For a process that is about to end because of it: the reason, with its place in the files if it has one."""
-    from rootd import check as checker
-    from rootd.config import trusted
+def explain(config: str, reasons: Sequence[str]) -> None:
+    """Print why privileged cannot start, each reason with its place in the files, as far as it has one."""
 
-    return checker.headline(checker.located(trusted.read_tree(config), reason))
+    def act() -> int:
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # nothing of privileged's
+        from rootd import check as checker
+        from rootd.config import trusted
+
+        files = trusted.read_tree(config)
+        for line in [checker.headline(checker.located(files, reason)) for reason in reasons]:
+            ipc.note("privileged", line)
+        return 0
+
+    if in_a_child(act) != 0:
+        for reason in reasons:
+            ipc.note("privileged", reason)
 
 
 def check(config: str, asked: bool) -> int:
-    """Read and check everything in a throw-away child, which prints what is wrong; 0, or the exit status.
+    """Read and check everything, and print what is wrong; 0, or the exit status.
 
     asked: notes are printed too, and on standard output what was found to be good.
     """
+
+    def act() -> int:
+        build_environment()
+        from rootd import check as checker
+
+        checked = checker.check(config, PYTHON)
+        sys.stderr.write(
+            checker.render(checked.problems) + "".join(f"note: {note}\n" for note in checked.notes if asked)
+        )
+        if asked and not checked.problems:
+            print(checked.summary, flush=True)
+        return BAD_CONFIGURATION if checked.problems else 0
+
+    return in_a_child(act)
+
+
+def in_a_child(act: Callable[[], int]) -> int:
+    """Do it in a throw-away child, the only place where root's files are parsed: its exit status, 70 when it fails."""
     pid = os.fork()
     if pid == 0:
         status = 70
         try:
-            build_environment()
-            from rootd import check as checker
-
-            checked = checker.check(config, PYTHON)
-            sys.stderr.write(
-                checker.render(checked.problems) + "".join(f"note: {note}\n" for note in checked.notes if asked)
-            )
-            sys.stderr.flush()
-            if asked and not checked.problems:
-                print(checked.summary, flush=True)
-            status = BAD_CONFIGURATION if checked.problems else 0
+            status = act()
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:

@@ -17,7 +17,7 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rootd import confine, ipc
 from rootd.config import settings as settings_file
@@ -42,8 +42,8 @@ class Cannot(Exception):
         self.reasons = reasons
 
 
-def main(link_fd: int, config_dir: str, python: str, locate: Callable[[str], str]) -> int:
-    """`locate` adds to a reason why we cannot start where in the files it comes from."""
+def main(link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence[str]], None]) -> int:
+    """`explain` prints the reasons why we cannot start, each with its place in the files: not this process's work."""
     keeper = ipc.link_from(link_fd, takes_fds=True)
     inherited = ipc.inherit(keeper)
     try:
@@ -53,8 +53,7 @@ def main(link_fd: int, config_dir: str, python: str, locate: Callable[[str], str
         else:
             privileged.begin(inherited)
     except Cannot as problem:
-        for reason in problem.reasons:
-            note(locate(reason))
+        explain(problem.reasons)
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root

@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -70,7 +71,7 @@ class Ground(NamedTuple):
     user: Person  # whom the services of the peers run as
 
 
-class Manager:
+class Manager(ABC):
     """One start to one stop. `flood`: the only service writes so many MiB when it gets SIGUSR1."""
 
     name = ""
@@ -96,27 +97,27 @@ class Manager:
 
     # what each does in its own way
 
+    @abstractmethod
     def prepare(self) -> None:
         """Write the configuration: no part of any figure."""
-        raise NotImplementedError
 
-    def launch(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def launch(self) -> None: ...
 
-    def pid(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def pid(self) -> int: ...
 
+    @abstractmethod
     def ended(self) -> str:
         """Why it is not running any more, or nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logged(self) -> int:
         """Bytes in all the logs of the services."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """Nothing is left. Twice is harmless."""
-        raise NotImplementedError
 
     # what is the same for all
 
@@ -188,8 +189,8 @@ class Foreign(Manager):
 
     process: subprocess.Popen[bytes] | None = None
 
-    def argv(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def argv(self) -> list[str]: ...
 
     def before_exec(self) -> None:
         """In the child."""

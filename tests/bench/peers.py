@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from abc import abstractmethod
 from pathlib import Path
 
 from figures import FLOOR
@@ -83,12 +84,12 @@ stdout_stream.filename = {log}/s{index:04}.log
 class Directories(Foreign):
     """A directory a service, and one beneath it for the process that captures its output."""
 
+    @abstractmethod
     def as_user(self) -> list[str]:
         """The words before a service's own."""
-        raise NotImplementedError
 
-    def logger(self, to: Path) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def logger(self, to: Path) -> list[str]: ...
 
     def prepare(self) -> None:
         scanned, log = self.folder / "scan", self.folder / "log"

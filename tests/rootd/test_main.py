@@ -95,8 +95,32 @@ def test_notes_and_what_is_good_are_told_only_to_who_asks(
     assert capfd.readouterr() == (("/etc/x: no mistake found\n", "note: one\nnote: two\n") if asked else ("", ""))
 
 
-def test_a_reason_that_has_no_place_in_the_files_is_told_as_it_is() -> None:
-    assert program.locate("/nonexistent", "socket a: tcp:[::]:1: x") == "socket a: tcp:[::]:1: x"
+REASONS = ["socket a: tcp:[::]:1: x", "another"]
+TOLD = "".join(f"durward-privileged: {reason}\n" for reason in REASONS)
+
+
+def test_a_reason_that_has_no_place_in_the_files_is_told_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    program.explain("/nonexistent", REASONS)
+    assert capfd.readouterr().err == TOLD
+
+
+def test_reasons_are_told_even_when_their_places_cannot_be_looked_for(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from rootd.config import trusted
+
+    monkeypatch.setattr(trusted, "read_tree", lambda _: 1 / 0)
+    program.explain("/nonexistent", REASONS)
+    assert capfd.readouterr().err.endswith(TOLD)
+
+
+def test_who_holds_the_privilege_parses_nothing_to_explain_itself() -> None:
+    code = (
+        "import sys; from rootd import __main__ as program; program.explain('/nonexistent', ['x']);"
+        " print(*sorted({'rootd.check', 'tomllib', 'msgspec'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("\n", "durward-privileged: x\n")
 
 
 def test_each_role_imports_only_its_own_program() -> None:

@@ -59,13 +59,8 @@ def space() -> Iterator[Space]:
 @pytest.fixture(scope="module")
 def house(people: People, space: Space) -> Iterator[House]:
     """The usual one: a site on port 80, a worker, and the policy of templates. Shared by the tests of a module."""
-    house = House(people, space)
-    try:
-        house.start()
+    with House(people, space).running() as house:
         yield house
-        house.stop()
-    finally:
-        house.remove()
 
 
 @pytest.fixture

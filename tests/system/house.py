@@ -124,6 +124,16 @@ class House:
         argv = [str(PREFIX / "bin" / "durward-rootd"), "--check", "--config", str(self.etc)]
         return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[House]:
+        """Started, and after it stopped, looked after and removed."""
+        try:
+            self.start()
+            yield self
+            self.stop()
+        finally:
+            self.remove()
+
     def stop(self, expect: int | None = 0) -> None:
         """End the daemon in order, and see that nothing is left. Twice is harmless."""
         for load in list(self.loads):

@@ -89,12 +89,8 @@ def house(people: People, space: Space) -> Iterator[House]:
     services = {"full.toml": FULL, "bare.toml": BARE, "teller.toml": TELLER, "worker.toml": templates.WORKER}
     house = House(people, space, services, policy={})
     house.write("env", 'SECOND=from the file\nTHIRD="c = d"\n')
-    try:
-        house.start()
+    with house.running():
         yield house
-        house.stop()
-    finally:
-        house.remove()
 
 
 # what there is

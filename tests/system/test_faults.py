@@ -68,13 +68,8 @@ SERVICES["silent.toml"] = SERVICES["silent.toml"].replace('after = "0.1s"', 'not
 
 @pytest.fixture(scope="module")
 def house(people: People, space: Space) -> Iterator[House]:
-    house = House(people, space, SERVICES, policy={})
-    try:
-        house.start()
+    with House(people, space, SERVICES, policy={}).running() as house:
         yield house
-        house.stop()
-    finally:
-        house.remove()
 
 
 def cli(house: House, *words: str) -> tuple[int, str, str]:

@@ -41,13 +41,8 @@ FRAGILE = templates.plain("fragile", more='ready = { after = "0.1s" }\nrestart =
 @pytest.fixture(scope="module")
 def house(people: People, space: Space) -> Iterator[House]:
     services = {**templates.SERVICES, "counter.toml": COUNTER, "fragile.toml": FRAGILE}
-    house = House(people, space, services)
-    try:
-        house.start()
+    with House(people, space, services).running() as house:
         yield house
-        house.stop()
-    finally:
-        house.remove()
 
 
 @pytest.fixture

@@ -220,13 +220,8 @@ def slippery(people: People, space: Space) -> Iterator[House]:
     services = {
         f"{name}.toml": templates.plain(name, *words, more=OFF + more) for name, (words, more) in SLIPPERY.items()
     }
-    house = House(people, space, services, policy={})
-    try:
-        house.start()
+    with House(people, space, services, policy={}).running() as house:
         yield house
-        house.stop()
-    finally:
-        house.remove()
 
 
 def begin(house: House, service: str) -> tuple[int, set[int]]:

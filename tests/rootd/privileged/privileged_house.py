@@ -92,7 +92,7 @@ class House:
             self.inside()
             status = 99
             try:
-                status = main.main(3, "/nonexistent", PYTHON, str)
+                status = main.main(3, "/nonexistent", PYTHON, lambda reasons: [main.note(reason) for reason in reasons])
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             os._exit(status)
