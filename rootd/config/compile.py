@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from rootd.config import keys, shape
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
-from rootd.config.specs import ServiceSpec, specs_of
+from rootd.config.specs import ServiceSpec, parts_of, spec_of
 from rootd.config.table import LEAVE, Entry, Socket, Table
 from rootd.config.trusted import MAIN, File
 
@@ -30,6 +30,9 @@ SERVE = ("-I", "-m", "userapi.serve")  # gunicorn by its own command would put i
 NEVER = {"policy": "always", "limit": "9999 in 1s"}  # is it given up: it is everybody's way in but root's
 OWN = {"sockets": [API], "ready": {"notify": True}, "restart": NEVER, "stop": {"timeout": "15s"}}
 OPEN = "can be reached by others, and passwords would pass in the clear: set tls, or say behind_proxy = true"
+
+PROBES = ("command", "http", "tcp")
+SHARED = "another process on the same sockets might answer: let it say READY=1 (notify), or probe it by a command"
 
 Path = tuple[str, ...]  # of keys; () is the file as a whole
 
@@ -165,10 +168,14 @@ class _Compiler:
         self.order()
         if self.problems or settings is None:
             return Compiled(None, b"", b"", (), policy, tuple(self.problems))
-        entries = tuple(self.entry(name, service, sockets) for name, service in self.services.items())
-        specs = specs_of(zip(entries, self.services.values(), strict=True))
-        table = shape.to_json(Table(entries, sockets, any(entry.root for entry in entries)))
-        return Compiled(settings, table, hashlib.sha256(table).digest(), specs, policy, ())
+        entries = [self.entry(name, service, sockets) for name, service in self.services.items()]
+        specs = []
+        for index, (entry, service) in enumerate(zip(tuple(entries), self.services.values(), strict=True)):
+            parts = parts_of(entry, service.values)
+            specs.append(spec_of(entry, parts, service.raw, service.values, index, len(entries)))
+            entries += [part for _, part in parts]
+        table = shape.to_json(Table(tuple(entries), sockets, any(entry.root for entry in entries)))
+        return Compiled(settings, table, hashlib.sha256(table).digest(), tuple(specs), policy, ())
 
     def say(self, section: Section, key: str, text: str) -> None:
         self.problems.append(Problem(section.file, (*section.path, key), text))
@@ -235,8 +242,7 @@ class _Compiler:
         also = {self.known(service, "supplementary_groups", group, self.bundle.groups, "group") for group in more}
         for socket in [socket for socket in values["sockets"] or () if socket not in self.sockets]:
             self.say(service, "sockets", f"there is no [socket.{socket}]{meant(socket, self.sockets)}")
-        if values["ready"]["notify"] and values["ready"]["after"] is not None:
-            self.say(service, "ready", "after and notify exclude each other")
+        self.probes(service)
         environment = self.environment(service, user or User(0, 0, (), "/", ""))
         if user is None or None in also or (values["group"] and gid is None):
             return
@@ -254,6 +260,21 @@ class _Compiler:
         elif amounting and not values["allow_root"]:
             self.say(service, "user", f"it would {amounting[0]}: that takes allow_root = true")
 
+    def probes(self, service: Section) -> None:
+        """One way to become ready, at most one probe that it is alive, and each proves what it is to prove."""
+        for key, kinds in {"ready": ("after", "notify", "command", "http", "tcp"), "live": PROBES}.items():
+            values = service.values[key]
+            chosen = [kind for kind in kinds if values[kind] not in (None, False)]
+            if len(chosen) > 1:
+                self.say(service, key, f"{' and '.join(chosen)} exclude each other")
+            if values["tcp"] and values["tcp"].kind != "stream":
+                self.say(service, key, f"tcp: {values['tcp'].key} is not for connections")
+            if values["http"] and not values["http"][0]:
+                self.say(service, key, f'http: say where: "http://127.0.0.1:8080{values["http"][1]}"')
+            many = key == "ready" or (service.values["processes"] or 1) > 1
+            if service.values["sockets"] and many and (values["http"] or values["tcp"]):
+                self.say(service, key, SHARED)
+
     def environment(self, service: Section, user: User) -> tuple[tuple[str, str], ...]:
         """Built, not inherited: what login(1) sets, then what is configured, then the file."""
         name, path = service.values["user"], service.values["environment_file"]
@@ -269,6 +290,8 @@ class _Compiler:
                     self.say(service, "environment_file", f"line {number} of {path} is not NAME=value, or ours to set")
                 quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
                 built[variable] = value[1:-1] if quoted else value
+        if watchdog := service.values["live"]["watchdog"]:
+            built["WATCHDOG_USEC"] = str(int(watchdog * 1e6))
         return tuple(sorted(built.items()))
 
     def bind(self) -> tuple[Socket, ...]:
@@ -310,6 +333,8 @@ class _Compiler:
     def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]
         names = (*values["signals"], values["stop"]["signal"], *dict(values["stop"]["then"]), "KILL")
+        watchdog = values["live"]["watchdog"]
+        names = (*names, "ABRT") if watchdog else names
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
         return Entry(
             service=name, count=values["processes"], path=values["command"][0], argv=values["command"],
@@ -317,8 +342,8 @@ class _Compiler:
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
             signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
-            notify=values["ready"]["notify"], nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
-            log=(values["log"]["size"], values["log"]["keep"]),
+            notify=values["ready"]["notify"] or bool(watchdog), nnp=values["no_new_privileges"] and user.uid != 0,
+            root=user.uid == 0, log=(values["log"]["size"], values["log"]["keep"]),
         )  # fmt: skip
 
 

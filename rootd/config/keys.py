@@ -24,12 +24,13 @@ LIMITS = {
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")  # as policy/names.py has it
 NAME_WORDS = "1 to 63 of a-z, 0-9, '_', '.' and '-', beginning with a letter or digit"
 USER_WORDS = "1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'"
-VARIABLE = re.compile(r"(?!LISTEN_|NOTIFY_SOCKET\Z|DURWARD_)[A-Za-z_][A-Za-z0-9_]*")  # the others are set at the spawn
-VARIABLE_WORDS = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET and DURWARD_* are not yours to set"
+VARIABLE = re.compile(r"(?!LISTEN_|NOTIFY_SOCKET\Z|WATCHDOG_|DURWARD_)[A-Za-z_][A-Za-z0-9_]*")  # those are ours
+VARIABLE_WORDS = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET, WATCHDOG_*, DURWARD_* are not yours to set"
 PATH = r"(?:/(?!\.{1,2}(?:/|\Z))[^/\0-\x1f\x7f]+)+"  # no empty component, no "." and ".."
 SPAN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)"
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 ADDRESS = rf"(udp:)?(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([1-9][0-9]{{0,4}})|unix(-dgram)?:({PATH})"
+URL = r"(?:http://([0-9.]+:[0-9]+|\[[0-9a-fA-F:.]+\]:[0-9]+))?(/[!-~]{0,1000})?"
 UNIX_PATH_LIMIT = 100  # bytes, of the 108 in sockaddr_un: it is bound under a longer name first
 RUN_LIMIT = UNIX_PATH_LIMIT - len("/notify/1234567890123456")  # microseconds of a boot, for three centuries
 
@@ -95,12 +96,26 @@ KEYS = (
     Key("service", "allow_root", "flag", False, "it may run as root, or in a group that amounts to root"),
     Key("service", "ready", "ready", {}, "when it counts as started"),
     Key("service", "restart", "restart", {}, "what happens when it ends by itself"),
+    Key("service", "live", "live", {}, "whether it still does its work, once it is ready"),
     Key("service", "stop", "stop", {}, "how it is ended"),
+    Key("service", "hooks", "hooks", {}, "commands that run as its user before and after it"),
     Key("service", "limits", "limits", {}, "of resources: a number, a size, \"unlimited\" or [soft, hard]"),
     Key("service", "log", "log", {}, "its stdout and stderr"),
     Key("ready", "after", "duration", None, "it has lived so long; 1s where notify is not set"),
     Key("ready", "notify", "flag", False, "it says READY=1 by sd_notify(3)"),
+    Key("ready", "command", "command", None, "this ends with status 0, run as the service's user with DURWARD_PID"),
+    Key("ready", "http", "url", None, "this answers 200 to 399: \"http://127.0.0.1:8080/healthz\""),
+    Key("ready", "tcp", "address", None, "this takes a connection: \"127.0.0.1:5432\" or \"unix:/run/db/db.sock\""),
+    Key("ready", "interval", "period", "0.5s", "from one probe to the next"),
     Key("ready", "timeout", "period", "30s", "in which it must be ready"),
+    Key("live", "command", "command", None, "as in ready, again and again"),
+    Key("live", "http", "url", None, "as in ready, again and again"),
+    Key("live", "tcp", "address", None, "as in ready, again and again"),
+    Key("live", "interval", "period", "10s", "from one probe to the next"),
+    Key("live", "timeout", "period", "5s", "of one probe"),
+    Key("live", "failures", "1..100", 3, "probes in a row that fail, before something is done"),
+    Key("live", "action", "restart|report", "restart", "what is done; report: people see it"),
+    Key("live", "watchdog", "period", None, "it says WATCHDOG=1 by sd_notify(3) more often than that"),
     Key("restart", "policy", "always|on-failure|never", "on-failure", "when it is started again"),
     Key("restart", "expected", "[0..255]", [0], "exit codes that are no failure"),
     Key("restart", "backoff", "backoff", "0.1s..30s", "how long it waits before the first restart, and at most"),
@@ -108,6 +123,11 @@ KEYS = (
     Key("stop", "signal", SIGNALS, "TERM", "asks it to end"),
     Key("stop", "timeout", "duration", "10s", "after which further signals follow, or it is killed with its processes"),
     Key("stop", "then", "[step]", [], "further signals before it is killed, each with its time"),
+    Key("stop", "command", "command", None, "asks it to end in place of the signal, which follows when the time is up"),
+    Key("hooks", "pre_start", "command", None, "before each process is started; where it fails, nothing is started"),
+    Key("hooks", "post_start", "command", None, "when it is ready; where it fails, the process is stopped again"),
+    Key("hooks", "post_stop", "command", None, "when nothing of a process is left, however it ended"),
+    Key("hooks", "timeout", "period", "30s", "of each hook"),
     Key("log", "size", "size", "50M", "of a file, after which the next is begun"),
     Key("log", "keep", "1..1000", 10, "files that are kept besides"),
     *(Key("limits", name, "limit", None, f"RLIMIT_{name.upper()} of setrlimit(2)") for name in LIMITS),
@@ -197,6 +217,12 @@ def address(udp: str, v6: str, v4: str, port: str, datagram: str, path: str) -> 
     return Socket(key, "inet6" if v6 else "inet", kind, host, int(port), "") if int(port) <= 65535 else None
 
 
+def url(authority: str, target: str) -> tuple[str, str] | None:
+    """Key of a Socket ("": that of the process itself), and what is asked of it."""
+    found = parse_address(authority)
+    return (found.key if found else "", target or "/") if found or (target and not authority) else None
+
+
 def addresses(value: Any) -> Any:
     return parse("[address]", value) or None if isinstance(value, list) else (parse("address", value),)
 
@@ -242,6 +268,7 @@ def log_size(value: Any) -> int | None:
     return found if found and found >= 1024 else None
 
 
+parse_address = text(ADDRESS, address)
 TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "path": ("an absolute path without '.' and '..'", text(f"/|({PATH})/?", lambda path: path or "/")),
     "name": (NAME_WORDS, text(NAME.pattern)),
@@ -261,7 +288,8 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         'a number and a time such as "5 in 60s"',
         text(rf"([1-9][0-9]{{0,3}}) in {SPAN}", lambda n, *span: (int(n), seconds(*span))),
     ),
-    "address": ('like "0.0.0.0:80", "[::]:443", "udp:127.0.0.1:53" or "unix:/run/x.sock"', text(ADDRESS, address)),
+    "address": ('like "0.0.0.0:80", "[::]:443", "udp:127.0.0.1:53" or "unix:/run/x.sock"', parse_address),
+    "url": ('like "http://127.0.0.1:8080/healthz", with a number for the host', text(URL, url)),
     "addresses": ("an address or a list of them", addresses),
     "command": ("a list of strings, the first of them an absolute path", command),
     "variables": ("a table of strings", variables),

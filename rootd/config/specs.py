@@ -5,13 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rootd.config import keys
 from rootd.config.table import Entry
 
+PARTS = {  # what else is run for a service: its name, and the section and key that say how
+    "pre-start": ("hooks", "pre_start"),
+    "post-start": ("hooks", "post_start"),
+    "post-stop": ("hooks", "post_stop"),
+    "stop": ("stop", "command"),
+    "ready": ("ready", "command"),
+    "live": ("live", "command"),
+}
 ORDER = ("requires", "after", "priority", "restart_with")  # what changes no process
+
+
+class Probe(NamedTuple):
+    """One way to see whether a process does its work. A command is an entry of the table, by the name of its part."""
+
+    kind: str  # command, http, tcp
+    address: str = ""  # key of a table.Socket
+    target: str = ""  # of http
 
 
 class ServiceSpec(NamedTuple):
@@ -23,7 +38,7 @@ class ServiceSpec(NamedTuple):
     max_unavailable: int  # of them, while they are restarted
     groups: tuple[str, ...]  # of services
     autostart: bool
-    ready_kind: str  # after, notify
+    ready_kind: str  # after, notify, probe
     ready_after: float
     ready_timeout: float
     restart_policy: str  # always, on-failure, never
@@ -45,18 +60,55 @@ class ServiceSpec(NamedTuple):
     restart_with: tuple[str, ...]
     settings: tuple[tuple[str, str], ...]  # for people, as in the file; without values of the environment
     digest: str  # equal: nothing that concerns this service has changed
+    ready_probe: Probe | None = None
+    ready_interval: float = 0.5
+    live_probe: Probe | None = None
+    live_interval: float = 10.0
+    live_timeout: float = 5.0
+    live_failures: int = 3
+    live_restart: bool = True  # else people are told, and nothing is done
+    watchdog: float = 0.0  # it is to be heard more often than that; 0: never
+    hook_timeout: float = 30.0
+    parts: tuple[tuple[str, int], ...] = ()  # commands besides its own, by their name: index in the table
+    generation: int = 0  # the configuration that it is of: the number that privileged knows it by
+
+    def part(self, name: str) -> int | None:
+        """The entry of a hook, of its stop command or of a probe's (names: PARTS)."""
+        return dict(self.parts).get(name)
+
+    def has(self, name: str) -> bool:
+        return any(name == part for part, _ in self.parts)
 
 
-def specs_of(services: Iterable[tuple[Entry, Any]]) -> tuple[ServiceSpec, ...]:
-    """One for each entry and the section that it was made of."""
-    return tuple(spec_of(entry, section.raw, section.values, i) for i, (entry, section) in enumerate(services))
+def parts_of(entry: Entry, values: dict[str, Any]) -> list[tuple[str, Entry]]:
+    """What is run for a service besides its processes: as they are, but for the command, and with nothing of theirs."""
+    found = []
+    for name, (section, key) in PARTS.items():
+        if command := values[section][key]:
+            own = (pair for pair in entry.env if pair[0] != "WATCHDOG_USEC")
+            environment = tuple(sorted((*own, ("DURWARD_HOOK", name))))
+            bare = entry._replace(sockets=(), signals=(signal.SIGKILL.value,), notify=False)
+            found.append((name, bare._replace(path=command[0], argv=command, env=environment)))
+    return found
 
 
-def spec_of(entry: Entry, raw: dict[str, Any], values: dict[str, Any], index: int) -> ServiceSpec:
-    ready, restart, stop = values["ready"], values["restart"], values["stop"]
+def probe_of(values: dict[str, Any]) -> Probe | None:
+    if values["http"]:
+        return Probe("http", *values["http"])
+    if values["tcp"]:
+        return Probe("tcp", values["tcp"].key)
+    return Probe("command") if values["command"] else None
+
+
+def spec_of(
+    entry: Entry, parts: list[tuple[str, Entry]], raw: dict[str, Any], values: dict[str, Any], index: int, first: int
+) -> ServiceSpec:
+    """index: of its entry in the table; first: of the entries of its parts, which follow each other."""
+    ready, restart, stop, live = values["ready"], values["restart"], values["stop"], values["live"]
+    ready_probe = probe_of(ready)
     spec = ServiceSpec(
         name=entry.service, entry=0, processes=entry.count, groups=values["groups"], autostart=values["autostart"],
-        ready_kind="notify" if ready["notify"] else "after", ready_timeout=ready["timeout"],
+        ready_kind="probe" if ready_probe else "notify" if ready["notify"] else "after", ready_timeout=ready["timeout"],
         ready_after=1.0 if ready["after"] is None else ready["after"],
         restart_policy=restart["policy"], expected=restart["expected"],
         backoff_first=restart["backoff"][0], backoff_cap=restart["backoff"][1],
@@ -66,13 +118,18 @@ def spec_of(entry: Entry, raw: dict[str, Any], values: dict[str, Any], index: in
         max_unavailable=values["max_unavailable"],
         signals=values["signals"], sockets=values["sockets"], shared=bool(values["sockets"]), user=values["user"],
         requires=(), after=(), priority=0, restart_with=(), settings=tuple(shown("service", raw)), digest="",
+        ready_probe=ready_probe, ready_interval=ready["interval"],
+        live_probe=probe_of(live), live_interval=live["interval"], live_timeout=live["timeout"],
+        live_failures=live["failures"], live_restart=live["action"] == "restart", watchdog=live["watchdog"] or 0.0,
+        hook_timeout=values["hooks"]["timeout"],
     )  # fmt: skip
     # without the index, that of another service must not change this one's, and without its place among the others
     alone = tuple(pair for pair in spec.settings if pair[0] not in ORDER)
-    whole = repr((entry, spec._replace(settings=alone))).encode()
+    whole = repr((entry, parts, spec._replace(settings=alone))).encode()
     after = tuple(name for name in values["after"] if name not in values["requires"])
     spec = spec._replace(**{key: values[key] for key in ORDER} | {"after": after})
-    return spec._replace(entry=index, digest=hashlib.sha256(whole).hexdigest())
+    at = tuple((name, first + offset) for offset, (name, _) in enumerate(parts))
+    return spec._replace(entry=index, parts=at, digest=hashlib.sha256(whole).hexdigest())
 
 
 def shown(kind: str, raw: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

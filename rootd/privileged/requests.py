@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rootd import ipc
+from rootd.config.table import Entry
 from rootd.privileged import cgroup, signals, spawn, stage
 from rootd.privileged.spawn import Run
 
@@ -29,6 +30,9 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
     entry = house.generations.entry(asked.generation, asked.slot)
     if entry is None or any(key not in house.generations.sockets for _, key in entry.sockets):
         return house.done(asked, errno.EINVAL)  # no such slot, or of a generation whose sockets were let go
+    about = house.runs.get(asked.run)
+    if asked.run and not is_of(house, about, entry):
+        return house.done(asked, errno.ESRCH)
     if sum(run.slot == asked.slot and run.generation == asked.generation for run in house.runs.values()) >= RUNS_A_SLOT:
         return house.done(asked, errno.EBUSY)
     if len(house.runs) >= house.generations.room():
@@ -46,6 +50,7 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
             generation=asked.generation,
             sockets=house.generations.sockets,
             paths=(house.settings.paths.run, house.tree),
+            about=about.pid if about else 0,
             store=house.store,
         )
     except spawn.SpawnFailed as failure:
@@ -63,6 +68,12 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
     spawned.arg, spawned.extra = run.pid, run.started
     house.tell("supervisor", spawned)
     tell_channel(house, run)
+
+
+def is_of(house: Privileged, run: Run | None, entry: Entry) -> bool:
+    """Whether a hook or a probe of this entry may be about this run: it lives, and is of the same service."""
+    other = house.generations.entry(run.generation, run.slot) if run and not run.acknowledged else None
+    return other is not None and other.service == entry.service
 
 
 def answer_signal(house: Privileged, asked: ipc.Message) -> None:

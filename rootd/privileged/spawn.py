@@ -110,11 +110,13 @@ def process_name(entry: Entry, slot: int) -> str:
 
 
 def spawn(
-    entry: Entry, *, slot: int, run: int, generation: int, sockets: dict[str, int], paths: tuple[str, str], store: Store
-) -> tuple[Run, dict[str, int]]:
+    entry: Entry, *, slot: int, run: int, generation: int, sockets: dict[str, int], paths: tuple[str, str],
+    about: int, store: Store,
+) -> tuple[Run, dict[str, int]]:  # fmt: skip
     """Start one process of an entry; it waits at its gate: open_gate lets it go on.
 
-    paths: the run directory and the cgroup tree ("" where there is none). Returns the run and the read ends of its
+    paths: the run directory and the cgroup tree ("" where there is none). about: the pid that a hook or a probe gets
+    as DURWARD_PID, 0 for none. Returns the run and the read ends of its
     pipes by their names in the store; the caller closes those. Raises SpawnFailed; then nothing is left behind but
     what it says is in the store.
     """
@@ -141,7 +143,7 @@ def spawn(
         if group:
             os.mkdir(group)
         step = "fork"
-        environment = build_environment(entry, process, f"{run_dir}/notify/{run}" if entry.notify else "")
+        environment = build_environment(entry, process, f"{run_dir}/notify/{run}" if entry.notify else "", about)
         started = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         pid = os.fork()
         if pid == 0:
@@ -203,7 +205,7 @@ def forget(run_dir: str, tree: str, run: int) -> None:
             continue
 
 
-def build_environment(entry: Entry, process: str, notify: str) -> dict[str, str]:
+def build_environment(entry: Entry, process: str, notify: str, about: int = 0) -> dict[str, str]:
     """All but LISTEN_PID, which only the child knows. Built, not inherited."""
     environment = dict(entry.env)
     environment |= {"DURWARD_SERVICE": entry.service, "DURWARD_PROCESS": process}
@@ -212,6 +214,8 @@ def build_environment(entry: Entry, process: str, notify: str) -> dict[str, str]
         environment["LISTEN_FDNAMES"] = ":".join(name for name, _ in entry.sockets)
     if notify:
         environment["NOTIFY_SOCKET"] = notify
+    if about:
+        environment["DURWARD_PID"] = str(about)
     return environment
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rootd import ipc
+from rootd.config.specs import PARTS
 
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
@@ -64,9 +65,12 @@ def failure_of(message: ipc.Message) -> Exit:
     return Exit(None, failure=message.arg << 8 | message.extra or ipc.STEPS.index("fork"))
 
 
-def words(exit_: Exit, spec: ServiceSpec) -> str:
-    """One phrase: exit status 1 · killed by SIGKILL · cannot execute /srv/x: No such file or directory."""
-    return _failure_words(exit_.failure, spec) if exit_.failure else status_words(exit_)
+def words(exit_: Exit, spec: ServiceSpec, part: str = "") -> str:
+    """One phrase: exit status 1 · killed by SIGKILL · cannot execute /srv/x: No such file or directory.
+
+    part: of specs.PARTS, "" for the service's own process.
+    """
+    return _failure_words(exit_.failure, spec, part) if exit_.failure else status_words(exit_)
 
 
 def status_words(exit_: Exit) -> str:
@@ -96,12 +100,12 @@ def _step_name(step: int) -> str:
     return ipc.STEPS[step] if step < len(ipc.STEPS) else f"step {step}"
 
 
-def _failure_words(failure: int, spec: ServiceSpec) -> str:
+def _failure_words(failure: int, spec: ServiceSpec, part: str) -> str:
     number, step = divmod(failure, 256)
     name = _step_name(step)
     settings = dict(spec.settings)
     if name == "exec":
-        what = f"cannot execute {_program(settings)}"
+        what = f"cannot execute {_program(settings, part)}"
     elif name == "directory":
         what = f"cannot enter {settings.get('directory', 'its directory')}"
     elif name == "uid":
@@ -111,7 +115,7 @@ def _failure_words(failure: int, spec: ServiceSpec) -> str:
     return f"{what}: {os.strerror(number)}" if number else what
 
 
-def _program(settings: dict[str, str]) -> str:
+def _program(settings: dict[str, str], part: str) -> str:
     """The first word of the command, as Describe shows it."""
-    shown = settings.get("command", "")
+    shown = settings.get(".".join(PARTS[part]) if part else "command", "")
     return str(json.loads(shown)[0]) if shown else "its command"

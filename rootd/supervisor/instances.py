@@ -69,7 +69,7 @@ class Instance:
         """State, pid and text, as people see them."""
         part = states.shown(self.slot.state)
         state, why = states.public(part), states.reason(part)
-        if isinstance(part, states.Starting | states.Running | states.Stopping):
+        if isinstance(part, states.Living):
             return state, part.process.pid, why or self.status
         return state, 0, why
 

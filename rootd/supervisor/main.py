@@ -77,7 +77,7 @@ class Supervisor:
         self._running = 0
         self._used: set[int] = set()  # generations of runs
         self.performer = Performer()
-        self.services = Services(self._effects.append, self.publish, wall)
+        self.services = Services(self._effects.append, self.publish, wall, lambda *_: False)
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")

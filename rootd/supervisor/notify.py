@@ -21,7 +21,7 @@ LIMIT = 4_096  # bytes of a datagram
 A_SECOND = 32  # datagrams that one run may send in a second
 STATUS = 200  # characters that are shown
 PROC = "/proc"
-KEYS = frozenset({"READY", "STATUS", "STOPPING"})
+KEYS = frozenset({"READY", "STATUS", "STOPPING", "RELOADING", "WATCHDOG"})
 _UCRED = struct.Struct("=iII")
 
 Heard = Callable[[int, dict[str, str], float], None]

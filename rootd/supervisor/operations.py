@@ -167,14 +167,21 @@ def verdict(operation: Operation, slot: states.Slot, now: float, index: int = 0)
             return "" if down else reason
         case states.Running():
             return None if down else operation.rolled_back.get(index, "")
-        case states.Backoff(_, reason) | states.Emptying(next=states.Backoff(_, reason)):
+        case (
+            states.Backoff(_, reason)
+            | states.Emptying(next=states.Backoff(_, reason))
+            | states.Cleaning(next=states.Backoff(_, reason))
+        ):
             return f"{reason}; it is tried again" if reason and late else None
         case (
             states.Waiting()
+            | states.Preparing()
             | states.Spawning()
             | states.Starting()
+            | states.Settling()
             | states.Stopping()
             | states.Emptying()
+            | states.Cleaning()
             | states.Replacing()
         ):
             return None

@@ -45,9 +45,12 @@ def _of(state: states.State) -> Standing:
             return Standing("failed", reason)
         case states.Stopped():
             return Standing("down")
-        case states.Backoff() | states.Waiting() | states.Spawning() | states.Starting():
+        case (
+            states.Backoff() | states.Waiting() | states.Preparing()
+            | states.Spawning() | states.Starting() | states.Settling()
+        ):  # fmt: skip
             return Standing("coming")
-        case states.Stopping(next=rest) | states.Emptying(next=rest):
+        case states.Stopping(next=rest) | states.Emptying(next=rest) | states.Cleaning(next=rest):
             return Standing("ending") if isinstance(rest, states.Stopped) else _of(rest)
         case _:
             assert_never(state)

@@ -118,8 +118,9 @@ class Performer:
             case Resume():
                 self._open = self._link is not None
                 return
-            case Spawn():
+            case Spawn(about):
                 message = ipc.Message(ipc.SPAWN, seq=request.seq, generation=request.generation, slot=request.slot)
+                message.run = about
             case Signal(run, signo, tree):
                 scope = ipc.TREE if tree else ipc.MAIN
                 message = ipc.Message(ipc.SIGNAL, seq=request.seq, run=run, arg=signo, scope=scope)

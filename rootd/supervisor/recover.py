@@ -8,7 +8,7 @@ Rule 3: pure: the events that it returns go through lifecycle like any others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -18,8 +18,9 @@ from rootd.supervisor.lifecycle import ready_until
 
 # isort: off
 from rootd.supervisor.states import (
-    Backoff, BecameReady, Emptying, Event, Exited, Fatal, Leg, Process, Replacing, Rest, RestartAsked, Running, Slot,
-    Spawned, Spawning, SpawnLost, Starting, StopAsked, Stopped, Stopping, TreeEmpty, Wanted, legs, runs,
+    Backoff, BecameReady, Cleaning, Emptying, Event, Exited, Fatal, Leg, Living, Preparing, Process, Replacing, Rest,
+    RestartAsked, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked, Stopped, Stopping,
+    TreeEmpty, Wanted, legs, runs,
 )  # fmt: skip
 # isort: on
 
@@ -88,7 +89,7 @@ def save(slot: Slot, exits: Iterable[str], shown: tuple[str, str, int]) -> Saved
     end = _rest_of(slot)
     return SavedSlot(
         slot.wanted,
-        tuple(_save_run(part) for part in legs(slot.state) if isinstance(part, Starting | Running | Stopping)),
+        tuple(_save_run(part) for part in legs(slot.state) if isinstance(part, Living)),
         slot.crashes,
         slot.attempt,
         end.reason if isinstance(end, Fatal) else "",
@@ -99,14 +100,14 @@ def save(slot: Slot, exits: Iterable[str], shown: tuple[str, str, int]) -> Saved
     )
 
 
-def _save_run(part: Starting | Running | Stopping) -> SavedRun:
+def _save_run(part: Living) -> SavedRun:
     process = part.process
     return SavedRun(process.run, process.spec.digest, isinstance(part, Running), isinstance(part, Stopping))
 
 
 def _rest_of(slot: Slot) -> Rest | None:
     match slot.state:
-        case Stopping(next=rest) | Emptying(next=rest):
+        case Stopping(next=rest) | Emptying(next=rest) | Cleaning(next=rest):
             return rest
         case Stopped() | Backoff() | Exited() | Fatal() as rest:
             return rest
@@ -124,11 +125,14 @@ def rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process]
     if not processes:
         return Rebuilt(replace(slot, state=_at_rest(slot, saved, now)))
     if len(processes) == 1:
-        slot = replace(slot, state=_taken_over(processes[0], now))
+        was = known.get(processes[0].run)
+        slot = replace(slot, state=_taken_over(processes[0], was, now))
         if slot.wanted == "down":
             return Rebuilt(slot, (StopAsked(),))
-        was = known.get(processes[0].run)
-        return Rebuilt(slot, (RestartAsked(hard=True),) if was is not None and was.stopping else ())
+        if was is not None and was.stopping:
+            return Rebuilt(slot, (RestartAsked(hard=True),))
+        says_no_more = isinstance(slot.state, Starting) and slot.state.process.spec.ready_kind in ("notify", "fd")
+        return Rebuilt(slot, (BecameReady(processes[0].run),) if says_no_more else ())
     old, new = processes[-2:]
     return _two(slot, old, new, known, tuple(process.run for process in processes[:-2]), now)
 
@@ -149,6 +153,34 @@ def _two(
     return Rebuilt(replace(slot, state=Replacing(Running(old, old.started), leg)), events, strays)
 
 
+def with_errand(slot: Slot, part: str, spec: ServiceSpec) -> tuple[Slot, int | None]:
+    """A rebuilt slot for which a hook or a command was found to run, and which run that is about.
+
+    None: nobody waits for it any more, it is to be killed. spec: the configuration that it is of.
+    """
+    state = slot.state
+    old, new = (state.old, state.new) if isinstance(state, Replacing) else (state, None)
+    last = new or old
+    match part:
+        case "pre-start" if isinstance(state, Rest):
+            next_ = None if slot.wanted == "up" else state
+            return replace(slot, state=Preparing(spec, next_)), 0
+        case "pre-start" if isinstance(state, Running) and slot.wanted == "up":
+            return replace(slot, state=Replacing(state, Preparing(spec))), 0
+        case "post-start" if isinstance(last, Starting | Running):
+            settling = Settling(last.process)
+            changed = Replacing(cast(Leg, old), settling) if new is not None else settling
+            return replace(slot, state=changed), last.process.run
+        case "stop" if isinstance(old, Living):
+            return slot, old.process.run
+        case "post-stop" if isinstance(state, Rest):
+            return replace(slot, state=Cleaning(spec, 0, state)), 0
+        case "post-stop" if isinstance(state, Starting | Running):
+            return replace(slot, state=Replacing(Cleaning(spec, 0, Backoff(0.0)), state)), 0
+        case _:
+            return slot, None
+
+
 def _at_rest(slot: Slot, saved: SavedSlot | None, now: float) -> Rest:
     if saved is not None and saved.exited is not None:
         return Exited(saved.exited, saved.clean)
@@ -157,11 +189,16 @@ def _at_rest(slot: Slot, saved: SavedSlot | None, now: float) -> Rest:
     return Fatal(saved.fatal) if saved is not None and saved.fatal else Backoff(now)
 
 
-def _taken_over(process: Process, now: float) -> Running | Starting:
-    """READY=1 may have been said to the last supervisor alone: one that runs counts as ready."""
-    until = ready_until(process)
-    if process.spec.ready_kind == "after" and now < until:
+def _taken_over(process: Process, was: SavedRun | None, now: float) -> Running | Starting:
+    """READY=1 may have been said to the last supervisor alone: one that runs counts as ready, if nothing is to follow.
+
+    What was not ready is probed anew, and what has a post-start hook gets it (again).
+    """
+    until, spec = ready_until(process), process.spec
+    if spec.ready_kind == "after" and now < until:
         return Starting(process, until)
+    if was is not None and not was.ready and (spec.ready_kind == "probe" or spec.has("post-start")):
+        return Starting(process, until if spec.ready_kind == "after" else now + spec.ready_timeout)
     return Running(process, process.started)
 
 
@@ -182,7 +219,7 @@ def reconcile(slot: Slot, processes: list[Process], now: float) -> Rebuilt:
             events.append(SpawnLost())
     elif strangers and not mine:
         process = strangers.pop()
-        slot = replace(slot, state=_taken_over(process, now))
+        slot = replace(slot, state=_taken_over(process, None, now))
         if slot.wanted == "down":
             events.append(StopAsked())
     events += [TreeEmpty(run) for run in mine if run not in found]

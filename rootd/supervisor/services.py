@@ -21,6 +21,7 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import recover, signalling, states
 from rootd.supervisor.ending import Ending
 from rootd.supervisor.instances import Instance, service_info
+from rootd.supervisor.monitor import Ask
 from rootd.supervisor.operations import Already, Kind, Operation, Operations, Refusal, verdict
 from rootd.supervisor.order import Order
 from rootd.supervisor.perform import Request
@@ -41,16 +42,20 @@ class LoadReport(NamedTuple):
 
 
 class Services:
-    """perform: Performer.perform. publish: events for watchers and the audit log. wall: the time for people."""
+    """perform: Performer.perform. publish: events for watchers and the audit log. wall: the time for people.
+
+    ask: the probe process.
+    """
 
     def __init__(
         self,
         perform: Callable[[Request], None],
         publish: Callable[[Changed | Step | Ended], None],
         wall: Callable[[], str],
+        ask: Ask,
     ) -> None:
         self.operations = Operations(publish, wall)
-        self._slots = Slots(perform, self._told, self.operations.changed, wall)
+        self._slots = Slots(perform, self._told, self.operations.changed, wall, ask)
         self.order = Order(self._configured, self._slots.apply, partial(self._begin_if_possible, "start"))
         self._specs: dict[str, ServiceSpec] = {}
         self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
@@ -67,7 +72,8 @@ class Services:
     def load(self, specs: Iterable[ServiceSpec], generation: int, now: float) -> LoadReport:
         """From now on this is the configuration. What did not change is not touched; what changed and is wanted is
         restarted, rolling where that can be. Before the first facts nothing is done."""
-        old, self._specs = self._specs, {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.priority)}
+        stamped = (spec._replace(generation=generation) for spec in sorted(specs, key=lambda spec: spec.priority))
+        old, self._specs = self._specs, {spec.name: spec for spec in stamped}
         new, self._slots.generation = self._specs, generation
         self._slots.known(generation, new.values())
         if not self._slots.live:
@@ -242,6 +248,14 @@ class Services:
         """What a service said by sd_notify(3)."""
         self._slots.notified(run, payload, now)
 
+    def probed(self, number: int, problem: str, now: float) -> None:
+        """The probe process has looked: problem is "" when all was well."""
+        self._slots.monitor.answered(number, problem, now)
+
+    def probe_away(self, now: float) -> None:
+        """The probe process is started again."""
+        self._slots.monitor.away(now)
+
     def wake_at(self) -> float | None:
         return self._slots.wake_at()
 
@@ -354,7 +368,9 @@ class Services:
                 self.operations.step(operation, self._of(instance, why))
             elif isinstance(effect, states.Say | states.Ended):
                 self.operations.step(operation, self._of(instance, effect.text))
-            operation.spawned |= isinstance(effect, states.Spawn)
+            operation.spawned |= isinstance(effect, states.Spawn) or (
+                isinstance(effect, states.RunHook) and not effect.run
+            )
         found = verdict(operation, instance.slot, now, instance.index)
         if found is None:
             return

@@ -10,16 +10,22 @@ from __future__ import annotations
 import errno
 import heapq
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, cast
+
+from msgspec.structs import replace
 
 from rootd import ipc
 from rootd.config.specs import ServiceSpec
 from rootd.supervisor import exits, lifecycle, recover, states
+from rootd.supervisor.errands import Errand, Errands
 from rootd.supervisor.instances import SLOTS, Instance, Key
+from rootd.supervisor.monitor import Ask, Kind, Monitor
 from rootd.supervisor.perform import Asked, Request, Requests, Resume, Shutdown
 
 GENERATIONS_LIMIT = 64  # configurations that are remembered for the runs of older ones
 SIGKILL = 9
+
+DOING = {"STOPPING": "stopping", "RELOADING": "reloading"}  # what a service says of itself, and how it is shown
 
 Told = Callable[[Instance, tuple[states.Effect, ...], float], None]
 Sent = Callable[[int, float], None]  # errno of a signal, 0 when it was sent
@@ -32,17 +38,24 @@ class Say(Protocol):
 
 
 class Slots:
-    """told: called after each event of a slot, with its effects. say: what watchers see. wall: time for people."""
+    """told: called after each event of a slot, with its effects. say: what watchers see. wall: time for people.
 
-    def __init__(self, perform: Callable[[Request], None], told: Told, say: Say, wall: Callable[[], str]) -> None:
+    ask: the probe process.
+    """
+
+    def __init__(
+        self, perform: Callable[[Request], None], told: Told, say: Say, wall: Callable[[], str], ask: Ask
+    ) -> None:
         self.instances: dict[Key, Instance] = {}
         self.live = False  # whether the first facts have been taken
         self.generation = 0
         self.revision = 0  # grows with every change of a slot
         self._perform, self._told, self._say, self._wall = perform, told, say, wall
         self._requests = Requests(perform)
+        self._errands = Errands(self._requests, self._errand_ended)
+        self.monitor = Monitor(ask, self._errands.begin, self.apply, self._show_problem)
         self._of: dict[str, dict[int, Instance]] = {}
-        self._tables: dict[int, dict[int, ServiceSpec]] = {}  # generation -> entry -> spec
+        self._tables: dict[int, dict[int, tuple[ServiceSpec, str]]] = {}  # generation -> entry -> spec, part
         self._runs: dict[int, Instance] = {}
         self._strays: dict[int, Instance | None] = {}
         self._sent: dict[int, Sent] = {}  # by the request's number
@@ -54,7 +67,10 @@ class Slots:
 
     def known(self, generation: int, specs: Iterable[ServiceSpec]) -> None:
         """A configuration of which processes may run."""
-        self._tables[generation] = {spec.entry: spec for spec in specs}
+        table = self._tables[generation] = {}
+        for spec in specs:
+            stamped = spec._replace(generation=generation)
+            table |= {spec.entry: (stamped, "")} | {entry: (stamped, part) for part, entry in spec.parts}
         while len(self._tables) > GENERATIONS_LIMIT:
             del self._tables[min(self._tables)]
 
@@ -85,6 +101,12 @@ class Slots:
                 self._spawn(instance)
             elif isinstance(effect, states.Signal):
                 self._requests.ask(instance.key, effect)
+            elif isinstance(effect, states.RunHook):
+                limit = effect.spec.stop_timeout if effect.hook == "stop" else effect.spec.hook_timeout
+                self._errands.begin(instance, effect.hook, effect.run, effect.spec, limit)
+            elif isinstance(effect, states.EndHook):
+                self._errands.end(instance, effect.hook, effect.run, now)
+        self.monitor.look(instance, now)
         if instance.removed and instance.at_rest():
             self._forget(instance)
         self._told(instance, effects, now)
@@ -96,9 +118,14 @@ class Slots:
                 asked = self._requests.answered(message.seq)
                 if asked is None:
                     return self._kill_stray(message.run, None)
+                errand = self._errands.asked(asked.key)
+                if errand is not None:
+                    return self._errands.spawned(errand, message.run, now)
                 started = states.Spawned(message.run, message.arg, message.extra / 1e9)
                 self.apply(self.instances[asked.key], started, now)
             case ipc.EXITED:
+                if self._errands.has(message.run):
+                    return self._errands.exited(message.run, exits.exit_of(message), now)
                 instance = self._runs.get(message.run)
                 if instance is None:
                     return self._kill_stray(message.run, self._strays.get(message.run))
@@ -117,9 +144,30 @@ class Slots:
             return
         if "STATUS" in payload:
             instance.status = payload["STATUS"]
-        if payload.get("READY") == "1":
+        elif doing := next((word for key, word in DOING.items() if payload.get(key) == "1"), ""):
+            instance.status = doing
+        elif payload.get("READY") == "1" and instance.status in DOING.values():
+            instance.status = ""
+        if payload.get("STOPPING") == "1":
+            self.monitor.stopping(run)
+        if payload.get("WATCHDOG") == "1":
+            self.monitor.alive(run, now)
+        if payload.get("READY") == "1" and states.runs(instance.slot.state)[run].spec.ready_kind == "notify":
             self.apply(instance, states.BecameReady(run), now)
+        if payload.get("WATCHDOG") == "trigger":
+            self.monitor.tripped(run, now)
         self._show(instance)
+
+    def _show_problem(self, instance: Instance, problem: str) -> None:
+        """What its probes have found, in place of its own words; its state goes on saying the rest."""
+        instance.status = problem
+        self._show(instance)
+
+    def _errand_ended(self, instance: Instance, part: str, about: int, problem: str, now: float) -> None:
+        if part in ("ready", "live"):
+            self.monitor.ran(cast(Kind, part), about, problem, now)
+        else:
+            self.apply(instance, states.HookEnded(cast(states.Hook, part), about, problem), now)
 
     def send(self, instance: Instance, run: int, signo: int, sent: Sent) -> None:
         """A signal that somebody asked for."""
@@ -136,10 +184,13 @@ class Slots:
     def wake_at(self) -> float | None:
         while self._timers and self._timers[0][2].due != self._timers[0][0]:
             heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        due = (self._timers[0][0] if self._timers else None, self.monitor.wake_at(), self._errands.wake_at())
+        return min((at for at in due if at is not None), default=None)
 
     def wake(self, now: float) -> None:
-        while (due := self.wake_at()) is not None and due <= now:
+        self._errands.wake(now)
+        self.monitor.wake(now)
+        while self.wake_at() is not None and self._timers and self._timers[0][0] <= now:
             instance = heapq.heappop(self._timers)[2]
             instance.due = None
             self.apply(instance, states.TimeUp(), now)
@@ -153,7 +204,8 @@ class Slots:
         for run in states.runs(before.state).keys() - running.keys():
             del self._runs[run]
         for run in running:
-            self._runs[run] = instance
+            if self._runs.get(run) is not instance:
+                self._runs[run], instance.status = instance, ""  # its words were those of another process
         self._schedule(instance)
         self._show(instance)
 
@@ -181,6 +233,9 @@ class Slots:
 
     def _answered(self, asked: Asked, message: ipc.Message, now: float) -> None:
         effect = asked.request.effect
+        errand = self._errands.asked(asked.key)
+        if isinstance(effect, states.Spawn) and errand is not None:
+            return self._errands.failed(errand, exits.failure_of(message), now)
         if isinstance(effect, states.Spawn):
             return self.apply(self.instances[asked.key], states.SpawnFailed(exits.failure_of(message)), now)
         sent = self._sent.pop(asked.request.seq, None)
@@ -191,6 +246,8 @@ class Slots:
         return None
 
     def _over(self, run: int, now: float) -> None:
+        if self._errands.has(run):
+            return self._errands.empty(run, now)
         instance = self._runs.get(run)
         if instance is not None:
             return self.apply(instance, states.TreeEmpty(run), now)
@@ -223,13 +280,23 @@ class Slots:
         self._perform(Request(0, 0, 0, Resume()))
         self._strays.clear()
         found: dict[Key, list[states.Process]] = {}
+        errands: dict[Key, list[tuple[str, states.Process]]] = {}
         for fact in facts:
             whose = self._whose(fact, saved)
             if whose is None:
                 self._kill_stray(fact.run, None)
+                continue
+            key, spec, part = whose
+            process = states.Process(fact.run, fact.arg, fact.extra / 1e9, spec)
+            if part:
+                errands.setdefault(key, []).append((part, process))
             else:
-                found.setdefault(whose[0], []).append(states.Process(fact.run, fact.arg, fact.extra / 1e9, whose[1]))
-        rebuilt = self._reconcile(found, now) if self.live else self._rebuild(specs, found, saved, ending, now)
+                found.setdefault(key, []).append(process)
+        if self.live:
+            self._reconcile_errands(errands, {fact.run for fact in facts}, now)
+            rebuilt = self._reconcile(found, now)
+        else:
+            rebuilt = self._rebuild(specs, found, errands, saved, ending, now)
         self.live = True
         for instance, what in rebuilt:
             instance.held, instance.strays = False, set(what.strays)
@@ -241,27 +308,28 @@ class Slots:
                 self.apply(instance, event, now)
         self._ask_again(asked, {fact.run for fact in facts}, now)
 
-    def _whose(self, fact: ipc.Message, saved: recover.Saved) -> tuple[Key, ServiceSpec] | None:
-        """The slot that a run is in, and the configuration that it was spawned with."""
+    def _whose(self, fact: ipc.Message, saved: recover.Saved) -> tuple[Key, ServiceSpec, str] | None:
+        """The slot that a run is in, the configuration that it was spawned with, and what it is for."""
         mine = self._runs.get(fact.run)
         if mine is not None:
-            return mine.key, states.runs(mine.slot.state)[fact.run].spec
+            return mine.key, states.runs(mine.slot.state)[fact.run].spec, ""
         entry, index = divmod(fact.slot, SLOTS)
-        spec = self._tables.get(fact.generation, {}).get(entry)
+        spec, part = self._tables.get(fact.generation, {}).get(entry, (None, ""))
         if spec is not None:
-            return (spec.name, index), spec
-        current = {spec.name: spec for spec in self._tables.get(self.generation, {}).values()}
+            return (spec.name, index), spec, part
+        current = {spec.name: spec for spec, _ in self._tables.get(self.generation, {}).values()}
         for label, slot in saved.slots.items():
             name, _, number = label.rpartition(":")
             for run in slot.runs:
                 if run.run == fact.run and name in current:
-                    return (name, int(number)), current[name]._replace(digest=run.digest)
+                    return (name, int(number)), current[name]._replace(digest=run.digest), ""
         return None
 
     def _rebuild(
         self,
         specs: Iterable[ServiceSpec],
         found: dict[Key, list[states.Process]],
+        errands: dict[Key, list[tuple[str, states.Process]]],
         saved: recover.Saved,
         ending: bool,
         now: float,
@@ -273,6 +341,9 @@ class Slots:
         for (name, index), processes in found.items():
             if (name, index) not in self.instances:
                 self.add(processes[-1].spec, index).removed = True
+        for (name, index), running in errands.items():
+            if (name, index) not in self.instances:
+                self.add(running[-1][1].spec, index).removed = True
         rebuilt = []
         for key, instance in self.instances.items():
             was = saved.slots.get(f"{key[0]}:{key[1]}")
@@ -280,8 +351,31 @@ class Slots:
                 instance.remember(was)
             if ending or instance.removed:
                 was = recover.SavedSlot("down")
-            rebuilt.append((instance, recover.rebuild(instance.spec, was, found.get(key, []), now)))
+            what = recover.rebuild(instance.spec, was, found.get(key, []), now)
+            for part, process in errands.get(key, []):
+                slot, about = recover.with_errand(what.slot, part, process.spec)
+                what = replace(what, slot=slot)
+                if about is None:
+                    self._kill_stray(process.run, None)
+                else:
+                    limit = process.spec.stop_timeout if part == "stop" else process.spec.hook_timeout
+                    errand = Errand(instance, part, about, process.spec, limit)
+                    self._errands.adopt(errand, process.run, process.started)
+            rebuilt.append((instance, what))
         return rebuilt
+
+    def _reconcile_errands(
+        self, errands: dict[Key, list[tuple[str, states.Process]]], found: set[int], now: float
+    ) -> None:
+        """privileged was started again: what was asked for and is not answered may have been spawned."""
+        for key, running in errands.items():
+            for part, process in [one for one in running if not self._errands.has(one[1].run)]:
+                mine = self._errands.unspawned(self.instances[key], part) if key in self.instances else None
+                if mine is None:
+                    self._kill_stray(process.run, None)
+                else:
+                    self._errands.spawned(mine, process.run, now)
+        self._errands.reconcile(found, now)
 
     def _reconcile(self, found: dict[Key, list[states.Process]], now: float) -> list[tuple[Instance, recover.Rebuilt]]:
         """privileged was started again: every slot against what it found."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
 
 Wanted = Literal["up", "down"]
+Hook = Literal["pre-start", "post-start", "stop", "post-stop"]
 PublicState = Literal["STOPPED", "STARTING", "RUNNING", "BACKOFF", "STOPPING", "EXITED", "FATAL", "UNKNOWN"]
 
 # Supervisor's names and numbers, in the order in which a service of several processes shows the worst of them.
@@ -73,6 +74,16 @@ class Waiting(msgspec.Struct, frozen=True):
     on: tuple[str, ...] = ()
 
 
+class Preparing(msgspec.Struct, frozen=True):
+    """Its pre-start hook runs; when that has ended well, it is spawned.
+
+    next: what it comes to rest in, when the hook has been told to end.
+    """
+
+    spec: ServiceSpec
+    next: Rest | None = None
+
+
 class Spawning(msgspec.Struct, frozen=True):
     """SPAWN was asked and is not answered."""
 
@@ -80,10 +91,16 @@ class Spawning(msgspec.Struct, frozen=True):
 
 
 class Starting(msgspec.Struct, frozen=True):
-    """It runs and is not ready. At `until` it is (ready_kind "after"), or has failed to be ("notify")."""
+    """It runs and is not ready. At `until` it is (ready_kind "after"), or has failed to be (any other)."""
 
     process: Process
     until: float
+
+
+class Settling(msgspec.Struct, frozen=True):
+    """It is ready, and its post-start hook runs: it counts as started when that has ended well."""
+
+    process: Process
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -94,7 +111,7 @@ class Running(msgspec.Struct, frozen=True):
 class Stopping(msgspec.Struct, frozen=True):
     """It was told to end. At kill_at the next signal of `then` is sent, or its tree is killed, again and again.
 
-    next: what it comes to rest in.
+    next: what it comes to rest in. Where a stop command has told it, its stop signal is the first of `then`.
     """
 
     process: Process
@@ -113,6 +130,14 @@ class Emptying(msgspec.Struct, frozen=True):
     next: Rest
 
 
+class Cleaning(msgspec.Struct, frozen=True):
+    """Nothing of it is left, and its post-stop hook runs. next: what it comes to rest in."""
+
+    spec: ServiceSpec
+    run: int  # that has ended; 0 when there was none
+    next: Rest
+
+
 class Replacing(msgspec.Struct, frozen=True):
     """A rolling restart: the old process serves until the new one is ready, and is stopped then."""
 
@@ -121,8 +146,10 @@ class Replacing(msgspec.Struct, frozen=True):
 
 
 Rest = Stopped | Backoff | Exited | Fatal
-Leg = Spawning | Starting | Running | Stopping | Emptying
+Leg = Preparing | Spawning | Starting | Settling | Running | Stopping | Emptying | Cleaning
 State = Rest | Waiting | Leg | Replacing
+Living = Starting | Settling | Running | Stopping  # with a main process that has not been seen to end
+Holding = Living | Emptying  # with a run that is not over
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -183,6 +210,22 @@ class BecameReady(msgspec.Struct, frozen=True):
     run: int
 
 
+class Failing(msgspec.Struct, frozen=True):
+    """It is ready no more: it does not answer, or was silent for too long. signo: tells it to end; 0 is as usual."""
+
+    run: int
+    reason: str
+    signo: int = 0
+
+
+class HookEnded(msgspec.Struct, frozen=True):
+    """A hook of the slot is over. run: the process that it was about, 0 for none; problem: "" when it ended well."""
+
+    hook: Hook
+    run: int
+    problem: str
+
+
 class Died(msgspec.Struct, frozen=True):
     """EXITED: told again by each new privileged until its tree is told to die."""
 
@@ -202,7 +245,7 @@ class TimeUp(msgspec.Struct, frozen=True):
 
 Event = (
     StartAsked | StopAsked | RestartAsked | Held | Cleared | Barred
-    | Spawned | SpawnFailed | SpawnLost | BecameReady | Died | TreeEmpty | TimeUp
+    | Spawned | SpawnFailed | SpawnLost | BecameReady | Failing | HookEnded | Died | TreeEmpty | TimeUp
 )  # fmt: skip
 
 
@@ -214,7 +257,24 @@ class Await(msgspec.Struct, frozen=True):
 
 
 class Spawn(msgspec.Struct, frozen=True):
-    pass
+    """about: the run that a hook or a probe command is about; 0 for a process, and for what is about none."""
+
+    about: int = 0
+
+
+class RunHook(msgspec.Struct, frozen=True):
+    """HookEnded tells of its end. spec: the configuration that it is of; run: the process that it is about, or 0."""
+
+    hook: Hook
+    run: int
+    spec: ServiceSpec
+
+
+class EndHook(msgspec.Struct, frozen=True):
+    """Its outcome is not wanted any more; HookEnded is told all the same."""
+
+    hook: Hook
+    run: int
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -241,7 +301,7 @@ class RollFailed(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = Await | Spawn | Signal | Say | Ended | RollFailed
+Effect = Await | Spawn | RunHook | EndHook | Signal | Say | Ended | RollFailed
 
 
 # -- what others ask of a state --------------------------------------------------------------------------------
@@ -256,7 +316,9 @@ def wake_at(state: State) -> float | None:
             return kill_at
         case Replacing(old, new):
             return min((at for at in (wake_at(old), wake_at(new)) if at is not None), default=None)
-        case Stopped() | Exited() | Fatal() | Waiting() | Spawning() | Running():
+        case (
+            Stopped() | Exited() | Fatal() | Waiting() | Preparing() | Spawning() | Settling() | Running() | Cleaning()
+        ):  # fmt: skip
             return None
         case _:
             assert_never(state)
@@ -270,12 +332,12 @@ def legs(state: State) -> tuple[Leg | Rest | Waiting, ...]:
 def runs(state: State) -> dict[int, Process]:
     """Every run that is not over, by its number."""
     parts = legs(state)
-    return {p.process.run: p.process for p in parts if isinstance(p, Starting | Running | Stopping | Emptying)}
+    return {p.process.run: p.process for p in parts if isinstance(p, Holding)}
 
 
 def alive(state: State) -> list[Process]:
     """The main processes that have not been seen to end."""
-    return [part.process for part in legs(state) if isinstance(part, Starting | Running | Stopping)]
+    return [part.process for part in legs(state) if isinstance(part, Living)]
 
 
 def shown(state: State) -> Leg | Rest | Waiting:
@@ -295,15 +357,15 @@ def public(part: Leg | Rest | Waiting) -> PublicState:
             return "EXITED"
         case Fatal():
             return "FATAL"
-        case Waiting() | Spawning() | Starting():
+        case Waiting() | Preparing() | Spawning() | Starting() | Settling():
             return "STARTING"
         case Running():
             return "RUNNING"
         case Stopping():
             return "STOPPING"
-        case Emptying(next=Stopped() | Backoff(reason="")):
+        case Emptying(next=Stopped() | Backoff(reason="")) | Cleaning(next=Stopped() | Backoff(reason="")):
             return "STOPPING"
-        case Emptying(next=rest):
+        case Emptying(next=rest) | Cleaning(next=rest):
             return public(rest)
         case _:
             assert_never(part)
@@ -316,7 +378,11 @@ def reason(part: Leg | Rest | Waiting) -> str:
             return f"waits for {', '.join(on)}" if on else ""
         case Backoff(_, why) | Fatal(why):
             return why
-        case Stopping() | Emptying():
+        case Stopping() | Emptying() | Cleaning():
             return reason(part.next)
+        case Preparing():
+            return "its pre-start hook runs"
+        case Settling():
+            return "its post-start hook runs"
         case _:
             return ""

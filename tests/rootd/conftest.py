@@ -58,7 +58,7 @@ class History:
 
     def running(self) -> History:
         self(states.StartAsked()).spawned()
-        return self(states.BecameReady(self.run)) if self.spec.ready_kind == "notify" else self.later(1.0)
+        return self(states.BecameReady(self.run)) if self.spec.ready_kind != "after" else self.later(1.0)
 
     def rolling(self) -> History:
         self.running().done()
@@ -104,6 +104,7 @@ class SimulatedPrivileged:
         self.stubborn = False
         self.failing: tuple[int, str] | None = None
         self.shut_down = False
+        self.parts: set[int] = set()  # entries that are hooks and the like
 
     def perform(self, request: Request) -> None:
         """What Performer does, and what privileged then does."""
@@ -159,7 +160,10 @@ class SimulatedPrivileged:
             self.said.append(run.exited)
 
     def mains(self) -> list[SimulatedRun]:
-        return [run for run in self.runs.values() if run.exited is None]
+        return [run for run in self.runs.values() if run.exited is None and run.slot // 1024 not in self.parts]
+
+    def errands(self) -> list[SimulatedRun]:
+        return [run for run in self.runs.values() if run.exited is None and run.slot // 1024 in self.parts]
 
 
 class House:
@@ -169,12 +173,21 @@ class House:
         self.now = 100.0
         self.events: list[Any] = []
         self.generation = 1
+        self.probing = True
+        self.probes: list[tuple[int, str, str | None, float]] = []
         self.specs = specs or (spec(),)
         self.privileged = SimulatedPrivileged(lambda: self.now)
+        self.privileged.parts |= {entry for one in self.specs for _, entry in one.parts}
         self.services = self.supervisor()
 
     def supervisor(self) -> Services:
-        return Services(self.privileged.perform, self.events.append, lambda: f"T{self.now:g}")
+        self.probes = []
+        return Services(self.privileged.perform, self.events.append, lambda: f"T{self.now:g}", self.ask)
+
+    def ask(self, number: int, address: str, target: str | None, limit: float) -> bool:
+        """What is asked of the probe process, while there is one."""
+        self.probes += [(number, address, target, limit)] if self.probing else []
+        return self.probing
 
     def begin(self) -> House:
         self.services.load(self.specs, self.generation, self.now)
@@ -231,6 +244,7 @@ class House:
 
     def reload(self, *specs: ServiceSpec) -> Any:
         self.specs, self.generation = specs, self.generation + 1
+        self.privileged.parts |= {entry for one in self.specs for _, entry in one.parts}
         return self.services.load(specs, self.generation, self.now)
 
     def states(self, name: str = "site") -> list[str]:
