@@ -264,7 +264,7 @@ class _Compiler:
         """One way to become ready, at most one probe that it is alive, and each proves what it is to prove."""
         for key, kinds in {"ready": ("after", "notify", "command", "http", "tcp"), "live": PROBES}.items():
             values = service.values[key]
-            chosen = [kind for kind in kinds if values[kind] not in (None, False)]
+            chosen = [kind for kind in kinds if values[kind] is not None and values[kind] is not False]
             if len(chosen) > 1:
                 self.say(service, key, f"{' and '.join(chosen)} exclude each other")
             if values["tcp"] and values["tcp"].kind != "stream":

@@ -156,7 +156,7 @@ environment = { "A=B" = "x", GOOD = "y", PATH = 3 }
 groups = ["front", "Front"]
 """
     like = 'must be like "0.0.0.0:80", "[::]:443", "udp:127.0.0.1:53" or "unix:/run/x.sock"'
-    ours = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET and DURWARD_* are not yours to set"
+    ours = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET, WATCHDOG_*, DURWARD_* are not yours to set"
     assert [(problem.line, problem.key, problem.text) for problem in problems({SERVICES: text})] == [
         (3, "socket.a.listen[0]", f"'localhost:80' {like}"),
         (4, "socket.a.listen[2]", f"'0.0.0.0:0' {like}"),

@@ -12,10 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from policy.messages import Changed, Ended
 from rootd import ipc
+from rootd.config.specs import Probe
 from rootd.supervisor import order, states
 from rootd.supervisor.operations import Refusal
 
-NAMES = ("plain", "web", "once", "front")
+NAMES = ("plain", "web", "once", "front", "deep")
+PARTS = (("pre-start", 20), ("post-start", 21), ("stop", 22), ("post-stop", 23), ("ready", 24))
 names = st.sampled_from(NAMES)
 ENDS = ((0, 0), (1, 0), (-9, 0), (127, errno.ENOENT << 8 | ipc.STEPS.index("exec")))
 
@@ -31,7 +33,11 @@ class Histories(RuleBasedStateMachine):
             self.spec(name="web", entry=1, processes=2, shared=True, ready_kind="notify", digest="w"),
             self.spec(name="once", entry=2, restart_policy="never", shared=True, autostart=False),
             self.spec(name="front", entry=3, requires=("plain",), after=("web", "once"), restart_with=("plain",)),
-        )
+            self.spec(
+                name="deep", entry=4, shared=True, limit_count=3, ready_kind="probe", ready_probe=Probe("command"),
+                parts=PARTS, live_probe=Probe("http", "tcp:127.0.0.1:80", "/"), live_failures=2, watchdog=60.0,
+            ),
+        )  # fmt: skip
         self.watch()
         self.house.begin()
         self.version = 1
@@ -84,6 +90,30 @@ class Histories(RuleBasedStateMachine):
         mains = self.house.privileged.mains()
         if mains and self.house.privileged.up:
             self.house.services.notified(mains[which % len(mains)].number, {"READY": "1"}, self.house.now)
+
+    @rule(which=st.integers(0, 5), end=st.sampled_from(ENDS))
+    def errand_ends(self, which: int, end: tuple[int, int]) -> None:
+        errands = self.house.privileged.errands()
+        if errands:
+            self.house.privileged.exit(errands[which % len(errands)].number, *end)
+
+    @rule(problem=st.sampled_from(["", "connection refused"]))
+    def probe_answers(self, problem: str) -> None:
+        asked, self.house.probes = self.house.probes, []
+        for number, *_ in asked:
+            self.house.services.probed(number, problem, self.house.now)
+
+    @rule(there=st.booleans())
+    def probe_process_comes_and_goes(self, there: bool) -> None:
+        self.house.probing = there
+        self.house.probes.clear()
+        self.house.services.probe_away(self.house.now)
+
+    @rule(which=st.integers(0, 5), word=st.sampled_from(["1", "trigger"]))
+    def watchdog(self, which: int, word: str) -> None:
+        mains = self.house.privileged.mains()
+        if mains and self.house.privileged.up:
+            self.house.services.notified(mains[which % len(mains)].number, {"WATCHDOG": word}, self.house.now)
 
     @rule(count=st.integers(1, 4))
     def hear(self, count: int) -> None:
@@ -183,8 +213,11 @@ class Histories(RuleBasedStateMachine):
     def settle(self) -> None:
         for _ in range(40):
             self.house.later(5.0)
+            self.probe_answers("")
+            for run in self.house.privileged.errands():
+                self.house.privileged.exit(run.number, 0)
             for run in self.house.privileged.mains():
-                self.house.services.notified(run.number, {"READY": "1"}, self.house.now)
+                self.house.services.notified(run.number, {"READY": "1", "WATCHDOG": "1"}, self.house.now)
         self.house.deliver()
 
     def teardown(self) -> None:
@@ -192,6 +225,7 @@ class Histories(RuleBasedStateMachine):
         house = self.house
         house.privileged.failing = None
         house.lose().link()
+        self.probe_process_comes_and_goes(there=True)
         self.settle()
         for (name, _), instance in house.services._slots.instances.items():
             state = instance.slot.state

@@ -13,44 +13,72 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import lifecycle, states
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    Backoff, Barred, BecameReady, Cleared, Died, Effect, Emptying, Event, Exited, Fatal, Held, Process, Replacing,
-    RestartAsked, Running, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting,
-    StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, Waiting, alive, legs, runs,
+    Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Effect, Emptying, EndHook, Event, Exited, Failing, Fatal,
+    Held, HookEnded, Preparing, Process, Replacing, RestartAsked, RunHook, Running, Settling, Signal, Slot, Spawn,
+    Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty,
+    Waiting, alive, legs, runs,
 )  # fmt: skip
 
 OK, CRASH = Exit(0), Exit(1)
 FAILURE = Exit(None, failure=errno.EAGAIN << 8 | ipc.STEPS.index("fork"))
 ASKED: list[Event] = [StartAsked(), StopAsked(), RestartAsked(), RestartAsked(hard=True)]
+HOOKED = (("pre-start", 6), ("post-start", 7), ("stop", 8), ("post-stop", 9))
 REST = Stopped | Exited | Fatal | Backoff
 
 
 def may_happen(slot: Slot, run: int, now: float) -> list[tuple[Event, float]]:
     """Everything that can come next, and after how long: every order, every loss, news of runs that are over."""
-    found: list[Event] = [*ASKED, Died(0, CRASH), Held(("db",)), Cleared(), Barred("no db")]
+    found: list[Event] = [*ASKED, Died(0, CRASH), Held(("db",)), Cleared(), Barred("no db"), HookEnded("stop", 99, "x")]
     if any(isinstance(part, Spawning) for part in legs(slot.state)):
         found += [Spawned(run, run, now), SpawnFailed(FAILURE), SpawnLost()]
     for known in runs(slot.state):
-        found += [BecameReady(known), Died(known, OK), Died(known, CRASH), TreeEmpty(known)]
+        found += [BecameReady(known), Died(known, OK), Died(known, CRASH), TreeEmpty(known), Failing(known, "bad")]
+    found += [HookEnded(*hook, problem) for hook in hooks(slot.state) for problem in ("", "exit status 1")]
     return [*((event, 0.0) for event in found), (TimeUp(), 2.0), (TimeUp(), 40.0)]
+
+
+def hooks(state: states.State) -> list[tuple[states.Hook, int]]:
+    """The hooks that run."""
+    found: list[tuple[states.Hook, int]] = []
+    for part in legs(state):
+        match part:
+            case Preparing():
+                found.append(("pre-start", 0))
+            case Settling(process):
+                found.append(("post-start", process.run))
+            case Stopping(process) if process.spec.has("stop"):
+                found.append(("stop", process.run))
+            case Cleaning(_, run):
+                found.append(("post-stop", run))
+    return found
 
 
 def check(before: Slot, event: Event, after: Slot, effects: tuple[Effect, ...]) -> None:
     was = runs(before.state).keys() | ({event.run} if isinstance(event, Spawned) else set())
     assert all(effect.run in was for effect in effects if isinstance(effect, Signal))
-    spawning = [part for part in legs(after.state) if isinstance(part, Spawning)]
+    begun = {(effect.hook, effect.run) for effect in effects if isinstance(effect, RunHook)}
+    ended = {(event.hook, event.run)} if isinstance(event, HookEnded) else set()
+    unwanted = {(effect.hook, effect.run) for effect in effects if isinstance(effect, EndHook)}
+    left = {*hooks(before.state), *begun} - {*hooks(after.state), *ended, *unwanted}
+    assert {hook for hook, _ in left} <= {"stop"}, "a hook that nobody waits for"
+    assert begun <= {*hooks(after.state)}
+    spawning = [part for part in legs(after.state) if isinstance(part, Spawning | Preparing)]
     mains = {process.run for process in alive(after.state)}
     asked = [effect for effect in effects if isinstance(effect, Spawn)]
     assert len(asked) <= len(spawning) <= 1
     assert len(mains) + len(spawning) <= (2 if isinstance(after.state, Replacing) else 1)
     if asked and not isinstance(event, SpawnLost):
         beside = [part for part in legs(after.state) if not isinstance(part, Spawning)]
-        assert all(isinstance(part, Running) for part in beside), "spawned beside what does not serve"
+        prepared = any(isinstance(part, Preparing) for part in legs(before.state))
+        assert prepared or all(isinstance(part, Running) for part in beside), "spawned beside what does not serve"
         assert after.wanted == "up"
     assert not (isinstance(after.state, REST) and runs(after.state))
     if isinstance(before.state, Waiting):
         assert not asked or isinstance(event, Cleared), "spawned before its turn"
     if after.wanted == "down":
-        assert not any(isinstance(part, Running | Starting | Backoff | Waiting) for part in legs(after.state))
+        assert not any(
+            isinstance(part, Running | Starting | Settling | Backoff | Waiting) for part in legs(after.state)
+        )
     assert not isinstance(event, StopAsked) or after.wanted == "down"
     assert not isinstance(event, StartAsked | RestartAsked) or after.wanted == "up"
     if isinstance(event, Died) and event.run in was:
@@ -70,12 +98,13 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
                 case Spawning():
                     run += 1
                     events.append(Spawned(run, run, now))
-                case Starting(process) if of.ready_kind == "notify":
+                case Starting(process) if of.ready_kind != "after":
                     events.append(BecameReady(process.run))
                 case Stopping(process, _, kills) if kills:
                     events.append(Died(process.run, Exit(-9)))
                 case Emptying(process):
                     events.append(TreeEmpty(process.run))
+        events += [HookEnded(*hook, "") for hook in hooks(slot.state)]
         now += 11.0
         for event in [*events, TimeUp()]:
             slot = lifecycle.step(of, slot, event, now)[0]
@@ -91,15 +120,18 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
         {"shared": True, "restart_policy": "on-failure"},
         {"requires": ("db",), "shared": True},
         {"stop_then": ((2, 5.0), (3, 5.0)), "shared": True},
+        {"parts": (("pre-start", 8), ("post-stop", 9)), "shared": True, "limit_count": 2},
+        {"parts": (("post-start", 8), ("stop", 9)), "shared": True, "limit_count": 2, "ready_kind": "probe"},
+        {"parts": HOOKED, "requires": ("db",), "shared": True, "limit_count": 2},
     ],
-    ids=["plain", "notify", "never", "on-failure", "ordered", "patient"],
+    ids=["plain", "notify", "never", "on-failure", "ordered", "patient", "around", "beside", "hooked"],
 )
 def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec: Any, changes: dict[str, Any]) -> None:
     """All histories of up to eight events, and its turn, each slot once; the time is looked at after 2 s or 40 s."""
     of = spec(**changes)
     found: dict[Slot, float] = {Slot(): 100.0}
     edge = [(Slot(), 100.0, 1)]
-    for _ in range(9 if of.requires else 8):
+    for _ in range(8 + bool(of.requires) + 2 * bool(of.parts)):  # a turn and hooks are further events
         further = []
         for slot, now, run in edge:
             for event, delay in may_happen(slot, run, now):
@@ -121,7 +153,8 @@ def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec
 
 
 def test_every_event_is_known_to_the_exhaustive_histories(History: Any) -> None:
-    slots = [History()(StartAsked()).slot, History().running().slot]
+    hooked = History(parts=HOOKED)(StartAsked())
+    slots = [History()(StartAsked()).slot, History().running().slot, hooked.slot]
     tried = {type(event) for slot in slots for event, _ in may_happen(slot, 9, 100.0)}
     assert tried == set(get_args(Event))
 
@@ -141,13 +174,18 @@ def test_the_public_states_are_supervisors_and_every_state_has_one(spec: Any) ->
         (Waiting(), "STARTING", ""),
         (Waiting(("db", "cache")), "STARTING", "waits for db, cache"),
         (Spawning(spec()), "STARTING", ""),
+        (Preparing(spec()), "STARTING", "its pre-start hook runs"),
         (Starting(process, 1.0), "STARTING", ""),
+        (Settling(process), "STARTING", "its post-start hook runs"),
         (Running(process, 1.0), "RUNNING", ""),
         (Stopping(process, 1.0, 0, Backoff(1.0, "why")), "STOPPING", "why"),
         (Emptying(process, 1.0, 0, Stopped()), "STOPPING", ""),
         (Emptying(process, 1.0, 0, Backoff(1.0)), "STOPPING", ""),
         (Emptying(process, 1.0, 0, Backoff(1.0, "why")), "BACKOFF", "why"),
         (Emptying(process, 1.0, 0, Fatal("why")), "FATAL", "why"),
+        (Cleaning(spec(), 1, Stopped()), "STOPPING", ""),
+        (Cleaning(spec(), 1, Backoff(1.0)), "STOPPING", ""),
+        (Cleaning(spec(), 1, Fatal("why")), "FATAL", "why"),
     ]:
         assert (states.public(part), states.reason(part)) == (public, reason)
 
@@ -170,6 +208,9 @@ def test_a_state_wakes_at_its_own_time_and_two_at_the_earlier_one(History: Any, 
         (Waiting(("db",)), None),
         (Spawning(spec()), None),
         (Running(process, 1.0), None),
+        (Preparing(spec()), None),
+        (Settling(process), None),
+        (Cleaning(spec(), 1, Stopped()), None),
         (Backoff(7.0), 7.0),
         (Starting(process, 7.0), 7.0),
         (Stopping(process, 7.0, 0, Stopped()), 7.0),

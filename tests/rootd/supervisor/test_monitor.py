@@ -1,0 +1,211 @@
+"""Probes and the watchdog: what is asked of whom and when, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rootd.config.specs import Probe
+from rootd.supervisor import monitor
+
+HTTP = Probe("http", "tcp:127.0.0.1:8080", "/healthz")
+TCP = Probe("tcp", "unix:/run/db/db.sock")
+COMMAND = Probe("command")
+READY = {"ready_kind": "probe", "ready_probe": HTTP}
+LIVE = {"live_probe": TCP, "live_interval": 10.0, "live_timeout": 2.0, "live_failures": 2, "ready_after": 0.0}
+
+
+def text(house: Any) -> str:
+    found: str = house.services.info("site").processes[0].text
+    return found
+
+
+def answer(house: Any, problem: str = "") -> Any:
+    """The one that is asked and not answered."""
+    [(number, *_)] = house.probes
+    house.probes.clear()
+    house.services.probed(number, problem, house.now)
+    return house.deliver()
+
+
+# -- until it is ready ---------------------------------------------------------------------------------------------
+
+
+def test_a_service_is_ready_when_its_probe_succeeds(House: Any, spec: Any) -> None:
+    house = House(spec(**READY)).begin().later(0.0)
+    assert [asked[1:] for asked in house.probes] == [("tcp:127.0.0.1:8080", "/healthz", monitor.ATTEMPT)]
+    assert answer(house, "connection refused").states() == ["STARTING"]
+    assert text(house) == "not ready: connection refused"
+    assert house.later(0.4).probes == []
+    assert answer(house.later(0.1)).states() == ["RUNNING"]
+    assert text(house) == ""
+    assert house.later(100.0).probes == []
+
+
+def test_a_command_says_whether_it_is_ready(House: Any, spec: Any) -> None:
+    house = House(spec(ready_kind="probe", ready_probe=COMMAND, parts=(("ready", 5),))).begin().later(0.0)
+    [first] = house.privileged.errands()
+    [asked] = [request.effect.about for request in house.privileged.asked if request.slot == first.slot]
+    assert asked == house.privileged.mains()[0].number
+    house.privileged.exit(first.number, 1)
+    house.later(0.5)
+    assert text(house) == "not ready: exit status 1"
+    [second] = house.privileged.errands()
+    house.privileged.exit(second.number, 0)
+    assert house.deliver().states() == ["RUNNING"]
+
+
+def test_a_command_that_hangs_is_killed_and_asked_again(House: Any, spec: Any) -> None:
+    house = House(spec(ready_kind="probe", ready_probe=COMMAND, parts=(("ready", 5),))).begin().later(0.0)
+    [first] = house.privileged.errands()
+    house.later(monitor.ATTEMPT + 0.6)
+    [second] = house.privileged.errands()
+    assert second is not first
+    assert text(house) == "not ready: it took more than 5 s"
+
+
+def test_a_service_that_is_never_ready_is_stopped_and_its_probe_is_asked_no_more(House: Any, spec: Any) -> None:
+    house = House(spec(**READY, ready_timeout=3.0, limit_count=1)).begin().later(0.0)
+    answer(house, "connection refused").later(3.0)
+    assert house.states() == ["FATAL"]
+    house.probes.clear()
+    assert house.later(100.0).probes == []
+
+
+def test_an_answer_about_a_process_that_has_ended_is_about_nobody(House: Any, spec: Any) -> None:
+    house = House(spec(**READY)).begin().later(0.0)
+    [(number, *_)] = house.probes
+    house.privileged.exit(1, 1)
+    house.deliver()
+    house.services.probed(number, "", house.now)
+    house.services.probed(number + 1_000, "", house.now)
+    assert house.states() == ["STARTING"]
+
+
+# -- while it runs -------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_fails_so_many_probes_in_a_row_is_replaced(House: Any, spec: Any) -> None:
+    house = House(spec(**LIVE)).begin().later(0.0)
+    assert house.later(9.0).probes == []
+    answer(house.later(1.0), "no answer in 2 s")
+    for problem in ("", "no answer in 2 s"):
+        answer(house.later(10.0), problem)
+        assert house.pids() == [1001]
+    assert text(house) == ""
+    answer(house.later(10.0), "connection refused")
+    assert house.later(1.0).pids() == [1002]
+    assert "2 probes in a row failed, at last: connection refused" in house.events[-4].text
+    assert answer(house.later(10.0), "no answer in 2 s").pids() == [1002]
+
+
+def test_where_people_are_only_told_nothing_is_done(House: Any, spec: Any) -> None:
+    house = House(spec(**LIVE, live_restart=False)).begin().later(0.0)
+    for _ in range(2):
+        answer(house.later(10.0), "connection refused")
+    assert text(house) == "2 probes in a row failed, at last: connection refused"
+    assert house.pids() == [1001]
+    answer(house.later(10.0))
+    assert text(house) == ""
+
+
+def test_what_the_probe_process_did_not_answer_counts_for_nothing(House: Any, spec: Any) -> None:
+    house = House(spec(**LIVE | {"live_failures": 1})).begin().later(10.0)
+    [(first, *_)] = house.probes
+    house.probes.clear()
+    house.probing = False
+    house.services.probe_away(house.now)
+    house.later(30.0)
+    assert house.pids() == [1001]
+    house.probing = True
+    house.later(10.0)
+    [(second, *_)] = house.probes
+    assert second != first
+    house.services.probed(first, "connection refused", house.now)
+    assert answer(house).pids() == [1001]
+
+
+def test_a_probe_process_that_never_answers_is_asked_again(House: Any, spec: Any) -> None:
+    house = House(spec(**LIVE)).begin().later(10.0)
+    house.later(2.0 + monitor.GRACE)
+    assert len(house.probes) == 2
+    assert house.pids() == [1001]
+
+
+def test_a_process_that_says_it_is_stopping_is_not_probed(House: Any, spec: Any) -> None:
+    house = House(spec(**LIVE, watchdog=5.0)).begin().later(1.0)
+    house.services.notified(1, {"STOPPING": "1"}, house.now)
+    assert text(house) == "stopping"
+    assert house.later(100.0).probes == []
+    assert house.pids() == [1001]
+
+
+# -- the watchdog --------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_stays_silent_is_told_by_abort_and_replaced(House: Any, spec: Any) -> None:
+    house = House(spec(watchdog=30.0, ready_after=0.0)).begin().later(0.0)
+    for _ in range(5):
+        house.services.notified(1, {"WATCHDOG": "1"}, house.later(29.0).now)
+    assert house.pids() == [1001]
+    house.privileged.asked.clear()
+    house.later(30.0)
+    signals = [request.effect.signo for request in house.privileged.asked if hasattr(request.effect, "signo")]
+    assert signals[0] == 6
+    house.privileged.exit(1, -6)
+    assert house.later(1.0).pids() == [1002]
+    assert house.services.description("site").exits == ["T275 killed by SIGABRT"]
+    steps = [event.text for event in house.events]
+    assert "silent for 30 s (watchdog)" in " ".join(steps)
+
+
+def test_a_process_that_says_that_it_is_not_well_is_believed(House: Any, spec: Any) -> None:
+    house = House(spec(watchdog=30.0, ready_after=0.0)).begin().later(0.0)
+    house.services.notified(1, {"WATCHDOG": "trigger"}, house.now)
+    assert house.deliver().states() == ["STOPPING"]
+    assert text(house) == "it said WATCHDOG=trigger"
+
+
+def test_the_watchdog_waits_until_the_process_runs_and_only_where_it_is_wanted(House: Any, spec: Any) -> None:
+    house = House(spec(watchdog=5.0, ready_kind="notify")).begin().later(20.0)
+    house.services.notified(1, {"WATCHDOG": "1"}, house.now)
+    assert house.states() == ["STARTING"]
+    house = House().begin().later(2.0)
+    for word in ("1", "trigger"):
+        house.services.notified(1, {"WATCHDOG": word}, house.now)
+    assert house.later(100.0).pids() == [1001]
+
+
+@pytest.mark.parametrize("kinds", [LIVE, {"watchdog": 5.0, "ready_after": 0.0}])
+def test_a_new_supervisor_begins_to_look_anew(House: Any, spec: Any, kinds: dict[str, Any]) -> None:
+    house = House(spec(**kinds)).begin().later(4.0).reborn()
+    assert house.later(4.0).pids() == [1001]
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
+def test_people_see_that_a_service_reloads_until_it_is_ready_again(House: Any, spec: Any) -> None:
+    house = House(spec(ready_kind="notify")).begin().deliver()
+    for said, shown in [
+        ({"READY": "1", "STATUS": "serving"}, "serving"),
+        ({"RELOADING": "1"}, "reloading"),
+        ({"READY": "1"}, ""),
+        ({"RELOADING": "1", "STATUS": "reading 7 files"}, "reading 7 files"),
+    ]:
+        house.services.notified(1, said, house.now)
+        assert text(house) == shown
+
+
+def test_the_words_of_a_process_end_with_it(House: Any, spec: Any) -> None:
+    house = House(spec()).begin().later(2.0)
+    house.services.notified(1, {"STATUS": "12 requests"}, house.now)
+    house.privileged.exit(1, 1)
+    assert text(house.later(2.0)) == ""
+
+
+def test_only_a_service_that_is_to_say_so_is_ready_by_its_word(House: Any, spec: Any) -> None:
+    house = House(spec(**READY)).begin().deliver()
+    house.services.notified(1, {"READY": "1"}, house.now)
+    assert house.states() == ["STARTING"]
