@@ -52,6 +52,7 @@ ARROWS = {
     " policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.confine rootd.sandbox rootd.accounts rootd.config.settings"
     " policy.login policy.wire policy.names msgspec pam",
+    "rootd.probe": "rootd.probe rootd.ipc rootd.confine rootd.sandbox",
     "rootd.log": "rootd.log rootd.ipc rootd.confine rootd.sandbox rootd.config.settings",
 }
 FORBIDDEN_EVERYWHERE = ("subprocess", "multiprocessing", "pickle", "marshal", "shelve", "pty", "code", "codeop")
