@@ -85,7 +85,12 @@ def roles(config: str) -> dict[str, keeper.Role]:
 
         return role.main(link)
 
-    return {"privileged": privileged, "log": log, "supervisor": supervisor, "auth": auth}
+    def probe(link: int) -> int:
+        from rootd.probe import main as role
+
+        return role.main(link)
+
+    return {"privileged": privileged, "log": log, "supervisor": supervisor, "auth": auth, "probe": probe}
 
 
 def explain(config: str, reasons: Sequence[str]) -> None:

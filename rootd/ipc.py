@@ -36,10 +36,13 @@ TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
 PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED = range(40, 47)
 # privileged -> keeper (STORE … END), keeper -> everybody (HELD, HELD_END, LINK), keeper -> privileged (REAPED)
 STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
+# supervisor -> probe, probe -> supervisor
+CHECK, CHECKED = 80, 81
 
 MAIN, TREE = 0, 1  # scope of SIGNAL
 KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING = 1, 2, 4, 8, 16  # flags
 NOTIFY, READY = 1, 2  # scope of CHANNEL
+TCP, HTTP = 1, 2  # scope of CHECK
 
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root
 # what a child of privileged was doing when it failed, by number in EXITED.extra
@@ -59,7 +62,8 @@ class Message:
     """One fixed-size message. Every field is an unsigned integer unless said otherwise.
 
     arg and extra are signed 64 bit; digest is 32 bytes; name is text of at most NAME_LIMIT bytes.
-    body (at most BODY_LIMIT bytes) follows the fixed part and is empty on every link but supervisor -> log.
+    body (at most BODY_LIMIT bytes) follows the fixed part and is empty on every link but those from supervisor
+    to log and to probe.
     """
 
     __slots__ = ("arg", "body", "digest", "extra", "flags", "generation", "name", "op", "run", "scope", "seq", "slot")

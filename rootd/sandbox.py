@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import resource
 import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 # name:x86_64:aarch64; -1 where there is none
 NUMBERS = {
@@ -79,7 +79,12 @@ AT_NEW_LIMIT = 32  # the third argument, a pointer: both words
 EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
 FILE_RIGHTS = 1 << 0 | 1 << 1 | READ_FILE | 1 << 14 | 1 << 15  # the rights that a plain file can be given
 FS_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by the first ABI that has them
+BIND_TCP, CONNECT_TCP = 1 << 0, 1 << 1
 NEVER = 1 << 0 | 1 << 6 | 1 << 11  # execute, make character and block devices: not even beneath `write`
+
+# families that anybody could make a socket of; the kernel refuses others to who has no capability, walls or not
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+FAMILIES = (*INTERNET, socket.AF_UNIX, socket.AF_NETLINK)
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -96,16 +101,17 @@ def enter(
     """From now on this process may do what an event loop does, and nothing else. Raises OSError or RuntimeError.
 
     read, write: paths beneath which files may be read, or also written and made. allow: further system calls of
-    NUMBERS by name. sockets: address families that socket(2) may be asked for. fork: whether clone(2) is allowed.
+    NUMBERS by name. sockets: address families that socket(2) may be asked for; with one of the internet, connect(2)
+    reaches it where it is allowed, and no TCP port can be bound. fork: whether clone(2) is allowed.
     execute: files that may be executed, programs and their loader; where the kernel has no Landlock, all may then be.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
     prctl(4, 0)  # PR_SET_DUMPABLE: nobody of the same uid may look into it
-    walled = restrict_files(read, write, execute)
+    walled = restrict_files(read, write, execute, sockets)
     names = {*ALWAYS, *(WRITING if write else ()), *(FORKING if fork else ()), *(EXECUTING if execute else ()), *allow}
     install(program(names, sockets))
-    self_test(walled, executes=bool(execute))
+    self_test(walled, sockets, executes=bool(execute))
 
 
 def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
@@ -113,7 +119,7 @@ def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
 
     shutdown(2) may only end what is sent: on a Unix socket that listens, which others hold too, the rest is for good.
     """
-    column, architecture = MACHINES[platform.machine()]
+    column, architecture = MACHINES[os.uname().machine]
     refuse = ERRNO | errno.EPERM
     filters: list[Instruction] = [
         (LOAD, 0, 0, AT_ARCHITECTURE),
@@ -173,8 +179,13 @@ def prctl(option: int, *arguments: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl {option}: {os.strerror(ctypes.get_errno())}")
 
 
-def restrict_files(read: Sequence[str], write: Sequence[str], execute: Sequence[str] = ()) -> bool:
-    """Landlock with the best ABI that the kernel has. False, and said, where it has none."""
+def restrict_files(
+    read: Sequence[str], write: Sequence[str], execute: Sequence[str] = (), sockets: Sequence[int] = ()
+) -> bool:
+    """Landlock with the best ABI that the kernel has. False, and said, where it has none.
+
+    To connect to a Unix socket by its path is no right of it: who may is said by the socket's mode.
+    """
     import ctypes
 
     syscall = ctypes.CDLL(None, use_errno=True).syscall
@@ -184,7 +195,8 @@ def restrict_files(read: Sequence[str], write: Sequence[str], execute: Sequence[
         sys.stderr.write("durward: this kernel has no Landlock: files are guarded by their modes only\n")
         return False
     rights = FS_RIGHTS[max(version for version in FS_RIGHTS if version <= abi)]
-    ruleset = struct.pack("<QQQ", rights, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)[
+    network = BIND_TCP if {*INTERNET} & {*sockets} else BIND_TCP | CONNECT_TCP
+    ruleset = struct.pack("<QQQ", rights, network if abi >= 4 else 0, 3 if abi >= 6 else 0)[
         : 8 if abi < 4 else 16 if abi < 6 else 24
     ]
     fd = syscall(444, ruleset, ctypes.c_size_t(len(ruleset)), ctypes.c_uint32(0))
@@ -207,17 +219,27 @@ def restrict_files(read: Sequence[str], write: Sequence[str], execute: Sequence[
     return True
 
 
-def self_test(walled: bool, *, executes: bool = False) -> None:
-    """Each of these must fail from inside; RuntimeError names those that did not."""
+def self_test(walled: bool, sockets: Sequence[int] = (), *, executes: bool = False) -> None:
+    """Each of these must fail from inside, as must each family of FAMILIES that is not listed.
+
+    RuntimeError names those that did not.
+    """
     import ctypes
 
+    def speak(family: int) -> None:
+        socket.socket(family, socket.SOCK_DGRAM).close()
+
     def trace() -> None:
-        if ctypes.CDLL(None, use_errno=True).syscall(NUMBERS["ptrace"][MACHINES[platform.machine()][0]], 0, 0, 0, 0):
+        if ctypes.CDLL(None, use_errno=True).syscall(NUMBERS["ptrace"][MACHINES[os.uname().machine][0]], 0, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "ptrace")
 
     attempts: dict[str, tuple[Callable[[], object], int]] = {
         "execve": (lambda: os.execve("/nonexistent/program", ["program"], {}), errno.EPERM),
-        "socket(AF_INET)": (lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(), errno.EPERM),
+        **{
+            f"socket({family.name})": (partial(speak, family), errno.EPERM)
+            for family in FAMILIES
+            if family not in sockets
+        },
         "ptrace": (trace, errno.EPERM),
         "open of a path that is not listed": (lambda: os.close(os.open("/", os.O_RDONLY)), errno.EACCES),
     }

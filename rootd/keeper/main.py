@@ -23,14 +23,15 @@ from collections.abc import Callable
 from rootd import ipc
 from rootd.keeper.store import Store
 
-PRIVILEGED, LOG, SUPERVISOR, AUTH = "privileged", "log", "supervisor", "auth"
+PRIVILEGED, LOG, SUPERVISOR, AUTH, PROBE = "privileged", "log", "supervisor", "auth", "probe"
 HANDED: dict[str, tuple[str, ...]] = {
     PRIVILEGED: ("",),
     LOG: ("settings", "pipe/"),
     SUPERVISOR: ("settings", "door/control", "door/root"),
     AUTH: ("settings", "door/auth", "door/peer"),
+    PROBE: ("settings",),
 }
-WIRES = ((PRIVILEGED, SUPERVISOR), (PRIVILEGED, LOG), (SUPERVISOR, LOG), (SUPERVISOR, AUTH))
+WIRES = ((PRIVILEGED, SUPERVISOR), (PRIVILEGED, LOG), (SUPERVISOR, LOG), (SUPERVISOR, AUTH), (SUPERVISOR, PROBE))
 
 HEALTHY = 10.0  # seconds after which a death is the first one again
 BACKOFF_FIRST, BACKOFF_CAP = 0.1, 5.0  # seconds between restarts of a part that keeps dying; the first is at once
@@ -225,7 +226,7 @@ class Keeper:
                 self.store.drop(message.name)
             elif message.op == ipc.BEGIN and not self.begun:
                 self.begun = True
-                self.due.update(dict.fromkeys((LOG, SUPERVISOR, AUTH), 0.0))
+                self.due.update(dict.fromkeys((LOG, SUPERVISOR, AUTH, PROBE), 0.0))
             elif message.op == ipc.END:
                 self.finish(min(max(message.arg, 0), 255))
         return True

@@ -31,6 +31,7 @@ from rootd.supervisor.desk import Desk
 from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.notify import Notify
 from rootd.supervisor.perform import OTHERS, Performer, Request
+from rootd.supervisor.probe_link import ProbeLink
 from rootd.supervisor.reload import Loaded, Reloads, read_generation
 from rootd.supervisor.services import Services
 from rootd.supervisor.sessions import Sessions
@@ -82,6 +83,7 @@ class Supervisor:
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
+        self.probes = ProbeLink(self.loop, note)
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, clock=self.clock, expires=self.expires,
@@ -141,6 +143,7 @@ class Supervisor:
             events = select.EPOLLIN | (select.EPOLLOUT if link.waiting else 0)
             self.loop.watch(link.fileno(), partial(self.hear, role), events)
         self.auth.watch()
+        self.probes.watch()
 
     def open_doors(self) -> None:
         """Requests wait in the queue until they can be answered: services known, and who is logged in."""
@@ -175,6 +178,8 @@ class Supervisor:
         os.close(pidfd)
         if role == "auth":
             return self.auth.connect(sock)
+        if role == "probe":
+            return self.probes.connect(sock)
         if role not in ("privileged", "log"):
             return os.close(sock)
         self.unlink(role)

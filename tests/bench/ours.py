@@ -14,7 +14,7 @@ from people import PAM_SERVICE, People, Person
 
 from policy import messages
 
-PARTS = ("keeper", "privileged", "supervisor", "auth", "log")
+PARTS = ("keeper", "privileged", "supervisor", "auth", "log", "probe")
 POLICY = """\
 [[grant]]
 id = "alice-looks"

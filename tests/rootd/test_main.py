@@ -137,9 +137,11 @@ def test_each_role_imports_only_its_own_program() -> None:
             [sys.executable, "-c", code, role], capture_output=True, text=True, timeout=60, check=True
         )
         loaded = set(done.stdout.split())
-        others = {"privileged", "supervisor", "auth", "log"} - {role}
+        others = {"privileged", "supervisor", "auth", "log", "probe"} - {role}
         assert not {m for m in loaded if m.split(".")[1:2] and m.split(".")[1] in others}, role
         assert f"rootd.{role}.main" in loaded
         assert not {m for m in loaded if m.startswith("userapi")}
-        if role in ("privileged", "log"):
+        if role in ("privileged", "log", "probe"):
             assert not {m for m in loaded if m.startswith("policy")}
+        if role == "probe":
+            assert not {m for m in loaded if m.startswith("rootd.config")}, "nor typing, which comes with it"

@@ -6,7 +6,6 @@ import ctypes
 import errno
 import json
 import os
-import platform
 import re
 import socket
 import struct
@@ -14,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ HEADERS = {
     "aarch64": "/usr/include/asm-generic/unistd.h",
 }  # fmt: skip
 NAMES = {*sandbox.ALWAYS, *sandbox.WRITING}
+ALL = r"socket\(AF_INET\), socket\(AF_INET6\), socket\(AF_UNIX\), socket\(AF_NETLINK\)"
 ALLOW, KILL = sandbox.ALLOW, sandbox.KILL_PROCESS
 EPERM, ENOSYS = sandbox.ERRNO | errno.EPERM, sandbox.ERRNO | errno.ENOSYS
 
@@ -96,7 +97,7 @@ def decide(filters: list[sandbox.Instruction], number: int, architecture: int, *
 
 @pytest.fixture(params=sorted(sandbox.MACHINES))
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(platform, "machine", lambda: request.param)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=request.param))
     return str(request.param)
 
 
@@ -197,7 +198,7 @@ def test_the_filter_has_a_size_that_the_kernel_takes(machine: str) -> None:
 
 def test_the_self_test_fails_where_there_is_no_sandbox() -> None:
     with pytest.raises(
-        RuntimeError, match=r"does not hold: execve, socket\(AF_INET\), ptrace, open of a path that is not listed is"
+        RuntimeError, match=f"does not hold: execve, {ALL}, ptrace, open of a path that is not listed is possible"
     ):
         in_a_process(lambda: sandbox.self_test(True))
 
@@ -205,7 +206,7 @@ def test_the_self_test_fails_where_there_is_no_sandbox() -> None:
 @pytest.mark.root
 def test_a_process_whose_filter_is_absent_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "install", lambda _filters: None)
-    with pytest.raises(RuntimeError, match=r"does not hold: execve, socket\(AF_INET\), ptrace is possible"):
+    with pytest.raises(RuntimeError, match=f"does not hold: execve, {ALL}, ptrace is possible"):
         in_a_process(sandbox.enter)
 
 
@@ -221,12 +222,6 @@ def test_a_process_whose_files_are_open_does_not_go_on(monkeypatch: pytest.Monke
 def test_a_filter_with_a_hole_is_found(missing: str) -> None:
     with pytest.raises(RuntimeError, match=f"does not hold: {missing} is possible"):
         in_a_process(lambda: sandbox.enter(allow=(missing,)))
-
-
-@pytest.mark.root
-def test_a_filter_that_lets_the_network_in_is_found() -> None:
-    with pytest.raises(RuntimeError, match=r"does not hold: socket\(AF_INET\) is possible"):
-        in_a_process(lambda: sandbox.enter(sockets=(socket.AF_INET,)))
 
 
 @pytest.mark.root
@@ -303,7 +298,7 @@ def test_what_an_event_loop_does_is_possible_inside(folders: tuple[str, str]) ->
 def test_everything_else_is_impossible_inside(folders: tuple[str, str]) -> None:
     read, write = folders
     parent = os.getpid()
-    column = sandbox.MACHINES[platform.machine()][0]
+    column = sandbox.MACHINES[os.uname().machine][0]
 
     def act() -> dict[str, int]:
         sandbox.enter(read=(read,), write=(write,))

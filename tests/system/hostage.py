@@ -111,7 +111,9 @@ class ApiHostage(Hostage):
 def standing(house: House, *without: str) -> dict[str, object]:
     """Who must not notice anything: the pids of the keeper, of our parts but those, and of every service process."""
     assert house.daemon is not None
-    parts = {role: house.pid_of(role) for role in ("privileged", "log", "supervisor", "auth") if role not in without}
+    parts = {
+        role: house.pid_of(role) for role in ("privileged", "log", "supervisor", "auth", "probe") if role not in without
+    }
     users = {short: house.people[short].uid for short in ("www", "jobs", "api") if short not in without}
     services = {
         short: sorted(pid for pid in processes_of({uid}) if house.space.holds(pid)) for short, uid in users.items()

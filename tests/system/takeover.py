@@ -29,7 +29,7 @@ from rootd import sandbox
 sys.path.insert(0, str(Path(__file__).parent / "services"))
 from hostile import session
 
-CLASSES = {"supervisor": "Supervisor", "log": "Log", "auth": "Auth"}
+CLASSES = {"supervisor": "Supervisor", "log": "Log", "auth": "Auth", "probe": "Probe"}
 
 
 def hostage(role: str) -> None:

@@ -289,7 +289,7 @@ def test_privileged_holds_its_sockets_its_runs_its_links_and_no_other_descriptor
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("part", ["supervisor", "auth", "log"])
+@pytest.mark.parametrize("part", ["supervisor", "auth", "log", "probe"])
 def test_what_decides_has_no_capability_and_a_filter(house: House, part: str) -> None:
     short = {"supervisor": "sup"}.get(part, part)
     pid, account = house.pid_of(part), house.people[short]
@@ -318,7 +318,7 @@ def test_the_keeper_is_alone_with_root(house: House) -> None:
     keeper = status(house.daemon.pid)
     assert keeper["Uid"] == "0 0 0 0"
     assert (keeper["Threads"], keeper["NoNewPrivs"], keeper["Seccomp"]) == ("1", "0", "0")
-    parts = {part: status(house.pid_of(part))["Uid"] for part in ("privileged", "supervisor", "auth", "log")}
+    parts = {part: status(house.pid_of(part))["Uid"] for part in ("privileged", "supervisor", "auth", "log", "probe")}
     assert not [part for part, uids in parts.items() if "0" in uids.split()]
 
 

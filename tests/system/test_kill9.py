@@ -24,8 +24,11 @@ from policy import messages
 
 pytestmark = pytest.mark.root
 
-PARTS = ("privileged", "supervisor", "auth", "log")
-TOGETHER = (("privileged", "supervisor"), ("privileged", "log"), ("supervisor", "log"), ("supervisor", "auth"), PARTS)
+PARTS = ("privileged", "supervisor", "auth", "log", "probe")
+TOGETHER = (
+    ("privileged", "supervisor"), ("privileged", "log"), ("supervisor", "log"), ("supervisor", "auth"),
+    ("supervisor", "probe"), PARTS,
+)  # fmt: skip
 AGAIN = 3  # deaths of one part, one behind the other: the keeper's pauses between them double
 
 COUNTER = """\

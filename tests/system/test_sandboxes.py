@@ -1,4 +1,4 @@
-"""The walls around supervisor, log and auth: tried from inside the real process, and missed when they are not there."""
+"""The walls around supervisor, log, auth and probe: tried from inside, and missed when they are not there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 
 ENDED = "durward-keeper: {} ended (exit status {}) and is started again"
 
-ROLES = ("supervisor", "log", "auth")
+ROLES = ("supervisor", "log", "auth", "probe")
 
 TRY = """
 import ctypes, os, socket
@@ -83,9 +83,11 @@ def test_no_program_can_be_executed(inside: Hostage) -> None:
 
 
 def test_no_socket_to_the_network_can_be_made(inside: Hostage) -> None:
-    families = ["AF_INET", "AF_INET6", "AF_PACKET", "AF_VSOCK", "AF_ALG", "AF_KEY"]
-    if inside.role != "auth":  # where PAM tells the kernel's audit
-        families += ["AF_NETLINK", "AF_UNIX"] if inside.role == "log" else ["AF_NETLINK"]
+    """But by probe, whose work they are; auth has netlink, by which PAM tells the kernel's audit."""
+    families = ["AF_PACKET", "AF_VSOCK", "AF_ALG", "AF_KEY"]
+    families += [] if inside.role == "auth" else ["AF_NETLINK"]
+    families += [] if inside.role == "probe" else ["AF_INET", "AF_INET6"]
+    families += ["AF_UNIX"] if inside.role == "log" else []
     code = """
     kinds = [(name, kind) for name in families for kind in (1, 2, 3)]
     result = [one for one in kinds if speaks(getattr(socket, one[0], 15), one[1]) != 1]
@@ -149,13 +151,17 @@ def test_the_kernel_says_that_it_is_walled_in(inside: Hostage) -> None:
     assert set(fields["Uid"].split()) == {str(inside.house.people[SHORT[inside.role]].uid)}
 
 
-SHORT = {"supervisor": "sup", "log": "log", "auth": "auth"}
+SHORT = {"supervisor": "sup", "log": "log", "auth": "auth", "probe": "probe"}
+FAMILIES = "socket(AF_INET), socket(AF_INET6), socket(AF_UNIX), socket(AF_NETLINK)"
 HOLES = {
-    ("supervisor", "no-filter"): "execve, socket(AF_INET), ptrace",
+    ("supervisor", "no-filter"): f"execve, {FAMILIES}, ptrace",
     ("supervisor", "no-walls"): "open of a path that is not listed",
-    ("log", "no-filter"): "execve, socket(AF_INET), ptrace",
+    ("log", "no-filter"): f"execve, {FAMILIES}, ptrace",
     ("log", "no-walls"): "open of a path that is not listed",
-    ("auth", "no-filter"): "socket(AF_INET), ptrace",  # its programs are Landlock's business, where it needs one
+    # its programs are Landlock's business, where it needs one
+    ("auth", "no-filter"): "socket(AF_INET), socket(AF_INET6), ptrace",
+    ("probe", "no-filter"): "execve, socket(AF_NETLINK), ptrace",
+    ("probe", "no-walls"): "open of a path that is not listed",
 }
 
 

@@ -310,7 +310,7 @@ def test_nothing_of_the_machine_is_open_to_it(hostage: Hostage) -> None:
     inside = ("audit/audit.jsonl", "site/stdout.log")
     paths = [str(house.log / name) for name in inside] + ["/etc/shadow", str(house.etc / "durward.toml")]
     paths += [str(house.run_dir / "supervisor"), str(house.run_dir / "auth"), str(house.state / "log")]
-    pids = [house.pid_of(role) for role in ("privileged", "supervisor", "log", "auth")] + house.pids("site")
+    pids = [house.pid_of(role) for role in ("privileged", "supervisor", "log", "auth", "probe")] + house.pids("site")
     files, processes, *others = hostage.run(code, paths=paths, pids=pids)
     assert set(files.values()) == {13}, files
     assert set(processes.values()) == {1}

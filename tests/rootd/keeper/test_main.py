@@ -96,7 +96,7 @@ class Theatre:
             sys.stderr = os.fdopen(2, "w", closefd=False)
             roles = {
                 role: (lambda fd, role=role: puppet(role, self.address, fd))
-                for role in ("privileged", "log", "supervisor", "auth")
+                for role in ("privileged", "log", "supervisor", "auth", "probe")
             }
             os._exit(keeper.Keeper(roles).run())
         self.stderr = tmp / "stderr"
@@ -128,7 +128,7 @@ class Theatre:
     def begin(self) -> dict[str, dict[str, Any]]:
         hellos = self.enter("privileged")
         self.order("privileged", do="send", op=ipc.BEGIN)
-        hellos |= self.enter("log", "supervisor", "auth")
+        hellos |= self.enter("log", "supervisor", "auth", "probe")
         for _ in range(2):
             assert self.hear("privileged")["op"] == ipc.LINK
         return hellos
@@ -162,14 +162,15 @@ def test_nobody_is_forked_before_privileged_has_begun_and_each_is_linked_as_the_
     theatre.order("privileged", do="send", op=ipc.STORE, name="pipe/site/stdout", fd=True)
     theatre.order("privileged", do="send", op=ipc.STORE, name="generation/1", fd=True)
     theatre.order("privileged", do="send", op=ipc.BEGIN)
-    hellos = theatre.enter("log", "supervisor", "auth")
+    hellos = theatre.enter("log", "supervisor", "auth", "probe")
     assert {role: hello["held"] for role, hello in hellos.items()} == {
         "log": ["pipe/site/stdout", "settings"],
         "supervisor": ["door/control", "settings"],
         "auth": ["settings"],
+        "probe": ["settings"],
     }
     links = {(role, peer) for role, hello in hellos.items() for peer in hello["links"]}
-    for role in ("log", "supervisor", "auth", "privileged"):
+    for role in ("log", "supervisor", "auth", "probe", "privileged"):
         expected = {b if a == role else a for a, b in keeper.WIRES if role in (a, b)}
         got = {peer for mine, peer in links if mine == role}
         while got != expected:
@@ -194,6 +195,15 @@ def test_a_part_that_dies_is_started_again_and_linked_again(theatre: Theatre) ->
         hello = theatre.enter("log")["log"]
         assert hello["links"] == ["privileged", "supervisor"]
         assert theatre.hear("privileged")["name"] == "log"
+
+
+def test_a_probe_is_linked_to_the_supervisor_alone_and_to_each_new_one(theatre: Theatre) -> None:
+    theatre.begin()
+    theatre.order("probe", do="exit", status=1)
+    assert theatre.enter("probe")["probe"]["links"] == ["supervisor"]
+    theatre.order("supervisor", do="exit", status=1)
+    assert theatre.enter("supervisor")["supervisor"]["links"] == ["auth", "log", "privileged", "probe"]
+    assert theatre.hear("probe")["name"] == "supervisor"
 
 
 def test_d7_what_was_stored_before_privileged_was_killed_is_given_back_to_the_next(theatre: Theatre) -> None:
@@ -261,7 +271,7 @@ def test_sigterm_asks_the_supervisor_and_privileged_ends_it(theatre: Theatre) ->
     os.kill(theatre.pid, signal.SIGTERM)
     theatre.hear_op("supervisor", ipc.END)
     theatre.order("privileged", do="send", op=ipc.END)
-    for role in ("log", "supervisor", "auth", "privileged"):
+    for role in ("log", "supervisor", "auth", "probe", "privileged"):
         while not theatre.hear(role).get("keeper_gone"):
             continue
     assert theatre.wait() == 0

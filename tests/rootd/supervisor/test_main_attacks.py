@@ -175,10 +175,20 @@ def test_nonsense_of_privileged_ends_the_process_which_is_started_again_and_stop
 
 
 def test_a_link_to_a_part_that_is_none_of_its_own_is_closed(running: Daemon) -> None:
-    running.link("probe")
+    running.link("api")
     running.ask(messages.WhatMayI(), "", "root")
-    assert running.links["probe"].receive() is None
+    assert running.links["api"].receive() is None
     assert_well(running)
+
+
+def test_c5_a_probe_that_answers_what_nobody_asked_is_not_heard_again(running: Daemon) -> None:
+    for packet in (ipc.Message(ipc.CHECKED, seq=1).encode(), ipc.Message(ipc.EXITED, run=1).encode(), b"x" * 17):
+        running.link("probe")
+        running.links["probe"].sock.send(packet)
+        assert ipc.wait(running.links["probe"], seconds=20)
+        assert running.links["probe"].receive() is None
+        assert_well(running)
+    assert running.stderr.read_text().count("the link to probe is closed") == 3
 
 
 def test_c14_messages_that_nobody_asked_for_change_nothing(running: Daemon) -> None:
