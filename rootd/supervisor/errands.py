@@ -59,8 +59,9 @@ class Errands:
             self._ask(errand)
 
     def _ask(self, errand: Errand) -> None:
+        about = 0 if errand.part == "post-stop" else errand.about  # nothing of that is left
         slot = dict(errand.spec.parts)[errand.part] * SLOTS + errand.instance.index
-        self._requests.ask(errand.key, states.Spawn(errand.about), slot, errand.spec.generation)
+        self._requests.ask(errand.key, states.Spawn(about), slot, errand.spec.generation)
 
     def end(self, instance: Instance, part: str, about: int, now: float) -> None:
         """It is not wanted any more."""

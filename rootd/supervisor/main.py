@@ -78,12 +78,12 @@ class Supervisor:
         self._running = 0
         self._used: set[int] = set()  # generations of runs
         self.performer = Performer()
-        self.services = Services(self._effects.append, self.publish, wall, lambda *_: False)
+        self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()))
+        self.services = Services(self._effects.append, self.publish, wall, self.probes.ask)
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
-        self.probes = ProbeLink(self.loop, note)
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, clock=self.clock, expires=self.expires,
@@ -307,6 +307,9 @@ class Supervisor:
                 "policy": loaded.policy.hash[:12], "services": len(specs), "problems": len(loaded.problems),
             }
         )  # fmt: skip
+
+    def probed(self, number: int, problem: str) -> None:
+        self.services.probed(number, problem, self.clock())
 
     # -- events and the state file ---------------------------------------------------------------------------
 

@@ -128,12 +128,12 @@ def taken(request: pytest.FixtureRequest, people: People, space: Space) -> Itera
 def hostage(request: pytest.FixtureRequest, taken: Hostage) -> Iterator[Hostage]:
     """`taken`, with the module's TOOLS run in it. Before and after, all works, and no other process is another one."""
     house, role = taken.house, request.module.ROLE
-    house.until(house._answers, "the house answers")
+    house.until(house.answers, "the house answers")
     house.until(lambda: len(standing(house, role)["www"]) == 3, "gunicorn and its two workers stand")
     before = standing(house, role)
     taken.run(request.module.TOOLS)
     yield taken
     taken.resume()
-    house.until(house._answers, "the house answers as before")
+    house.until(house.answers, "the house answers as before")
     assert standing(house, role) == before
     assert house.http("/").status == 200

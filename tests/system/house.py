@@ -115,7 +115,7 @@ class House:
                 start_new_session=True,
             )
         if wait:
-            self.until(self._answers, "root.sock answers")
+            self.until(self.answers, "root.sock answers")
             self.wait_for(_all_up, "everything is up")
         return self
 
@@ -206,7 +206,7 @@ class House:
 
     # asking as root
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             with self.root(timeout=2.0) as root:
                 return isinstance(root.ask(messages.Status()), messages.Services)
@@ -285,7 +285,7 @@ class House:
     def wait_back(self, role: str, old: int) -> int:
         """Another process plays the role, and the house answers."""
         pid = self.until(lambda: (now := self.pid_of(role)) != old and now, f"{role} is back")
-        self.until(self._answers, "the house answers")
+        self.until(self.answers, "the house answers")
         return pid
 
     # people

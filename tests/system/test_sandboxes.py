@@ -53,7 +53,7 @@ def hostages(people: People) -> Iterator[dict[str, Hostage]]:
             made[role] = Hostage(house, role)
             house.start(wait=False)
         for role, hostage in made.items():
-            hostage.house.until(hostage.house._answers, f"the house of {role} answers")
+            hostage.house.until(hostage.house.answers, f"the house of {role} answers")
         yield made
         for hostage in made.values():
             hostage.house.stop()
@@ -71,7 +71,7 @@ def inside(request: pytest.FixtureRequest, hostages: dict[str, Hostage]) -> Iter
     hostage.run(TRY)
     yield hostage
     hostage.resume()
-    assert hostage.house.until(hostage.house._answers, "the house answers as before")
+    assert hostage.house.until(hostage.house.answers, "the house answers as before")
 
 
 def test_no_program_can_be_executed(inside: Hostage) -> None:

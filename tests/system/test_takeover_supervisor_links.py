@@ -51,7 +51,7 @@ def test_the_keeper_hears_nothing_of_it(taken: Hostage) -> None:
     old = house.kill9("privileged")
     house.until(lambda: house.pid_of("privileged") not in (0, old), "privileged is back")
     taken.resume()
-    house.until(house._answers, "the house answers")
+    house.until(house.answers, "the house answers")
     assert house.http("/").status == 200
     assert standing(house, "privileged", "supervisor") == before
     assert prompt_status(house) < PATIENT
@@ -65,7 +65,7 @@ def test_privileged_that_is_replaced_at_its_word_leaves_the_services_alone(taken
     taken.run("raw.send(ipc.Message(ipc.REPLACE, arg=number).encode())\nwhile raw.recv(4096): pass", number=arg)
     house.until(lambda: house.pid_of("privileged") not in (0, old), "privileged is started again")
     taken.resume()
-    house.until(house._answers, "the house answers")
+    house.until(house.answers, "the house answers")
     assert standing(house, "privileged", "supervisor") == before
 
 
@@ -126,6 +126,6 @@ def test_what_is_pulled_from_auth_out_of_range_loses_it_that_link_and_auth_begin
     assert taken.run(code) == "closed"
     house.until(lambda: house.pid_of("auth") not in (0, old), "auth has ended and is back: the keeper links it anew")
     taken.resume()
-    house.until(house._answers, "the house answers")
+    house.until(house.answers, "the house answers")
     assert house.login("alice").returncode == 0
     assert standing(house, "supervisor", "auth") == before

@@ -8,6 +8,13 @@ deaf            ignore SIGTERM
 stone           ignore every signal that can be ignored
 shut            shut down the first socket that was handed over
 show FILE       write pid, environment, descriptors, ids and limits to FILE as JSON
+tell            print what it is for: DURWARD_HOOK, DURWARD_PID and the uid
+need FILE       end with status 1 when there is no such file
+wait FILE       go on when there is such a file
+signal NAME     send that signal to DURWARD_PID
+state TEXT      that text to NOTIFY_SOCKET
+alive COUNT     WATCHDOG=1 so often, four times in each WATCHDOG_USEC; then silence
+http PORT FILE  answer HTTP on 127.0.0.1: 200 while there is such a file, else 503
 exit CODE       end now (die SIGNAL: by that signal)
 """
 
@@ -18,6 +25,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 
 def notify(text: str) -> None:
@@ -71,6 +79,27 @@ def show(path: str) -> None:
     os.rename(path + ".new", path)
 
 
+def alive(count: int) -> None:
+    for _ in range(count):
+        notify("WATCHDOG=1")
+        time.sleep(int(os.environ["WATCHDOG_USEC"]) / 4e6)
+
+
+def wait(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+def http(port: int, path: str) -> None:
+    with socket.create_server(("127.0.0.1", port)) as server:
+        while True:
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                status = "200 OK" if os.path.exists(path) else "503 Service Unavailable"
+                client.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+
+
 def main(words: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     rest = iter(words)
@@ -94,6 +123,21 @@ def main(words: list[str]) -> None:
                 socket.socket(fileno=3).shutdown(socket.SHUT_RD)
             case "show":
                 show(next(rest))
+            case "tell":
+                print(os.environ.get("DURWARD_HOOK"), os.environ.get("DURWARD_PID"), os.getuid(), flush=True)
+            case "need":
+                if not os.path.exists(next(rest)):
+                    os._exit(1)
+            case "wait":
+                wait(next(rest))
+            case "signal":
+                os.kill(int(os.environ["DURWARD_PID"]), signal.Signals[f"SIG{next(rest)}"])
+            case "state":
+                notify(next(rest))
+            case "alive":
+                alive(int(next(rest)))
+            case "http":
+                http(int(next(rest)), next(rest))
             case "exit":
                 os._exit(int(next(rest)))
             case "die":
