@@ -65,7 +65,7 @@ class ProbeLink:
             self._loop.watch(self._link.fileno(), self._hear, events)
 
     def disconnect(self) -> None:
-        """The link has ended, or is ended: probe sees that and is started again."""
+        """The link has ended, or is ended by who waits too long for an answer: a probe that lives is started again."""
         if self._disconnect():
             self.gone()
 
