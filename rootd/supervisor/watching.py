@@ -100,7 +100,7 @@ class Watchers:
         if not all(self._show(watcher, event, sees, kept=True) for event in past if watcher.begins_with(event, seen)):
             return True
         if not watcher.operation:
-            connection.event(messages.Watching(self._last), kept=True)
+            connection.event(messages.Watching(self._last))
         self._watchers.append(watcher)
         return True
 
@@ -122,7 +122,7 @@ class Watchers:
             self._lost = self._gone.pop(next(iter(self._gone)))
 
     def _missed(self, watcher: Watcher, sees: Sees) -> messages.Missed | None:
-        """What this watcher would have been shown, and is not kept. Of what he may not view, nothing is missing to him."""
+        """What he would have been shown, and is not kept. Of what he may not view, nothing is missing to him."""
         after = watcher.after
         if after > self._last:
             text = f"{after} is no number of this daemon's events, which go on after {self._last}: ask for the status"

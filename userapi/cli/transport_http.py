@@ -110,7 +110,9 @@ class Http:
         """Server-sent events after that number; asked for again, after the last one, when the stream ends, as every
         stream does, unless `last` was told. That it broke is said once until something comes again.
         """
-        resumed, over = Resumed(after, self._say), False
+        from userapi.cli.resumed import Resumed
+
+        resumed, over = Resumed(after, self._say, ATTEMPTS), False
         while resumed.may_try():
             query = _query(**asked, after=str(resumed.after) if resumed.after else None)
             try:
@@ -120,9 +122,11 @@ class Http:
                         over = over or event["is"] == last
                         if resumed.is_news(event):
                             yield event
-            except (Failure, ConnectionError) as failure:
+            except (Failure, ConnectionError) as why:
+                if not resumed.begun and not last and getattr(why, "kind", "") == "unreachable":
+                    raise  # nobody was ever there
                 if not over:
-                    resumed.broke(failure)
+                    resumed.broke(why)
             if over:
                 return
             time.sleep(AGAIN)

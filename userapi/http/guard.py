@@ -181,7 +181,7 @@ def after() -> int:
     if not text:
         text, what = request.args.get("after", "0"), "after"
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) < 1 << 53):
-        of = "the number of the last event that you have seen, as it is in its id: line and in its \"number\""
+        of = 'the number of the last event that you have seen, as it is in its id: line and in its "number"'
         raise Problem("invalid", f"{what} must be {of}; without it you are told what happens from now on")
     return int(text)
 

@@ -123,7 +123,7 @@ def streamed(data: Iterable[bytes], give: Callable[[], None], content_type: str,
 def spelled(event: messages.Event) -> bytes:
     """One event as a server-sent event: its name, its number as id, and itself as JSON.
 
-    That the watch has begun is an id alone: who reads it by the book (WHATWG HTML, 9.2.6) remembers it and hears nothing.
+    That a watch has begun is an id alone: who reads by the book (WHATWG HTML, 9.2.6) remembers it, and hears nothing.
     """
     if isinstance(event, messages.Watching):
         return f"id: {event.number}\n\n".encode()
