@@ -15,7 +15,7 @@ def test_events_are_told_until_the_supervisor_ends(http, world):
     answer = http.get("/api/v1/events?service=site")
     assert answer.mimetype == "text/event-stream"
     assert "event: changed\nid: 9\ndata: {" in answer.text
-    assert "event: dropped\ndata: {" in answer.text
+    assert "event: dropped\nid: 9\ndata: {" in answer.text
     assert world.commands() == [messages.Watch(service="site")]
 
 
@@ -31,7 +31,7 @@ def test_events_are_told_until_the_supervisor_ends(http, world):
     ],
 )
 def test_who_has_seen_events_is_told_what_came_after_them(http, world, address, header, after):
-    world.answers[messages.Watch] = [messages.Missed(number=50, text="not kept"), messages.Watching(number=52)]
+    world.answers[messages.Watch] = [messages.Missed(50, "not kept"), messages.Watching(52), world.die]
     headers = {} if header is None else {"Last-Event-ID": header}
     answer = http.get(f"/api/v1/events{address}", headers=headers)
     assert world.commands() == [messages.Watch(after=after)]
