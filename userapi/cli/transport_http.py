@@ -112,7 +112,7 @@ class Http:
         """
         from userapi.cli.resumed import Resumed
 
-        resumed, over = Resumed(after, self._say, ATTEMPTS), False
+        resumed, over = Resumed(after, self._say, ATTEMPTS, last != ""), False
         while resumed.may_try():
             query = _query(**asked, after=str(resumed.after) if resumed.after else None)
             try:

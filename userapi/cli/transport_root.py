@@ -123,7 +123,7 @@ class Root:
         """Events after that number; asked for again, after the last one, when the connection ends."""
         from userapi.cli.resumed import Resumed
 
-        resumed = Resumed(after, say or (lambda text: None), ATTEMPTS)
+        resumed = Resumed(after, say or (lambda text: None), ATTEMPTS, "operation" in asked)
         while resumed.may_try():
             more = {key: value for key, value in {**asked, "after": resumed.after}.items() if value}
             try:

@@ -31,11 +31,14 @@ def test_another_daemons_numbers_count_from_where_it_says():
     assert resumed.is_news(event("changed", 6))
 
 
-def test_that_one_was_too_slow_and_that_an_operation_ended_are_always_news():
+def test_that_one_was_too_slow_is_always_news_and_to_who_follows_an_operation_its_end_too():
     resumed = Resumed(41, print, 3)
     assert resumed.is_news(event("dropped", 41))
-    assert resumed.is_news(event("ended", 40))
-    assert resumed.after == 41
+    assert not resumed.is_news(event("ended", 41))
+    assert resumed.is_news(event("ended", 42))
+    assert not resumed.is_news(event("ended", 42)), "one operation of many"
+    assert resumed.after == 42
+    assert Resumed(42, print, 3, until_ended=True).is_news(event("ended", 42))
 
 
 def test_what_broke_is_said_once_until_something_comes_again():
