@@ -45,10 +45,15 @@ class Describe(_Command, frozen=True, tag="describe"):
 
 
 class Watch(_Command, frozen=True, tag="watch"):
-    """Events as they happen. With `operation`: that operation's steps from its beginning until `Ended`."""
+    """Events as they happen, after `Watching` has said from which number on.
+
+    With `after`, the number of the last event that was seen: first what has happened since, and `Missed` where that is
+    not known any more. With `operation`: that operation's steps, from its beginning or after `after`, until `Ended`.
+    """
 
     operation: Number = 0
     service: Service | None = None
+    after: Number = 0  # 0: from now on
 
 
 class ListOperations(_Command, frozen=True, tag="operations"):
@@ -293,14 +298,28 @@ class Ended(_Event, frozen=True, tag="ended"):
     problems: list[Problem] = []
 
 
+class Watching(_Event, frozen=True, tag="watching"):
+    """The watch has begun: of what has this number or a lower one, there is nothing more to tell."""
+
+    number: int
+
+
+class Missed(_Event, frozen=True, tag="missed"):
+    """Events since `after` that cannot be told any more. The number is that of the last one; what follows is whole."""
+
+    number: int
+    text: str  # "events 41 to 96 are not kept any more: ask for the status"
+
+
 class Dropped(_Event, frozen=True, tag="dropped"):
-    """This watcher did not read and lost events; the connection ends."""
+    """This watcher did not read and lost events; the connection ends. Watch again after the number."""
 
     text: str
+    number: int  # of the last event that was sent to it
 
 
 Reply = Services | Listed | Description | LogOpened | Rights | Decided | Accepted | Done | Refused
-Event = Changed | Step | Ended | Dropped
+Event = Changed | Step | Ended | Watching | Missed | Dropped
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

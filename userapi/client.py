@@ -175,7 +175,7 @@ class Supervisor:
                     continue
                 except Lost:
                     return
-                if isinstance(event, messages.Changed | messages.Step | messages.Ended | messages.Dropped):
+                if isinstance(event, messages.Event):
                     yield event
                 if isinstance(event, messages.Dropped):
                     return

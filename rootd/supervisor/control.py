@@ -40,15 +40,16 @@ class Outbox:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._queue: deque[tuple[bytes, int]] = deque()
+        self.told = 0  # the number of the last event that the kernel has taken
+        self._queue: deque[tuple[bytes, int, int]] = deque()
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def send(self, packet: bytes, fd: int = -1) -> None:
-        """The caller keeps its descriptor; -1 is none."""
-        if self._queue or not self._push(packet, fd):
-            self._queue.append((packet, os.dup(fd) if fd >= 0 else fd))
+    def send(self, packet: bytes, fd: int = -1, number: int = 0) -> None:
+        """The caller keeps its descriptor; -1 is none. number: of an event, 0 for what is none."""
+        if self._queue or not self._push(packet, fd, number):
+            self._queue.append((packet, os.dup(fd) if fd >= 0 else fd, number))
 
     def flush(self) -> None:
         while self._queue and self._push(*self._queue[0]):
@@ -59,16 +60,17 @@ class Outbox:
             self._forget()
 
     def _forget(self) -> None:
-        _, fd = self._queue.popleft()
+        _, fd, _ = self._queue.popleft()
         if fd >= 0:
             os.close(fd)
 
-    def _push(self, packet: bytes, fd: int) -> bool:
+    def _push(self, packet: bytes, fd: int, number: int) -> bool:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
         try:
             self.sock.sendmsg([packet], rights, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return False
+        self.told = number or self.told
         return True
 
 
@@ -82,6 +84,7 @@ class Connection:
         self._sock = sock
         self._out = Outbox(sock)
         self._asked: int | None = None  # the id of the request that is being answered
+        self._room = WATCH_QUEUE
         self._last = False  # closes when everything is sent
         self._until = now + FIRST  # for the next request
         self._stuck: float | None = None  # since when the peer has not read
@@ -104,18 +107,27 @@ class Connection:
         if not more:
             self._asked, self._until = None, self.door.clock() + NEXT
         try:
-            self._out.send(packet, fd)
+            self._out.send(packet, fd, getattr(reply, "number", 0))
         except OSError:
             return self.close()
         self._watch()
 
-    def event(self, event: messages.Event) -> None:
-        """Send one of many, or, to a peer that has stopped reading, say so and close."""
-        if len(self._out) < WATCH_QUEUE:
+    def watched(self, number: int) -> None:
+        """A watch begins; of the events up to this number nothing is missing to the peer."""
+        self._room, self._out.told = WATCH_QUEUE, number
+
+    def event(self, event: messages.Event, kept: bool = False) -> None:
+        """Send one of many, or, to a peer that has stopped reading, say so and close.
+
+        kept: it is of the past, and comes at once with others: that they wait is not the peer's slowness.
+        """
+        self._room += kept
+        if len(self._out) < self._room:
             return self.answer(event, more=True)
+        told, waiting = self._out.told, len(self._out)
         self._out.clear()
         self._last = True
-        self.answer(messages.Dropped(f"{WATCH_QUEUE} events were waiting to be read: watch again"))
+        self.answer(messages.Dropped(f"{waiting} events were waiting to be read: watch again, after {told}", told))
 
     def close(self) -> None:
         if not self.closed:

@@ -102,12 +102,12 @@ def answer_describe(desk: Desk, call: Call, command: messages.Describe) -> None:
 
 
 def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:
-    watcher = watching.Watcher(call, command.service, command.operation)
-    operation = desk.services.operations.find(command.operation) if command.operation else None
+    """Who has seen a step of an operation by another supervisor's number means another operation than there is now."""
+    watcher = watching.Watcher(call, command.service, command.operation, command.after)
+    operation = desk.services.operations.find(command.operation) if desk.watchers.knows(command.after) else None
     if command.operation and (operation is None or not desk.may_view(call.identity, operation.service)):
         raise Refusal("unknown", f"no operation {command.operation} that you may view")
-    events = [] if operation is None else operation.events
-    if not desk.watchers.add(watcher, events):
+    if not desk.watchers.add(watcher, () if operation is None else operation.events):
         raise Refusal("later", "too many are watching: try again later")
 
 

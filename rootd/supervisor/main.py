@@ -324,6 +324,10 @@ class Supervisor:
                     problem = restore(file.read(STATE_LIMIT))
                 if problem:
                     note(problem)
+        operations = self.services.operations
+        operations.events = watching.first(operations.events)
+        self.desk.watchers.begin(operations.events)
+        self.save()  # before the first number is given out: the next one begins after those
 
     def save(self) -> None:
         self._saved, self._asked, self._save_at = self.services.revision, self.services.operations.last, None

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from policy.messages import Changed, Description, Ended, ServiceInfo, Step
 from policy.names import RESERVED
 from rootd import ipc
@@ -146,7 +148,7 @@ class Services:
     def state(self) -> bytes:
         """What the next supervisor will not learn from facts."""
         if not self._slots.live:
-            return recover.write(self._saved)
+            return recover.write(replace(self._saved, event=self.operations.events))
         slots = {f"{name}:{index}": one.save() for (name, index), one in self._slots.instances.items()}
         numbers = self.operations.last, self.operations.events
         return recover.write(recover.Saved(recover.VERSION, self._ending.operation is not None, *numbers, slots))

@@ -1,12 +1,16 @@
-"""Who watches, and what each of them gets to see.
+"""Who watches, and what each of them gets to see: what happens now, and what has happened since an event he has seen.
 
 Rule 1: every single event is shown by what its watcher may view now: the policy and the session of this moment.
 Rule 2: events are handed to connections, which drop a peer that does not read; nobody is waited for.
+Rule 3: who resumes sees each event once and in order, or is told up to which number some are missing to him.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from policy import messages
@@ -14,8 +18,22 @@ from rootd.supervisor.control import Connection
 
 LIMIT = 128  # watchers
 EACH = 16  # of one user
+KEPT = 1_024  # events of the past
+GONE = 16_384  # services of which it is known which event was the last that is not kept any more
+AHEAD = 1 << 20  # more numbers than a supervisor can give to events between one state file and the next
 
 Happened = messages.Changed | messages.Step | messages.Ended
+Sees = Callable[[str], bool | None]
+
+
+def first(saved: int) -> int:
+    """The number after which this supervisor begins. saved: the last one in the state file; 0 when there is none.
+
+    Watchers have seen more than the state file knows when its writer was killed: no number is given out twice. Where
+    there is no file, on a machine that was started again, it is none that somebody has from before, but for a chance
+    of one in four thousand million.
+    """
+    return saved + AHEAD if saved else (1 + int.from_bytes(os.urandom(4), "big")) * AHEAD
 
 
 class Watching(Protocol):
@@ -28,17 +46,22 @@ class Watching(Protocol):
 
 
 class Watcher:
-    __slots__ = ("call", "operation", "service")
+    __slots__ = ("after", "call", "operation", "service")
 
-    def __init__(self, call: Watching, service: str | None, operation: int) -> None:
+    def __init__(self, call: Watching, service: str | None, operation: int, after: int = 0) -> None:
         self.call = call
         self.service = service
         self.operation = operation
+        self.after = after
 
     def wants(self, event: Happened) -> bool:
         if self.operation:
             return not isinstance(event, messages.Changed) and event.operation == self.operation
         return self.service is None or event.service == self.service
+
+    def begins_with(self, event: Happened, seen: int) -> bool:
+        """Of the past. The end of an operation is told again: nothing more would ever come."""
+        return event.number > seen or (bool(self.operation) and isinstance(event, messages.Ended))
 
 
 class Watchers:
@@ -47,26 +70,78 @@ class Watchers:
     def __init__(self, may_see: Callable[[Watching, str], bool | None]) -> None:
         self._may_see = may_see
         self._watchers: list[Watcher] = []
+        self._kept: deque[Happened] = deque()
+        self._gone: dict[str, int] = {}  # by service, the number of its last event that is not kept, ascending
+        self._lost = 0  # up to this number, nobody knows what there was for whom
+        self._begun = self._last = 0  # the numbers of this supervisor: those after the one, up to the other
 
-    def add(self, watcher: Watcher, history: Iterable[Happened]) -> bool:
-        """Show what has been, then what comes. False when there are too many."""
+    def begin(self, number: int) -> None:
+        """Events are numbered from here on; those before were another supervisor's."""
+        self._begun = self._last = self._lost = number
+
+    def knows(self, number: int) -> bool:
+        """Whether it is a number of this supervisor, or none (0)."""
+        return number == 0 or self._begun <= number <= self._last
+
+    def add(self, watcher: Watcher, operation: Sequence[Happened] = ()) -> bool:
+        """Show what has been, then what comes; of an operation: its events. False when there are too many."""
         self._watchers = [other for other in self._watchers if not other.call.connection.closed]
         mine = sum(other.call.user == watcher.call.user for other in self._watchers)
         if len(self._watchers) >= LIMIT or mine >= EACH:
             return False
-        if all(self._show(watcher, event) for event in history):
-            self._watchers.append(watcher)
+        connection, seen = watcher.call.connection, watcher.after
+        connection.watched(seen or self._last)
+        sees = functools.cache(functools.partial(self._may_see, watcher.call))  # it is one moment
+        missed = self._missed(watcher, sees) if seen and not watcher.operation else None
+        if missed is not None:
+            seen = missed.number
+            connection.event(missed, kept=True)
+        past = operation if watcher.operation else self._kept if seen else ()
+        if not all(self._show(watcher, event, sees, kept=True) for event in past if watcher.begins_with(event, seen)):
+            return True
+        if not watcher.operation:
+            connection.event(messages.Watching(self._last))
+        self._watchers.append(watcher)
         return True
 
     def publish(self, event: Happened) -> None:
-        self._watchers = [watcher for watcher in self._watchers if self._show(watcher, event)]
+        self._last = event.number
+        self._kept.append(event)
+        if len(self._kept) > KEPT:
+            self._forget(self._kept.popleft())
+        self._watchers = [
+            watcher
+            for watcher in self._watchers
+            if self._show(watcher, event, functools.partial(self._may_see, watcher.call))
+        ]
 
-    def _show(self, watcher: Watcher, event: Happened) -> bool:
+    def _forget(self, event: Happened) -> None:
+        self._gone.pop(event.service, None)
+        self._gone[event.service] = event.number
+        if len(self._gone) > GONE:
+            self._lost = self._gone.pop(next(iter(self._gone)))
+
+    def _missed(self, watcher: Watcher, sees: Sees) -> messages.Missed | None:
+        """What he would have been shown, and is not kept. Of what he may not view, nothing is missing to him."""
+        after = watcher.after
+        if after > self._last:
+            text = f"{after} is no number of this daemon's events, which go on after {self._last}: ask for the status"
+            return messages.Missed(self._last, text)
+        last = self._lost
+        for service, number in self._gone.items():
+            if number > max(after, last) and watcher.service in (None, service) and sees(service):
+                last = number
+        if last <= after:
+            return None
+        which = f"event {last} is" if last == after + 1 else f"events {after + 1} to {last} are"
+        return messages.Missed(last, f"{which} not kept any more: ask for the status")
+
+    def _show(self, watcher: Watcher, event: Happened, sees: Sees, kept: bool = False) -> bool:
         """Hand it over, if it may be seen. False when there is nothing more to show to this one."""
         connection = watcher.call.connection
         if connection.closed or not watcher.wants(event):
             return not connection.closed
-        seen = self._may_see(watcher.call, event.service)
+        seen = sees(event.service)
         if seen is None:
             connection.answer(messages.Refused("no-session", "the session is over: log in again"))
             return False
@@ -74,5 +149,5 @@ class Watchers:
             connection.answer(event)
             return False
         if seen:
-            connection.event(event)
+            connection.event(event, kept)
         return not connection.closed

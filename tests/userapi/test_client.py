@@ -115,7 +115,7 @@ def test_no_socket_at_all_is_later(tmp_path):
         b'{"id":1,"reply":{"is":"root"}}',
         b'{"id":1,"reply":{"is":"done","text":"x","extra":1}}',
         b"x" * (wire.LIMIT + 1),
-        messages.Dropped(text="an event"),
+        messages.Dropped(text="an event", number=1),
     ],
 )
 def test_c_nonsense_of_a_peer_is_an_error_and_nothing_else(ask, world, nonsense):
@@ -166,8 +166,9 @@ def test_a_watch_tells_events_and_idleness_and_ends_with_its_connection(world):
     world.supervisor.pause()
     assert [told for told in watch if told is not None] == []
     world.supervisor.start()
-    world.answers[messages.Watch] = [messages.Dropped(text="too slow"), world.open]
-    assert list(supervisor.watch(world.token, messages.Watch(), "unix")) == [messages.Dropped(text="too slow")]
+    told = [messages.Missed(40, "gone"), messages.Watching(41), messages.Dropped("too slow", 41)]
+    world.answers[messages.Watch] = [*told, world.open]
+    assert list(supervisor.watch(world.token, messages.Watch(after=9), "unix")) == told
 
 
 def test_alive_is_whether_it_answers_and_not_what(world):

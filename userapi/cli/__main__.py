@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: Any, screen: Screen) -> int:
     module, function, _, _ = COMMANDS[args.command]
     carry_out = getattr(importlib.import_module(f"userapi.cli.{module}"), function)  # both are of our own table
-    ask = _transport(args)
+    ask = _transport(args, screen)
     try:
         return int(carry_out(ask, screen, args))
     except Failure as failure:
@@ -59,14 +59,14 @@ def _meant(ask: Any, service: str) -> str:
     return ""
 
 
-def _transport(args: Any) -> Any:
+def _transport(args: Any, screen: Screen) -> Any:
     if args.root:
         from userapi.cli.transport_root import Root
 
-        return Root(args.root)
+        return Root(args.root, screen.progress)
     from userapi.cli.transport_http import Http
 
-    return Http(args.url, args.cacert)
+    return Http(args.url, args.cacert, screen.progress)
 
 
 if __name__ == "__main__":

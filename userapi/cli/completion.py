@@ -29,13 +29,13 @@ OPTIONS = {
     "restart": "--no-wait --hard",
     "signal": "--no-wait",
     "logs": "--follow --lines --stream --raw",
-    "events": "--operation",
+    "events": "--operation --after",
     "operations": "--all",
     "reload": "--dry-run --no-wait",
     "revoke": "--all",
     "shutdown": "--no-wait",
 }
-VALUED = "--url --cacert --color --user -u --lines -n --stream --operation"  # the next word is theirs
+VALUED = "--url --cacert --color --user -u --lines -n --stream --operation --after"  # the next word is theirs
 STREAMS, COLOURS = "stdout stderr", "auto always never"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())

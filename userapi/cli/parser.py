@@ -29,6 +29,12 @@ def _name(word: str) -> str:
     return word
 
 
+def _number(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) <= 16 and int(word) < 1 << 53):
+        raise argparse.ArgumentTypeError(f"'{word}' is no number of an operation or an event: 0, 1, 2, …")
+    return int(word)
+
+
 def _none(parser: argparse.ArgumentParser) -> None:
     pass
 
@@ -85,7 +91,10 @@ def _logs(parser: argparse.ArgumentParser) -> None:
 
 def _events(parser: argparse.ArgumentParser) -> None:
     _maybe_service(parser)
-    parser.add_argument("--operation", type=int, metavar="N", help="only this operation, until it has ended")
+    parser.add_argument("--operation", type=_number, metavar="N", help="only this operation, until it has ended")
+    parser.add_argument(
+        "--after", type=_number, default=0, metavar="N", help="also what has happened since the event of this number"
+    )
 
 
 def _operations(parser: argparse.ArgumentParser) -> None:

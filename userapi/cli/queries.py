@@ -3,7 +3,8 @@
 --json: status {"services": […]}, with "errors" [{"service", "error"}] for words of several that mean no service;
 describe {"service", "settings", "sockets", "exits"}; whoami {"user", "uid", "groups", "expires", "rights"}; why
 {"allowed", "text", "rule", "file", "line"}; operations {"operations": [{"number", "kind", "service", "user", "joined",
-"since", "step", "ok", "text", "seconds"}]}, "ok" null while it is under way; events one object a line.
+"since", "step", "ok", "text", "seconds"}]}, "ok" null while it is under way; events one object a line, by "is":
+changed, step, ended, and missed, for events that are not kept any more; the last "number" is what --after takes.
 """
 
 from __future__ import annotations
@@ -100,10 +101,10 @@ def operations(ask: Any, screen: Screen, args: Any) -> int:
 def events(ask: Any, screen: Screen, args: Any) -> int:
     """Until Ctrl-C; with --operation, until that operation has ended, and its outcome is the exit code."""
     if args.operation is None:
-        for event in ask.events(args.service):
+        for event in ask.events(args.service, args.after):
             screen.event(event)
         return OK
-    for event in ask.operation(args.operation):
+    for event in ask.operation(args.operation, args.after):
         screen.event(event)
         if event["is"] == "ended":
             return OK if event["ok"] else FAILED

@@ -137,7 +137,9 @@ class Screen:
             head = f"{plain.line(event['time'])} {plain.line(event['process'])}"
             sys.stdout.write(f"{head} {self.state(event['state'])}{pid}{text}\n")
         elif event["is"] == "dropped":
-            self.progress(f"some events were lost: {event['text']}")
+            self.progress(f"too slow to be waited for: {event['text']}")
+        elif event["is"] == "missed":
+            self.progress(f"some events are missing: {event['text']}")
         else:
             self.say(f"{event['time']} {event['service']} (operation {event['operation']}): {event['text']}")
         sys.stdout.flush()

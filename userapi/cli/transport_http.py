@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from userapi.cli import http1, session_file
@@ -19,7 +19,9 @@ ATTEMPTS = 40  # that many times, when nothing comes in between
 
 
 class Http:
-    def __init__(self, url: str, cacert: str = "") -> None:
+    def __init__(self, url: str, cacert: str = "", say: Callable[[str], None] = lambda text: None) -> None:
+        """say: for people, that what was being told has broken off and is asked for again."""
+        self._say = say
         self._where = http1.where(url)
         scheme, host, port = self._where
         self.url = f"unix:{host}" if scheme == "unix" else f"{scheme}://{host}:{port}"  # one spelling, for the token
@@ -83,15 +85,13 @@ class Http:
         path = do if service is None else f"services/{http1.quoted(service)}/{do}"
         return self._json("POST", path, {key: value for key, value in more.items() if value})
 
-    def operation(self, number: int) -> Iterator[dict[str, Any]]:
+    def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """Its events from its beginning until it ended, and the answer with it: the next may be asked for at once."""
-        seen = 0
         over: dict[str, Any] | None = None
-        for event in self._events(f"operations/{number}", last="ended"):
+        for event in self._events(f"operations/{number}", after, last="ended"):
             if event["is"] == "ended":
                 over = event
-            elif event.get("number", 0) > seen:
-                seen = event["number"]
+            else:
                 yield event
         if over is not None:
             yield over
@@ -102,30 +102,35 @@ class Http:
         found: list[dict[str, Any]] = self._json("GET", "operations" + query)["operations"]
         return found
 
-    def events(self, service: str | None) -> Iterator[dict[str, Any]]:
+    def events(self, service: str | None, after: int = 0) -> Iterator[dict[str, Any]]:
         spelled(service)
-        return self._events("events" + _query(service=service))
+        return self._events("events", after, service=service)
 
-    def _events(self, path: str, last: str = "") -> Iterator[dict[str, Any]]:
-        """Server-sent events; asked for again when the stream ends, as every stream does, unless `last` was told."""
-        left, over = ATTEMPTS, False
-        while left:
-            left -= 1
+    def _events(self, path: str, after: int, last: str = "", **asked: str | None) -> Iterator[dict[str, Any]]:
+        """Server-sent events after that number; asked for again, after the last one, when the stream ends, as every
+        stream does, unless `last` was told. That it broke is said once until something comes again.
+        """
+        from userapi.cli.resumed import Resumed
+
+        resumed, over = Resumed(after, self._say, ATTEMPTS, last != ""), False
+        while resumed.may_try():
+            query = _query(**asked, after=str(resumed.after) if resumed.after else None)
             try:
-                reply = self._open("GET", path, accept="text/event-stream", seconds=QUIET)
-            except Failure as failure:
-                if failure.kind not in ("later", "unreachable") or not left:
-                    raise
-                time.sleep(AGAIN)
-                continue
-            with contextlib.closing(reply), contextlib.suppress(ConnectionError):
-                for event in _parsed(reply.pieces()):
-                    left, over = ATTEMPTS, over or event["is"] == last
-                    yield event
+                reply = self._open("GET", path + query, accept="text/event-stream", seconds=QUIET)
+                with contextlib.closing(reply):
+                    for event in _parsed(reply.pieces()):
+                        over = over or event["is"] == last
+                        if resumed.is_news(event):
+                            yield event
+            except (Failure, ConnectionError) as why:
+                if not resumed.begun and not last and getattr(why, "kind", "") == "unreachable":
+                    raise  # nobody was ever there
+                if not over:
+                    resumed.broke(why)
             if over:
                 return
             time.sleep(AGAIN)
-        raise Failure("later", "the daemon stopped telling: try again")
+        raise resumed.given_up()
 
     def logs(self, service: str, stream: str, process: str, lines: int, follow: bool) -> Iterator[bytes]:
         spelled(service)
@@ -168,6 +173,8 @@ def _parsed(pieces: Iterator[bytes]) -> Iterator[dict[str, Any]]:
         for block in whole:
             lines = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
             if b"data" not in lines:
+                if b"id" in lines:
+                    yield {"is": "watching", "number": int(lines[b"id"])}
                 continue
             event = json.loads(lines[b"data"])
             if lines.get(b"event") == b"refused":

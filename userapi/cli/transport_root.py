@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from userapi.cli.failure import Failure
@@ -26,8 +26,9 @@ POLL = 0.25
 class Root:
     url = "root"
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, say: Callable[[str], None] = lambda text: None) -> None:
+        """say: for people, that what was being told has broken off and is asked for again."""
+        self._path, self._say = path, say
 
     def _line(self, command: dict[str, Any]) -> socket.socket:
         spelled(command.get("service"), command.get("user"), command.get("signal"))  # or the supervisor hangs up
@@ -104,12 +105,10 @@ class Root:
     def command(self, do: str, service: str | None = None, **more: Any) -> dict[str, Any]:
         return _without_tag(self._ask(do, service=service, **more)[-1])
 
-    def operation(self, number: int) -> Iterator[dict[str, Any]]:
-        seen = 0
-        for event in self._watch({"do": "watch", "operation": number}):
-            if event.get("number", 0) > seen:
-                seen = event["number"]
-                yield event
+    def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
+        """A daemon that is gone is not waited for: it may be what was asked for."""
+        for event in self._watch(after, operation=number):
+            yield event
             if event["is"] == "ended":
                 return
 
@@ -117,25 +116,33 @@ class Root:
         replies = self._ask("operations", service=service, ended=ended)
         return [found for reply in replies for found in reply["operations"]]
 
-    def events(self, service: str | None) -> Iterator[dict[str, Any]]:
-        return self._watch({"do": "watch", **({"service": service} if service else {})})
+    def events(self, service: str | None, after: int = 0) -> Iterator[dict[str, Any]]:
+        return self._watch(after, self._say, service=service)
 
-    def _watch(self, command: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        left = ATTEMPTS
-        while left:
-            left -= 1
+    def _watch(self, after: int, say: Callable[[str], None] | None = None, **asked: Any) -> Iterator[dict[str, Any]]:
+        """Events after that number; asked for again, after the last one, when the connection ends."""
+        from userapi.cli.resumed import Resumed
+
+        resumed = Resumed(after, say or (lambda text: None), ATTEMPTS, "operation" in asked)
+        while resumed.may_try():
+            more = {key: value for key, value in {**asked, "after": resumed.after}.items() if value}
             try:
-                with self._line(command) as line:
+                with self._line({"do": "watch", **more}) as line:
                     line.settimeout(None)
                     while True:
                         event, descriptor = self._receive(line)
                         if descriptor >= 0:
                             os.close(descriptor)
-                        left = ATTEMPTS
-                        yield event
-            except OSError:
-                time.sleep(AGAIN)
-        raise Failure("later", "the supervisor stopped telling: try again")
+                        if resumed.is_news(event):
+                            yield event
+            except Failure as failure:
+                if say is None or not resumed.begun:
+                    raise
+                resumed.broke(failure)
+            except OSError as error:
+                resumed.broke(error)
+            time.sleep(AGAIN)
+        raise resumed.given_up()
 
     def logs(self, service: str, stream: str, process: str, lines: int, follow: bool) -> Iterator[bytes]:
         from userapi.tail import Tail

@@ -50,11 +50,11 @@ PARAMETERS = {
     "services.signal": _WAIT,
     "services.reload": _WAIT,
     "services.revoke": _WAIT,
-    "operations.follow": _WAIT,
+    "operations.follow": frozenset({"wait", "after"}),
     "operations.listed": frozenset({"service", "all"}),
     "logs.logs": frozenset({"n", "stream", "process", "follow", "after"}),
     "whoami.why": frozenset({"action", "service"}),
-    "events.events": frozenset({"service"}),
+    "events.events": frozenset({"service", "after"}),
 }
 
 
@@ -170,6 +170,20 @@ def flag(name: str) -> bool:
     if text not in ("true", "false", "1", "0"):
         raise Problem("invalid", f"{name} must be true or false")
     return text in ("true", "1")
+
+
+def after() -> int:
+    """The number of the last event that the asker has seen; 0: none. Raises Problem.
+
+    Last-Event-ID, which is what a program that reconnects by itself sends, is newer than ?after= in the address.
+    """
+    text, what = request.headers.get("Last-Event-ID", ""), "Last-Event-ID"
+    if not text:
+        text, what = request.args.get("after", "0"), "after"
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) < 1 << 53):
+        of = 'the number of the last event that you have seen, as it is in its id: line and in its "number"'
+        raise Problem("invalid", f"{what} must be {of}; without it you are told what happens from now on")
+    return int(text)
 
 
 def _parameters() -> None:

@@ -6,6 +6,7 @@ The list: {"operations": [{"number", "kind", "service", "user", "joined", "since
 JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time", "service", "text"}], "problems"};
 what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, or
 after LIFE with "done": false. With Accept: text/event-stream: its events from its beginning, `step` and `ended`.
+With ?after=N or Last-Event-ID: without the steps up to that event; the end is told in any case.
 Every POST that begins an operation answers 202 {"operation", "text"} with this address in Location, and with
 ?wait=true 200 and the JSON above: "ok": false is a result, not an error of HTTP. A command that is
 refused because too many wait has not begun.
@@ -18,7 +19,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import asker, flag, json, named, parts
+from userapi.http.guard import after, asker, flag, json, named, parts
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, begun, streamed
 
@@ -41,11 +42,12 @@ def follow(operation: int) -> Response:
     token, source = asker()
     if operation >= 1 << 53:
         raise Problem("unknown", "there is no such operation")
+    watch = messages.Watch(operation=operation, after=after())
     if "text/event-stream" in request.headers.get("Accept", ""):
         here = parts()
         give = here.waits.take(token)
         try:
-            events = begun(here.supervisor.watch(token, messages.Watch(operation=operation), source))
+            events = begun(here.supervisor.watch(token, watch, source))
         except BaseException:
             give()
             raise
@@ -53,14 +55,14 @@ def follow(operation: int) -> Response:
         return streamed(stream, give, "text/event-stream", {"X-Accel-Buffering": "no"})
     wait = flag("wait")
     with parts().waits.one(token):
-        return json(outcome(token, source, operation, wait))
+        return json(outcome(token, source, watch, wait))
 
 
-def outcome(token: str, source: str, operation: int, wait: bool) -> dict[str, Any]:
+def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[str, Any]:
     """What is known of an operation, at its end or now. The permit must have been taken."""
-    result: dict[str, Any] = {"operation": operation, "done": False, "steps": []}
+    result: dict[str, Any] = {"operation": watch.operation, "done": False, "steps": []}
     span = Span(request.environ, stream=False)
-    for event in parts().supervisor.watch(token, messages.Watch(operation=operation), source):
+    for event in parts().supervisor.watch(token, watch, source):
         if isinstance(event, messages.Step):
             result["service"] = event.service
             result["steps"].append({"time": event.time, "service": event.service, "text": event.text})
@@ -89,6 +91,6 @@ def answered(token: str, source: str, reply: messages.Reply, wait: bool) -> Resp
     if not isinstance(reply, messages.Accepted):
         raise Problem("failed", "the supervisor answered something else")
     if wait:
-        return json(outcome(token, source, reply.operation, True))
+        return json(outcome(token, source, messages.Watch(operation=reply.operation), True))
     where = f"/api/v1/operations/{reply.operation}"
     return json({"operation": reply.operation, "text": reply.text}, 202, {"Location": where})

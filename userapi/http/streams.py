@@ -121,7 +121,12 @@ def streamed(data: Iterable[bytes], give: Callable[[], None], content_type: str,
 
 
 def spelled(event: messages.Event) -> bytes:
-    """One event as a server-sent event: its name, its number as id, and itself as JSON."""
+    """One event as a server-sent event: its name, its number as id, and itself as JSON.
+
+    That a watch has begun is an id alone: who reads by the book (WHATWG HTML, 9.2.6) remembers it, and hears nothing.
+    """
+    if isinstance(event, messages.Watching):
+        return f"id: {event.number}\n\n".encode()
     number = getattr(event, "number", None)
     identity = f"id: {number}\n" if number is not None else ""
     name = event.__struct_config__.tag

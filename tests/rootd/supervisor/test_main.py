@@ -17,6 +17,7 @@ from supervisor_daemon import ALICE, SUPERVISOR_UID, Daemon, reply
 
 from policy import login, messages, wire
 from rootd import ipc
+from rootd.supervisor import watching
 
 pytestmark = pytest.mark.root
 
@@ -111,6 +112,38 @@ def test_killed_and_started_again_it_takes_over_what_runs_and_what_was_wanted(
     state = running.path / "run/supervisor/state.json"
     assert state.stat().st_mode & 0o777 == 0o600
     assert state.stat().st_uid == SUPERVISOR_UID
+
+
+@pytest.mark.parametrize("kept", ["as it is", "as it was before", "none", "damaged"])
+def test_who_has_seen_events_that_the_state_file_has_not_is_told_what_is_missing(
+    running: Daemon, generation: Make, kept: str
+) -> None:
+    state = running.path / "run/supervisor/state.json"
+    with running.send(messages.Watch(), "", "root") as sock:
+        begun = wait_for_reply(sock, messages.Watching).number
+        before = state.read_bytes()
+        running.tell(ipc.Message(ipc.EXITED, run=5, flags=ipc.KNOWN))
+        seen = wait_for_reply(sock, messages.Changed).number
+        assert seen > begun >= watching.AHEAD
+    running.kill()
+    if kept in ("as it was before", "damaged"):
+        state.write_bytes(before if kept == "as it was before" else b"{")
+    elif kept == "none":
+        state.unlink()
+    for _ in range(2):  # the second is killed before it has written more than where it begins
+        running.start()
+        running.begin(generation(), fact(6))
+        with running.send(messages.Watch(after=seen), "", "root") as sock:
+            missed = reply(sock)
+            assert isinstance(missed, messages.Missed), "never silently"
+            assert missed.number != seen
+            assert kept == "none" or kept == "damaged" or missed.number > seen
+            last = wait_for_reply(sock, messages.Watching).number
+        with running.send(messages.Watch(after=missed.number), "", "root") as sock:
+            assert wait_for_reply(sock, messages.Watching).number == last, "and then all is whole again"
+        seen = last
+        running.kill()
+    running.start()
 
 
 def test_a_revocation_that_auth_never_read_survives_the_deaths_of_both(running: Daemon, generation: Make) -> None:

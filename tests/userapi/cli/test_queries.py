@@ -145,6 +145,33 @@ def test_events_are_shown_as_they_come(alice, world):
     process.communicate()
 
 
+def test_what_is_missing_is_said_beside_the_events_and_is_one_of_them_as_json(alice, world):
+    gone = messages.Missed(96, "events 41 to 96 are not kept any more: ask for the status")
+    event = messages.Changed(number=98, time=world.now, service="site", process="site:0", state="RUNNING", pid=4)
+    world.answers[messages.Watch] = [gone, event, messages.Watching(99), messages.Refused("no-session", "it is over")]
+    ended = alice("events", "site", "--after", "40")
+    assert ended.stdout == f"{world.now} site:0 RUNNING pid 4\n"
+    assert ended.stderr.splitlines()[0] == f"some events are missing: {gone.text}"
+    assert world.commands() == [messages.Watch(service="site", after=40)]
+    as_json = [json.loads(line) for line in alice("events", "site", "--after", "40", "--json").stdout.splitlines()]
+    assert [told.get("is") for told in as_json] == ["missed", "changed", None]
+    assert as_json[0] == {"is": "missed", "number": 96, "text": gone.text}
+
+
+def test_an_operation_is_shown_after_the_step_that_was_seen(alice, world):
+    assert alice("events", "--operation", "7", "--after", "1").returncode == 0
+    assert world.commands() == [messages.Watch(operation=7, after=1)]
+
+
+@pytest.mark.parametrize("option", ["--after", "--operation"])
+@pytest.mark.parametrize("wrong", ["x", "-1", "9007199254740992", ""])
+def test_what_can_be_no_number_is_usage(alice, world, option, wrong):
+    ended = alice("events", f"{option}={wrong}")
+    assert ended.returncode == 2
+    assert f"'{wrong}' is no number of an operation or an event" in ended.stderr
+    assert world.commands() == []
+
+
 @pytest.mark.parametrize(
     ("words", "names", "code"),
     [

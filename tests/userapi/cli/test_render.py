@@ -90,6 +90,7 @@ def test_e2_every_text_from_outside_is_made_harmless(screen, capsys):
     screen.event(step)
     screen.event({"is": "changed", "time": EVIL, "process": EVIL, "state": EVIL, "pid": EVIL, "text": EVIL})
     screen.event({"is": "dropped", "text": EVIL})
+    screen.event({"is": "missed", "text": EVIL})
     screen.json({EVIL: EVIL})
     shown = "".join(capsys.readouterr())
     assert not set(shown) & {"\x1b", "\x07", "\u202e"}

@@ -24,6 +24,49 @@ def test_an_operation_whose_stream_breaks_is_followed_on_and_no_step_is_told_twi
     told = [[step], [step, ready], [step, ready, ended]]
     world.answers[messages.Watch] = lambda _: [*told.pop(0), world.die]
     assert [event["number"] for event in ask.operation(7)] == [1, 2, 3]
+    assert [command.after for command in world.commands()] == [0, 1, 2]
+
+
+def test_events_are_asked_for_again_after_the_last_number_whatever_it_was_of(ask, world):
+    change = messages.Changed(number=43, time=world.now, service="site", process="site:0", state="RUNNING", pid=4)
+    told = [
+        [messages.Watching(41)],  # nothing happened in this stream: the next one begins there all the same
+        [messages.Watching(42)],
+        [change, messages.Watching(45)],
+        [change, messages.Dropped("too slow", 45)],
+        [messages.Missed(7, "of another daemon"), messages.Watching(8)],
+    ]
+    world.answers[messages.Watch] = lambda _: [*(told.pop(0) if told else []), world.die]
+    watch = ask.events("site")
+    assert [next(watch)["is"] for _ in range(3)] == ["changed", "dropped", "missed"]
+    with pytest.raises(Failure, match="stopped telling"):
+        next(watch)
+    assert [command.after for command in world.commands()][:6] == [0, 41, 42, 45, 45, 8]
+    assert {command.service for command in world.commands()} == {"site"}
+
+
+def test_that_the_api_went_away_is_said_and_events_go_on_when_it_is_back(ask, world, monkeypatch):
+    said = []
+    ask._say = said.append
+    world.answers[messages.Watch] = [messages.Watching(41), world.die]
+    opened = ask._open
+
+    def broken(*asked, **more):
+        if len(world.commands()) == 1 and len(said) < 1:
+            raise Failure("unreachable", "no daemon answers")
+        if len(world.commands()) == 2:
+            world.answers[messages.Watch] = messages.Missed(60, "gone")
+        return opened(*asked, **more)
+
+    monkeypatch.setattr(ask, "_open", broken)
+    assert next(ask.events(None))["number"] == 60
+    assert said == ["no daemon answers; asking again"]
+
+
+def test_a_daemon_that_was_never_there_is_not_waited_for(tmp_path):
+    with pytest.raises(Failure) as failure:
+        next(Http(f"unix:{tmp_path}/none").events(None))
+    assert failure.value.kind == "unreachable"
 
 
 def test_a_supervisor_that_never_comes_back_ends_in_later(ask, world):

@@ -115,7 +115,7 @@ def test_a_log_is_read_here_through_the_descriptor(ask, world, tmp_path):
         list(ask.logs("site", "stdout", "", 1, False))
 
 
-def test_events_go_on_after_a_restart_of_the_supervisor(ask, world):
+def test_events_go_on_after_a_restart_of_the_supervisor(ask, root, world):
     told = [[1], [2]]
 
     def events(_):
@@ -125,3 +125,48 @@ def test_events_go_on_after_a_restart_of_the_supervisor(ask, world):
     world.answers[messages.Watch] = events
     watch = ask.events(None)
     assert [next(watch)["number"] for _ in range(2)] == [1, 2]
+    assert [request.command.after for request in root.asked] == [0, 1]
+
+
+def test_events_are_asked_for_again_after_the_last_number_and_people_hear_of_it(ask, root, world):
+    said = []
+    ask._say = said.append
+    told = [[messages.Watching(41)], [messages.Missed(50, "gone"), messages.Watching(52)], [], []]
+    world.answers[messages.Watch] = lambda _: [*(told.pop(0) if told else []), world.die]
+    watch = ask.events("site", 7)
+    assert next(watch) == {"is": "missed", "number": 50, "text": "gone"}
+    with pytest.raises(Failure, match="stopped telling") as failure:
+        next(watch)
+    assert failure.value.kind == "later"
+    assert [request.command.after for request in root.asked] == [7, 41, 52, 52, 52]
+    assert said == ["the connection broke off; asking again"] * 2, "once until something came again"
+
+
+def test_a_daemon_that_is_gone_is_waited_for_by_who_watches_and_not_by_who_may_have_ended_it(ask, root, world):
+    said = []
+    ask._say = said.append
+    step = messages.Step(number=1, time="t", operation=7, service="site", text="x")
+    world.answers[messages.Watch] = [step, world.die]
+    for watch, tries in ((ask.events(None), 2), (ask.operation(7), 0)):
+        assert next(watch)["number"] == 1
+        said.clear()
+        root.path.rename(root.path.with_suffix(".away"))
+        with pytest.raises(Failure) as failure:
+            list(watch)
+        assert failure.value.kind == "unreachable"
+        root.path.with_suffix(".away").rename(root.path)
+        assert bool(said) == bool(tries)
+
+
+def test_a_daemon_that_was_never_there_is_not_waited_for(ask, tmp_path):
+    with pytest.raises(Failure) as failure:
+        next(Root(str(tmp_path / "none"), pytest.fail).events(None))
+    assert failure.value.kind == "unreachable"
+
+
+def test_an_operation_is_followed_on_and_no_step_is_told_twice(ask, root, world):
+    step, ready, ended = world.answers[messages.Watch]
+    told = [[step], [step, ready], [ready, ended]]
+    world.answers[messages.Watch] = lambda _: [*told.pop(0), world.die]
+    assert [event["number"] for event in ask.operation(7)] == [1, 2, 3]
+    assert [request.command.after for request in root.asked] == [0, 1, 2]

@@ -68,6 +68,13 @@ def test_an_operation_can_be_followed_as_events(http):
     ]
 
 
+def test_an_operation_is_followed_on_after_the_step_that_was_seen(http, world):
+    stream = http.get("/api/v1/operations/7", headers={"Accept": "text/event-stream", "Last-Event-ID": "2"})
+    assert stream.text.count("event: ") == 3
+    http.get("/api/v1/operations/7?after=1&wait=true")
+    assert world.commands() == [messages.Watch(operation=7, after=2), messages.Watch(operation=7, after=1)]
+
+
 @pytest.mark.parametrize("number", ["999999999999999999999999", "-1", "x"])
 def test_a_number_that_cannot_be_is_unknown(http, number):
     assert http.get(f"/api/v1/operations/{number}").status_code == 404

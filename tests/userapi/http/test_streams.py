@@ -66,7 +66,12 @@ def test_an_event_is_one_block_whatever_its_text():
     block = spelled(step(3))
     assert block.startswith(b"event: step\nid: 3\ndata: {")
     assert block.count(b"\n") == 4
-    assert b"id:" not in spelled(messages.Dropped(text="x"))
+
+
+def test_that_a_watch_has_begun_is_a_number_that_is_remembered_and_no_event():
+    assert spelled(messages.Watching(41)) == b"id: 41\n\n"
+    assert spelled(messages.Missed(41, "x")).startswith(b"event: missed\nid: 41\ndata: {")
+    assert b"id: 41\n" in spelled(messages.Dropped("x", 41)), "from there it is asked for again"
 
 
 def test_a_stream_ends_with_its_span_and_when_nobody_reads():
