@@ -39,7 +39,7 @@ STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
 
 MAIN, TREE = 0, 1  # scope of SIGNAL
 KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING = 1, 2, 4, 8, 16  # flags
-NOTIFY, READY = 1, 2  # scope of CHANNEL
+NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root
 # what a child of privileged was doing when it failed, by number in EXITED.extra

@@ -235,8 +235,7 @@ class _Compiler:
         also = {self.known(service, "supplementary_groups", group, self.bundle.groups, "group") for group in more}
         for socket in [socket for socket in values["sockets"] or () if socket not in self.sockets]:
             self.say(service, "sockets", f"there is no [socket.{socket}]{meant(socket, self.sockets)}")
-        if values["ready"]["notify"] and values["ready"]["after"] is not None:
-            self.say(service, "ready", "after and notify exclude each other")
+        self.ready(service, values["ready"], values["sockets"] or ())
         environment = self.environment(service, user or User(0, 0, (), "/", ""))
         if user is None or None in also or (values["group"] and gid is None):
             return
@@ -253,6 +252,15 @@ class _Compiler:
             self.say(service, "user", f"{values['user']} is Durward's own account {ours[0]}, or in its group")
         elif amounting and not values["allow_root"]:
             self.say(service, "user", f"it would {amounting[0]}: that takes allow_root = true")
+
+    def ready(self, service: Section, ready: dict[str, Any], names: Iterable[str]) -> None:
+        """One way to tell that it is ready, and a descriptor of its own for that."""
+        said = [key for key in ("after", "notify", "fd") if ready[key] is not None and ready[key] is not False]
+        if len(said) > 1:
+            self.say(service, "ready", f"{' and '.join(said)} exclude each other")
+        sockets = [self.sockets[name].values["listen"] or () for name in names if name in self.sockets]
+        if ready["fd"] and ready["fd"] < (first := 3 + sum(map(len, sockets))):
+            self.say(service, "ready", f"fd must be {first} or more: its sockets have the descriptors before it")
 
     def environment(self, service: Section, user: User) -> tuple[tuple[str, str], ...]:
         """Built, not inherited: what login(1) sets, then what is configured, then the file."""
@@ -317,7 +325,8 @@ class _Compiler:
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
             signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
-            notify=values["ready"]["notify"], nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
+            notify=values["ready"]["notify"], ready_fd=values["ready"]["fd"] or 0,
+            nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
             log=(values["log"]["size"], values["log"]["keep"]),
         )  # fmt: skip
 

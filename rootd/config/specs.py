@@ -23,7 +23,7 @@ class ServiceSpec(NamedTuple):
     max_unavailable: int  # of them, while they are restarted
     groups: tuple[str, ...]  # of services
     autostart: bool
-    ready_kind: str  # after, notify
+    ready_kind: str  # after, notify, fd
     ready_after: float
     ready_timeout: float
     restart_policy: str  # always, on-failure, never
@@ -56,7 +56,7 @@ def spec_of(entry: Entry, raw: dict[str, Any], values: dict[str, Any], index: in
     ready, restart, stop = values["ready"], values["restart"], values["stop"]
     spec = ServiceSpec(
         name=entry.service, entry=0, processes=entry.count, groups=values["groups"], autostart=values["autostart"],
-        ready_kind="notify" if ready["notify"] else "after", ready_timeout=ready["timeout"],
+        ready_kind="notify" if ready["notify"] else "fd" if ready["fd"] else "after", ready_timeout=ready["timeout"],
         ready_after=1.0 if ready["after"] is None else ready["after"],
         restart_policy=restart["policy"], expected=restart["expected"],
         backoff_first=restart["backoff"][0], backoff_cap=restart["backoff"][1],

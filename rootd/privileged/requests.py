@@ -187,8 +187,10 @@ def tell_exit(house: Privileged, run: Run) -> None:
 
 
 def tell_channel(house: Privileged, run: Run) -> None:
-    if run.notify >= 0:
-        house.tell("supervisor", ipc.Message(ipc.CHANNEL, scope=ipc.NOTIFY, run=run.run), run.notify)
+    entry = house.generations.entry(run.generation, run.slot)
+    if run.notify >= 0 and entry is not None:
+        scope = ipc.READY if entry.ready_fd else ipc.NOTIFY
+        house.tell("supervisor", ipc.Message(ipc.CHANNEL, scope=scope, run=run.run), run.notify)
 
 
 def acknowledge(house: Privileged, run: Run) -> None:

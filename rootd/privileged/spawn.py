@@ -3,10 +3,12 @@
 Rule 1: what a process gets is its entry of the frozen table, and nothing else: this file parses and decides nothing.
 Rule 2: the child waits at its gate until its pidfd and its pipes are in the keeper's store; when the gate closes
         instead, it ends. A crash between fork and store cannot make a second copy.
-Rule 3: every descriptor but 0, 1, 2 and the sockets is closed before anything else is done in the child.
+Rule 3: every descriptor but 0, 1, 2, the sockets and the pipe for its newline is closed before anything else is done
+        in the child.
 Rule 4: the order is groups, gid, uid, capabilities (confine.become), each verified; then no-new-privileges, exec.
 
-Sources: fork(2), execve(2), pidfd_open(2), credentials(7), sd_listen_fds(3), sd_notify(3), pipe(7).
+Sources: fork(2), execve(2), pidfd_open(2), credentials(7), sd_listen_fds(3), sd_notify(3), pipe(7),
+skarnet.org/software/s6/notifywhenup.html.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Run:
         self.exited: tuple[int, int] | None = None  # status, flags: said to the supervisor, until acknowledged
         self.acknowledged = False
         self.events = -1  # cgroup.events, while the tree is awaited to be empty
-        self.notify = -1
+        self.notify = -1  # where it is heard to be ready: its notify socket, or the read end of its pipe
 
     @property
     def name(self) -> str:
@@ -123,11 +125,14 @@ def spawn(
     group = f"{tree}/run-{run}" if tree else ""
     made: list[int] = []
     stored: list[str] = []
-    pid, notify, step = 0, -1, "pipe"
+    pid, notify, ready, step = 0, -1, -1, "pipe"
     try:
         if entry.notify:
             notify = bind_notify(f"{run_dir}/notify/{run}", entry.gid)
             made.append(notify)
+        elif entry.ready_fd:
+            notify, ready = os.pipe2(os.O_CLOEXEC)
+            made += [notify, ready]
         pipes, writers = {}, []
         for stream in ("stdout", "stderr"):
             reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -145,7 +150,7 @@ def spawn(
         started = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         pid = os.fork()
         if pid == 0:
-            become_service(entry, environment, writers, inherited, child_gate)
+            become_service(entry, environment, writers, inherited, child_gate, ready)
         started_run = Run(run, slot, generation, pid, started, os.pidfd_open(pid))
         made.append(started_run.pidfd)
         started_run.ours, started_run.gate, started_run.notify = True, gate, notify
@@ -163,7 +168,7 @@ def spawn(
             os.waitpid(pid, 0)  # its gate has closed: it ends by itself
         forget(run_dir, tree, run)
         raise SpawnFailed(error.errno or 0, step, *stored) from None
-    ipc.close_all((*writers, child_gate))
+    ipc.close_all((*writers, child_gate, *([ready] if ready >= 0 else [])))
     return started_run, pipes
 
 
@@ -216,12 +221,12 @@ def build_environment(entry: Entry, process: str, notify: str) -> dict[str, str]
 
 
 def become_service(
-    entry: Entry, environment: dict[str, str], writers: list[int], sockets: list[int], gate: int
+    entry: Entry, environment: dict[str, str], writers: list[int], sockets: list[int], gate: int, ready: int
 ) -> None:
     """In the fork: what DESIGN §5 says, and exec. Never returns; a failure goes over the gate."""
     step = "descriptors"
     try:
-        gate = place_descriptors(writers, sockets, gate)
+        gate = place_descriptors(writers, sockets, gate, {entry.ready_fd: ready} if ready >= 0 else {})
         step = "gate"
         if os.read(gate, 1) != GATE_OPEN:
             os._exit(FAILED)  # not 0: a service that never ran has not done its work
@@ -260,12 +265,20 @@ def become_service(
         os._exit(FAILED)
 
 
-def place_descriptors(writers: list[int], sockets: list[int], gate: int) -> int:
-    """0 is /dev/null, 1 and 2 the pipes, 3… the sockets, then the gate (closed by exec); all others are closed."""
-    floor = 4 + len(sockets)
+def place_descriptors(writers: list[int], sockets: list[int], gate: int, ready: dict[int, int]) -> int:
+    """0 is /dev/null, 1 and 2 the pipes, 3… the sockets, `ready` where its entry says; all others are closed.
+
+    But the gate: it comes after the last of them, and is closed by exec. Returns its number.
+    """
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, floor) for fd in (null, *writers, *sockets, gate)]
-    for target, fd in enumerate(wanted):
-        os.dup2(fd, target, inheritable=target < floor - 1)
-    os.closerange(floor, os.sysconf("SC_OPEN_MAX"))
-    return floor - 1
+    placed = dict(enumerate((null, *writers, *sockets))) | ready
+    last = max(placed) + 1
+    wanted = {
+        target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, last + 1) for target, fd in (placed | {last: gate}).items()
+    }
+    for target, fd in wanted.items():
+        os.dup2(fd, target, inheritable=target < last)
+    for before in [fd for fd in ready if fd > 3 + len(sockets)]:
+        os.closerange(3 + len(sockets), before)
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+    return last

@@ -329,7 +329,7 @@ def _empty(slot: Slot, process: Process, rest: Rest, now: float, *said: Effect) 
 
 def _ready_by_time(slot: Slot, now: float) -> Step:
     state = cast(Starting, slot.state)
-    if now < state.until or state.process.spec.ready_kind == "notify":
+    if now < state.until or state.process.spec.ready_kind != "after":
         return slot, ()
     return replace(slot, state=Running(state.process, now)), (Say("ready"),)
 

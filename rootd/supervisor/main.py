@@ -29,7 +29,7 @@ from rootd.supervisor.auth_link import AuthLink
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.lifecycle import Impossible
-from rootd.supervisor.notify import Notify
+from rootd.supervisor.notify import Notify, Pipe, Socket
 from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.reload import Loaded, Reloads, read_generation
 from rootd.supervisor.services import Services
@@ -251,7 +251,9 @@ class Supervisor:
         elif message.op == ipc.FACTS_END:
             self.facts_end(now)
         elif message.op == ipc.CHANNEL and message.scope == ipc.NOTIFY and len(fds) == 1:
-            self.notify.add(message.run, self._pids.get(message.run, 0), fds.pop())
+            self.notify.add(Socket(message.run, fds.pop(), self._pids.get(message.run, 0)))
+        elif message.op == ipc.CHANNEL and message.scope == ipc.READY and len(fds) == 1:
+            self.notify.add(Pipe(message.run, fds.pop()))
         elif message.op == ipc.DONE and message.seq >= OTHERS:
             self.reloads.done(message, now)
         else:

@@ -80,7 +80,7 @@ class Spawning(msgspec.Struct, frozen=True):
 
 
 class Starting(msgspec.Struct, frozen=True):
-    """It runs and is not ready. At `until` it is (ready_kind "after"), or has failed to be ("notify")."""
+    """It runs and is not ready. At `until` it is (ready_kind "after"), or has failed to be (any other)."""
 
     process: Process
     until: float

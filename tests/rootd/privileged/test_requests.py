@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import resource
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -239,6 +240,38 @@ s.send(b"READY=1")
     assert not path.exists()
     assert not [name for name in house.store if name.startswith("notify/")]
     sock.close()
+
+
+NEWLINE = """
+import os, signal
+os.write(7, b"almost\\n")
+print(sorted(os.listdir("/proc/self/fd")), flush=True)
+signal.pause()
+"""
+
+
+def test_the_pipe_for_a_newline_is_the_descriptor_that_its_entry_says_and_goes_to_the_supervisor(build: Build) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        spec = tcp_socket("http", free.getsockname()[1])
+    house = build(entry(NEWLINE, sockets=(("http", spec.key),), ready_fd=7), sockets=(spec,))
+    run = house.spawn().run
+    channel, [reader] = house.hear(ipc.CHANNEL)
+    assert (channel.run, channel.scope) == (run, ipc.READY)
+    assert os.read(reader, 100) == b"almost\n"
+    assert os.read(house.output(run)[1], 100) == b"['0', '1', '2', '3', '4', '7']\n", "4 is the list's own"
+    house.kill()
+    house.start()
+    again, [other] = house.hear(ipc.CHANNEL)
+    assert (again.run, again.scope) == (run, ipc.READY)
+    assert os.fstat(other).st_ino == os.fstat(reader).st_ino
+    house.ask(ipc.SIGNAL, run=run, arg=9, scope=ipc.TREE)
+    while not select.select([house.store_pidfd(run)], [], [], 0.1)[0]:
+        continue
+    house.reap_orphans()
+    house.finish(run)
+    assert os.read(reader, 100) == b"", "nobody else has the other end"
+    assert not [name for name in house.store if name.startswith("notify/")]
+    ipc.close_all((reader, other))
 
 
 def test_a_socket_that_a_service_shut_down_listens_again_after_its_exit(build: Build) -> None:
