@@ -25,7 +25,7 @@ from rootd.config.trusted import MAIN, File
 API = "durward-api"  # our own service
 ROOTLIKE = ("root", "shadow", "disk", "kmem", "docker", "lxd", "sudo", "wheel")  # groups that amount to root
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PRIVATE = ("", "/auth", "/notify", "/supervisor")  # directories of ours beneath run
+PRIVATE = ("", "/auth", "/notify", "/probe", "/supervisor")  # directories of ours beneath run
 SERVE = ("-I", "-m", "userapi.serve")  # gunicorn by its own command would put its directory first on sys.path
 NEVER = {"policy": "always", "limit": "9999 in 1s"}  # is it given up: it is everybody's way in but root's
 OWN = {"sockets": [API], "ready": {"notify": True}, "restart": NEVER, "stop": {"timeout": "15s"}}
@@ -258,8 +258,10 @@ class _Compiler:
         said = [key for key in ("after", "notify", "fd") if ready[key] is not None and ready[key] is not False]
         if len(said) > 1:
             self.say(service, "ready", f"{' and '.join(said)} exclude each other")
+        if ready["over"] and "probe" in names:
+            self.say(service, "sockets", 'probe is what over = "probe" calls its own: name the other one otherwise')
         sockets = [self.sockets[name].values["listen"] or () for name in names if name in self.sockets]
-        if ready["fd"] and ready["fd"] < (first := 3 + sum(map(len, sockets))):
+        if ready["fd"] and ready["fd"] < (first := 3 + sum(map(len, sockets)) + bool(ready["over"])):
             self.say(service, "ready", f"fd must be {first} or more: its sockets have the descriptors before it")
 
     def environment(self, service: Section, user: User) -> tuple[tuple[str, str], ...]:
@@ -326,6 +328,7 @@ class _Compiler:
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
             signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
             notify=values["ready"]["notify"], ready_fd=values["ready"]["fd"] or 0,
+            probe=values["ready"]["over"] == "probe",
             nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
             log=(values["log"]["size"], values["log"]["keep"]),
         )  # fmt: skip

@@ -101,6 +101,7 @@ KEYS = (
     Key("ready", "after", "duration", None, "it has lived so long; 1s where neither notify nor fd is set"),
     Key("ready", "notify", "flag", False, "it says READY=1 by sd_notify(3)"),
     Key("ready", "fd", "3..255", None, "it writes a newline on this descriptor (s6's notification-fd)"),
+    Key("ready", "over", "probe", None, "a socket of each process alone, the last of its descriptors, named probe"),
     Key("ready", "timeout", "period", "30s", "in which it must be ready"),
     Key("restart", "policy", "always|on-failure|never", "on-failure", "when it is started again"),
     Key("restart", "expected", "[0..255]", [0], "exit codes that are no failure"),

@@ -31,6 +31,7 @@ class Entry(NamedTuple):
     signals: tuple[int, ...]  # that may be sent: its stop signal and SIGKILL too
     notify: bool
     ready_fd: int  # where it writes a newline when it is ready; 0: nowhere
+    probe: bool  # whether each process gets a socket of its own, as the last of its sockets
     nnp: bool
     root: bool
     log: tuple[int, int]  # bytes of a file, rotated files kept

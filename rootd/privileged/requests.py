@@ -46,6 +46,7 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
             generation=asked.generation,
             sockets=house.generations.sockets,
             paths=(house.settings.paths.run, house.tree),
+            probe_gid=house.settings.accounts["probe"].gid,
             store=house.store,
         )
     except spawn.SpawnFailed as failure:

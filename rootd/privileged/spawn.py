@@ -13,6 +13,7 @@ skarnet.org/software/s6/notifywhenup.html.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -32,6 +33,7 @@ from rootd.privileged import cgroup, listen
 
 GATE_OPEN = b"g"
 KEPT_LIMIT, KEPT_LEAST = 50_000, 128  # names in the keeper's store, which takes 60,000; fewer where nofile is low
+PROBE_BACKLOG = 16  # checks of one process that may wait
 PIPES_LIMIT = 64  # pipes of one process that log has not drained: whoever holds the other end keeps them
 FAILED = 127  # exit status of a child that could not become its service; the reason came over the gate
 
@@ -112,36 +114,41 @@ def process_name(entry: Entry, slot: int) -> str:
 
 
 def spawn(
-    entry: Entry, *, slot: int, run: int, generation: int, sockets: dict[str, int], paths: tuple[str, str], store: Store
-) -> tuple[Run, dict[str, int]]:
+    entry: Entry, *, slot: int, run: int, generation: int, sockets: dict[str, int], paths: tuple[str, str],
+    probe_gid: int, store: Store,
+) -> tuple[Run, dict[str, int]]:  # fmt: skip
     """Start one process of an entry; it waits at its gate: open_gate lets it go on.
 
-    paths: the run directory and the cgroup tree ("" where there is none). Returns the run and the read ends of its
-    pipes by their names in the store; the caller closes those. Raises SpawnFailed; then nothing is left behind but
-    what it says is in the store.
+    paths: the run directory and the cgroup tree ("" where there is none). probe_gid: the group that may connect to a
+    probe socket. Returns the run and the read ends of its pipes by their names in the store; the caller closes those.
+    Raises SpawnFailed; then nothing is left behind but what it says is in the store.
     """
     run_dir, tree = paths
     process = process_name(entry, slot)
     group = f"{tree}/run-{run}" if tree else ""
-    made: list[int] = []
-    stored: list[str] = []
+    kept, given, stored = list[int](), list[int](), list[str]()  # descriptors of ours, and of the child alone
     pid, notify, ready, step = 0, -1, -1, "pipe"
     try:
         if entry.notify:
             notify = bind_notify(f"{run_dir}/notify/{run}", entry.gid)
-            made.append(notify)
+            kept.append(notify)
         elif entry.ready_fd:
             notify, ready = os.pipe2(os.O_CLOEXEC)
-            made += [notify, ready]
+            kept, given = [notify], [ready]
         pipes, writers = {}, []
         for stream in ("stdout", "stderr"):
             reader, writer = os.pipe2(os.O_CLOEXEC)
-            made += [reader, writer]
+            kept.append(reader)
+            given.append(writer)
             writers.append(writer)
             pipes[f"pipe/{process}/{stream}/{run}/{entry.log[0]}/{entry.log[1]}/{slot}"] = reader
         gate, child_gate = (end.detach() for end in socket.socketpair())
-        made += [gate, child_gate]
+        kept.append(gate)
+        given.append(child_gate)
         inherited = [sockets[key] for _, key in entry.sockets]
+        if entry.probe:
+            inherited.append(bind_probe(f"{run_dir}/probe/{run}", probe_gid))
+            given.append(inherited[-1])
         step = "cgroup"
         if group:
             os.mkdir(group)
@@ -152,7 +159,7 @@ def spawn(
         if pid == 0:
             become_service(entry, environment, writers, inherited, child_gate, ready)
         started_run = Run(run, slot, generation, pid, started, os.pidfd_open(pid))
-        made.append(started_run.pidfd)
+        kept.append(started_run.pidfd)
         started_run.ours, started_run.gate, started_run.notify = True, gate, notify
         step = "cgroup"
         if group:
@@ -163,12 +170,12 @@ def spawn(
             store(name, fd)
             stored.append(name)
     except OSError as error:
-        ipc.close_all(made)
+        ipc.close_all((*kept, *given))
         if pid:
             os.waitpid(pid, 0)  # its gate has closed: it ends by itself
         forget(run_dir, tree, run)
         raise SpawnFailed(error.errno or 0, step, *stored) from None
-    ipc.close_all((*writers, child_gate, *([ready] if ready >= 0 else [])))
+    ipc.close_all(given)
     return started_run, pipes
 
 
@@ -199,22 +206,33 @@ def bind_notify(path: str, gid: int) -> int:
     return sock.detach()
 
 
+def bind_probe(path: str, gid: int) -> int:
+    """The listening socket of one run that only checks connect to: 0660, the group of who makes them."""
+    sock = listen.bind_unix(path, socket.SOCK_STREAM, gid, 0o660)
+    sock.listen(PROBE_BACKLOG)
+    return sock.detach()
+
+
 def forget(run_dir: str, tree: str, run: int) -> None:
     """Remove what a run had in the file system, as far as it is there."""
-    for remove, path in ((os.unlink, f"{run_dir}/notify/{run}"), (os.rmdir, f"{tree}/run-{run}" if tree else "")):
-        try:
+    group = f"{tree}/run-{run}" if tree else ""
+    for remove, path in (
+        (os.unlink, f"{run_dir}/notify/{run}"),
+        (os.unlink, f"{run_dir}/probe/{run}"),
+        (os.rmdir, group),
+    ):
+        with contextlib.suppress(OSError):
             remove(path)
-        except OSError:
-            continue
 
 
 def build_environment(entry: Entry, process: str, notify: str) -> dict[str, str]:
     """All but LISTEN_PID, which only the child knows. Built, not inherited."""
     environment = dict(entry.env)
     environment |= {"DURWARD_SERVICE": entry.service, "DURWARD_PROCESS": process}
-    if entry.sockets:
-        environment["LISTEN_FDS"] = str(len(entry.sockets))
-        environment["LISTEN_FDNAMES"] = ":".join(name for name, _ in entry.sockets)
+    names = [*(name for name, _ in entry.sockets), *(["probe"] if entry.probe else [])]
+    if names:
+        environment["LISTEN_FDS"] = str(len(names))
+        environment["LISTEN_FDNAMES"] = ":".join(names)
     if notify:
         environment["NOTIFY_SOCKET"] = notify
     return environment

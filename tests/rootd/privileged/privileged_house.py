@@ -37,8 +37,8 @@ def entry(program: str = "", **words: Any) -> Entry:
     fields: dict[str, Any] = {
         "service": "site", "count": 1, "path": PYTHON, "argv": (PYTHON, "-I", "-c", program), "env": (("HOME", "/"),),
         "cwd": "/", "uid": SERVICE_UID, "gid": SERVICE_UID, "groups": (SERVICE_GROUP,), "umask": 0o022, "limits": (),
-        "sockets": (), "signals": (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL), "notify": False, "ready_fd": 0,
-        "nnp": True, "root": False, "log": (1 << 20, 3),
+        "sockets": (), "signals": (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL), "notify": False,
+        "ready_fd": 0, "probe": False, "nnp": True, "root": False, "log": (1 << 20, 3),
     }  # fmt: skip
     return Entry(**(fields | words))
 
