@@ -22,8 +22,8 @@ from rootd.supervisor.exits import Exit, lasting, signal_name, words
 
 # isort: off
 from rootd.supervisor.states import (
-    Await, Backoff, Barred, BecameReady, Cleared, Died, Effect, Emptying, Ended, Event, Exited, Fatal, Held, Leg,
-    Process, Replacing, Rest, RestartAsked, RollFailed, Running, Say, Signal, Slot, Spawn, Spawned, SpawnFailed,
+    Adopted, Await, Backoff, Barred, BecameReady, Cleared, Died, Effect, Emptying, Ended, Event, Exited, Fatal, Held,
+    Leg, Process, Replacing, Rest, RestartAsked, RollFailed, Running, Say, Signal, Slot, Spawn, Spawned, SpawnFailed,
     Spawning, SpawnLost, StartAsked, Starting, State, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, Waiting, runs,
 )  # fmt: skip
 # isort: on
@@ -72,7 +72,7 @@ def _resting(spec: ServiceSpec, slot: Slot, state: Rest, event: Event, now: floa
             return replace(slot, wanted="down", state=state if isinstance(state, Exited) else Stopped()), ()
         case TimeUp():
             return _rest(spec, slot, state, now)
-        case BecameReady() | Died() | TreeEmpty() | Held() | Cleared() | Barred():
+        case Adopted() | BecameReady() | Died() | TreeEmpty() | Held() | Cleared() | Barred():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             _impossible(state, event)
@@ -96,7 +96,7 @@ def _waiting(spec: ServiceSpec, slot: Slot, state: Waiting, event: Event) -> Ste
             return replace(slot, state=Spawning(spec)), (Spawn(), Say("starting"))
         case Barred(reason):
             return replace(slot, state=Fatal(reason)), (Ended(reason),)
-        case TimeUp() | BecameReady() | Died() | TreeEmpty():
+        case TimeUp() | Adopted() | BecameReady() | Died() | TreeEmpty():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             _impossible(state, event)
@@ -123,7 +123,7 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
             if slot.wanted == "down":
                 return replace(slot, state=Stopped()), ()
             return _spawn(spec, slot)
-        case BecameReady() | Died() | TreeEmpty() | TimeUp() | Held() | Cleared() | Barred():
+        case Adopted() | BecameReady() | Died() | TreeEmpty() | TimeUp() | Held() | Cleared() | Barred():
             return slot, ()
         case _:
             assert_never(event)
@@ -141,6 +141,8 @@ def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Running, event: Even
             if isinstance(state, Running) and spec.shared and not hard:
                 return replace(slot, state=Replacing(state, Spawning(spec))), (Spawn(), Say("starting the new process"))
             return _stop(slot, process, Backoff(now), now)
+        case Adopted(run, pid):
+            return (slot, ()) if run != process.run else _adopted(slot, state, pid)
         case BecameReady(run):
             if run != process.run or isinstance(state, Running):
                 return slot, ()
@@ -201,6 +203,8 @@ def _ending(spec: ServiceSpec, slot: Slot, state: Stopping | Emptying, event: Ev
             return (slot, ()) if run != process.run else _empty(slot, process, state.next, now)
         case TreeEmpty(run):
             return (slot, ()) if run != process.run else _rest(spec, slot, state.next, now)
+        case Adopted(run, pid):
+            return (slot, ()) if run != process.run else _adopted(slot, state, pid)
         case BecameReady() | Held() | Cleared() | Barred():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
@@ -221,7 +225,7 @@ def _replacing(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, no
         case Spawned() | SpawnFailed() | SpawnLost():
             slot, left, effects = _new_leg(spec, slot, state, event, now)
             return _joined(slot, old, left, effects, now)
-        case BecameReady(run) | Died(run) | TreeEmpty(run):
+        case Adopted(run) | BecameReady(run) | Died(run) | TreeEmpty(run):
             if run in runs(new):
                 slot, left, effects = _new_leg(spec, slot, state, event, now)
                 return _joined(slot, old, left, effects, now)
@@ -325,6 +329,10 @@ def _empty(slot: Slot, process: Process, rest: Rest, now: float, *said: Effect) 
     """After each exit: privileged reaps the process when its tree is told to die, and says when nothing is left."""
     emptying = Emptying(process, now + KILL_AGAIN, 0, rest)
     return replace(slot, state=emptying), (*said, Signal(process.run, signal.SIGKILL, tree=True))
+
+
+def _adopted(slot: Slot, state: Starting | Running | Stopping | Emptying, pid: int) -> Step:
+    return replace(slot, state=replace(state, process=replace(state.process, pid=pid))), ()
 
 
 def _ready_by_time(slot: Slot, now: float) -> Step:

@@ -72,7 +72,6 @@ class Supervisor:
         self._facts = False  # told since this privileged was linked
         self._open: set[str] = set()
         self._open_by = self.clock() + AUTH_WAIT
-        self._pids: dict[int, int] = {}
         self._tables: dict[int, tuple[bytes, int]] = {}  # digest and descriptor of generations in use
         self._running = 0
         self._used: set[int] = set()  # generations of runs
@@ -245,22 +244,20 @@ class Supervisor:
             else:
                 self.in_use(message, fds.pop())
         elif message.op == ipc.FACT:
-            self._pids[message.run] = message.arg
             self._used.add(message.generation)
             self.services.fact(message, now)
         elif message.op == ipc.FACTS_END:
             self.facts_end(now)
         elif message.op == ipc.CHANNEL and message.scope == ipc.NOTIFY and len(fds) == 1:
-            self.notify.add(Socket(message.run, fds.pop(), self._pids.get(message.run, 0)))
+            self.notify.add(Socket(message.run, fds.pop(), self.services.main_pid))
         elif message.op == ipc.CHANNEL and message.scope == ipc.READY and len(fds) == 1:
             self.notify.add(Pipe(message.run, fds.pop()))
         elif message.op == ipc.DONE and message.seq >= OTHERS:
             self.reloads.done(message, now)
         else:
-            if message.op == ipc.SPAWNED:
-                self._pids[message.run] = message.arg
+            if message.op == ipc.EXITED:
+                self.notify.hear_out(message.run)
             elif message.op == ipc.EMPTY:
-                self._pids.pop(message.run, None)
                 self.notify.drop(message.run)
             self.services.event(message, now)
 

@@ -1,4 +1,4 @@
-"""What services say on their notify sockets: READY=1, STATUS=…, STOPPING=1 (sd_notify); or by a newline (s6).
+"""What services say: READY=1, STATUS=…, STOPPING=1, MAINPID=… on a notify socket (sd_notify), or a newline (s6).
 
 Rule 1: only the run's main process, or a process of the run's cgroup, is heard: the kernel says who sent it.
 Rule 2: what a service says is text for people and never more: cut, and without control characters.
@@ -21,7 +21,8 @@ LIMIT = 4_096  # bytes of a datagram
 A_SECOND = 32  # datagrams, or readings of a pipe, that one run may cost in a second
 STATUS = 200  # characters that are shown
 PROC = "/proc"
-KEYS = frozenset({"READY", "STATUS", "STOPPING"})
+KEYS = frozenset({"READY", "STATUS", "STOPPING", "MAINPID"})
+PID_LIMIT = 1 << 22  # of Linux
 _UCRED = struct.Struct("=iII")
 
 Heard = Callable[[int, dict[str, str], float], None]
@@ -53,10 +54,11 @@ class Pipe(Channel):
 
 
 class Socket(Channel):
-    def __init__(self, run: int, fd: int, pid: int) -> None:
+    """main: the pid of a run's main process, which another may become (MAINPID)."""
+
+    def __init__(self, run: int, fd: int, main: Callable[[int], int]) -> None:
         super().__init__(run, fd)
-        self.sock = socket.socket(fileno=fd)
-        self.pid = pid  # of the main process
+        self.sock, self.main = socket.socket(fileno=fd), main
 
     def hear(self) -> dict[str, str]:
         # no room but for the credentials: descriptors that come too are closed by the kernel
@@ -65,7 +67,7 @@ class Socket(Channel):
         if not packet or flags & socket.MSG_TRUNC or len(sender) != _UCRED.size:
             return {}
         pid, said = _UCRED.unpack(sender)[0], parse(packet)
-        return said if said and (pid == self.pid or is_in_run(pid, self.run)) else {}
+        return said if said and (pid == self.main(self.run) or is_in_run(pid, self.run)) else {}
 
     def close(self) -> None:
         self.sock.close()
@@ -91,6 +93,11 @@ class Notify:
         if channel is not None:
             self._loop.forget(channel.fd)
             channel.close()
+
+    def hear_out(self, run: int) -> None:
+        """It has ended: what it has said before."""
+        while run in self._channels and run not in self._tired and ipc.wait(self._channels[run].fd, seconds=0):
+            self._hear(run)
 
     def wake_at(self) -> float | None:
         return min(self._tired.values(), default=None)
@@ -122,7 +129,11 @@ class Notify:
 def parse(packet: bytes) -> dict[str, str]:
     """The keys that mean something here; the rest of the protocol is not spoken."""
     pairs = (line.partition("=") for line in packet.decode("utf-8", "replace").split("\n"))
-    return {key: "".join(filter(str.isprintable, value))[:STATUS] for key, _, value in pairs if key in KEYS}
+    said = {key: "".join(filter(str.isprintable, value))[:STATUS] for key, _, value in pairs if key in KEYS}
+    pid = said.get("MAINPID", "")
+    if not (pid.isascii() and pid.isdigit() and 2 <= int(pid) <= PID_LIMIT):
+        said.pop("MAINPID", None)
+    return said
 
 
 def is_in_run(pid: int, run: int) -> bool:

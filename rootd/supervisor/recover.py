@@ -18,8 +18,8 @@ from rootd.supervisor.lifecycle import ready_until
 
 # isort: off
 from rootd.supervisor.states import (
-    Backoff, BecameReady, Emptying, Event, Exited, Fatal, Leg, Process, Replacing, Rest, RestartAsked, Running, Slot,
-    Spawned, Spawning, SpawnLost, Starting, StopAsked, Stopped, Stopping, TreeEmpty, Wanted, legs, runs,
+    Adopted, Backoff, BecameReady, Emptying, Event, Exited, Fatal, Leg, Process, Replacing, Rest, RestartAsked, Running,
+    Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked, Stopped, Stopping, TreeEmpty, Wanted, legs, runs,
 )  # fmt: skip
 # isort: on
 
@@ -185,5 +185,6 @@ def reconcile(slot: Slot, processes: list[Process], now: float) -> Rebuilt:
         slot = replace(slot, state=_taken_over(process, now))
         if slot.wanted == "down":
             events.append(StopAsked())
+    events += [Adopted(p.run, p.pid) for p in processes if p.run in mine and mine[p.run].pid != p.pid]
     events += [TreeEmpty(run) for run in mine if run not in found]
     return Rebuilt(slot, tuple(events), tuple(process.run for process in strangers))

@@ -242,6 +242,10 @@ class Services:
         """What a service said by sd_notify(3)."""
         self._slots.notified(run, payload, now)
 
+    def main_pid(self, run: int) -> int:
+        """0 when there is no such run."""
+        return self._slots.main_pid(run)
+
     def wake_at(self) -> float | None:
         return self._slots.wake_at()
 

@@ -16,8 +16,9 @@ from rootd import ipc
 from rootd.config.specs import ServiceSpec
 from rootd.supervisor import exits, lifecycle, recover, states
 from rootd.supervisor.instances import SLOTS, Instance, Key
-from rootd.supervisor.perform import Asked, Request, Requests, Resume, Shutdown
+from rootd.supervisor.perform import Adopt, Asked, Request, Requests, Resume, Shutdown
 
+ADOPT_AGAIN = 1.0  # seconds after which another process may become the main one: each time is written down
 GENERATIONS_LIMIT = 64  # configurations that are remembered for the runs of older ones
 SIGKILL = 9
 
@@ -46,6 +47,7 @@ class Slots:
         self._runs: dict[int, Instance] = {}
         self._strays: dict[int, Instance | None] = {}
         self._sent: dict[int, Sent] = {}  # by the request's number
+        self._adopting: dict[int, ipc.Message | None] = {}  # by the run: EXITED, told before the answer to an Adopt
         self._timers: list[tuple[float, int, Instance]] = []
         self._pushed = 0
         self._facts: list[ipc.Message] = []
@@ -98,6 +100,8 @@ class Slots:
                     return self._kill_stray(message.run, None)
                 started = states.Spawned(message.run, message.arg, message.extra / 1e9)
                 self.apply(self.instances[asked.key], started, now)
+            case ipc.EXITED if message.run in self._adopting:
+                self._adopting[message.run] = message
             case ipc.EXITED:
                 instance = self._runs.get(message.run)
                 if instance is None:
@@ -116,10 +120,38 @@ class Slots:
         if instance is None:
             return
         if "STATUS" in payload:
-            instance.status = payload["STATUS"]
+            instance.status[run] = payload["STATUS"]
+        if "MAINPID" in payload:
+            self._adopt(instance, run, int(payload["MAINPID"]), now)
         if payload.get("READY") == "1":
             self.apply(instance, states.BecameReady(run), now)
         self._show(instance)
+
+    def main_pid(self, run: int) -> int:
+        """0 when there is no such run."""
+        instance = self._runs.get(run)
+        return states.runs(instance.slot.state)[run].pid if instance else 0
+
+    def _adopt(self, instance: Instance, run: int, pid: int, now: float) -> None:
+        """One after the other: what is said while one is asked, or at once after it was done, is not heard."""
+        often = run in self._adopting or now - instance.adopted_at < ADOPT_AGAIN
+        if pid != self.main_pid(run) and not often and not self.full(instance):
+            self._adopting[run] = None
+            self._requests.ask(instance.key, Adopt(run, pid))
+
+    def _adopted(self, instance: Instance, effect: Adopt, number: int, now: float) -> None:
+        """An exit that was told meanwhile was that of the process before, if there is another now."""
+        ended = self._adopting.pop(effect.run, None)
+        if number == 0:
+            instance.adopted_at = now
+            return self.apply(instance, states.Adopted(effect.run, effect.pid), now)
+        if instance.refused != effect.run:
+            instance.refused = effect.run
+            instance.status[effect.run] = f"MAINPID={effect.pid} does not count: {exits.not_adopted(number)}"
+            self._show(instance)
+        if ended is not None:
+            self.event(ended, now)
+        return None
 
     def send(self, instance: Instance, run: int, signo: int, sent: Sent) -> None:
         """A signal that somebody asked for."""
@@ -152,6 +184,7 @@ class Slots:
         running = states.runs(slot.state)
         for run in states.runs(before.state).keys() - running.keys():
             del self._runs[run]
+            instance.status.pop(run, None)
         for run in running:
             self._runs[run] = instance
         self._schedule(instance)
@@ -183,6 +216,8 @@ class Slots:
         effect = asked.request.effect
         if isinstance(effect, states.Spawn):
             return self.apply(self.instances[asked.key], states.SpawnFailed(exits.failure_of(message)), now)
+        if isinstance(effect, Adopt):
+            return self._adopted(self.instances[asked.key], effect, message.arg, now)
         sent = self._sent.pop(asked.request.seq, None)
         if sent is not None:
             sent(message.arg, now)
@@ -222,6 +257,7 @@ class Slots:
         asked = self._requests.forget()
         self._perform(Request(0, 0, 0, Resume()))
         self._strays.clear()
+        self._adopting.clear()
         found: dict[Key, list[states.Process]] = {}
         for fact in facts:
             whose = self._whose(fact, saved)
@@ -295,8 +331,10 @@ class Slots:
         for key, request in asked:
             sent = self._sent.pop(request.seq, None)
             effect = request.effect
-            if isinstance(effect, Shutdown) or (isinstance(effect, states.Signal) and effect.run in runs):
+            if isinstance(effect, Shutdown) or (isinstance(effect, states.Signal | Adopt) and effect.run in runs):
                 seq = self._requests.ask(key, effect)
+                if isinstance(effect, Adopt):
+                    self._adopting[effect.run] = None
                 if sent is not None:
                     self._sent[seq] = sent
             elif sent is not None:

@@ -179,6 +179,13 @@ class SpawnLost(msgspec.Struct, frozen=True):
     """privileged was started again and knows nothing of the SPAWN."""
 
 
+class Adopted(msgspec.Struct, frozen=True):
+    """Another process of the run is its main process now."""
+
+    run: int
+    pid: int
+
+
 class BecameReady(msgspec.Struct, frozen=True):
     run: int
 
@@ -202,7 +209,7 @@ class TimeUp(msgspec.Struct, frozen=True):
 
 Event = (
     StartAsked | StopAsked | RestartAsked | Held | Cleared | Barred
-    | Spawned | SpawnFailed | SpawnLost | BecameReady | Died | TreeEmpty | TimeUp
+    | Spawned | SpawnFailed | SpawnLost | Adopted | BecameReady | Died | TreeEmpty | TimeUp
 )  # fmt: skip
 
 

@@ -13,9 +13,9 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import lifecycle, states
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    Backoff, Barred, BecameReady, Cleared, Died, Effect, Emptying, Event, Exited, Fatal, Held, Process, Replacing,
-    RestartAsked, Running, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting,
-    StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, Waiting, alive, legs, runs,
+    Adopted, Backoff, Barred, BecameReady, Cleared, Died, Effect, Emptying, Event, Exited, Fatal, Held, Process,
+    Replacing, RestartAsked, Running, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked,
+    Starting, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, Waiting, alive, legs, runs,
 )  # fmt: skip
 
 OK, CRASH = Exit(0), Exit(1)
@@ -30,7 +30,13 @@ def may_happen(slot: Slot, run: int, now: float) -> list[tuple[Event, float]]:
     if any(isinstance(part, Spawning) for part in legs(slot.state)):
         found += [Spawned(run, run, now), SpawnFailed(FAILURE), SpawnLost()]
     for known in runs(slot.state):
-        found += [BecameReady(known), Died(known, OK), Died(known, CRASH), TreeEmpty(known)]
+        found += [
+            Adopted(known, known + 5000),
+            BecameReady(known),
+            Died(known, OK),
+            Died(known, CRASH),
+            TreeEmpty(known),
+        ]
     return [*((event, 0.0) for event in found), (TimeUp(), 2.0), (TimeUp(), 40.0)]
 
 
@@ -53,6 +59,9 @@ def check(before: Slot, event: Event, after: Slot, effects: tuple[Effect, ...]) 
         assert not any(isinstance(part, Running | Starting | Backoff | Waiting) for part in legs(after.state))
     assert not isinstance(event, StopAsked) or after.wanted == "down"
     assert not isinstance(event, StartAsked | RestartAsked) or after.wanted == "up"
+    if isinstance(event, Adopted):
+        assert (effects, runs(after.state).keys()) == ((), runs(before.state).keys())
+        assert all(process.pid == event.pid for run, process in runs(after.state).items() if run == event.run)
     if isinstance(event, Died) and event.run in was:
         assert event.run not in mains
         assert Signal(event.run, 9, tree=True) in effects, "an exit must be acknowledged"
@@ -70,7 +79,7 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
                 case Spawning():
                     run += 1
                     events.append(Spawned(run, run, now))
-                case Starting(process) if of.ready_kind == "notify":
+                case Starting(process) if of.ready_kind != "after":
                     events.append(BecameReady(process.run))
                 case Stopping(process, _, kills) if kills:
                     events.append(Died(process.run, Exit(-9)))
@@ -87,12 +96,13 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
     [
         {},
         {"ready_kind": "notify", "shared": True, "limit_count": 2},
+        {"ready_kind": "fd"},
         {"shared": True, "restart_policy": "never"},
         {"shared": True, "restart_policy": "on-failure"},
         {"requires": ("db",), "shared": True},
         {"stop_then": ((2, 5.0), (3, 5.0)), "shared": True},
     ],
-    ids=["plain", "notify", "never", "on-failure", "ordered", "patient"],
+    ids=["plain", "notify", "newline", "never", "on-failure", "ordered", "patient"],
 )
 def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec: Any, changes: dict[str, Any]) -> None:
     """All histories of up to eight events, and its turn, each slot once; the time is looked at after 2 s or 40 s."""
