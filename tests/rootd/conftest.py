@@ -58,7 +58,7 @@ class History:
 
     def running(self) -> History:
         self(states.StartAsked()).spawned()
-        return self(states.BecameReady(self.run)) if self.spec.ready_kind == "notify" else self.later(1.0)
+        return self(states.BecameReady(self.run)) if self.spec.ready_kind != "after" else self.later(1.0)
 
     def rolling(self) -> History:
         self.running().done()
