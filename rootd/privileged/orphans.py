@@ -6,6 +6,7 @@ Rule 2: none is killed by its number: its pidfd is open, then it is looked at ag
 Rule 3: what may be another's is left alone and counted. A user's other main processes and their sessions, our own
         parts, and orphans of root are never touched.
 
+What forks and ends faster than it can be looked for may escape: only a cgroup holds everything.
 Sources: proc(5) stat and status, setsid(2), prctl(2) PR_SET_CHILD_SUBREAPER (orphans become children of the keeper).
 """
 
@@ -21,7 +22,7 @@ from rootd import ipc
 from rootd.privileged import signals
 from rootd.privileged.spawn import Run
 
-ROUNDS = 8  # looks in a row, as long as there are new ones
+ROUNDS = 8  # looks in a row, as long as each may have missed one
 
 
 class Seen(NamedTuple):
@@ -53,10 +54,12 @@ def real_uid(pid: int) -> int:
         return -1
 
 
-def look(keeper: int) -> dict[int, Seen]:
-    """Every process there is."""
-    found = {pid: one for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if (one := look_at(pid))}
-    return {pid: one._replace(uid=real_uid(pid)) if one.parent == keeper else one for pid, one in found.items()}
+def look(keeper: int) -> tuple[dict[int, Seen], bool]:
+    """Every process there is, and whether one has ended meanwhile: it may have left another, that is not among them."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    found = {pid: one for pid in pids if (one := look_at(pid))}
+    missed = len(found) < len(pids)
+    return {p: one._replace(uid=real_uid(p)) if one.parent == keeper else one for p, one in found.items()}, missed
 
 
 def beneath(found: dict[int, Seen], roots: Iterable[int], never: Iterable[int] = ()) -> set[int]:
@@ -107,7 +110,7 @@ def kill(run: Run, uid: int, others: Sequence[tuple[Run, int]]) -> tuple[int, in
     """
     keeper, last, maybe, killed = os.getppid(), -1, set[int](), set[Seen]()
     for _ in range(ROUNDS):
-        found = look(keeper)
+        found, missed = look(keeper)
         mine, maybe = left(run, uid, others, keeper, found, not signals.reaped(run))
         fresh = {found[pid] for pid in mine & found.keys()} - killed
         for one in fresh:
@@ -116,7 +119,7 @@ def kill(run: Run, uid: int, others: Sequence[tuple[Run, int]]) -> tuple[int, in
                 ipc.close_all([last] if last >= 0 else [])
                 last = pidfd
         killed |= fresh
-        if not fresh:
+        if not fresh and not missed:
             break
     return last, len(maybe)
 
