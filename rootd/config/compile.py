@@ -25,7 +25,7 @@ from rootd.config.trusted import MAIN, File
 API = "durward-api"  # our own service
 ROOTLIKE = ("root", "shadow", "disk", "kmem", "docker", "lxd", "sudo", "wheel")  # groups that amount to root
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PRIVATE = ("", "/auth", "/notify", "/supervisor")  # directories of ours beneath run
+PRIVATE = ("", "/auth", "/notify", "/probe", "/supervisor")  # directories of ours beneath run
 SERVE = ("-I", "-m", "userapi.serve")  # gunicorn by its own command would put its directory first on sys.path
 NEVER = {"policy": "always", "limit": "9999 in 1s"}  # is it given up: it is everybody's way in but root's
 OWN = {"sockets": [API], "ready": {"notify": True}, "restart": NEVER, "stop": {"timeout": "15s"}}
@@ -262,18 +262,29 @@ class _Compiler:
 
     def probes(self, service: Section) -> None:
         """One way to become ready, at most one probe that it is alive, and each proves what it is to prove."""
-        for key, kinds in {"ready": ("after", "notify", "command", "http", "tcp"), "live": PROBES}.items():
+        names = service.values["sockets"] or ()
+        for key, kinds in {"ready": ("after", "notify", "fd", *PROBES), "live": PROBES}.items():
             values = service.values[key]
             chosen = [kind for kind in kinds if values[kind] is not None and values[kind] is not False]
             if len(chosen) > 1:
                 self.say(service, key, f"{' and '.join(chosen)} exclude each other")
             if values["tcp"] and values["tcp"].kind != "stream":
                 self.say(service, key, f"tcp: {values['tcp'].key} is not for connections")
-            if values["http"] and not values["http"][0]:
-                self.say(service, key, f'http: say where: "http://127.0.0.1:8080{values["http"][1]}"')
+            if values["http"] and (own := not values["http"][0]) != bool(values["over"]):
+                where = f'"http://127.0.0.1:8080{values["http"][1]}"'
+                private = 'over = "probe" takes a path alone, such as "/healthz"'
+                self.say(service, key, f'http: say where, as in {where}, or over = "probe"' if own else private)
+            elif values["over"] and not values["http"]:
+                self.say(service, key, 'over = "probe" is for http')
             many = key == "ready" or (service.values["processes"] or 1) > 1
-            if service.values["sockets"] and many and (values["http"] or values["tcp"]):
+            if names and many and (values["tcp"] or (values["http"] and not values["over"])):
                 self.say(service, key, SHARED)
+        ready, over = service.values["ready"], any(service.values[key]["over"] for key in ("ready", "live"))
+        if over and "probe" in names:
+            self.say(service, "sockets", 'probe is what over = "probe" calls its own: name the other one otherwise')
+        sockets = [self.sockets[name].values["listen"] or () for name in names if name in self.sockets]
+        if ready["fd"] and ready["fd"] < (first := 3 + sum(map(len, sockets)) + over):
+            self.say(service, "ready", f"fd must be {first} or more: its sockets have the descriptors before it")
 
     def environment(self, service: Section, user: User) -> tuple[tuple[str, str], ...]:
         """Built, not inherited: what login(1) sets, then what is configured, then the file."""
@@ -342,8 +353,10 @@ class _Compiler:
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
             signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
-            notify=values["ready"]["notify"] or bool(watchdog), nnp=values["no_new_privileges"] and user.uid != 0,
-            root=user.uid == 0, log=(values["log"]["size"], values["log"]["keep"]),
+            notify=values["ready"]["notify"] or bool(watchdog), ready_fd=values["ready"]["fd"] or 0,
+            probe="probe" in (values["ready"]["over"], values["live"]["over"]),
+            nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
+            log=(values["log"]["size"], values["log"]["keep"]),
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ class Probe(NamedTuple):
     """One way to see whether a process does its work. A command is an entry of the table, by the name of its part."""
 
     kind: str  # command, http, tcp
-    address: str = ""  # key of a table.Socket
+    address: str = ""  # key of a table.Socket; "" with http: that of the process itself (over)
     target: str = ""  # of http
 
 
@@ -38,7 +38,7 @@ class ServiceSpec(NamedTuple):
     max_unavailable: int  # of them, while they are restarted
     groups: tuple[str, ...]  # of services
     autostart: bool
-    ready_kind: str  # after, notify, probe
+    ready_kind: str  # after, notify, fd, probe
     ready_after: float
     ready_timeout: float
     restart_policy: str  # always, on-failure, never
@@ -87,7 +87,7 @@ def parts_of(entry: Entry, values: dict[str, Any]) -> list[tuple[str, Entry]]:
         if command := values[section][key]:
             own = (pair for pair in entry.env if pair[0] != "WATCHDOG_USEC")
             environment = tuple(sorted((*own, ("DURWARD_HOOK", name))))
-            bare = entry._replace(sockets=(), signals=(signal.SIGKILL.value,), notify=False)
+            bare = entry._replace(sockets=(), signals=(signal.SIGKILL.value,), notify=False, ready_fd=0, probe=False)
             found.append((name, bare._replace(path=command[0], argv=command, env=environment)))
     return found
 
@@ -100,6 +100,10 @@ def probe_of(values: dict[str, Any]) -> Probe | None:
     return Probe("command") if values["command"] else None
 
 
+def ready_kind_of(ready: dict[str, Any], probe: Probe | None) -> str:
+    return "probe" if probe else "notify" if ready["notify"] else "fd" if ready["fd"] else "after"
+
+
 def spec_of(
     entry: Entry, parts: list[tuple[str, Entry]], raw: dict[str, Any], values: dict[str, Any], index: int, first: int
 ) -> ServiceSpec:
@@ -108,7 +112,7 @@ def spec_of(
     ready_probe = probe_of(ready)
     spec = ServiceSpec(
         name=entry.service, entry=0, processes=entry.count, groups=values["groups"], autostart=values["autostart"],
-        ready_kind="probe" if ready_probe else "notify" if ready["notify"] else "after", ready_timeout=ready["timeout"],
+        ready_kind=ready_kind_of(ready, ready_probe), ready_timeout=ready["timeout"],
         ready_after=1.0 if ready["after"] is None else ready["after"],
         restart_policy=restart["policy"], expected=restart["expected"],
         backoff_first=restart["backoff"][0], backoff_cap=restart["backoff"][1],

@@ -30,6 +30,8 @@ class Entry(NamedTuple):
     sockets: tuple[tuple[str, str], ...]  # name, key of a Socket; in the order of the descriptors from 3
     signals: tuple[int, ...]  # that may be sent: its stop signal and SIGKILL too
     notify: bool
+    ready_fd: int  # where it writes a newline when it is ready; 0: nowhere
+    probe: bool  # whether each process gets a socket of its own, as the last of its sockets
     nnp: bool
     root: bool
     log: tuple[int, int]  # bytes of a file, rotated files kept

@@ -23,7 +23,7 @@ from rootd.log import chain
 from rootd.log.audit import RETRY, Audit
 from rootd.log.rotate import Mover, Source, check, source_of
 
-DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shutdown"}
+DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shutdown", 7: "adopt"}
 MESSAGES = 64  # heard of one peer in one turn
 LAST_MESSAGES = ipc.QUEUE_LIMIT  # heard of a peer that is gone, or at the end
 DRAINED_LIMIT = 4_096  # DRAINED messages that are repeated to a privileged that was started again

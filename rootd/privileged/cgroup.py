@@ -26,9 +26,20 @@ def mount() -> str:
             left, _, right = line.partition(" - ")
             if right.startswith("cgroup2 "):
                 point = left.split()[4]
-    with open("/proc/self/cgroup") as own:
-        mine = [line[3:].strip() for line in own if line.startswith("0::")]
-    return point + mine[0].rstrip("/") if point and mine and not mine[0].startswith("/..") else ""
+    mine = group_of("self")
+    return point + mine.rstrip("/") if point and mine and not mine.startswith("/..") else ""
+
+
+def group_of(pid: int | str) -> str:
+    """Of a process, as /proc shows it to this one; empty where there is no cgroup2. Raises OSError when it is gone."""
+    with open(f"/proc/{pid}/cgroup") as table:
+        return next((line[3:].strip() for line in table if line.startswith("0::")), "")
+
+
+def holds(name: str, pid: int) -> bool:
+    """Whether that process is in this group of ours, or beneath it. Raises OSError when it is gone."""
+    group = f"{group_of('self').removesuffix('/self')}/{name}"
+    return f"{group_of(pid)}/".startswith(f"{group}/")
 
 
 def name_of(run: str) -> str:

@@ -71,6 +71,11 @@ class Generations:
         entry = found.table.entries[index]
         return entry if instance < entry.count else None
 
+    def uid(self, run: Run) -> int:
+        """Whom a run runs as; root when that is not known, of whom nothing is taken for an orphan."""
+        entry = self.entry(run.generation, run.slot)
+        return entry.uid if entry else 0
+
     def room(self) -> int:
         """Runs that there may be at all, however many generations they are of: the old and new ones of two reloads."""
         return RUNS_AN_INSTANCE * max(generation.instances for generation in self.held.values())

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from rootd import confine, ipc
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.privileged import cgroup, requests, signals, spawn, stage
+from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
 from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
 
@@ -128,7 +128,7 @@ class Privileged:
                 self.generations.take_back(name, fd)
             elif kind == "process":
                 run = Run.held(name, fd)
-                self.runs[run.run] = run
+                adopt.take_back(self, run)
                 self.last_run = max(self.last_run, run.run)
             elif kind == "pipe":
                 self.orphan_pipes[name] = fd
@@ -140,7 +140,7 @@ class Privileged:
             if run.pid in inherited.reaped and signals.reaped(run):
                 requests.ended(self, run, inherited.reaped[run.pid], ipc.KNOWN)
             else:
-                self.adopted[run.pid] = run
+                adopt.watch(self, run)
         for name in [name for name in held if name.startswith("notify/")]:  # its run is over, or was never stored
             self.drop(name)
             os.close(held[name])
@@ -159,12 +159,15 @@ class Privileged:
 
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
-        beat = time.monotonic() + SETTLED
+        beat = self.look = time.monotonic() + SETTLED
         while self.status is None:
-            self.loop.turn(beat - time.monotonic())
-            if time.monotonic() >= beat:
-                beat = time.monotonic() + HEARTBEAT
+            self.loop.turn(min(beat, self.look) - time.monotonic())
+            now = time.monotonic()
+            if now >= beat:
+                beat = now + HEARTBEAT
                 self.ask_log()
+            if now >= self.look:
+                self.look = now + HEARTBEAT
                 requests.end_unseen(self)
         return self.status
 
@@ -353,8 +356,8 @@ class Privileged:
             self.tell("supervisor", generation.told(flags=flags), generation.fd)
         for run in self.runs.values():
             if not run.acknowledged:
-                fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation)
-                fact.arg, fact.extra = run.pid, run.started
+                fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
+                fact.extra = run.started
                 self.tell("supervisor", fact)
         self.tell("supervisor", ipc.Message(ipc.FACTS_END))
         for run in self.runs.values():
@@ -382,7 +385,7 @@ class Privileged:
 
     def kill_all(self) -> None:
         for run in self.runs.values():
-            signals.send(run, signal.SIGKILL, True, self.tree)
+            requests.kill_tree(self, run, [])
         if self.tree:
             cgroup.sweep(self.tree, set())
 

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 from rootd import ipc
 from rootd.config.table import Entry
-from rootd.privileged import cgroup, signals, spawn, stage
+from rootd.privileged import adopt, cgroup, orphans, signals, spawn, stage
 from rootd.privileged.spawn import Run
 
 if TYPE_CHECKING:
     from rootd.privileged.main import Privileged
 
+SWEEPS = 64  # looks for what a run has left, for each time that the supervisor asks
 RUNS_A_SLOT = 2  # the old one and the new one of a rolling restart
-DEED_SPAWN, DEED_SIGNAL, DEED_EXITED, DEED_COMMIT, DEED_START, DEED_SHUTDOWN = range(1, 7)
+DEED_SPAWN, DEED_SIGNAL, DEED_EXITED, DEED_COMMIT, DEED_START, DEED_SHUTDOWN, DEED_ADOPT = range(1, 8)
 
 
 def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
@@ -51,6 +52,7 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
             sockets=house.generations.sockets,
             paths=(house.settings.paths.run, house.tree),
             about=about.pid if about else 0,
+            probe_gid=house.settings.accounts["probe"].gid,
             store=house.store,
         )
     except spawn.SpawnFailed as failure:
@@ -86,14 +88,27 @@ def answer_signal(house: Privileged, asked: ipc.Message) -> None:
     if asked.scope not in (ipc.MAIN, ipc.TREE) or not allowed:
         return house.done(asked, errno.EPERM)
     if run.acknowledged:
-        return house.done(asked, 0 if tree else errno.ESRCH)
+        house.done(asked, 0 if tree else errno.ESRCH)
+        return sweep(house, run) if tree and run.events < 0 else None
     if house.unrecorded() and not tree:
         return house.done(asked, errno.EAGAIN)
     house.deed(DEED_SIGNAL, run, asked.arg)
-    failed = signals.send(run, asked.arg, tree, house.tree)
-    house.done(asked, failed)
+    house.done(asked, kill_tree(house, run, others(house, run)) if tree else signals.send(run, asked.arg, False, ""))
     if tree and run.exited is not None:
         acknowledge(house, run)
+
+
+def answer_adopt(house: Privileged, asked: ipc.Message) -> None:
+    refused = adopt.check(house, asked)
+    if refused:
+        return house.done(asked, refused)
+    run = house.runs[asked.run]
+    try:
+        adopt.take(house, run, asked.arg)
+    except OSError as error:
+        return house.done(asked, error.errno or errno.EIO)
+    house.deed(DEED_ADOPT, run, run.pid)
+    return house.done(asked, 0)
 
 
 def answer_stage(house: Privileged, asked: ipc.Message) -> None:
@@ -146,6 +161,7 @@ def answer_shutdown(house: Privileged, asked: ipc.Message) -> None:
 HANDLERS: dict[int, Callable[[Privileged, ipc.Message], None]] = {
     ipc.SPAWN: answer_spawn,
     ipc.SIGNAL: answer_signal,
+    ipc.ADOPT: answer_adopt,
     ipc.STAGE: answer_stage,
     ipc.COMMIT: answer_commit,
     ipc.ABORT: answer_abort,
@@ -166,13 +182,13 @@ def exited(house: Privileged, run: Run) -> None:
     if found is not None:
         if run.gate >= 0:
             gate_closed(house, run)
-        house.loop.forget(run.pidfd)
         ended(house, run, *found)
 
 
 def ended(house: Privileged, run: Run, status: int, flags: int) -> None:
     """Tell an exit, and mend the sockets that the service may have left unusable."""
     run.exited = (status, flags)
+    house.loop.forget(run.pidfd)
     house.deed(DEED_EXITED, run, status)
     tell_exit(house, run)
     mend(house, run)
@@ -185,8 +201,8 @@ def mend(house: Privileged, run: Run) -> None:
 
 
 def end_unseen(house: Privileged) -> None:
-    """Runs that the keeper has reaped long enough ago to have said so, and has not: nobody saw how they ended."""
-    for run in [run for run in house.adopted.values() if signals.dead(run) and signals.reaped(run)]:
+    """Runs of which nobody will say how they ended."""
+    for run in adopt.unseen(house):
         ended(house, house.adopted.pop(run.pid), 0, 0)
 
 
@@ -198,30 +214,75 @@ def tell_exit(house: Privileged, run: Run) -> None:
 
 
 def tell_channel(house: Privileged, run: Run) -> None:
-    if run.notify >= 0:
-        house.tell("supervisor", ipc.Message(ipc.CHANNEL, scope=ipc.NOTIFY, run=run.run), run.notify)
+    entry = house.generations.entry(run.generation, run.slot)
+    if run.notify >= 0 and entry is not None:
+        scope = ipc.READY if entry.ready_fd else ipc.NOTIFY
+        house.tell("supervisor", ipc.Message(ipc.CHANNEL, scope=scope, run=run.run), run.notify)
 
 
 def acknowledge(house: Privileged, run: Run) -> None:
     """The supervisor knows of the exit: the store forgets the process, then it is reaped, and its tree awaited."""
     run.acknowledged = True
+    if not house.tree:
+        return sweep(house, run)
+    forget(house, run)
+    try:
+        run.events = cgroup.open_events(f"{house.tree}/run-{run.run}")
+    except OSError:
+        return over(house, run)
+    house.loop.watch(run.events, lambda _: emptied(house, run), select.EPOLLPRI)
+    return emptied(house, run)
+
+
+def forget(house: Privileged, run: Run) -> None:
     house.drop(run.name)
     if run.ours:
         signals.reap(run)
-    if house.tree:
-        try:
-            run.events = cgroup.open_events(f"{house.tree}/run-{run.run}")
-        except OSError:
-            return over(house, run)
-        house.loop.watch(run.events, lambda _: emptied(house, run), select.EPOLLPRI)
-        return emptied(house, run)
-    return over(house, run)
 
 
 def emptied(house: Privileged, run: Run) -> None:
     if not cgroup.populated(run.events):
         house.loop.forget(run.events)
         over(house, run)
+
+
+def others(house: Privileged, run: Run) -> list[tuple[Run, int]]:
+    return [(other, house.generations.uid(other)) for other in house.runs.values() if other is not run]
+
+
+def kill_tree(house: Privileged, run: Run, beside: list[tuple[Run, int]]) -> int:
+    """SIGKILL to all of a run, as far as it is there now. Returns an errno, 0 when it was sent.
+
+    beside: the other runs, whose processes it may not be taken for.
+    """
+    if not house.tree:
+        pidfd, _ = orphans.kill(run, house.generations.uid(run), beside)
+        ipc.close_all([pidfd] if pidfd >= 0 else [])
+    return signals.send(run, signal.SIGKILL, True, house.tree)
+
+
+def sweep(house: Privileged, run: Run, rounds: int = SWEEPS) -> None:
+    """Without cgroups: what is left is killed until nothing is, each time when one of the last has ended.
+
+    The store still has the run: killed in between, the next privileged begins again.
+    """
+    run.events, doubtful = orphans.kill(run, house.generations.uid(run), others(house, run))
+    if run.events >= 0:
+        return house.loop.watch(run.events, lambda _: swept(house, run, rounds - 1))
+    if doubtful:
+        entry = house.generations.entry(run.generation, run.slot)
+        who = spawn.process_name(entry, run.slot) if entry else f"run {run.run}"
+        ipc.note("privileged", f"{doubtful} processes are left that {who} or another service of its user has started")
+    forget(house, run)
+    return over(house, run)
+
+
+def swept(house: Privileged, run: Run, rounds: int) -> None:
+    house.loop.forget(run.events)
+    os.close(run.events)
+    run.events = -1
+    if rounds:  # else the supervisor asks again in its time
+        sweep(house, run, rounds)
 
 
 def over(house: Privileged, run: Run) -> None:

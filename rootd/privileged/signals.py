@@ -3,7 +3,7 @@
 Rule 1: a process is signalled by its pidfd, or as the leader of a group that it still leads; never by a number alone.
 Rule 2: an exit is told until the supervisor has acknowledged it (SIGNAL KILL TREE); only then is a child reaped and
         forgotten by the store, so that a crash at any moment loses no exit.
-Rule 3: a run is over (EMPTY) when its cgroup is; without cgroups, when its process group was killed.
+Rule 3: a run is over (EMPTY) when its cgroup is; without cgroups, when orphans finds nothing more of it.
 
 Sources: pidfd_send_signal(2), waitid(2) WNOWAIT, proc(5) fdinfo, cgroups(7).
 """

@@ -3,14 +3,17 @@
 Rule 1: what a process gets is its entry of the frozen table, and nothing else: this file parses and decides nothing.
 Rule 2: the child waits at its gate until its pidfd and its pipes are in the keeper's store; when the gate closes
         instead, it ends. A crash between fork and store cannot make a second copy.
-Rule 3: every descriptor but 0, 1, 2 and the sockets is closed before anything else is done in the child.
+Rule 3: every descriptor but 0, 1, 2, the sockets and the pipe for its newline is closed before anything else is done
+        in the child.
 Rule 4: the order is groups, gid, uid, capabilities (confine.become), each verified; then no-new-privileges, exec.
 
-Sources: fork(2), execve(2), pidfd_open(2), credentials(7), sd_listen_fds(3), sd_notify(3), pipe(7).
+Sources: fork(2), execve(2), pidfd_open(2), credentials(7), sd_listen_fds(3), sd_notify(3), pipe(7),
+skarnet.org/software/s6/notifywhenup.html.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -30,6 +33,7 @@ from rootd.privileged import cgroup, listen
 
 GATE_OPEN = b"g"
 KEPT_LIMIT, KEPT_LEAST = 50_000, 128  # names in the keeper's store, which takes 60,000; fewer where nofile is low
+PROBE_BACKLOG = 16  # checks of one process that may wait
 PIPES_LIMIT = 64  # pipes of one process that log has not drained: whoever holds the other end keeps them
 FAILED = 127  # exit status of a child that could not become its service; the reason came over the gate
 
@@ -62,7 +66,7 @@ class Run:
         self.exited: tuple[int, int] | None = None  # status, flags: said to the supervisor, until acknowledged
         self.acknowledged = False
         self.events = -1  # cgroup.events, while the tree is awaited to be empty
-        self.notify = -1
+        self.notify = -1  # where it is heard to be ready: its notify socket, or the read end of its pipe
 
     @property
     def name(self) -> str:
@@ -111,34 +115,41 @@ def process_name(entry: Entry, slot: int) -> str:
 
 def spawn(
     entry: Entry, *, slot: int, run: int, generation: int, sockets: dict[str, int], paths: tuple[str, str],
-    about: int, store: Store,
+    probe_gid: int, about: int, store: Store,
 ) -> tuple[Run, dict[str, int]]:  # fmt: skip
     """Start one process of an entry; it waits at its gate: open_gate lets it go on.
 
-    paths: the run directory and the cgroup tree ("" where there is none). about: the pid that a hook or a probe gets
-    as DURWARD_PID, 0 for none. Returns the run and the read ends of its
-    pipes by their names in the store; the caller closes those. Raises SpawnFailed; then nothing is left behind but
-    what it says is in the store.
+    paths: the run directory and the cgroup tree ("" where there is none). probe_gid: the group that may connect to a
+    probe socket. about: the pid that a hook or a probe gets as DURWARD_PID, 0 for none. Returns the run and the read
+    ends of its pipes by their names in the store; the caller closes those. Raises SpawnFailed; then nothing is left
+    behind but what it says is in the store.
     """
     run_dir, tree = paths
     process = process_name(entry, slot)
     group = f"{tree}/run-{run}" if tree else ""
-    made: list[int] = []
-    stored: list[str] = []
-    pid, notify, step = 0, -1, "pipe"
+    kept, given, stored = list[int](), list[int](), list[str]()  # descriptors of ours, and of the child alone
+    pid, notify, ready, step = 0, -1, -1, "pipe"
     try:
         if entry.notify:
             notify = bind_notify(f"{run_dir}/notify/{run}", entry.gid)
-            made.append(notify)
+            kept.append(notify)
+        elif entry.ready_fd:
+            notify, ready = os.pipe2(os.O_CLOEXEC)
+            kept, given = [notify], [ready]
         pipes, writers = {}, []
         for stream in ("stdout", "stderr"):
             reader, writer = os.pipe2(os.O_CLOEXEC)
-            made += [reader, writer]
+            kept.append(reader)
+            given.append(writer)
             writers.append(writer)
             pipes[f"pipe/{process}/{stream}/{run}/{entry.log[0]}/{entry.log[1]}/{slot}"] = reader
         gate, child_gate = (end.detach() for end in socket.socketpair())
-        made += [gate, child_gate]
+        kept.append(gate)
+        given.append(child_gate)
         inherited = [sockets[key] for _, key in entry.sockets]
+        if entry.probe:
+            inherited.append(bind_probe(f"{run_dir}/probe/{run}", probe_gid))
+            given.append(inherited[-1])
         step = "cgroup"
         if group:
             os.mkdir(group)
@@ -147,9 +158,9 @@ def spawn(
         started = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         pid = os.fork()
         if pid == 0:
-            become_service(entry, environment, writers, inherited, child_gate)
+            become_service(entry, environment, writers, inherited, child_gate, ready)
         started_run = Run(run, slot, generation, pid, started, os.pidfd_open(pid))
-        made.append(started_run.pidfd)
+        kept.append(started_run.pidfd)
         started_run.ours, started_run.gate, started_run.notify = True, gate, notify
         step = "cgroup"
         if group:
@@ -160,12 +171,12 @@ def spawn(
             store(name, fd)
             stored.append(name)
     except OSError as error:
-        ipc.close_all(made)
+        ipc.close_all((*kept, *given))
         if pid:
             os.waitpid(pid, 0)  # its gate has closed: it ends by itself
         forget(run_dir, tree, run)
         raise SpawnFailed(error.errno or 0, step, *stored) from None
-    ipc.close_all((*writers, child_gate))
+    ipc.close_all(given)
     return started_run, pipes
 
 
@@ -196,22 +207,33 @@ def bind_notify(path: str, gid: int) -> int:
     return sock.detach()
 
 
+def bind_probe(path: str, gid: int) -> int:
+    """The listening socket of one run that only checks connect to: 0660, the group of who makes them."""
+    sock = listen.bind_unix(path, socket.SOCK_STREAM, gid, 0o660)
+    sock.listen(PROBE_BACKLOG)
+    return sock.detach()
+
+
 def forget(run_dir: str, tree: str, run: int) -> None:
     """Remove what a run had in the file system, as far as it is there."""
-    for remove, path in ((os.unlink, f"{run_dir}/notify/{run}"), (os.rmdir, f"{tree}/run-{run}" if tree else "")):
-        try:
+    group = f"{tree}/run-{run}" if tree else ""
+    for remove, path in (
+        (os.unlink, f"{run_dir}/notify/{run}"),
+        (os.unlink, f"{run_dir}/probe/{run}"),
+        (os.rmdir, group),
+    ):
+        with contextlib.suppress(OSError):
             remove(path)
-        except OSError:
-            continue
 
 
 def build_environment(entry: Entry, process: str, notify: str, about: int = 0) -> dict[str, str]:
     """All but LISTEN_PID, which only the child knows. Built, not inherited."""
     environment = dict(entry.env)
     environment |= {"DURWARD_SERVICE": entry.service, "DURWARD_PROCESS": process}
-    if entry.sockets:
-        environment["LISTEN_FDS"] = str(len(entry.sockets))
-        environment["LISTEN_FDNAMES"] = ":".join(name for name, _ in entry.sockets)
+    names = [*(name for name, _ in entry.sockets), *(["probe"] if entry.probe else [])]
+    if names:
+        environment["LISTEN_FDS"] = str(len(names))
+        environment["LISTEN_FDNAMES"] = ":".join(names)
     if notify:
         environment["NOTIFY_SOCKET"] = notify
     if about:
@@ -220,12 +242,12 @@ def build_environment(entry: Entry, process: str, notify: str, about: int = 0) -
 
 
 def become_service(
-    entry: Entry, environment: dict[str, str], writers: list[int], sockets: list[int], gate: int
+    entry: Entry, environment: dict[str, str], writers: list[int], sockets: list[int], gate: int, ready: int
 ) -> None:
     """In the fork: what DESIGN §5 says, and exec. Never returns; a failure goes over the gate."""
     step = "descriptors"
     try:
-        gate = place_descriptors(writers, sockets, gate)
+        gate = place_descriptors(writers, sockets, gate, {entry.ready_fd: ready} if ready >= 0 else {})
         step = "gate"
         if os.read(gate, 1) != GATE_OPEN:
             os._exit(FAILED)  # not 0: a service that never ran has not done its work
@@ -264,12 +286,20 @@ def become_service(
         os._exit(FAILED)
 
 
-def place_descriptors(writers: list[int], sockets: list[int], gate: int) -> int:
-    """0 is /dev/null, 1 and 2 the pipes, 3… the sockets, then the gate (closed by exec); all others are closed."""
-    floor = 4 + len(sockets)
+def place_descriptors(writers: list[int], sockets: list[int], gate: int, ready: dict[int, int]) -> int:
+    """0 is /dev/null, 1 and 2 the pipes, 3… the sockets, `ready` where its entry says; all others are closed.
+
+    But the gate: it comes after the last of them, and is closed by exec. Returns its number.
+    """
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, floor) for fd in (null, *writers, *sockets, gate)]
-    for target, fd in enumerate(wanted):
-        os.dup2(fd, target, inheritable=target < floor - 1)
-    os.closerange(floor, os.sysconf("SC_OPEN_MAX"))
-    return floor - 1
+    placed = dict(enumerate((null, *writers, *sockets))) | ready
+    last = max(placed) + 1
+    wanted = {
+        target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, last + 1) for target, fd in (placed | {last: gate}).items()
+    }
+    for target, fd in wanted.items():
+        os.dup2(fd, target, inheritable=target < last)
+    for before in [fd for fd in ready if fd > 3 + len(sockets)]:
+        os.closerange(3 + len(sockets), before)
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+    return last

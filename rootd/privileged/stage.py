@@ -124,6 +124,7 @@ def make_directories(settings: Settings) -> None:
         (paths.run, 0, 0, 0o755),
         (f"{paths.run}/sockets", private.uid, 0, 0o755),
         (f"{paths.run}/notify", private.uid, 0, 0o755),
+        (f"{paths.run}/probe", private.uid, who["probe"].gid, 0o750),
         (f"{paths.run}/supervisor", who["supervisor"].uid, who["supervisor"].gid, 0o700),
         (f"{paths.run}/auth", who["auth"].uid, who["auth"].gid, 0o700),
         (paths.log, who["log"].uid, who["supervisor"].gid, 0o2750),

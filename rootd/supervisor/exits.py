@@ -46,6 +46,15 @@ _WORDS = {
 }
 
 
+_NOT_ADOPTED = {
+    errno.ENOTSUP: "without control groups nobody can tell whose it is",
+    errno.EPERM: "it is none of this process's own",
+    errno.ESRCH: "there is none",
+    errno.ENOENT: "there is none",
+    errno.EEXIST: "it is the main process of another",
+}
+
+
 class Exit(msgspec.Struct, frozen=True):
     """The end of a main process. failure is not 0 when it ended before it had become the service."""
 
@@ -86,6 +95,11 @@ def lasting(exit_: Exit) -> bool:
     """Whether the same would happen at each further try, until somebody changes something on the machine."""
     number, step = divmod(exit_.failure, 256)
     return number in _LASTING.get(_step_name(step), ())
+
+
+def not_adopted(number: int) -> str:
+    """Why a process cannot become the main one, by the errno of ADOPT."""
+    return _NOT_ADOPTED.get(number, os.strerror(number))
 
 
 def signal_name(number: int) -> str:

@@ -34,7 +34,9 @@ class Instance:
         self.since = since  # when the shown state began
         self.exits: deque[str] = deque(maxlen=EXITS_LIMIT)  # newest first, each with its time
         self.last_exit = ""
-        self.status = ""  # the service's own words
+        self.status: dict[int, str] = {}  # the service's own words, by the run
+        self.refused = 0  # the run whose MAINPID was refused last
+        self.adopted_at = 0.0  # when another process became the main one
         self.removed = False  # no longer configured: forgotten once nothing of it runs
         self.operation: Operation | None = None
         self.strays: set[int] = set()  # runs that have no place here and are being killed
@@ -70,7 +72,7 @@ class Instance:
         part = states.shown(self.slot.state)
         state, why = states.public(part), states.reason(part)
         if isinstance(part, states.Living):
-            return state, part.process.pid, why or self.status
+            return state, part.process.pid, why or self.status.get(part.process.run, "")
         return state, 0, why
 
     def info(self) -> ProcessInfo:

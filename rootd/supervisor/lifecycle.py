@@ -24,10 +24,10 @@ from rootd.supervisor.rolling import replacing
 
 # isort: off
 from rootd.supervisor.states import (
-    Await, Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Emptying, EndHook, Ended, Event, Exited, Failing,
-    Fatal, Held, HookEnded, Preparing, Process, Replacing, Rest, RestartAsked, Running, Say, Settling, Signal, Slot,
-    Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp,
-    TreeEmpty, Waiting,
+    Adopted, Await, Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Emptying, EndHook, Ended, Event, Exited,
+    Failing, Fatal, Held, HookEnded, Living, Preparing, Process, Replacing, Rest, RestartAsked, Running, Say, Settling,
+    Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping,
+    TimeUp, TreeEmpty, Waiting,
 )  # fmt: skip
 # isort: on
 
@@ -69,7 +69,9 @@ def _resting(spec: ServiceSpec, slot: Slot, state: Rest, event: Event, now: floa
             return replace(slot, wanted="down", state=state if isinstance(state, Exited) else Stopped()), ()
         case TimeUp():
             return moves.rest(spec, slot, state, now)
-        case BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty() | Held() | Cleared() | Barred():
+        case (
+            Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty() | Held() | Cleared() | Barred()
+        ):  # fmt: skip
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             impossible(state, event)
@@ -93,7 +95,7 @@ def _waiting(spec: ServiceSpec, slot: Slot, state: Waiting, event: Event) -> Ste
             return moves.cleared(spec, slot)
         case Barred(reason):
             return replace(slot, state=Fatal(reason)), (Ended(reason),)
-        case TimeUp() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty():
+        case TimeUp() | Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             impossible(state, event)
@@ -120,7 +122,10 @@ def _preparing(spec: ServiceSpec, slot: Slot, state: Preparing, event: Event, no
             if spec.digest != state.spec.digest:  # it was for a configuration that counts no more
                 return moves.cleared(spec, slot)
             return replace(slot, state=Spawning(spec)), (Spawn(), Say("starting"))
-        case TimeUp() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty() | Held() | Cleared() | Barred():
+        case (
+            TimeUp() | Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty()
+            | Held() | Cleared() | Barred()
+        ):  # fmt: skip
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             impossible(state, event)
@@ -149,7 +154,8 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
                 return replace(slot, state=Stopped()), ()
             return moves.spawn(spec, slot)
         case (
-            BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty() | TimeUp() | Held() | Cleared() | Barred()
+            TimeUp() | Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty()
+            | Held() | Cleared() | Barred()
         ):  # fmt: skip
             return slot, ()
         case _:
@@ -169,6 +175,8 @@ def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Settling | Running, 
                 new, effects = moves.begin(spec, "starting the new process")
                 return replace(slot, state=Replacing(state, new)), effects
             return _stopped(slot, state, Backoff(now), now)
+        case Adopted(run, pid):
+            return (slot, ()) if run != process.run else _adopted(slot, state, pid)
         case BecameReady(run):
             return moves.ready(slot, process, now) if run == process.run and isinstance(state, Starting) else (slot, ())
         case HookEnded("post-start", run, problem) if isinstance(state, Settling) and run == process.run:
@@ -254,12 +262,18 @@ def _ending(spec: ServiceSpec, slot: Slot, state: Stopping | Emptying, event: Ev
             if process.spec.has("post-stop"):
                 return moves.clean(slot, process.spec, run, state.next)
             return moves.rest(spec, slot, state.next, now)
+        case Adopted(run, pid):
+            return (slot, ()) if run != process.run else _adopted(slot, state, pid)
         case BecameReady() | Failing() | HookEnded() | Held() | Cleared() | Barred():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             impossible(state, event)
         case _:
             assert_never(event)
+
+
+def _adopted(slot: Slot, state: Living | Emptying, pid: int) -> Step:
+    return replace(slot, state=replace(state, process=replace(state.process, pid=pid))), ()
 
 
 def _cleaning(spec: ServiceSpec, slot: Slot, state: Cleaning, event: Event, now: float) -> Step:
@@ -272,7 +286,8 @@ def _cleaning(spec: ServiceSpec, slot: Slot, state: Cleaning, event: Event, now:
             slot, effects = moves.rest(spec, slot, state.next, now)
             return slot, (*((Say(f"its post-stop hook: {problem}"),) if problem else ()), *effects)
         case (
-            BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty() | TimeUp() | Held() | Cleared() | Barred()
+            TimeUp() | Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty()
+            | Held() | Cleared() | Barred()
         ):  # fmt: skip
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():

@@ -29,7 +29,7 @@ from rootd.supervisor.auth_link import AuthLink
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.lifecycle import Impossible
-from rootd.supervisor.notify import Notify
+from rootd.supervisor.notify import Notify, Pipe, Socket
 from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.probe_link import ProbeLink
 from rootd.supervisor.reload import Loaded, Reloads, read_generation
@@ -73,13 +73,12 @@ class Supervisor:
         self._facts = False  # told since this privileged was linked
         self._open: set[str] = set()
         self._open_by = self.clock() + AUTH_WAIT
-        self._pids: dict[int, int] = {}
         self._tables: dict[int, tuple[bytes, int]] = {}  # digest and descriptor of generations in use
         self._running = 0
         self._used: set[int] = set()  # generations of runs
         self.performer = Performer()
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()))
-        self.services = Services(self._effects.append, self.publish, wall, self.probes.ask)
+        self.services = Services(self._effects.append, self.publish, wall, self.probes, f"{settings.paths.run}/probe")
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
@@ -250,20 +249,20 @@ class Supervisor:
             else:
                 self.in_use(message, fds.pop())
         elif message.op == ipc.FACT:
-            self._pids[message.run] = message.arg
             self._used.add(message.generation)
             self.services.fact(message, now)
         elif message.op == ipc.FACTS_END:
             self.facts_end(now)
         elif message.op == ipc.CHANNEL and message.scope == ipc.NOTIFY and len(fds) == 1:
-            self.notify.add(message.run, self._pids.get(message.run, 0), fds.pop())
+            self.notify.add(Socket(message.run, fds.pop(), self.services.main_pid))
+        elif message.op == ipc.CHANNEL and message.scope == ipc.READY and len(fds) == 1:
+            self.notify.add(Pipe(message.run, fds.pop()))
         elif message.op == ipc.DONE and message.seq >= OTHERS:
             self.reloads.done(message, now)
         else:
-            if message.op == ipc.SPAWNED:
-                self._pids[message.run] = message.arg
+            if message.op == ipc.EXITED:
+                self.notify.hear_out(message.run)
             elif message.op == ipc.EMPTY:
-                self._pids.pop(message.run, None)
                 self.notify.drop(message.run)
             self.services.event(message, now)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from rootd.supervisor import states
 from rootd.supervisor.instances import Instance
@@ -25,10 +25,20 @@ NUMBERS = (1 << 31) - 1  # of questions, before they begin anew
 GRACE = 5.0  # seconds after its limit in which an answer of the probe process must have come
 
 Kind = Literal["ready", "live", "watchdog"]
-Ask = Callable[[int, str, str | None, float], bool]  # number, address, target of HTTP, limit; False: not now
+
 Run = Callable[[Instance, str, int, "ServiceSpec", float], None]  # Errands.begin
 Tell = Callable[[Instance, states.Event, float], None]
-Show = Callable[[Instance, str], None]
+Show = Callable[[Instance, int, str], None]  # run, problem
+
+
+class Prober(Protocol):
+    """The link to the probe process."""
+
+    def ask(self, seq: int, address: str, target: str | None, timeout: float, /) -> bool:
+        """target: of HTTP. False: there is none now."""
+
+    def disconnect(self) -> None:
+        """It does not answer, and is to be started again."""
 
 
 class Check:
@@ -56,10 +66,10 @@ class Check:
 
 
 class Monitor:
-    """ask: the probe process. run: a command. tell: an event of a slot. show: a text about a process."""
+    """place: the directory of the processes' own sockets. run: a command. tell: an event of a slot. show: a text about a process."""
 
-    def __init__(self, ask: Ask, run: Run, tell: Tell, show: Show) -> None:
-        self._ask, self._run, self._tell, self._show = ask, run, tell, show
+    def __init__(self, prober: Prober, place: str, run: Run, tell: Tell, show: Show) -> None:
+        self._prober, self._place, self._run, self._tell, self._show = prober, place, run, tell, show
         self._checks: dict[tuple[int, Kind], Check] = {}
         self._of: dict[int, list[Check]] = {}  # by the id of an instance
         self._asked: dict[int, Check] = {}
@@ -138,7 +148,8 @@ class Monitor:
     def wake(self, now: float) -> None:
         while (due := self.wake_at()) is not None and due <= now:
             check = heapq.heappop(self._timers)[2]
-            self._asked.pop(check.number, None)
+            if self._asked.pop(check.number, None) is not None:
+                self._prober.disconnect()
             if check.kind != "watchdog":
                 self._begin(check, now)
             elif now < check.heard + check.spec.watchdog:
@@ -165,7 +176,8 @@ class Monitor:
         self._number = self._number % NUMBERS + 1
         check.number = self._number
         self._asked[check.number] = check
-        if self._ask(check.number, probe.address, probe.target or None, check.limit):
+        address = probe.address or f"unix:{self._place}/{check.run}"
+        if self._prober.ask(check.number, address, probe.target or None, check.limit):
             return self._at(check, now + check.limit + GRACE)
         del self._asked[check.number]
         return self._at(check, now + check.interval)
@@ -189,7 +201,7 @@ class Monitor:
     def _tell_people(self, check: Check, problem: str) -> None:
         if check.problem != problem:
             check.problem = problem
-            self._show(check.instance, problem)
+            self._show(check.instance, check.run, problem)
 
     def _fail(self, check: Check, why: str, now: float) -> None:
         """Told once: what follows takes it out of what is looked after."""

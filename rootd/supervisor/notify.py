@@ -1,10 +1,10 @@
-"""What services say on their notify sockets: READY=1, STATUS=…, STOPPING=1 (sd_notify).
+"""What services say: READY=1, STATUS=…, STOPPING=1, MAINPID=… on a notify socket (sd_notify), or a newline (s6).
 
 Rule 1: only the run's main process, or a process of the run's cgroup, is heard: the kernel says who sent it.
 Rule 2: what a service says is text for people and never more: cut, and without control characters.
 Rule 3: a service that talks without end is heard again in the next second, and holds up nobody.
 
-Sources: sd_notify(3), unix(7) SCM_CREDENTIALS, cgroups(7) /proc/PID/cgroup.
+Sources: sd_notify(3), unix(7) SCM_CREDENTIALS, cgroups(7) /proc/PID/cgroup, skarnet.org/software/s6/notifywhenup.html.
 """
 
 from __future__ import annotations
@@ -18,23 +18,59 @@ from functools import partial
 from rootd import ipc
 
 LIMIT = 4_096  # bytes of a datagram
-A_SECOND = 32  # datagrams that one run may send in a second
+A_SECOND = 32  # datagrams, or readings of a pipe, that one run may cost in a second
 STATUS = 200  # characters that are shown
 PROC = "/proc"
-KEYS = frozenset({"READY", "STATUS", "STOPPING", "RELOADING", "WATCHDOG"})
+KEYS = frozenset({"READY", "STATUS", "STOPPING", "RELOADING", "WATCHDOG", "MAINPID"})
+PID_LIMIT = 1 << 22  # of Linux
 _UCRED = struct.Struct("=iII")
 
 Heard = Callable[[int, dict[str, str], float], None]
 
 
 class Channel:
-    """One run's socket; it is ours."""
+    """One run's socket or pipe; it is ours."""
 
-    def __init__(self, sock: socket.socket, pid: int) -> None:
-        self.sock = sock
-        self.pid = pid  # of the main process
+    def __init__(self, run: int, fd: int) -> None:
+        self.run, self.fd = run, fd
         self.since = 0.0
         self.count = 0
+        os.set_blocking(fd, False)
+
+    def hear(self) -> dict[str, str] | None:
+        """What is said now, if anything is; None at the end."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class Pipe(Channel):
+    """Of one that writes a newline when it is ready; what else it writes is nothing."""
+
+    def hear(self) -> dict[str, str] | None:
+        data = os.read(self.fd, LIMIT)
+        return {"READY": "1"} if b"\n" in data else {} if data else None
+
+
+class Socket(Channel):
+    """main: the pid of a run's main process, which another may become (MAINPID)."""
+
+    def __init__(self, run: int, fd: int, main: Callable[[int], int]) -> None:
+        super().__init__(run, fd)
+        self.sock, self.main = socket.socket(fileno=fd), main
+
+    def hear(self) -> dict[str, str]:
+        # no room but for the credentials: descriptors that come too are closed by the kernel
+        packet, control, flags, _ = self.sock.recvmsg(LIMIT, socket.CMSG_SPACE(_UCRED.size))
+        sender = next((data for level, kind, data in control if kind == socket.SCM_CREDENTIALS), b"")
+        if not packet or flags & socket.MSG_TRUNC or len(sender) != _UCRED.size:
+            return {}
+        pid, said = _UCRED.unpack(sender)[0], parse(packet)
+        return said if said and (pid == self.main(self.run) or is_in_run(pid, self.run)) else {}
+
+    def close(self) -> None:
+        self.sock.close()
 
 
 class Notify:
@@ -45,20 +81,23 @@ class Notify:
         self._channels: dict[int, Channel] = {}
         self._tired: dict[int, float] = {}  # runs that are heard again at that time
 
-    def add(self, run: int, pid: int, fd: int) -> None:
-        """Owns the descriptor from now on."""
-        self.drop(run)
-        sock = socket.socket(fileno=fd)
-        sock.setblocking(False)
-        self._channels[run] = Channel(sock, pid)
-        self._loop.watch(fd, partial(self._hear, run))
+    def add(self, channel: Channel) -> None:
+        """Owns it from now on."""
+        self.drop(channel.run)
+        self._channels[channel.run] = channel
+        self._loop.watch(channel.fd, partial(self._hear, channel.run))
 
     def drop(self, run: int) -> None:
         channel = self._channels.pop(run, None)
         self._tired.pop(run, None)
         if channel is not None:
-            self._loop.forget(channel.sock.fileno())
-            channel.sock.close()
+            self._loop.forget(channel.fd)
+            channel.close()
+
+    def hear_out(self, run: int) -> None:
+        """It has ended: what it has said before."""
+        while run in self._channels and run not in self._tired and ipc.wait(self._channels[run].fd, seconds=0):
+            self._hear(run)
 
     def wake_at(self) -> float | None:
         return min(self._tired.values(), default=None)
@@ -66,7 +105,7 @@ class Notify:
     def wake(self, now: float) -> None:
         for run in [run for run, at in self._tired.items() if at <= now]:
             del self._tired[run]
-            self._loop.watch(self._channels[run].sock.fileno(), partial(self._hear, run))
+            self._loop.watch(self._channels[run].fd, partial(self._hear, run))
 
     def _hear(self, run: int, _events: int = 0) -> None:
         channel, now = self._channels[run], self._clock()
@@ -75,17 +114,14 @@ class Notify:
         channel.count += 1
         if channel.count > A_SECOND:
             self._tired[run] = channel.since + 1.0
-            return self._loop.forget(channel.sock.fileno())
-        try:  # no room but for the credentials: descriptors that come too are closed by the kernel
-            packet, control, flags, _ = channel.sock.recvmsg(LIMIT, socket.CMSG_SPACE(_UCRED.size))
+            return self._loop.forget(channel.fd)
+        try:
+            said = channel.hear()
         except OSError:
             return None
-        sender = next((data for level, kind, data in control if kind == socket.SCM_CREDENTIALS), b"")
-        if not packet or flags & socket.MSG_TRUNC or len(sender) != _UCRED.size:
-            return None
-        pid = _UCRED.unpack(sender)[0]
-        said = parse(packet)
-        if said and (pid == channel.pid or is_in_run(pid, run)):
+        if said is None:
+            self.drop(run)
+        elif said:
             self._heard(run, said, now)
         return None
 
@@ -93,7 +129,11 @@ class Notify:
 def parse(packet: bytes) -> dict[str, str]:
     """The keys that mean something here; the rest of the protocol is not spoken."""
     pairs = (line.partition("=") for line in packet.decode("utf-8", "replace").split("\n"))
-    return {key: "".join(filter(str.isprintable, value))[:STATUS] for key, _, value in pairs if key in KEYS}
+    said = {key: "".join(filter(str.isprintable, value))[:STATUS] for key, _, value in pairs if key in KEYS}
+    pid = said.get("MAINPID", "")
+    if not (pid.isascii() and pid.isdigit() and 2 <= int(pid) <= PID_LIMIT):
+        said.pop("MAINPID", None)
+    return said
 
 
 def is_in_run(pid: int, run: int) -> bool:

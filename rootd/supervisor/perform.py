@@ -22,6 +22,13 @@ OTHERS = 1 << 31  # the first sequence number that is not from here
 WAITING_LIMIT = 64  # requests of one slot that wait for their turn: then nobody should ask for more
 
 
+class Adopt(NamedTuple):
+    """A process of the run says that it is the main one from now on."""
+
+    run: int
+    pid: int
+
+
 class Shutdown(NamedTuple):
     """The last of all: what is left is killed, and the daemon ends."""
 
@@ -36,7 +43,7 @@ class Request(NamedTuple):
     seq: int
     slot: int
     generation: int
-    effect: Spawn | Signal | Shutdown | Resume
+    effect: Spawn | Signal | Adopt | Shutdown | Resume
 
 
 class Asked(NamedTuple):
@@ -55,7 +62,7 @@ class Requests:
         self._out: dict[int, Key] = {}
         self._last = 0
 
-    def ask(self, key: Key, effect: Spawn | Signal | Shutdown, slot: int = 0, generation: int = 0) -> int:
+    def ask(self, key: Key, effect: Spawn | Signal | Adopt | Shutdown, slot: int = 0, generation: int = 0) -> int:
         """The request's number. To kill a tree that waits to be killed is one request."""
         queue = self._queues.setdefault(key, deque())
         for waiting in queue:
@@ -124,6 +131,8 @@ class Performer:
             case Signal(run, signo, tree):
                 scope = ipc.TREE if tree else ipc.MAIN
                 message = ipc.Message(ipc.SIGNAL, seq=request.seq, run=run, arg=signo, scope=scope)
+            case Adopt(run, pid):
+                message = ipc.Message(ipc.ADOPT, seq=request.seq, run=run, arg=pid)
             case Shutdown():
                 message = ipc.Message(ipc.SHUTDOWN, seq=request.seq)
             case _:

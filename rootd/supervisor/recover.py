@@ -18,8 +18,8 @@ from rootd.supervisor.lifecycle import ready_until
 
 # isort: off
 from rootd.supervisor.states import (
-    Backoff, BecameReady, Cleaning, Emptying, Event, Exited, Fatal, Leg, Living, Preparing, Process, Replacing, Rest,
-    RestartAsked, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked, Stopped, Stopping,
+    Adopted, Backoff, BecameReady, Cleaning, Emptying, Event, Exited, Fatal, Leg, Living, Preparing, Process, Replacing,
+    Rest, RestartAsked, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked, Stopped, Stopping,
     TreeEmpty, Wanted, legs, runs,
 )  # fmt: skip
 # isort: on
@@ -222,5 +222,6 @@ def reconcile(slot: Slot, processes: list[Process], now: float) -> Rebuilt:
         slot = replace(slot, state=_taken_over(process, None, now))
         if slot.wanted == "down":
             events.append(StopAsked())
+    events += [Adopted(p.run, p.pid) for p in processes if p.run in mine and mine[p.run].pid != p.pid]
     events += [TreeEmpty(run) for run in mine if run not in found]
     return Rebuilt(slot, tuple(events), tuple(process.run for process in strangers))

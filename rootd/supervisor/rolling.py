@@ -19,9 +19,10 @@ from rootd.supervisor.moves import Step
 
 # isort: off
 from rootd.supervisor.states import (
-    Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Effect, Emptying, Ended, Event, Exited, Failing, Fatal, Held,
-    HookEnded, Leg, Preparing, Replacing, Rest, RestartAsked, RollFailed, Running, Say, Settling, Slot, Spawn, Spawned,
-    SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty,
+    Adopted, Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Effect, Emptying, Ended, Event, Exited, Failing,
+    Fatal, Held, HookEnded, Leg, Preparing, Replacing, Rest, RestartAsked, RollFailed, Running, Say, Settling, Slot,
+    Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp,
+    TreeEmpty,
 )  # fmt: skip
 # isort: on
 
@@ -43,7 +44,7 @@ def replacing(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, now
         case Spawned() | SpawnFailed() | SpawnLost():
             slot, left, effects = _new_leg(spec, slot, state, event, now, step)
             return _joined(slot, old, left, effects, now)
-        case BecameReady(run) | Failing(run) | HookEnded(_, run) | Died(run) | TreeEmpty(run):
+        case Adopted(run) | BecameReady(run) | Failing(run) | HookEnded(_, run) | Died(run) | TreeEmpty(run):
             if _is_about(new, run):
                 slot, left, effects = _new_leg(spec, slot, state, event, now, step)
                 return _joined(slot, old, left, effects, now)

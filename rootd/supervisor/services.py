@@ -23,7 +23,7 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import recover, signalling, states
 from rootd.supervisor.ending import Ending
 from rootd.supervisor.instances import Instance, service_info
-from rootd.supervisor.monitor import Ask
+from rootd.supervisor.monitor import Prober
 from rootd.supervisor.operations import Already, Kind, Operation, Operations, Refusal, verdict
 from rootd.supervisor.order import Order
 from rootd.supervisor.perform import Request
@@ -44,20 +44,18 @@ class LoadReport(NamedTuple):
 
 
 class Services:
-    """perform: Performer.perform. publish: events for watchers and the audit log. wall: the time for people.
-
-    ask: the probe process.
-    """
+    """perform: Performer.perform. publish: events for watchers and the audit log. wall: the time for people."""
 
     def __init__(
         self,
         perform: Callable[[Request], None],
         publish: Callable[[Changed | Step | Ended], None],
         wall: Callable[[], str],
-        ask: Ask,
+        prober: Prober,
+        place: str,
     ) -> None:
         self.operations = Operations(publish, wall)
-        self._slots = Slots(perform, self._told, self.operations.changed, wall, ask)
+        self._slots = Slots(perform, self._told, self.operations.changed, wall, prober, place)
         self.order = Order(self._configured, self._slots.apply, partial(self._begin_if_possible, "start"))
         self._specs: dict[str, ServiceSpec] = {}
         self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
@@ -257,6 +255,10 @@ class Services:
     def probe_away(self, now: float) -> None:
         """The probe process is started again."""
         self._slots.monitor.away(now)
+
+    def main_pid(self, run: int) -> int:
+        """0 when there is no such run."""
+        return self._slots.main_pid(run)
 
     def wake_at(self) -> float | None:
         return self._slots.wake_at()

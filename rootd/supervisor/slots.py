@@ -19,13 +19,12 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import exits, lifecycle, recover, states
 from rootd.supervisor.errands import Errand, Errands
 from rootd.supervisor.instances import SLOTS, Instance, Key
-from rootd.supervisor.monitor import Ask, Kind, Monitor
-from rootd.supervisor.perform import Asked, Request, Requests, Resume, Shutdown
+from rootd.supervisor.monitor import Kind, Monitor, Prober
+from rootd.supervisor.perform import Adopt, Asked, Request, Requests, Resume, Shutdown
+from rootd.supervisor.sayings import Sayings
 
 GENERATIONS_LIMIT = 64  # configurations that are remembered for the runs of older ones
 SIGKILL = 9
-
-DOING = {"STOPPING": "stopping", "RELOADING": "reloading"}  # what a service says of itself, and how it is shown
 
 Told = Callable[[Instance, tuple[states.Effect, ...], float], None]
 Sent = Callable[[int, float], None]  # errno of a signal, 0 when it was sent
@@ -38,13 +37,16 @@ class Say(Protocol):
 
 
 class Slots:
-    """told: called after each event of a slot, with its effects. say: what watchers see. wall: time for people.
-
-    ask: the probe process.
-    """
+    """told: called after each event of a slot, with its effects. say: what watchers see. wall: time for people."""
 
     def __init__(
-        self, perform: Callable[[Request], None], told: Told, say: Say, wall: Callable[[], str], ask: Ask
+        self,
+        perform: Callable[[Request], None],
+        told: Told,
+        say: Say,
+        wall: Callable[[], str],
+        prober: Prober,
+        place: str,
     ) -> None:
         self.instances: dict[Key, Instance] = {}
         self.live = False  # whether the first facts have been taken
@@ -53,7 +55,8 @@ class Slots:
         self._perform, self._told, self._say, self._wall = perform, told, say, wall
         self._requests = Requests(perform)
         self._errands = Errands(self._requests, self._errand_ended)
-        self.monitor = Monitor(ask, self._errands.begin, self.apply, self._show_problem)
+        self.monitor = Monitor(prober, place, self._errands.begin, self.apply, self._show_problem)
+        self._sayings = Sayings(self._requests, self.monitor, self.apply, self._show, self.event)
         self._of: dict[str, dict[int, Instance]] = {}
         self._tables: dict[int, dict[int, tuple[ServiceSpec, str]]] = {}  # generation -> entry -> spec, part
         self._runs: dict[int, Instance] = {}
@@ -123,7 +126,7 @@ class Slots:
                     return self._errands.spawned(errand, message.run, now)
                 started = states.Spawned(message.run, message.arg, message.extra / 1e9)
                 self.apply(self.instances[asked.key], started, now)
-            case ipc.EXITED:
+            case ipc.EXITED if not self._sayings.holds(message):
                 if self._errands.has(message.run):
                     return self._errands.exited(message.run, exits.exit_of(message), now)
                 instance = self._runs.get(message.run)
@@ -140,27 +143,17 @@ class Slots:
     def notified(self, run: int, payload: dict[str, str], now: float) -> None:
         """What a service said on its notify socket; the texts are harmless and short already."""
         instance = self._runs.get(run)
-        if instance is None:
-            return
-        if "STATUS" in payload:
-            instance.status = payload["STATUS"]
-        elif doing := next((word for key, word in DOING.items() if payload.get(key) == "1"), ""):
-            instance.status = doing
-        elif payload.get("READY") == "1" and instance.status in DOING.values():
-            instance.status = ""
-        if payload.get("STOPPING") == "1":
-            self.monitor.stopping(run)
-        if payload.get("WATCHDOG") == "1":
-            self.monitor.alive(run, now)
-        if payload.get("READY") == "1" and states.runs(instance.slot.state)[run].spec.ready_kind == "notify":
-            self.apply(instance, states.BecameReady(run), now)
-        if payload.get("WATCHDOG") == "trigger":
-            self.monitor.tripped(run, now)
-        self._show(instance)
+        if instance is not None:
+            self._sayings.heard(instance, run, payload, now)
 
-    def _show_problem(self, instance: Instance, problem: str) -> None:
+    def main_pid(self, run: int) -> int:
+        """0 when there is no such run."""
+        instance = self._runs.get(run)
+        return states.runs(instance.slot.state)[run].pid if instance else 0
+
+    def _show_problem(self, instance: Instance, run: int, problem: str) -> None:
         """What its probes have found, in place of its own words; its state goes on saying the rest."""
-        instance.status = problem
+        instance.status[run] = problem
         self._show(instance)
 
     def _errand_ended(self, instance: Instance, part: str, about: int, problem: str, now: float) -> None:
@@ -203,9 +196,9 @@ class Slots:
         running = states.runs(slot.state)
         for run in states.runs(before.state).keys() - running.keys():
             del self._runs[run]
+            instance.status.pop(run, None)
         for run in running:
-            if self._runs.get(run) is not instance:
-                self._runs[run], instance.status = instance, ""  # its words were those of another process
+            self._runs[run] = instance
         self._schedule(instance)
         self._show(instance)
 
@@ -238,6 +231,8 @@ class Slots:
             return self._errands.failed(errand, exits.failure_of(message), now)
         if isinstance(effect, states.Spawn):
             return self.apply(self.instances[asked.key], states.SpawnFailed(exits.failure_of(message)), now)
+        if isinstance(effect, Adopt):
+            return self._sayings.adopted(self.instances[asked.key], effect, message.arg, now)
         sent = self._sent.pop(asked.request.seq, None)
         if sent is not None:
             sent(message.arg, now)
@@ -279,6 +274,7 @@ class Slots:
         asked = self._requests.forget()
         self._perform(Request(0, 0, 0, Resume()))
         self._strays.clear()
+        self._sayings.forget()
         found: dict[Key, list[states.Process]] = {}
         errands: dict[Key, list[tuple[str, states.Process]]] = {}
         for fact in facts:
@@ -389,8 +385,10 @@ class Slots:
         for key, request in asked:
             sent = self._sent.pop(request.seq, None)
             effect = request.effect
-            if isinstance(effect, Shutdown) or (isinstance(effect, states.Signal) and effect.run in runs):
+            if isinstance(effect, Shutdown) or (isinstance(effect, states.Signal | Adopt) and effect.run in runs):
                 seq = self._requests.ask(key, effect)
+                if isinstance(effect, Adopt):
+                    self._sayings.asked_again(effect.run)
                 if sent is not None:
                     self._sent[seq] = sent
             elif sent is not None:

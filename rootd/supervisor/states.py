@@ -206,6 +206,13 @@ class SpawnLost(msgspec.Struct, frozen=True):
     """privileged was started again and knows nothing of the SPAWN."""
 
 
+class Adopted(msgspec.Struct, frozen=True):
+    """Another process of the run is its main process now."""
+
+    run: int
+    pid: int
+
+
 class BecameReady(msgspec.Struct, frozen=True):
     run: int
 
@@ -245,7 +252,7 @@ class TimeUp(msgspec.Struct, frozen=True):
 
 Event = (
     StartAsked | StopAsked | RestartAsked | Held | Cleared | Barred
-    | Spawned | SpawnFailed | SpawnLost | BecameReady | Failing | HookEnded | Died | TreeEmpty | TimeUp
+    | Spawned | SpawnFailed | SpawnLost | Adopted | BecameReady | Failing | HookEnded | Died | TreeEmpty | TimeUp
 )  # fmt: skip
 
 

@@ -182,12 +182,17 @@ class House:
 
     def supervisor(self) -> Services:
         self.probes = []
-        return Services(self.privileged.perform, self.events.append, lambda: f"T{self.now:g}", self.ask)
+        return Services(self.privileged.perform, self.events.append, lambda: f"T{self.now:g}", self, "/run/x/probe")
 
     def ask(self, number: int, address: str, target: str | None, limit: float) -> bool:
         """What is asked of the probe process, while there is one."""
         self.probes += [(number, address, target, limit)] if self.probing else []
         return self.probing
+
+    def disconnect(self) -> None:
+        """The probe process is ended, and started again."""
+        self.probing = False
+        self.services.probe_away(self.now)
 
     def begin(self) -> House:
         self.services.load(self.specs, self.generation, self.now)

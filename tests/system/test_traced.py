@@ -115,16 +115,16 @@ def everything(house: House) -> None:
 
 
 def allowed(house: House) -> re.Pattern[str]:
-    """The cgroups of runs, and their notify sockets (bound under a second name first)."""
+    """The cgroups of runs, and their notify and probe sockets (bound under a second name first)."""
     mount = next(
         line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - cgroup2 " in line
     )
     name = cgroup.name_of(str(house.run_dir))
     group = rf"{re.escape(mount)}(/[^/]+)*/{re.escape(name)}/run-\d+(/cgroup\.(procs|events|kill))?"
-    return re.compile(rf"{group}|{re.escape(str(house.run_dir))}/notify/\d+(\.new)?")
+    return re.compile(rf"{group}|{re.escape(str(house.run_dir))}/(notify|probe)/\d+(\.new)?")
 
 
-def test_it_names_no_path_but_cgroups_and_notify_sockets_of_runs(calls: Calls) -> None:
+def test_it_names_no_path_but_cgroups_and_notify_and_probe_sockets_of_runs(calls: Calls) -> None:
     house, pid, of = calls
     own_fd = re.compile(r'\(\d+, "", .*AT_EMPTY_PATH.*')  # fstat(2), as newer C libraries spell it
     paths = {path for _, rest in of[pid] if not own_fd.match(rest) for path in PATH.findall(rest)}

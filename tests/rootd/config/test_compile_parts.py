@@ -61,6 +61,7 @@ def test_every_part_is_an_entry_behind_the_services_with_its_command_and_little_
         }
         assert ("DURWARD_HOOK", name) in part.env
         assert (part.sockets, part.signals, part.notify) == ((), (signal.SIGKILL,), False)
+        assert (part.ready_fd, part.probe) == (0, False)
         alike = ("service", "count", "cwd", "uid", "gid", "groups", "umask", "limits", "nnp", "root", "log")
         assert [getattr(part, field) for field in alike] == [getattr(main, field) for field in alike]
 
@@ -106,7 +107,11 @@ def test_where_a_probe_looks(compiled: Compile, more: str, probe: Probe) -> None
         ('live = { http = "http://127.0.0.1:1/", command = ["/x"] }', "command and http exclude each other"),
         ('ready = { tcp = "udp:127.0.0.1:1" }', "tcp: udp:127.0.0.1:1 is not for connections"),
         ('live = { tcp = "unix-dgram:/run/x" }', "tcp: unix:/run/x is not for connections"),
-        ('ready = { http = "/healthz" }', 'http: say where: "http://127.0.0.1:8080/healthz"'),
+        ('ready = { http = "/healthz" }', 'http: say where, as in "http://127.0.0.1:8080/healthz", or over = "probe"'),
+        ('live = { over = "probe", http = "http://127.0.0.1:1/" }', 'over = "probe" takes a path alone'),
+        ('ready = { over = "probe", tcp = "127.0.0.1:1" }', 'over = "probe" is for http'),
+        ('live = { over = "probe" }', 'over = "probe" is for http'),
+        ('ready = { fd = 5, http = "http://127.0.0.1:1/" }', "fd and http exclude each other"),
         (
             'ready = { http = "http://localhost:80/" }',
             'must be like "http://127.0.0.1:8080/healthz", with a number for',
@@ -133,6 +138,15 @@ def test_a_probe_that_another_process_might_answer_is_refused(compiled: Compile,
     [problem] = work(compiled, f"{shared}processes = 2\nlive = {{ {kind} }}", SOCKET).problems
     assert problem.path == ("service", "work", "live")
     assert not work(compiled, f"{shared}live = {{ {kind} }}", SOCKET).problems
+
+
+@pytest.mark.parametrize("key", ["ready", "live"])
+def test_a_probe_over_a_socket_of_each_process_is_for_services_with_shared_sockets(compiled: Compile, key: str) -> None:
+    more = f'sockets = ["http"]\nprocesses = 2\n{key} = {{ over = "probe", http = "/healthz" }}'
+    found = work(compiled, more, SOCKET)
+    [spec] = found.specs
+    assert getattr(spec, f"{key}_probe") == Probe("http", "", "/healthz")
+    assert load_table(found.table).entries[0].probe
 
 
 def test_a_hook_that_changes_changes_the_service_and_no_other(compiled: Compile) -> None:

@@ -12,7 +12,7 @@ from rootd.config.table import INSTANCES, LEAVE, Entry, Socket, Table, load_tabl
 ENTRY = Entry(
     service="site", count=2, path="/srv/serve", argv=("/srv/serve", "-x"), env=(("PATH", "/bin"),), cwd="/", uid=1001,
     gid=1001, groups=(1001, 2001), umask=0o22, limits=((7, 1024, LEAVE),), sockets=(("http", "tcp:0.0.0.0:80"),),
-    signals=(9, 15), notify=False, nnp=True, root=False, log=(52428800, 10),
+    signals=(9, 15), notify=False, ready_fd=0, probe=False, nnp=True, root=False, log=(52428800, 10),
 )  # fmt: skip
 SOCKET = Socket("tcp:0.0.0.0:80", "inet", "stream", "0.0.0.0", 80, "", "http", 4096, 0o660, 1001, True, False, (1001,))
 TABLE = Table((ENTRY,), (SOCKET,), False)

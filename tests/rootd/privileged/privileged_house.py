@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -37,8 +38,8 @@ def entry(program: str = "", **words: Any) -> Entry:
     fields: dict[str, Any] = {
         "service": "site", "count": 1, "path": PYTHON, "argv": (PYTHON, "-I", "-c", program), "env": (("HOME", "/"),),
         "cwd": "/", "uid": SERVICE_UID, "gid": SERVICE_UID, "groups": (SERVICE_GROUP,), "umask": 0o022, "limits": (),
-        "sockets": (), "signals": (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL), "notify": False, "nnp": True,
-        "root": False, "log": (1 << 20, 3),
+        "sockets": (), "signals": (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL), "notify": False,
+        "ready_fd": 0, "probe": False, "nnp": True, "root": False, "log": (1 << 20, 3),
     }  # fmt: skip
     return Entry(**(fields | words))
 
@@ -157,6 +158,19 @@ class House:
                     if self.pid:
                         self.keeper.send_now(ipc.Message(ipc.REAPED, arg=pid, extra=self.reaped[-1][1]))
 
+    def reap_orphans_until(self, pid: int) -> None:
+        """This one ends, is ours by then, and its status is told."""
+        while pid not in dict(self.reaped):
+            self.serve_keeper()
+            try:
+                found, raw = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # its parent still lives
+                found, raw = 0, 0
+            if found:
+                self.reaped.append((pid, os.waitstatus_to_exitcode(raw)))
+                self.keeper.send_now(ipc.Message(ipc.REAPED, arg=pid, extra=self.reaped[-1][1]))
+            select.select([], [], [], 0.01)
+
     def hear(self, *ops: int, on: str = "supervisor", run: int = 0) -> tuple[ipc.Message, list[int]]:
         """The next message with one of these ops on a link; what comes before is let go, the store is served."""
         link = {"supervisor": self.supervisor, "log": self.log}[on]
@@ -253,8 +267,10 @@ def build() -> Iterator[Callable[..., House]]:
     with tempfile.TemporaryDirectory(prefix="durward-privileged-", dir="/run") as directory:
         Path(directory).chmod(0o755)
 
-        def make(*entries: Entry, sockets: tuple[Socket, ...] = (), start: bool = True) -> House:
+        def make(*entries: Entry, sockets: tuple[Socket, ...] = (), start: bool = True, cgroups: bool = True) -> House:
             house = House(Path(directory), entries, sockets)
+            if not cgroups:
+                house.inside = without_cgroups
             houses.append(house)
             if start:
                 house.start()
@@ -265,6 +281,17 @@ def build() -> Iterator[Callable[..., House]]:
         for house in houses:
             house.close()
     prctl.set_child_subreaper(0)
+
+
+def without_cgroups() -> None:
+    """In privileged before its main: a mount namespace in which there is no cgroup2."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(0x20000) == 0, "CLONE_NEWNS"
+    assert libc.mount(None, b"/", None, 0x44000, None) == 0, "MS_REC | MS_PRIVATE"
+    while cgroup.mount():
+        with open("/proc/self/mountinfo") as table:
+            points = [line.split()[4] for line in table if " - cgroup2 " in line]
+        assert libc.umount2(points[-1].encode(), 2) == 0, "MNT_DETACH"
 
 
 def read_json(fd: int) -> Any:

@@ -130,7 +130,8 @@ def cmdline(house: House, run: int) -> bytes:
 def test_d7_d8_a_kill_after_any_call_of_a_spawn_leaves_one_process_or_none_and_never_two(build: Build) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         spec = tcp_socket("http", free.getsockname()[1])
-    house = build(entry(SLEEPER, notify=True, sockets=(("http", spec.key),)), sockets=(spec,), start=False)
+    site = entry(SLEEPER, notify=True, probe=True, sockets=(("http", spec.key),))
+    house = build(site, sockets=(spec,), start=False)
     outcomes = []
     for calls in range(1, 200):
         house.inside = die_after(calls)
@@ -302,7 +303,9 @@ def test_a_spawn_whose_store_fails_says_what_was_stored_before(tmp_path: Path) -
         stored.append(name)
 
     with pytest.raises(spawn.SpawnFailed) as failed:
-        spawn.spawn(entry(), slot=0, run=1, generation=1, sockets={}, paths=(str(tmp_path), ""), store=store)
+        spawn.spawn(
+            entry(), slot=0, run=1, generation=1, sockets={}, paths=(str(tmp_path), ""), probe_gid=0, store=store
+        )
     assert len(stored) == 2
     assert failed.value.stored == tuple(stored)
 
@@ -314,7 +317,16 @@ def test_a_child_whose_pidfd_cannot_be_had_ends_and_is_reaped(tmp_path: Path, mo
     monkeypatch.setattr(os, "pidfd_open", none_left)
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(spawn.SpawnFailed) as failed:
-        spawn.spawn(entry(), slot=0, run=1, generation=1, sockets={}, paths=(str(tmp_path), ""), store=lambda *_: None)
+        spawn.spawn(
+            entry(),
+            slot=0,
+            run=1,
+            generation=1,
+            sockets={},
+            paths=(str(tmp_path), ""),
+            probe_gid=0,
+            store=lambda *_: None,
+        )
     assert failed.value.errno == errno.EMFILE
     assert set(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):

@@ -36,7 +36,7 @@ def test_an_end_is_remembered_once_and_ten_are_kept(spec: Any, History: Any) -> 
 def test_the_words_of_a_service_are_shown_while_it_runs_and_no_longer(spec: Any, History: Any) -> None:
     history = History().running()
     one = Instance(spec(), 0, history.slot, "T")
-    one.status = "42 requests"
+    one.status = {1: "42 requests", 2: "of another run"}
     assert one.shown() == ("RUNNING", 1001, "42 requests")
     one.slot = Slot("up", Fatal("why"))
     assert one.shown() == ("FATAL", 0, "why")

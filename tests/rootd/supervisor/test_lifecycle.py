@@ -7,13 +7,15 @@ import errno
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rootd import ipc
 from rootd.supervisor import lifecycle
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    Backoff, BecameReady, Died, Emptying, Ended, Event, Exited, Fatal, RestartAsked, Running, Signal, Slot, Spawn,
-    Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty,
+    Adopted, Backoff, BecameReady, Died, Emptying, Ended, Event, Exited, Fatal, RestartAsked, Running, Signal, Slot,
+    Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp,
+    TreeEmpty, runs,
 )  # fmt: skip
 
 TERM, KILL = 15, 9
@@ -212,6 +214,20 @@ def test_a_run_that_is_over_without_a_seen_exit_counts_as_a_crash(History: Any) 
     assert isinstance(h.state, Spawning)
     assert h.slot.attempt == 1
     assert isinstance(History(restart_policy="never").running()(TreeEmpty(1)).state, Exited)
+
+
+def test_the_process_that_is_the_main_one_now_is_the_one_that_counts(History: Any) -> None:
+    for h in (History()(StartAsked()).spawned(), History().running(), History().running()(StopAsked())):
+        h.done()
+        state = h.state
+        assert h(Adopted(99, 4711)).state == state, "of another run"
+        h(Adopted(1, 4711))
+        assert h.state == replace(state, process=replace(state.process, pid=4711))
+        assert h.done() == []
+    h = History(shared=True).rolling().spawned()(Adopted(1, 4711), Adopted(2, 4712))
+    assert [process.pid for process in runs(h.state).values()] == [4711, 4712]
+    h = History().running()(StopAsked(), Died(1, OK), TreeEmpty(1), Adopted(1, 4711))
+    assert h.state == Stopped()
 
 
 def test_what_is_said_of_another_run_changes_nothing(History: Any) -> None:

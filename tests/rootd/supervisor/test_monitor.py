@@ -126,10 +126,12 @@ def test_what_the_probe_process_did_not_answer_counts_for_nothing(House: Any, sp
     assert answer(house).pids() == [1001]
 
 
-def test_a_probe_process_that_never_answers_is_asked_again(House: Any, spec: Any) -> None:
+def test_a_probe_process_that_does_not_answer_is_started_again_and_asked_anew(House: Any, spec: Any) -> None:
     house = House(spec(**LIVE)).begin().later(10.0)
-    house.later(2.0 + monitor.GRACE)
-    assert len(house.probes) == 2
+    assert house.later(2.0 + monitor.GRACE - 0.1).probing
+    assert not house.later(0.1).probing
+    house.probing = True
+    assert len(house.later(10.0).probes) == 2
     assert house.pids() == [1001]
 
 
@@ -209,3 +211,13 @@ def test_only_a_service_that_is_to_say_so_is_ready_by_its_word(House: Any, spec:
     house = House(spec(**READY)).begin().deliver()
     house.services.notified(1, {"READY": "1"}, house.now)
     assert house.states() == ["STARTING"]
+
+
+def test_a_process_with_a_socket_of_its_own_is_probed_there(House: Any, spec: Any) -> None:
+    own = Probe("http", "", "/healthz")
+    house = House(spec(ready_kind="probe", ready_probe=own, live_probe=own, live_interval=5.0, shared=True)).begin()
+    assert [asked[1:3] for asked in house.later(0.0).probes] == [("unix:/run/x/probe/1", "/healthz")]
+    answer(house)
+    house.services.restart("site", house.now, "r")
+    assert [asked[1:3] for asked in house.later(0.0).probes] == [("unix:/run/x/probe/2", "/healthz")]
+    assert answer(house).pids() == [1002]

@@ -14,7 +14,7 @@ import pytest
 
 from rootd import ipc
 from rootd.supervisor import notify
-from rootd.supervisor.notify import A_SECOND, LIMIT, STATUS, Notify, is_in_run, parse
+from rootd.supervisor.notify import A_SECOND, LIMIT, STATUS, Notify, Pipe, Socket, is_in_run, parse
 
 RUN = 77
 NOBODY = 1 << 30  # a pid that cannot be
@@ -37,7 +37,7 @@ class Place:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         Path(self.path).unlink(missing_ok=True)
         sock.bind(self.path)
-        self.notify.add(RUN, pid, sock.detach())
+        self.notify.add(Socket(RUN, sock.detach(), lambda _: pid))
 
     def say(self, data: bytes) -> list[dict[str, str]]:
         """What is heard of it."""
@@ -107,7 +107,7 @@ def test_a_socket_that_does_not_tell_who_sends_is_not_believed(place: Place) -> 
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     Path(place.path).unlink()
     sock.bind(place.path)
-    place.notify.add(RUN, os.getpid(), sock.detach())
+    place.notify.add(Socket(RUN, sock.detach(), lambda _: os.getpid()))
     place.service.connect(place.path)
     assert place.say(b"READY=1") == []
 
@@ -153,9 +153,66 @@ def test_what_is_dropped_is_closed_and_forgotten(place: Place) -> None:
     assert place.notify.wake_at() is None
 
 
+def test_what_was_said_before_an_exit_is_heard_before_it(place: Place) -> None:
+    for _ in range(3):
+        place.service.send(b"STATUS=x")
+    place.service.send(b"MAINPID=4711")
+    place.notify.hear_out(RUN)
+    assert [said for _, said, _ in place.heard] == [{"STATUS": "x"}] * 3 + [{"MAINPID": "4711"}]
+    place.notify.hear_out(RUN)
+    place.notify.hear_out(99)
+    place.service.setblocking(False)
+    for _ in range(A_SECOND):
+        with contextlib.suppress(BlockingIOError):
+            place.service.send(b"STATUS=x")
+        place.notify.hear_out(RUN)
+    assert len(place.heard) == A_SECOND, "also now it holds up nobody"
+
+
 def test_an_error_of_the_socket_is_survived(place: Place) -> None:
     place.notify._hear(RUN, select.EPOLLERR)
     assert place.heard == []
+
+
+@pytest.fixture
+def writer(place: Place) -> Iterator[int]:
+    """The end of a pipe that a service writes to, whose other end is heard."""
+    reader, end = os.pipe()
+    os.set_blocking(end, False)
+    place.notify.add(Pipe(RUN, reader))
+    yield end
+    with contextlib.suppress(OSError):
+        os.close(end)
+
+
+def test_a_newline_says_ready_and_the_bytes_before_and_after_it_say_nothing(place: Place, writer: int) -> None:
+    for data, heard in ((b"READY=1", 0), (b"\0x", 0), (b"almost\n", 1), (b"more", 1), (b"\n", 2)):
+        os.write(writer, data)
+        place.turn()
+        assert place.heard == [(RUN, {"READY": "1"}, 100.0)] * heard, data
+
+
+def test_the_end_of_the_pipe_says_nothing_and_wakes_nobody_again(place: Place, writer: int) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    os.close(writer)
+    place.turn()
+    assert place.heard == []
+    assert len(os.listdir("/proc/self/fd")) == before - 2
+    place.notify.drop(RUN)
+
+
+def test_a_service_that_writes_without_end_is_heard_again_in_the_next_second(place: Place, writer: int) -> None:
+    for _ in range(A_SECOND + 1):
+        os.write(writer, b"x")
+        place.loop.turn(0)
+    assert place.notify.wake_at() == 101.0
+    os.write(writer, b"\n")
+    place.turn()
+    assert place.heard == []
+    place.now = 101.0
+    place.notify.wake(101.0)
+    place.turn()
+    assert place.heard == [(RUN, {"READY": "1"}, 101.0)]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +220,16 @@ def test_an_error_of_the_socket_is_survived(place: Place) -> None:
     [
         (b"READY=1", {"READY": "1"}),
         (b"STATUS=a=b", {"STATUS": "a=b"}),
-        (b"MAINPID=1\nFDSTORE=1\nEXTEND_TIMEOUT_USEC=9\n\xff", {}),
+        (b"FDSTORE=1\nEXTEND_TIMEOUT_USEC=9\n\xff", {}),
+        (b"MAINPID=2", {"MAINPID": "2"}),
+        (b"MAINPID=4194304\nREADY=1", {"MAINPID": "4194304", "READY": "1"}),
+        (b"MAINPID=1", {}),
+        (b"MAINPID=4194305", {}),
+        (b"MAINPID=-5", {}),
+        (b"MAINPID=", {}),
+        (b"MAINPID= 5", {}),
+        ("MAINPID=\u0665\u0666".encode(), {}),
+        (b"MAINPID=" + b"9" * 4000, {}),
         (b"STATUS=" + b"x" * 1000, {"STATUS": "x" * STATUS}),
         ("STATUS=\x1b[2Jé\u202e\udcff".encode("utf-8", "surrogateescape"), {"STATUS": "[2Jé"}),
     ],

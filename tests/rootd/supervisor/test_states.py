@@ -13,10 +13,10 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import lifecycle, states
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Effect, Emptying, EndHook, Event, Exited, Failing, Fatal,
-    Held, HookEnded, Preparing, Process, Replacing, RestartAsked, RunHook, Running, Settling, Signal, Slot, Spawn,
-    Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty,
-    Waiting, alive, legs, runs,
+    Adopted, Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Effect, Emptying, EndHook, Event, Exited, Failing,
+    Fatal, Held, HookEnded, Preparing, Process, Replacing, RestartAsked, RunHook, Running, Settling, Signal, Slot,
+    Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp,
+    TreeEmpty, Waiting, alive, legs, runs,
 )  # fmt: skip
 
 OK, CRASH = Exit(0), Exit(1)
@@ -32,7 +32,14 @@ def may_happen(slot: Slot, run: int, now: float) -> list[tuple[Event, float]]:
     if any(isinstance(part, Spawning) for part in legs(slot.state)):
         found += [Spawned(run, run, now), SpawnFailed(FAILURE), SpawnLost()]
     for known in runs(slot.state):
-        found += [BecameReady(known), Died(known, OK), Died(known, CRASH), TreeEmpty(known), Failing(known, "bad")]
+        found += [
+            Adopted(known, known + 5000),
+            BecameReady(known),
+            Died(known, OK),
+            Died(known, CRASH),
+            TreeEmpty(known),
+            Failing(known, "bad"),
+        ]
     found += [HookEnded(*hook, problem) for hook in hooks(slot.state) for problem in ("", "exit status 1")]
     return [*((event, 0.0) for event in found), (TimeUp(), 2.0), (TimeUp(), 40.0)]
 
@@ -81,6 +88,9 @@ def check(before: Slot, event: Event, after: Slot, effects: tuple[Effect, ...]) 
         )
     assert not isinstance(event, StopAsked) or after.wanted == "down"
     assert not isinstance(event, StartAsked | RestartAsked) or after.wanted == "up"
+    if isinstance(event, Adopted):
+        assert (effects, runs(after.state).keys()) == ((), runs(before.state).keys())
+        assert all(process.pid == event.pid for run, process in runs(after.state).items() if run == event.run)
     if isinstance(event, Died) and event.run in was:
         assert event.run not in mains
         assert Signal(event.run, 9, tree=True) in effects, "an exit must be acknowledged"
@@ -116,6 +126,7 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
     [
         {},
         {"ready_kind": "notify", "shared": True, "limit_count": 2},
+        {"ready_kind": "fd"},
         {"shared": True, "restart_policy": "never"},
         {"shared": True, "restart_policy": "on-failure"},
         {"requires": ("db",), "shared": True},
@@ -124,7 +135,7 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
         {"parts": (("post-start", 8), ("stop", 9)), "shared": True, "limit_count": 2, "ready_kind": "probe"},
         {"parts": HOOKED, "requires": ("db",), "shared": True, "limit_count": 2},
     ],
-    ids=["plain", "notify", "never", "on-failure", "ordered", "patient", "around", "beside", "hooked"],
+    ids=["plain", "notify", "newline", "never", "on-failure", "ordered", "patient", "around", "beside", "hooked"],
 )
 def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec: Any, changes: dict[str, Any]) -> None:
     """All histories of up to eight events, and its turn, each slot once; the time is looked at after 2 s or 40 s."""
