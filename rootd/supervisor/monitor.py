@@ -66,7 +66,10 @@ class Check:
 
 
 class Monitor:
-    """place: the directory of the processes' own sockets. run: a command. tell: an event of a slot. show: a text about a process."""
+    """place: the directory of the processes' own sockets. run: a command. tell: an event of a slot.
+
+    show: a text about a process.
+    """
 
     def __init__(self, prober: Prober, place: str, run: Run, tell: Tell, show: Show) -> None:
         self._prober, self._place, self._run, self._tell, self._show = prober, place, run, tell, show

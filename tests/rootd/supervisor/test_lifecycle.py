@@ -112,15 +112,6 @@ def test_a_spawn_that_fails_is_tried_again_after_growing_delays_until_the_limit(
     assert h.state == Fatal(f"failed 5 times in 60 s, at last: {words}")
 
 
-def test_a_delay_never_exceeds_its_cap(History: Any) -> None:
-    h = History(limit_count=0)(StartAsked())
-    for _ in range(50):
-        h(SpawnFailed(failure("fork", errno.EAGAIN)))
-        assert h.state.until - h.now <= 2.0
-        h.at(h.state.until)
-    assert len(h.slot.crashes) <= 1
-
-
 def test_a_spawn_that_fails_while_a_stop_is_wanted_leaves_it_stopped(History: Any) -> None:
     h = History()(StartAsked(), StopAsked(), SpawnFailed(failure("fork", errno.EAGAIN)))
     assert h.state == Stopped()
@@ -166,41 +157,6 @@ def test_every_crash_counts_against_the_limit_also_after_it_was_ready(History: A
         assert isinstance(h.state, Running)
     h(Died(h.run, CRASH), TreeEmpty(h.run))
     assert h.state == Fatal("failed 5 times in 60 s, at last: exit status 1")
-
-
-def test_crashes_outside_the_window_are_forgotten(History: Any) -> None:
-    h = History().running()
-    for _ in range(20):
-        h.later(20.0)(Died(h.run, CRASH), TreeEmpty(h.run)).later(0.0)
-        h.spawned().later(1.0)
-    assert isinstance(h.state, Running)
-    assert h.slot.attempt == 1
-
-
-def test_crashes_in_quick_succession_wait_longer_each_time_and_a_healthy_while_forgives(History: Any) -> None:
-    h = History(limit_count=0).running()
-    for _ in range(3):
-        h(Died(h.run, CRASH), TreeEmpty(h.run)).later(3.0)
-        h.spawned().later(1.0)
-    assert h.slot.attempt == 3
-    h.later(lifecycle.HEALTHY)(Died(h.run, CRASH))
-    assert h.slot.attempt == 1
-
-
-def test_the_policies_decide_what_follows_an_exit(History: Any) -> None:
-    for policy, code, expected in (
-        ("always", 0, Spawning), ("always", 1, Spawning), ("on-failure", 0, Exited), ("on-failure", 1, Spawning),
-        ("never", 0, Exited), ("never", 1, Exited), ("on-failure", -9, Spawning), ("on-failure", None, Spawning),
-    ):  # fmt: skip
-        h = History(restart_policy=policy).running()(Died(1, Exit(code)), TreeEmpty(1))
-        assert isinstance(h.state, expected), (policy, code)
-        if isinstance(h.state, Exited):
-            assert h.state.clean == (code == 0)
-
-
-def test_an_expected_exit_code_is_no_failure(History: Any) -> None:
-    h = History(restart_policy="on-failure", expected=(0, 3)).running()(Died(1, Exit(3)), TreeEmpty(1))
-    assert h.state == Exited(Exit(3), clean=True)
 
 
 def test_a_one_shot_that_ends_before_it_counts_as_running_has_done_its_work(History: Any) -> None:

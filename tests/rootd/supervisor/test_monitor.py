@@ -188,31 +188,6 @@ def test_a_new_supervisor_begins_to_look_anew(House: Any, spec: Any, kinds: dict
 # -- words ---------------------------------------------------------------------------------------------------------
 
 
-def test_people_see_that_a_service_reloads_until_it_is_ready_again(House: Any, spec: Any) -> None:
-    house = House(spec(ready_kind="notify")).begin().deliver()
-    for said, shown in [
-        ({"READY": "1", "STATUS": "serving"}, "serving"),
-        ({"RELOADING": "1"}, "reloading"),
-        ({"READY": "1"}, ""),
-        ({"RELOADING": "1", "STATUS": "reading 7 files"}, "reading 7 files"),
-    ]:
-        house.services.notified(1, said, house.now)
-        assert text(house) == shown
-
-
-def test_the_words_of_a_process_end_with_it(House: Any, spec: Any) -> None:
-    house = House(spec()).begin().later(2.0)
-    house.services.notified(1, {"STATUS": "12 requests"}, house.now)
-    house.privileged.exit(1, 1)
-    assert text(house.later(2.0)) == ""
-
-
-def test_only_a_service_that_is_to_say_so_is_ready_by_its_word(House: Any, spec: Any) -> None:
-    house = House(spec(**READY)).begin().deliver()
-    house.services.notified(1, {"READY": "1"}, house.now)
-    assert house.states() == ["STARTING"]
-
-
 def test_a_process_with_a_socket_of_its_own_is_probed_there(House: Any, spec: Any) -> None:
     own = Probe("http", "", "/healthz")
     house = House(spec(ready_kind="probe", ready_probe=own, live_probe=own, live_interval=5.0, shared=True)).begin()
