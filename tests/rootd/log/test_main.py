@@ -24,7 +24,8 @@ class Room:
         self.path = path
         (path / "log").mkdir()
         (path / "log" / "audit").mkdir()
-        (path / "state" / "log").mkdir(parents=True)
+        for name in ("log", "choices"):
+            (path / "state" / name).mkdir(parents=True)
         ours, theirs = ipc.pair()
         self.keeper = ipc.Link(ours)
         self.links: dict[str, ipc.Link] = {}
@@ -240,7 +241,7 @@ def test_a_pipe_without_its_descriptor_or_with_two_is_nonsense(room: Room) -> No
 
 
 @pytest.mark.parametrize(
-    ("role", "may"), [("supervisor", {ipc.RECORD}), ("privileged", {ipc.PIPE, ipc.DEED, ipc.PING})]
+    ("role", "may"), [("supervisor", {ipc.RECORD, ipc.KEEP}), ("privileged", {ipc.PIPE, ipc.DEED, ipc.PING})]
 )
 def test_each_peer_may_send_its_own_messages_and_no_other(room: Room, role: str, may: set[int]) -> None:
     body = b'{"kind":"decision"}' if role == "supervisor" else b""

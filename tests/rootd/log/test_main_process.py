@@ -31,7 +31,7 @@ class Stage:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.held: dict[str, int] = {}
-        for name in ("log", "log/audit", "state", "state/log"):
+        for name in ("log", "log/audit", "state", "state/log", "state/choices"):
             (path / name).mkdir(mode=0o750)
             if name != "state":
                 os.chown(path / name, UID, UID)

@@ -29,6 +29,8 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Stop: messages.Stop("site"),
     messages.Restart: messages.Restart("site"),
     messages.Signal: messages.Signal("site", "HUP"),
+    messages.Enable: messages.Enable("site"),
+    messages.Disable: messages.Disable("site"),
     messages.Reload: messages.Reload(),
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
@@ -138,7 +140,7 @@ def test_root_may_restart_our_own_api_and_nobody_else_knows_of_it(room: Any) -> 
 @pytest.mark.parametrize(
     "kind",
     [messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.Start,
-     messages.Stop, messages.Restart, messages.Signal],
+     messages.Stop, messages.Restart, messages.Signal, messages.Enable, messages.Disable],
     ids=lambda kind: kind.__name__,
 )  # fmt: skip
 def test_b10_what_one_may_not_view_is_answered_like_what_does_not_exist(room: Any, kind: Any) -> None:
