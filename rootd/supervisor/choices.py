@@ -176,10 +176,11 @@ class Choices:
         self._tell(keeping.asked, "failed", f"it cannot be kept: {why}")
 
     def linked(self) -> None:
-        """A new log: it is told what the one before has not answered."""
+        """A new log: it is told what the one before has not answered, and may have written."""
         if self._keeping is None:
             self._again = None
             return self._next()
+        self._unsure = True
         return self._ask(self._keeping)
 
     def wake_at(self) -> float | None:

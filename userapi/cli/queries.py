@@ -3,7 +3,8 @@
 --json: status {"services": […]}, with "errors" [{"service", "error"}] for words of several that mean no service;
 describe {"service", "settings", "sockets", "exits", "chosen_by"}; whoami {"user", "uid", "groups", "expires",
 "rights"}; why {"allowed", "text", "rule", "file", "line"}; operations {"operations": [{"number", "kind", "service",
-"user", "joined", "since", "step", "ok", "text", "seconds"}]}, "ok" null while it is under way; events one object a line.
+"user", "joined", "since", "step", "ok", "text", "seconds"}]}, "ok" null while it is under way; events one object a
+line.
 """
 
 from __future__ import annotations
