@@ -103,6 +103,7 @@ class Choices:
         self._unsure = False  # whether what is on disk may be something else
         self._marked = False
         self._again: float | None = None
+        self._trouble = ""  # why it could not be put back, the last time
         self._seq = 0
 
     # -- what was chosen ---------------------------------------------------------------------------------------
@@ -160,6 +161,7 @@ class Choices:
         number = message.arg if 0 <= message.arg <= ERRNO_MAX else errno.EIO
         if number == 0:
             self._held, self._there, self._unsure, self._again = keeping.held, keeping.body, False, None
+            self._trouble = ""
             if keeping.asked:
                 self._changed(now)
             self._tell(keeping.asked, None, "")
@@ -169,7 +171,8 @@ class Choices:
 
     def _failed(self, keeping: Keeping, why: str, replaced: bool, now: float) -> None:
         self._unsure = self._unsure or replaced
-        if not keeping.asked:
+        if not keeping.asked and why != self._trouble:
+            self._trouble = why
             self._note(f"choices.json may hold what was refused, and cannot be put back yet: {why}")
         if self._unsure:
             self._again = now + AGAIN

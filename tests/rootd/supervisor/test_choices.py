@@ -6,62 +6,19 @@ import errno
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from choices_log import OFF, Log
 
 from policy.names import USER_PATTERN
 from rootd import ipc
 from rootd.supervisor import choices
-from rootd.supervisor.choices import AGAIN, LIMIT, PATIENCE, Choice, Choices, read, write
+from rootd.supervisor.choices import AGAIN, LIMIT, PATIENCE, Choice, read, write
 from rootd.supervisor.operations import Already, Refusal
-
-OFF = b'{"version":1,"choices":{"site":[false,"alice"]}}'
 
 
 class Spec(NamedTuple):
     name: str
     autostart: bool
     digest: str = "d"
-
-
-class Log:
-    """What the supervisor sees of log, and what people are told."""
-
-    def __init__(self, data: bytes | None = b"", mark: bytes = b"") -> None:
-        self.disk, self.mark = data, mark
-        self.sent: list[ipc.Message] = []
-        self.is_there = True
-        self.loads: list[float] = []
-        self.notes: list[str] = []
-        self.told: list[tuple[str, bool, str | None, str]] = []
-        self.start()
-
-    def start(self, problem: str = "") -> None:
-        self.choices = Choices(self.send, self.loads.append, self.marks, self.notes.append)
-        self.choices.restore(self.mark)
-        self.choices.load(self.disk, problem)
-
-    def send(self, message: ipc.Message) -> bool:
-        if self.is_there:
-            self.sent.append(message)
-        return self.is_there
-
-    def marks(self, mark: bytes) -> None:
-        self.mark = mark
-
-    def choose(self, name: str, enabled: bool, now: float = 0.0, by: str = "alice") -> None:
-        self.choices.choose(name, enabled, by, now, lambda kind, why: self.told.append((name, enabled, kind, why)))
-
-    def answers(self, number: int = 0, now: float = 1.0, *, replaced: bool = False) -> None:
-        message = self.sent.pop(0)
-        if number == 0 or replaced:
-            self.disk = message.body
-        scope = ipc.REPLACED if replaced else 0
-        self.choices.kept(ipc.Message(ipc.KEPT, seq=message.seq, arg=number, scope=scope), now)
-
-    def held(self) -> dict[str, bool]:
-        return {name: one.enabled for name, one in self.choices._held.items()}
 
 
 # -- the file ------------------------------------------------------------------------------------------------------
@@ -257,9 +214,10 @@ def test_what_was_refused_and_is_there_all_the_same_is_put_back_as_soon_as_the_d
     assert log.sent == []
     assert log.choices.wake_at() == 1.0 + AGAIN
     log.choices.wake(1.0 + AGAIN)
-    log.answers(errno.EIO, now=7.0)
-    assert "cannot be put back yet" in log.notes[-1]
-    log.choices.wake(7.0 + AGAIN)
+    for now in (7.0, 13.0):
+        log.answers(errno.EIO, now=now)
+        assert ["cannot be put back yet" in note for note in log.notes] == [True], "which is said once"
+        log.choices.wake(now + AGAIN)
     log.answers()
     assert log.disk == OFF
     assert not log.mark
@@ -300,125 +258,3 @@ def test_the_numbers_of_requests_begin_again_after_the_last_one() -> None:
 
 def test_users_who_may_choose_can_be_written() -> None:
     assert choices.User.__metadata__[0].pattern == USER_PATTERN  # type: ignore[attr-defined]
-
-
-# -- histories -----------------------------------------------------------------------------------------------------
-
-SERVICES = ("site", "job", "db")
-
-
-class History(RuleBasedStateMachine):
-    """log, its disk and the supervisor do what they can; in the end what counts is what is on disk."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.log = Log()
-        self.model: dict[str, bool] = {}  # by what people were told
-        self.asked = 0
-
-    @initialize(data=st.sampled_from([b"", OFF]))
-    def begin(self, data: bytes) -> None:
-        self.log = Log(data)
-        self.model = self.log.held()
-
-    @rule(name=st.sampled_from(SERVICES), enabled=st.booleans())
-    def choose(self, name: str, enabled: bool) -> None:
-        try:
-            self.log.choose(name, enabled, self.now)
-        except Already:
-            assert self.model[name] == enabled
-            return
-        self.asked += 1
-        self.hear()
-
-    @precondition(lambda self: self.log.sent)
-    @rule(number=st.sampled_from([0, 0, errno.ENOSPC, errno.EIO]))
-    def answer(self, number: int) -> None:
-        self.log.answers(number, self.now, replaced=number == errno.EIO)
-        self.hear()
-
-    @rule(written=st.integers(0, 3), back=st.booleans())
-    def log_dies(self, written: int, back: bool) -> None:
-        """Some of what it was asked for is on disk, and none of that is answered."""
-        for message in self.log.sent[:written]:
-            self.log.disk = message.body
-        self.log.sent.clear()
-        self.log.is_there = back
-        if back:
-            self.log.choices.linked()
-
-    @precondition(lambda self: not self.log.is_there)
-    @rule()
-    def log_is_back(self) -> None:
-        self.log.is_there = True
-        self.log.choices.linked()
-
-    @rule(seconds=st.sampled_from([0.5, PATIENCE, 2 * PATIENCE]))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-        self.log.choices.wake(self.now)
-        self.hear()
-
-    @rule(before=st.booleans())
-    def supervisor_dies(self, before: bool) -> None:
-        """What it had asked log for is written before the next one has read the file, or after."""
-        late = self.log.sent
-        self.log.sent = []
-        if before:
-            self.written(late)
-        self.log.start()
-        self.model = self.log.held()  # who had asked was told nothing: either is right
-        self.log.told.clear()
-        self.asked = 0
-        if not before:
-            self.written(late)
-        if self.log.is_there:
-            self.log.choices.linked()
-
-    def written(self, messages: list[ipc.Message]) -> None:
-        for message in messages:
-            self.log.disk = message.body
-
-    def hear(self) -> None:
-        self.asked -= len(self.log.told)
-        for name, enabled, kind, _ in self.log.told:
-            if kind is None:
-                self.model[name] = enabled
-        self.log.told.clear()
-        assert self.asked >= 0, "nobody is told twice"
-
-    @invariant()
-    def what_counts_is_what_people_were_told(self) -> None:
-        assert self.log.held() == self.model
-
-    @invariant()
-    def nobody_waits_without_an_end(self) -> None:
-        due = self.log.choices.wake_at()
-        assert due is not None or not self.asked
-        assert due is None or due <= self.now + max(PATIENCE, AGAIN)
-
-    @invariant()
-    def what_may_be_elsewhere_is_marked(self) -> None:
-        differs = read(self.log.disk or b"")[0] != self.log.choices._held
-        assert self.log.mark or not differs
-
-    def teardown(self) -> None:
-        """Everything works again: all are answered, and the disk says what counts."""
-        self.log.is_there = True
-        self.log.choices.linked()
-        for _ in range(10):
-            while self.log.sent:
-                self.log.answers(0, self.now)
-            self.now += AGAIN
-            self.log.choices.wake(self.now)
-        self.hear()
-        assert self.asked == 0
-        assert read(self.log.disk or b"")[0] == self.log.choices._held
-        assert self.log.held() == self.model
-        assert not self.log.mark
-        assert self.log.choices.wake_at() is None
-
-
-History.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
-TestHistories = History.TestCase
