@@ -103,6 +103,18 @@ class Signal(_Command, frozen=True, tag="signal"):
     signal: Signame
 
 
+class Enable(_Command, frozen=True, tag="enable"):
+    """Start it when the daemon starts, whatever its `autostart` says. Answered when that is on disk; starts nothing."""
+
+    service: Service
+
+
+class Disable(_Command, frozen=True, tag="disable"):
+    """Do not start it when the daemon starts, as above; stops nothing."""
+
+    service: Service
+
+
 class Reload(_Command, frozen=True, tag="reload"):
     dry_run: bool = False
 
@@ -120,7 +132,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 Command = (
     Status | Describe | Watch | ListOperations | OpenLog | WhatMayI
-    | Start | Stop | Restart | Signal | Reload | Revoke | Shutdown
+    | Start | Stop | Restart | Signal | Enable | Disable | Reload | Revoke | Shutdown
 )  # fmt: skip
 
 
@@ -149,6 +161,7 @@ class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processes: list[ProcessInfo]
     groups: list[str] = []
     text: str = ""  # for example "configuration changed on disk"
+    enabled: bool = True  # whether it is started when the daemon starts
 
 
 class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,6 +213,7 @@ class Description(_Reply, frozen=True, tag="description"):
     settings: dict[str, str]
     sockets: list[str]
     exits: list[str]  # the last exits, newest first
+    chosen_by: str = ""  # whose choice `enabled` is; "": the configuration's autostart
 
 
 class LogOpened(_Reply, frozen=True, tag="log"):

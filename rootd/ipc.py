@@ -33,7 +33,7 @@ SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN = range(1, 9)
 # privileged -> supervisor
 TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
 # privileged -> log, log -> privileged, supervisor -> log, log -> supervisor
-PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED = range(40, 47)
+PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED, KEEP, KEPT = range(40, 49)
 # privileged -> keeper (STORE … END), keeper -> everybody (HELD, HELD_END, LINK), keeper -> privileged (REAPED)
 STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
 # supervisor -> probe, probe -> supervisor
@@ -43,6 +43,7 @@ MAIN, TREE = 0, 1  # scope of SIGNAL
 KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING = 1, 2, 4, 8, 16  # flags
 NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 TCP, HTTP = 1, 2  # scope of CHECK
+REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root
 # what a child of privileged was doing when it failed, by number in EXITED.extra

@@ -1,8 +1,9 @@
 """log: service output into files, and the audit log. Its own account, no capability, sandboxed.
 
-Rule 1: the only writer of the log tree and the only holder of the audit key.
+Rule 1: the only writer of the log tree and of the supervisor's choices, and the only holder of the audit key.
 Rule 2: it wakes up when somebody wrote something, or while a disk is in trouble; never otherwise.
-Rule 3: a record is acknowledged when it is on disk (or with the errno that kept it from there), and never before.
+Rule 3: a record, or a choice, is acknowledged when it is on disk (or with the errno that kept it from there), and never
+        before.
 Rule 4: a peer that sends nonsense loses its link; the keeper brings the next one when that peer starts again.
 Rule 5: who may send what is the table in Log.__init__; descriptors come only with LINK and PIPE.
 """
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from rootd import confine, ipc, sandbox
 from rootd.config import settings
-from rootd.log import chain
+from rootd.log import chain, choices
 from rootd.log.audit import RETRY, Audit
 from rootd.log.rotate import Mover, Source, check, source_of
 
@@ -38,7 +39,7 @@ def main(link_fd: int) -> int:
     confine.become(account.uid, account.gid, account.groups)
     log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state), f"{conf.paths.state}/log")
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
-    sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log"))
+    sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices"))
     log.take_over(inherited)
     return log.run()
 
@@ -51,11 +52,12 @@ def read_memfd(fd: int) -> bytes:
         os.close(fd)
 
 
-def open_directories(log: str, state: str) -> tuple[int, int, int]:
-    """The log directory, its audit directory and the one for the key: all made by privileged at its first start."""
+def open_directories(log: str, state: str) -> tuple[int, int, int, int]:
+    """The log directory, its audit directory, those for the key and for choices: made by privileged at its start."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     root = os.open(log, flags)
-    return root, os.open("audit", flags, dir_fd=root), os.open(f"{state}/log", flags)
+    secrets, kept = (os.open(f"{state}/{name}", flags) for name in ("log", "choices"))
+    return root, os.open("audit", flags, dir_fd=root), secrets, kept
 
 
 def wall() -> str:
@@ -73,26 +75,29 @@ def say(text: str) -> None:
 
 
 class Asked(NamedTuple):
-    """A RECORD that waits for the disk."""
+    """A RECORD or KEEP that waits for the disk."""
 
     link: ipc.Link
     seq: int
-    members: str
+    members: str = ""
+    body: bytes = b""
 
 
 Handler = Callable[[ipc.Link, ipc.Message, list[int]], None]
 
 
 class Log:
-    """The loop. Owns the keeper's link and the three directories. `place` is the path of the last, for people."""
+    """The loop. Owns the keeper's link and the four directories. `place` is the path of the secrets, for people."""
 
-    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, place: str) -> None:
+    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, choices: int, place: str) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
         self.mover = Mover(root, self.drained, say)
         self.audit = Audit(audit, secrets, place, wall, say)
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []
+        self.choices = choices
+        self.keeps: list[Asked] = []
         self.pings: list[int] = []
         self.gone: deque[ipc.Message] = deque(maxlen=DRAINED_LIMIT)
         self.audit_at: float | None = None  # when a disk in trouble is tried again
@@ -102,6 +107,7 @@ class Log:
             ("privileged", ipc.DEED): self.deed,
             ("privileged", ipc.PING): self.ping,
             ("supervisor", ipc.RECORD): self.record,
+            ("supervisor", ipc.KEEP): self.keep,
         }
 
     def begin(self) -> None:
@@ -147,11 +153,21 @@ class Log:
             number = self.audit.settle([one.members for one in asked])
             self.audit_at = now + RETRY if self.audit.waiting else None
             for one in asked:
-                if self.links.get("supervisor") is one.link:
-                    self.send("supervisor", ipc.Message(ipc.RECORDED, seq=one.seq, arg=number))
+                self.answer(one, ipc.Message(ipc.RECORDED, seq=one.seq, arg=number))
+        keeps, self.keeps = self.keeps, []
+        if keeps:  # each is the whole of it: the last one counts
+            number, replaced = choices.keep(self.choices, keeps[-1].body)
+            for one in keeps:
+                scope = ipc.REPLACED if replaced else 0
+                self.answer(one, ipc.Message(ipc.KEPT, seq=one.seq, arg=number, scope=scope))
         pings, self.pings = self.pings, []
         for seq in pings:
             self.send("privileged", ipc.Message(ipc.PONG, seq=seq, arg=self.audit.trouble if self.audit.waiting else 0))
+
+    def answer(self, asked: Asked, message: ipc.Message) -> None:
+        """To the supervisor that asked: one that came after it has other numbers."""
+        if self.links.get("supervisor") is asked.link:
+            self.send("supervisor", message)
 
     def end(self) -> None:
         """What is already here is written; then log is gone, in order."""
@@ -302,3 +318,6 @@ class Log:
         except ValueError as error:
             raise ipc.Malformed(f"a record that may not be written: {error}") from None
         self.asked.append(Asked(link, message.seq, members))
+
+    def keep(self, link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
+        self.keeps.append(Asked(link, message.seq, body=message.body))

@@ -131,6 +131,7 @@ def make_directories(settings: Settings) -> None:
         (f"{paths.log}/audit", who["log"].uid, who["supervisor"].gid, 0o2750),
         (paths.state, 0, 0, 0o755),
         (f"{paths.state}/log", who["log"].uid, who["log"].gid, 0o700),
+        (f"{paths.state}/choices", who["log"].uid, who["supervisor"].gid, 0o2750),
     )
     for path, uid, gid, mode in wanted:
         os.makedirs(path, exist_ok=True)

@@ -96,7 +96,7 @@ def fitting(items: list[T], room: int) -> list[T]:
 
 def answer_describe(desk: Desk, call: Call, command: messages.Describe) -> None:
     found = desk.services.description(command.service)
-    found = replace(found, exits=fitting(found.exits, EXITS))
+    found = replace(found, exits=fitting(found.exits, EXITS), chosen_by=desk.choices.by(command.service))
     rest = len(_encode(found)) - len(_encode(found.service))
     call.connection.answer(replace(found, service=cut(found.service, PACKET - rest)))
 
@@ -161,6 +161,19 @@ def answer_signal(desk: Desk, call: Call, command: messages.Signal) -> None:
     desk.accept(call, desk.services.signal(command.service, command.signal, desk.clock(), call.id))
 
 
+def answer_enable(desk: Desk, call: Call, command: messages.Enable | messages.Disable) -> None:
+    """Answered when it is on disk, or why it is not: nothing has changed then."""
+    name, enabled, begun = command.service, isinstance(command, messages.Enable), desk.clock()
+    word = "enabled" if enabled else "disabled"
+
+    def kept(kind: messages.RefusalKind | None, why: str) -> None:
+        text = f"{name} was not {word}: {why}" if kind else f"{name} is {word}"
+        call.connection.answer(messages.Refused(kind, text) if kind else messages.Done(text))
+        desk.outcome(call, Action.ENABLE, 0, kind is None, text, desk.clock() - begun)
+
+    desk.choices.choose(name, enabled, call.user, begun, kept)
+
+
 def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
     desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock()))
 
@@ -197,6 +210,8 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Stop: Row(Action.STOP, answer_stop, changes=True),
     messages.Restart: Row(Action.RESTART, answer_restart, changes=True),
     messages.Signal: Row(Action.SIGNAL, answer_signal, changes=True),
+    messages.Enable: Row(Action.ENABLE, answer_enable, changes=True),
+    messages.Disable: Row(Action.ENABLE, answer_enable, changes=True),
     messages.Reload: Row(Action.RELOAD, answer_reload, changes=True),
     messages.Revoke: Row(Action.REVOKE, answer_revoke, changes=True),
     messages.Shutdown: Row(Action.SHUTDOWN, answer_shutdown, changes=True),

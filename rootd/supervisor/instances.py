@@ -117,6 +117,7 @@ def service_info(spec: ServiceSpec, instances: list[Instance]) -> ServiceInfo:
         processes=processes,
         groups=list(spec.groups),
         text=CHANGED if any(instance.outdated() for instance in instances) else "",
+        enabled=spec.autostart,
     )
 
 

@@ -3,14 +3,14 @@
 Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state file, reads logs and
         who sent a notification, and else only has its links and its doors.
 Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
-Rule 3: its memory is privileged's facts, auth's sessions and two files on tmpfs: killed, it is started again from them.
+Rule 3: its memory is privileged's facts, auth's sessions, three files on tmpfs and the choices that log keeps for it:
+        killed, it is started again from them.
 
 Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import select
@@ -23,9 +23,10 @@ from policy import messages
 from rootd import confine, ipc, sandbox
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.supervisor import watching
+from rootd.supervisor import files, watching
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
+from rootd.supervisor.choices import LIMIT, Choices
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.lifecycle import Impossible
@@ -53,7 +54,8 @@ def main(link_fd: int) -> int:
     confine.become(account.uid, account.gid, account.groups)
     os.umask(0o077)
     hashlib.sha256()  # the first one may read what OpenSSL wants to read
-    sandbox.enter(read=(settings.paths.log, "/proc"), write=(f"{settings.paths.run}/supervisor",))
+    paths = settings.paths
+    sandbox.enter(read=(paths.log, f"{paths.state}/choices", "/proc"), write=(f"{paths.run}/supervisor",))
     return Supervisor(settings, keeper, inherited).run()
 
 
@@ -84,9 +86,11 @@ class Supervisor:
         keep = partial(self.write, "revoked.json")
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
+        self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.write, "choosing"), note)
         self.desk = Desk(
-            self.services, self.sessions, self.audit, self.reloads, clock=self.clock, expires=self.expires,
-            tell_auth=self.auth.tell, log=settings.paths.log, goes_on=settings.audit.on_failure == "continue",
+            self.services, self.sessions, self.audit, self.reloads, self.choices, clock=self.clock,
+            expires=self.expires, tell_auth=self.auth.tell, log=settings.paths.log,
+            goes_on=settings.audit.on_failure == "continue",
         )  # fmt: skip
         self.notify = Notify(self.loop, self.clock, self.services.notified)
         api = settings.accounts["api"].uid
@@ -102,7 +106,9 @@ class Supervisor:
 
     def run(self) -> int:
         while self.status is None:
-            timers = (self.services, self.audit, self.reloads, self.notify, self.control, self.root)
+            timers = (
+                self.services, self.audit, self.choices, self.reloads, self.notify, self.control, self.root,
+            )  # fmt: skip
             due = [at for timer in timers if (at := timer.wake_at()) is not None]
             if self._facts and "control" not in self._open:
                 due.append(self._open_by)
@@ -185,6 +191,7 @@ class Supervisor:
         self.links[role] = ipc.link_from(sock, takes_fds=role == "privileged", body=role == "log")
         if role == "log":
             self.audit.linked()
+            self.choices.linked()
         elif role == "privileged":
             self._facts = False
             self.performer.connect(self.links[role])
@@ -243,6 +250,8 @@ class Supervisor:
         if role == "log":
             if message.op == ipc.RECORDED:
                 self.audit.recorded(message)
+            elif message.op == ipc.KEPT:
+                self.choices.kept(message, now)
         elif message.op == ipc.TABLE and len(fds) == 1:
             if self._facts:
                 self.reloads.staged(message, fds[0], now)
@@ -298,17 +307,22 @@ class Supervisor:
         for problem in loaded.problems:
             note(f"only root is let in: {problem.file}:{problem.line}: {problem.key}: {problem.text}")
         self.desk.policy = loaded.policy
-        specs = loaded.specs or ()
-        self.services.load(specs, loaded.generation, now)
+        self.load(now)
         self.audit.record(
             {
                 "kind": "load", "generation": loaded.generation, "digest": loaded.digest.hex(),
-                "policy": loaded.policy.hash[:12], "services": len(specs), "problems": len(loaded.problems),
+                "policy": loaded.policy.hash[:12], "services": len(loaded.specs or ()),
+                "problems": len(loaded.problems),
             }
         )  # fmt: skip
 
     def probed(self, number: int, problem: str) -> None:
         self.services.probed(number, problem, self.clock())
+
+    def load(self, now: float) -> None:
+        """What is configured, with the choices that were made against it; again when another choice counts."""
+        current = self.reloads.current
+        self.services.load(self.choices.over(current.specs or ()), current.generation, now)
 
     # -- events and the state file ---------------------------------------------------------------------------
 
@@ -316,13 +330,17 @@ class Supervisor:
         self.desk.publish(event)
 
     def restore(self) -> None:
-        for name, restore in (("state.json", self.services.restore), ("revoked.json", self.sessions.restore)):
-            with contextlib.suppress(FileNotFoundError):
-                fd = os.open(self.kept(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                with open(fd, "rb") as file:
-                    problem = restore(file.read(STATE_LIMIT))
-                if problem:
-                    note(problem)
+        restores = (
+            ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
+            ("choosing", self.choices.restore),
+        )  # fmt: skip
+        for name, restore in restores:
+            if problem := restore(files.read(self.kept(name), STATE_LIMIT)):
+                note(problem)
+        try:
+            self.choices.load(files.read(f"{self.settings.paths.state}/choices/choices.json", LIMIT))
+        except OSError as error:
+            self.choices.load(None, error.strerror or str(error))
         operations = self.services.operations
         operations.events = watching.first(operations.events)
         self.desk.watchers.begin(operations.events)
@@ -333,12 +351,8 @@ class Supervisor:
         self.write("state.json", self.services.state())
 
     def write(self, name: str, text: bytes) -> None:
-        """Whole or not at all; on tmpfs, so that no disk is waited for."""
-        new = self.kept(f"{name}.new")
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(text)
-        os.rename(new, self.kept(name))
+        """On tmpfs, so that no disk is waited for."""
+        files.write(self.kept(name), text)
 
     def kept(self, name: str) -> str:
         return f"{self.settings.paths.run}/supervisor/{name}"

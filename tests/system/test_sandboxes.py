@@ -127,6 +127,7 @@ def test_nothing_can_be_written_outside_of_its_own_folder(inside: Hostage) -> No
     paths = [f"{folder}/hostile" for folder in folders] + ["/etc/shadow", str(house.etc / "durward.toml")]
     if inside.role != "log":
         paths += [str(house.log / "audit" / "audit.jsonl"), str(house.log / "hostile")]
+        paths += [str(house.state / "choices" / "hostile"), str(house.state / "hostile")]
     answers = inside.run(code, paths=paths)
     assert set(answers.values()) <= {errno.EACCES, errno.EPERM, errno.EROFS}, answers
 

@@ -53,11 +53,11 @@ def test_c5_privileged_takes_every_field_out_of_range(hostage: Hostage, op: str)
     assert prompt_status(hostage.house) < PATIENT
 
 
-@pytest.mark.parametrize("op", ["RECORDED", "others"])
+@pytest.mark.parametrize("op", ["RECORDED", "KEPT", "others"])
 def test_c5_the_supervisor_takes_every_field_out_of_range(hostage: Hostage, op: str) -> None:
     code = """
-    for number in [ipc.RECORDED] if op == "RECORDED" else range(256):
-        for seq in (0, 1, 2, 3, 2 ** 31, 2 ** 32 - 1) if op == "RECORDED" else (0, 1):
+    for number in range(256) if op == "others" else [getattr(ipc, op)]:
+        for seq in (0, 1) if op == "others" else (0, 1, 2, 3, 2 ** 31, 2 ** 32 - 1):
             for arg in NUMBERS:
                 say("supervisor", number, seq=seq, arg=arg, name="x" * 160, digest=b"\\xff" * 32, extra=arg)
     say("supervisor", ipc.RECORDED, body=b"x" * 1000)

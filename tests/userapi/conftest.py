@@ -182,6 +182,8 @@ class World:
             messages.Start: messages.Accepted(operation=7),
             messages.Stop: messages.Accepted(operation=7),
             messages.Signal: messages.Accepted(operation=7),
+            messages.Enable: lambda command: messages.Done(text=f"{command.service} is enabled"),
+            messages.Disable: lambda command: messages.Done(text=f"{command.service} is disabled"),
             messages.Reload: messages.Accepted(operation=7),
             messages.Shutdown: messages.Accepted(operation=7),
             messages.Revoke: messages.Done(text="2 sessions ended"),

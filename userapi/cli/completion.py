@@ -16,8 +16,8 @@ from userapi.cli.render import Screen
 from userapi.cli.spelled import is_name
 
 WORDS = (
-    "login logout whoami status start stop restart signal logs events operations describe reload why revoke shutdown"
-    " completion"
+    "login logout whoami status start stop restart signal enable disable logs events operations describe reload why"
+    " revoke shutdown completion"
 )
 ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -28,6 +28,8 @@ OPTIONS = {
     "stop": "--no-wait --with-dependants",
     "restart": "--no-wait --hard",
     "signal": "--no-wait",
+    "enable": "--no-wait --now",
+    "disable": "--no-wait --now",
     "logs": "--follow --lines --stream --raw",
     "events": "--operation --after",
     "operations": "--all",
@@ -85,6 +87,7 @@ _durward() {{
             logs,1) names=$(durward __complete services logs 2>/dev/null) ;;
             status,*) names=$(durward __complete targets view 2>/dev/null) ;;
             start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
+            enable,*|disable,*) names=$(durward __complete targets enable 2>/dev/null) ;;
             signal,*) names="{SIGNALS} $(durward __complete targets signal 2>/dev/null)" ;;
             why,1) names="{ACTIONS}" ;;
             why,2) names=$(durward __complete services view 2>/dev/null) ;;
@@ -129,6 +132,7 @@ _durward() {{
             status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
             start,*|stop,*|restart,*|signal,1)
                 names=(${{(f)"$(durward __complete targets ${{before[1]}} 2>/dev/null)"}}) ;;
+            enable,*|disable,*) names=(${{(f)"$(durward __complete targets enable 2>/dev/null)"}}) ;;
             signal,*) names=({SIGNALS} ${{(f)"$(durward __complete targets signal 2>/dev/null)"}}) ;;
             why,1) names=({ACTIONS}) ;;
             why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
@@ -149,6 +153,7 @@ complete -c durward -n "__fish_seen_subcommand_from status" -a "(durward __compl
 for verb in start stop restart signal
     complete -c durward -n "__fish_seen_subcommand_from $verb" -a "(durward __complete targets $verb)"
 end
+complete -c durward -n "__fish_seen_subcommand_from enable disable" -a "(durward __complete targets enable)"
 complete -c durward -n "__fish_seen_subcommand_from signal" -a "{SIGNALS}"
 complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"

@@ -1,4 +1,4 @@
-"""start, stop, restart, signal, reload, revoke, shutdown: what changes something.
+"""start, stop, restart, signal, enable, disable, reload, revoke, shutdown: what changes something.
 
 The outcome is waited for, its steps are told on stderr, and Ctrl-C only stops the telling. --json: {"operation",
 "service", "ok", "text", "seconds", "steps", "problems"}, with --no-wait {"operation", "text"}; what is done at once
@@ -38,12 +38,34 @@ def signal(ask: Any, screen: Screen, args: Any) -> int:
     return _to_services(ask, screen, args, "signal", signal=name)
 
 
-def _to_services(ask: Any, screen: Screen, args: Any, do: str, **more: Any) -> int:
+def enable(ask: Any, screen: Screen, args: Any) -> int:
+    return _to_services(ask, screen, args, "enable", "start" if args.now else "")
+
+
+def disable(ask: Any, screen: Screen, args: Any) -> int:
+    return _to_services(ask, screen, args, "disable", "stop" if args.now else "")
+
+
+def _to_services(ask: Any, screen: Screen, args: Any, do: str, then: str = "", **more: Any) -> int:
+    """then: a second command for each, once the first is done: it has a right of its own, and is what is followed."""
+
+    def command(name: str) -> dict[str, Any]:
+        told: dict[str, Any] = ask.command(do, name, **more)
+        if not then:
+            return told
+        try:
+            begun: dict[str, Any] = ask.command(then, name)
+        except Failure as failure:
+            raise Failure(failure.kind, f"{told['text']}, but {failure.text}", **failure.more) from None
+        if not screen.as_json:
+            screen.say(told["text"])
+        return begun
+
     if args.service is not None:
-        return _follow(ask, screen, args, ask.command(do, args.service, **more))
+        return _follow(ask, screen, args, command(args.service))
     from userapi.cli.several import Several
 
-    return Several(ask, screen, args.no_wait, lambda name: ask.command(do, name, **more)).run(args.targets)
+    return Several(ask, screen, args.no_wait, command).run(args.targets)
 
 
 def reload(ask: Any, screen: Screen, args: Any) -> int:

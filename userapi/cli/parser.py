@@ -74,6 +74,11 @@ def _restart(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hard", action="store_true", help="stop first, then start")
 
 
+def _enable(parser: argparse.ArgumentParser) -> None:
+    _operation(parser)
+    parser.add_argument("--now", action="store_true", help="start it too (stop it, for disable)")
+
+
 def _signal(parser: argparse.ArgumentParser) -> None:
     _targets(parser)
     parser.add_argument("signal", metavar="SIGNAL", help="HUP, USR1, …")
@@ -141,6 +146,8 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "stop": ("operations", "stop", "stop services", _stop),
     "restart": ("operations", "restart", "restart services", _restart),
     "signal": ("operations", "signal", "send a signal to services", _signal),
+    "enable": ("operations", "enable", "start services when the daemon starts", _enable),
+    "disable": ("operations", "disable", "do not start services when the daemon starts", _enable),
     "logs": ("logs", "logs", "what a service wrote", _logs),
     "events": ("queries", "events", "what happens, as it happens", _events),
     "operations": ("queries", "operations", "what is under way", _operations),

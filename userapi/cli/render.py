@@ -68,7 +68,9 @@ class Screen:
             for process in service["processes"] or [{**service, "pid": 0, "since": ""}]:
                 last, text = str(process.get("exit") or ""), str(process.get("text") or "")
                 before = f"before: {last}" if last and process["pid"] else last  # not what runs now
-                told = "; ".join(part for part in ("" if last in text else before, text) if part)
+                unexpected = process["state"] == "RUNNING" and not service.get("enabled", True)  # it will not come back
+                parts = ("" if last in text else before, text, "disabled" if unexpected else "")
+                told = "; ".join(part for part in parts if part)
                 pid = str(process["pid"]) if process["pid"] else "-"
                 rows.append((process["name"], process["state"], pid, age(process["since"], now), told))
             if service.get("text") and service["processes"]:
@@ -101,7 +103,7 @@ class Screen:
         service = told["service"]
         settings = {str(key): str(value) for key, value in told["settings"].items()}
         settings |= {"groups": ", ".join(service.get("groups", [])), "sockets": ", ".join(told["sockets"])}
-        parts = [("wanted", service["wanted"]), *sorted(settings.items())]
+        parts = [("wanted", service["wanted"]), *_enabled(told), *sorted(settings.items())]
         parts += [("exit", exit_) for exit_ in told["exits"]]
         shown = [(plain.line(key), plain.line(value)) for key, value in parts if value not in ("", "[]")]
         width = max(len(key) for key, _ in shown)
@@ -143,6 +145,14 @@ class Screen:
         else:
             self.say(f"{event['time']} {event['service']} (operation {event['operation']}): {event['text']}")
         sys.stdout.flush()
+
+
+def _enabled(told: dict[str, Any]) -> list[tuple[str, str]]:
+    if "enabled" not in told["service"]:
+        return []
+    who = told.get("chosen_by")
+    word = "yes" if told["service"]["enabled"] else "no"
+    return [("enabled", f"{word}, chosen by {who}" if who else f"{word}, by the configuration")]
 
 
 def _lines(out: TextIO, lines: list[str]) -> None:

@@ -1,9 +1,11 @@
-"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal}; POST /reload, /revoke.
+"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal,enable,disable}; POST /reload,
+/revoke.
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
-"exit", "text"}], "groups", "text"}]}, with ?service=NAME that one only. GET /services/NAME answers {"service",
-"settings", "sockets", "exits"}. POST bodies: restart {"hard": bool}, signal {"signal": "HUP"}, reload
-{"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
+"exit", "text"}], "groups", "text", "enabled"}]}, with ?service=NAME that one only. GET /services/NAME answers
+{"service", "settings", "sockets", "exits", "chosen_by"}, the last one "" where "enabled" is the configuration's.
+POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, reload {"dry_run": bool},
+revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def describe(name: str) -> Response:
     if not isinstance(reply, messages.Description):
         raise Problem("failed", "the supervisor answered something else")
     told = {"service": reply.service, "settings": reply.settings, "sockets": reply.sockets, "exits": reply.exits}
-    return json(told)
+    return json({**told, "chosen_by": reply.chosen_by})
 
 
 @blueprint.post("/services/<name>/start")
@@ -84,6 +86,18 @@ def restart(name: str) -> Response:
 @blueprint.post("/services/<name>/signal")
 def signal(name: str) -> Response:
     return commanded(messages.Signal(service=named(name), signal=body(Signalling).signal))
+
+
+@blueprint.post("/services/<name>/enable")
+def enable(name: str) -> Response:
+    body(Nothing)
+    return commanded(messages.Enable(service=named(name)))
+
+
+@blueprint.post("/services/<name>/disable")
+def disable(name: str) -> Response:
+    body(Nothing)
+    return commanded(messages.Disable(service=named(name)))
 
 
 @blueprint.post("/reload")

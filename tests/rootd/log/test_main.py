@@ -24,7 +24,8 @@ class Room:
         self.path = path
         (path / "log").mkdir()
         (path / "log" / "audit").mkdir()
-        (path / "state" / "log").mkdir(parents=True)
+        for name in ("log", "choices"):
+            (path / "state" / name).mkdir(parents=True)
         ours, theirs = ipc.pair()
         self.keeper = ipc.Link(ours)
         self.links: dict[str, ipc.Link] = {}
@@ -161,6 +162,38 @@ def test_a_record_is_answered_when_it_is_on_disk(room: Room) -> None:
     assert [body.get("user") for body in room.audit()] == [None, "alice", "bob"]
 
 
+def test_choices_are_answered_when_they_are_on_disk_and_of_several_at_once_the_last_one_counts(room: Room) -> None:
+    for seq, body in ((7, b"first"), (8, b"\0not understood\xff")):
+        room.links["supervisor"].send(ipc.Message(ipc.KEEP, seq=seq, body=body))
+    room.turn()
+    kept = [(m.op, m.seq, m.arg, m.scope) for m in room.heard("supervisor")]
+    assert kept == [(ipc.KEPT, 7, 0, ipc.REPLACED), (ipc.KEPT, 8, 0, ipc.REPLACED)]
+    assert (room.path / "state" / "choices" / "choices.json").read_bytes() == b"\0not understood\xff"
+    assert room.log.timeout(0.0) is None
+
+
+def test_choices_that_the_disk_does_not_take_are_answered_with_its_errno_and_nothing_else_stops(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    room.links["supervisor"].send(ipc.Message(ipc.KEEP, seq=7, body=b"x"))
+    room.record(seq=8, user="alice")
+    room.turn()
+    answers = [(m.op, m.seq, m.arg, m.scope) for m in room.heard("supervisor")]
+    assert answers == [(ipc.RECORDED, 8, 0, 0), (ipc.KEPT, 7, errno.ENOSPC, 0)]
+
+
+def test_choices_of_a_supervisor_that_is_gone_are_kept_and_the_next_one_is_not_told(room: Room) -> None:
+    room.links["supervisor"].send(ipc.Message(ipc.KEEP, seq=7, body=b"x"))
+    room.connect("supervisor")
+    room.turn()
+    assert room.heard("supervisor") == []
+    assert (room.path / "state" / "choices" / "choices.json").read_bytes() == b"x"
+
+
 def test_deeds_are_recorded_and_ping_is_answered_after_them(room: Room) -> None:
     link = room.links["privileged"]
     link.send(ipc.Message(ipc.DEED, scope=1, run=5, slot=7, generation=2, arg=4711))
@@ -240,7 +273,7 @@ def test_a_pipe_without_its_descriptor_or_with_two_is_nonsense(room: Room) -> No
 
 
 @pytest.mark.parametrize(
-    ("role", "may"), [("supervisor", {ipc.RECORD}), ("privileged", {ipc.PIPE, ipc.DEED, ipc.PING})]
+    ("role", "may"), [("supervisor", {ipc.RECORD, ipc.KEEP}), ("privileged", {ipc.PIPE, ipc.DEED, ipc.PING})]
 )
 def test_each_peer_may_send_its_own_messages_and_no_other(room: Room, role: str, may: set[int]) -> None:
     body = b'{"kind":"decision"}' if role == "supervisor" else b""

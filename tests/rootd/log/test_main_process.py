@@ -31,7 +31,7 @@ class Stage:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.held: dict[str, int] = {}
-        for name in ("log", "log/audit", "state", "state/log"):
+        for name in ("log", "log/audit", "state", "state/log", "state/choices"):
             (path / name).mkdir(mode=0o750)
             if name != "state":
                 os.chown(path / name, UID, UID)
@@ -197,6 +197,18 @@ def test_kill_9_under_load_costs_no_line_of_a_service_and_no_acknowledged_record
     assert stage.text() == text
     stage.ping()
     assert [body["number"] for body in stage.audit() if body["kind"] == "decision"] == acknowledged == list(range(15))
+
+
+def test_kill_9_costs_no_choice_that_was_acknowledged(stage: Stage) -> None:
+    path = stage.path / "state/choices/choices.json"
+    for n in range(10):
+        stage.supervisor.send(ipc.Message(ipc.KEEP, seq=n, body=b"%d" % n))
+        assert stage.wait(stage.supervisor, ipc.KEPT).arg == 0
+        stage.supervisor.send(ipc.Message(ipc.KEEP, seq=n, body=b"%d, not acknowledged" % n))
+        stage.kill()
+        assert path.read_bytes().split(b",")[0] == b"%d" % n
+        stage.start()
+    assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (UID, 0o640)
 
 
 def test_an_idle_log_does_not_wake_up(stage: Stage) -> None:

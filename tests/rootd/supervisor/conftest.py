@@ -25,6 +25,7 @@ from rootd.config import compile as compiler
 from rootd.config.settings import User
 from rootd.config.trusted import File
 from rootd.supervisor.auditing import Audit
+from rootd.supervisor.choices import Choices
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.operations import Operation, Operations, Refusal
@@ -39,7 +40,7 @@ POLICY = """
 [[grant]]
 id = "ops"
 who = ["group:webops"]
-may = ["view", "logs", "start", "stop", "restart", "signal"]
+may = ["view", "logs", "start", "stop", "restart", "signal", "enable"]
 on = ["site", "group:back"]
 [[grant]]
 id = "leads"
@@ -196,10 +197,14 @@ class Room:
         self.sessions = Sessions()
         self.audit = Audit(self.to_log, self.clock, self.notes.append)
         self.reloads = Reloads(self.services.operations, self.to_privileged, lambda loaded, now: None)
+        self.kept: list[ipc.Message] = []
+        self.log_keeps: int | None = 0  # the errno of each KEEP; None: log says nothing
+        self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)
         (path / "log").mkdir()
         self.desk = Desk(
-            self.services, self.sessions, self.audit, self.reloads, clock=self.clock,  # type: ignore[arg-type]
-            expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"), goes_on=False,
+            self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
+            clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),
+            goes_on=False,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}
@@ -222,6 +227,11 @@ class Room:
         if self.log_is_there:
             self.records.append(json.loads(message.body))
             self.pending.append(message)
+        return self.log_is_there
+
+    def to_log_to_keep(self, message: ipc.Message) -> bool:
+        if self.log_is_there:
+            self.kept.append(message)
         return self.log_is_there
 
     def to_auth(self, pull: login.Pull) -> bool:
@@ -264,6 +274,9 @@ class Room:
         pending, self.pending = self.pending, self.pending if self.log_answers is None else []
         for message in pending if self.log_answers is not None else ():
             self.audit.recorded(ipc.Message(ipc.RECORDED, seq=message.seq, arg=self.log_answers))
+        kept, self.kept = self.kept, self.kept if self.log_keeps is None else []
+        for message in kept if self.log_keeps is not None else ():
+            self.choices.kept(ipc.Message(ipc.KEPT, seq=message.seq, arg=self.log_keeps), self.now)
 
     def settle(self) -> None:
         """Several turns, each of which does all that is ready."""
@@ -278,7 +291,7 @@ class Room:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        for timer in (*self.doors.values(), self.audit, self.reloads):
+        for timer in (*self.doors.values(), self.audit, self.choices, self.reloads):
             timer.wake(self.now)
 
     def close(self) -> None:

@@ -209,7 +209,7 @@ def reply(sock: socket.socket) -> Any:
 def daemon() -> Iterator[Daemon]:
     path = Path(tempfile.mkdtemp(prefix="durward-"))
     path.chmod(0o755)
-    for folder in ("run/supervisor", "log/site"):
+    for folder in ("run/supervisor", "log/site", "state/choices"):
         (path / folder).mkdir(parents=True)
     if os.getuid() == 0:
         os.chown(path / "run/supervisor", SUPERVISOR_UID, SUPERVISOR_UID)

@@ -29,6 +29,8 @@ CHANGES: list[messages.Command] = [
     messages.Stop("site"),
     messages.Restart("site"),
     messages.Signal("site", "HUP"),
+    messages.Enable("site"),
+    messages.Disable("site"),
     messages.Reload(),
     messages.Revoke(everyone=True),
     messages.Shutdown(),
@@ -45,7 +47,7 @@ def test_nothing_is_done_before_its_record_is_on_disk(room: Any, command: messag
     client = room.client("root")
     client.send(command, "")
     assert client.quiet()
-    assert (room.services.asked, room.sent, room.told) == ([], [], [])
+    assert (room.services.asked, room.sent, room.told, room.kept) == ([], [], [], [])
     assert room.decisions()[0]["allowed"] is True
     room.log_answers = 0
     assert not isinstance(client.receive(), messages.Refused)
@@ -79,13 +81,13 @@ def test_e4_what_cannot_be_recorded_is_not_done(room: Any, tokens: Any, command:
     assert reply.kind == "later"
     assert reply.text.startswith("the audit log cannot be written: ")
     assert reply.text.endswith("; nothing was done")
-    assert (room.services.asked, room.sent, room.told) == ([], [], [])
+    assert (room.services.asked, room.sent, room.told, room.kept) == ([], [], [], [])
     room.log_is_there, room.log_answers = True, 0
     room.audit.linked()
     room.settle()
     assert [outcome["ok"] for outcome in room.outcomes()][-1:] == [False]
     assert room.outcomes()[-1]["result"].startswith("not begun: ")
-    assert (room.services.asked, room.sent, room.told) == ([], [], []), "nor later"
+    assert (room.services.asked, room.sent, room.told, room.kept) == ([], [], [], []), "nor later"
 
 
 @pytest.mark.parametrize("command", CHANGES, ids=spoken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import Any, get_args
@@ -29,6 +30,8 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Stop: messages.Stop("site"),
     messages.Restart: messages.Restart("site"),
     messages.Signal: messages.Signal("site", "HUP"),
+    messages.Enable: messages.Enable("site"),
+    messages.Disable: messages.Disable("site"),
     messages.Reload: messages.Reload(),
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
@@ -134,7 +137,7 @@ def test_root_may_restart_our_own_api_and_nobody_else_knows_of_it(room: Any) -> 
 @pytest.mark.parametrize(
     "kind",
     [messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.Start,
-     messages.Stop, messages.Restart, messages.Signal],
+     messages.Stop, messages.Restart, messages.Signal, messages.Enable, messages.Disable],
     ids=lambda kind: kind.__name__,
 )  # fmt: skip
 def test_b10_what_one_may_not_view_is_answered_like_what_does_not_exist(room: Any, kind: Any) -> None:
@@ -340,6 +343,35 @@ def test_a_revocation_that_auth_has_no_room_for_is_refused_and_that_of_everybody
     assert isinstance(client.ask(messages.Revoke("alice"), ""), messages.Done)
     assert client.ask(messages.Revoke("eve"), "").kind == "later"
     assert isinstance(client.ask(messages.Revoke(everyone=True), ""), messages.Done)
+
+
+@pytest.mark.parametrize("command", [messages.Enable("site"), messages.Disable("site")], ids=spoken)
+def test_what_starts_with_the_daemon_is_told_when_log_has_it_and_recorded_as_it_went(room: Any, command: Any) -> None:
+    word = f"{spoken(command)}d"
+    room.log_keeps = None
+    client = room.client()
+    client.send(command)
+    assert client.quiet()
+    assert len(room.kept) == 1
+    assert room.client().ask(messages.Describe("site")).chosen_by == ""
+    room.log_keeps = 0
+    assert client.receive() == messages.Done(f"site is {word}")
+    assert client.ask(command) == messages.Done(f"site is already {word}")
+    assert client.ask(messages.Describe("site")).chosen_by == "alice"
+    room.log_keeps = errno.ENOSPC
+    refused = client.ask(messages.Enable("jobs"))
+    assert (refused.kind, refused.text) == (
+        "failed", "jobs was not enabled: it cannot be kept: No space left on device",
+    )  # fmt: skip
+    assert [(one["action"], one["ok"], one["result"]) for one in room.outcomes()] == [
+        ("enable", True, f"site is {word}"), ("enable", True, f"site is already {word}"),
+        ("enable", False, refused.text),
+    ]  # fmt: skip
+
+
+def test_the_api_is_nobodys_choice(room: Any) -> None:
+    assert room.client("root").ask(messages.Disable("durward-api"), "").kind == "conflict"
+    assert room.kept == []
 
 
 @pytest.mark.parametrize("command", [messages.Revoke(), messages.Revoke("alice", everyone=True)])

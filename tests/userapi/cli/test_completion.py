@@ -64,6 +64,9 @@ def test_the_script_is_what_its_shell_understands(durward, shell, tmp_path):
         (["durward", "restart", "group", ":", "frontend", "s"], "site"),
         (["durward", "--url", "unix", ":", "/x", "restart", "s"], "site"),
         (["durward", "--url", "x", "restart", "s"], "site"),
+        (["durward", "enable", "s"], "site"),
+        (["durward", "disable", "site", "group", ":", "b"], "back"),
+        (["durward", "disable", "--no"], "--no-wait --now"),
         (["durward", "signal", "site", "U"], "USR1 USR2"),
         (["durward", "why", "sh"], "shutdown"),
         (["durward", "logs", "--stream", ""], "stdout stderr"),
@@ -77,7 +80,7 @@ def test_bash_completes(tmp_path, words, expected):
     (tmp_path / "script").write_text(completion.BASH)
     line = " ".join(f"'{word}'" for word in words)
     program = (
-        'durward() { [ "$2 $3" = "targets restart" ] && echo site group:frontend group:back all; };'
+        'durward() { [[ "$2 $3" =~ ^targets\\ (restart|enable)$ ]] && echo site group:frontend group:back all; };'
         f" . {tmp_path}/script; COMP_WORDS=({line});"
         f' COMP_CWORD={len(words) - 1}; _durward; echo "${{COMPREPLY[@]}}"'
     )

@@ -92,6 +92,41 @@ def test_a_bad_configuration_is_65_with_each_problem_at_its_place(alice, world):
     )
 
 
+def test_enable_and_disable_are_done_when_they_are_kept_and_start_and_stop_nothing(alice, world):
+    assert alice("enable", "site").stdout == "site is enabled\n"
+    told = json.loads(alice("disable", "site", "--json").stdout)
+    assert told == {"text": "site is disabled"}
+    assert world.commands() == [messages.Enable("site"), messages.Disable("site")]
+
+
+@pytest.mark.parametrize(
+    ("word", "commands"),
+    [("enable", [messages.Enable("site"), messages.Start("site")]),
+     ("disable", [messages.Disable("site"), messages.Stop("site")])],
+)  # fmt: skip
+def test_with_now_it_is_started_or_stopped_too_by_a_request_of_its_own(alice, world, word, commands):
+    ended = alice(word, "site", "--now")
+    assert (ended.returncode, ended.stdout) == (0, f"site is {word}d\nsite restarted in 0.42 s\n")
+    assert ended.stderr == "site: starting\nsite: ready\n"
+    assert world.commands()[:2] == commands
+    told = json.loads(alice(word, "site", "--now", "--json").stdout)
+    assert (told["operation"], told["ok"]) == (7, True)
+
+
+def test_who_may_enable_and_not_start_is_told_what_was_done_and_what_was_not(alice, world):
+    world.answers[messages.Start] = messages.Refused(kind="forbidden", text="denied: no rule lets alice start site")
+    ended = alice("enable", "site", "--now")
+    assert (ended.returncode, ended.stdout) == (77, "")
+    assert ended.stderr.startswith("site is enabled, but denied: no rule lets alice start site\n")
+
+
+def test_what_was_not_enabled_is_not_started(alice, world):
+    world.answers[messages.Enable] = messages.Refused(kind="later", text="site was not enabled: log does not answer")
+    ended = alice("enable", "site", "--now")
+    assert (ended.returncode, ended.stderr) == (75, "site was not enabled: log does not answer\n")
+    assert world.commands() == [messages.Enable("site")]
+
+
 def test_revoke_needs_a_name_or_all(alice, world):
     assert alice("revoke").returncode == 2
     assert alice("revoke", "bob", "--all").returncode == 2

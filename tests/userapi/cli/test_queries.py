@@ -53,7 +53,8 @@ def test_no_command_is_status(alice):
 
 def test_describe_and_whoami(alice):
     assert "www" in alice("describe", "site").stdout
-    assert set(json.loads(alice("describe", "site", "--json").stdout)) == {"service", "settings", "sockets", "exits"}
+    told = json.loads(alice("describe", "site", "--json").stdout)
+    assert set(told) == {"service", "settings", "sockets", "exits", "chosen_by"}
     assert "site: view, restart" in alice("whoami").stdout
     assert json.loads(alice("whoami", "--json").stdout)["uid"] == 1001
 

@@ -67,6 +67,24 @@ def test_what_is_running_did_not_end_as_the_one_before_it(screen, capsys):
     assert capsys.readouterr().out.rstrip().endswith("before: exit status 3; ok")
 
 
+def test_what_runs_and_will_not_come_back_is_called_disabled_and_nothing_else_is(screen, capsys):
+    for state, enabled in (("RUNNING", False), ("RUNNING", True), ("STOPPED", False), ("EXITED", False)):
+        process = {"name": "site", "state": state, "pid": 0, "since": "", "exit": "", "text": "ok"}
+        screen.services([{"name": "site", "state": state, "processes": [process], "enabled": enabled}])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("site")]
+    assert [row.split("-", 1)[1].strip() for row in rows] == ["ok; disabled", "ok", "ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("enabled", "by", "line"),
+    [(True, "", "enabled  yes, by the configuration"), (False, "alice", "enabled  no, chosen by alice")],
+)
+def test_a_description_says_whose_choice_it_is_that_it_starts(screen, capsys, enabled, by, line):
+    service = {"name": "site", "state": "STOPPED", "wanted": "down", "processes": [], "enabled": enabled}
+    screen.description({"service": service, "settings": {}, "sockets": [], "exits": [], "chosen_by": by})
+    assert line in capsys.readouterr().out.splitlines()
+
+
 def test_a_description_says_each_thing_once_and_aligned(screen, capsys):
     service = {"name": "site", "state": "STOPPED", "wanted": "down", "processes": [], "groups": ["web", "eu"]}
     settings = {"groups": '["web", "eu"]', "no_new_privileges": "true", "sockets": '["http"]', "environment": "[]"}

@@ -60,6 +60,9 @@ def test_all_are_asked_for_before_the_first_is_followed_and_told_in_the_order_of
     [
         (["start", "group:frontend"], [messages.Start(service="site")]),
         (["stop", "all"], [messages.Stop(service="site"), messages.Stop(service="worker")]),
+        (["disable", "all"], [messages.Disable(service="site"), messages.Disable(service="worker")]),
+        (["enable", "group:frontend", "--now"], [messages.Enable(service="site")]),
+        (["enable", "all", "--now"], [messages.Start(service="site"), messages.Start(service="worker")]),
         (["restart", "w*", "--hard"], [messages.Restart(service="worker", hard=True)]),
         (["signal", "site", "w*", "hup"], [messages.Signal("site", "HUP"), messages.Signal("worker", "HUP")]),
     ],

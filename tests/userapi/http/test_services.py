@@ -27,7 +27,7 @@ def test_one_service_may_be_asked_for(http, world):
 
 
 def test_a_service_is_described(http, world):
-    assert set(http.get("/api/v1/services/site").json) == {"service", "settings", "sockets", "exits"}
+    assert set(http.get("/api/v1/services/site").json) == {"service", "settings", "sockets", "exits", "chosen_by"}
     assert world.commands() == [messages.Describe(service="site")]
 
 
@@ -52,6 +52,16 @@ def test_a_command_is_202_with_its_operation(http, world, path, body, command):
     assert world.commands() == [command]
 
 
+@pytest.mark.parametrize(("word", "command"), [("enable", messages.Enable), ("disable", messages.Disable)])
+def test_what_starts_with_the_daemon_is_chosen_and_answered_when_that_is_kept(http, world, word, command):
+    answer = http.post(f"/api/v1/services/site/{word}")
+    assert (answer.status_code, answer.json) == (200, {"text": f"site is {word}d"})
+    assert world.commands() == [command("site")]
+    assert http.get("/api/v1/services").json["services"][0]["enabled"] is True
+    world.answers[command] = messages.Refused(kind="failed", text="it cannot be kept: No space left on device")
+    assert http.post(f"/api/v1/services/site/{word}").status_code == 500
+
+
 @pytest.mark.parametrize(
     ("body", "command"),
     [({"user": "bob"}, messages.Revoke(user="bob")), ({"everyone": True}, messages.Revoke(everyone=True))],
@@ -72,6 +82,8 @@ def test_a_revocation_is_done_at_once(http, world, body, command):
         ("services/site/restart", {"hard": "yes"}),
         ("services/site/restart", {"user": "root"}),
         ("services/site/start", {"x": 1}),
+        ("services/site/enable", {"now": True}),
+        ("services/site/disable", {"x": 1}),
         ("services/site/stop", []),
         ("reload", {"dry_run": 1}),
         ("revoke", {}),

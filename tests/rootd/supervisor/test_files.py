@@ -1,0 +1,47 @@
+"""Small files: what may lie there, and that nothing is waited for."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rootd.supervisor import files
+
+
+def test_what_was_written_is_read_and_what_is_not_there_is_empty(tmp_path: Path) -> None:
+    path = str(tmp_path / "state")
+    assert files.read(path, 10) == b""
+    for data in (b"0123456789", b"", b"x"):
+        files.write(path, data)
+        assert files.read(path, 10) == data
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_one_byte_too_many_is_too_many(tmp_path: Path) -> None:
+    files.write(str(tmp_path / "state"), b"01234567890")
+    with pytest.raises(OSError, match="more than 10 bytes"):
+        files.read(str(tmp_path / "state"), 10)
+
+
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, os.mkdir, bind, lambda path: path.symlink_to(__file__)],
+    ids=["a FIFO that nobody writes", "a directory", "a socket", "a link to a file"],
+)
+def test_what_is_no_plain_file_is_an_error_at_once(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "state")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError):  # noqa: PT011  each has an errno of its own
+        files.read(str(tmp_path / "state"), 10)
+    assert os.listdir("/proc/self/fd") == before
