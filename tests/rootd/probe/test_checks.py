@@ -185,6 +185,16 @@ def test_who_is_reset_has_not_answered(bench: Bench) -> None:
     assert bench.until() == "connection closed without an answer"
 
 
+@pytest.mark.parametrize("target", [None, b"/"])
+def test_who_resets_at_once_is_not_there(bench: Bench, target: bytes | None) -> None:
+    server, key = bench.server()
+    bench.ask(key, target)
+    conn = bench.accept(server)
+    conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    conn.close()
+    assert bench.until() == "connection reset by peer"
+
+
 def test_who_closes_at_once_is_there_for_tcp(bench: Bench) -> None:
     server, key = bench.server()
     bench.ask(key)
@@ -219,6 +229,8 @@ def test_of_an_answer_without_end_13_bytes_are_kept(bench: Bench) -> None:
     conn = bench.accept(server)
     bench.request(conn)
     (check,) = bench.checks._under_way.values()
+    assert check.sock is not None
+    bench.checks._hear(check, check.sock)  # woken for nothing
     conn.sendall(OK * 10_000)
     assert bench.until() == ""
     assert check.heard == OK[:13]
