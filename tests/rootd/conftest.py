@@ -12,7 +12,7 @@ import pytest
 from rootd import ipc
 from rootd.config.specs import ServiceSpec
 from rootd.supervisor import lifecycle, states
-from rootd.supervisor.perform import Request, Resume, Shutdown
+from rootd.supervisor.perform import Adopt, Request, Resume, Shutdown
 from rootd.supervisor.services import Services
 from rootd.supervisor.states import Effect, Event, Signal, Slot, Spawn
 
@@ -102,6 +102,7 @@ class SimulatedPrivileged:
         self.up = self.heard = False
         self.last = 0
         self.stubborn = False
+        self.refusing = 0  # the errno of each ADOPT
         self.failing: tuple[int, str] | None = None
         self.shut_down = False
         self.parts: set[int] = set()  # entries that are hooks and the like
@@ -119,6 +120,8 @@ class SimulatedPrivileged:
                 self.spawn(request)
             case Signal(run, signo, tree):
                 self.signal(request.seq, run, signo, tree)
+            case Adopt(run, pid):
+                self.adopt(request.seq, run, pid)
             case Shutdown():
                 self.shut_down = True
                 self.said.append(ipc.Message(ipc.DONE, seq=request.seq))
@@ -152,6 +155,13 @@ class SimulatedPrivileged:
             self.said.append(ipc.Message(ipc.EMPTY, run=number, slot=run.slot))
         elif signo == SIGKILL or (signo == 15 and not self.stubborn):
             self.exit(number, -signo)
+
+    def adopt(self, seq: int, number: int, pid: int) -> None:
+        run = self.runs.get(number)
+        refused = errno.ESRCH if run is None else self.refusing
+        if run is not None and not refused:
+            run.pid, run.exited = pid, None
+        self.said.append(ipc.Message(ipc.DONE, seq=seq, run=number, arg=refused))
 
     def exit(self, number: int, status: int, failure: int = 0) -> None:
         run = self.runs[number]

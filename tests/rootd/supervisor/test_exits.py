@@ -69,3 +69,8 @@ def test_a_spawn_that_failed_is_never_an_ordinary_end() -> None:
     fork = ipc.STEPS.index("fork")
     assert exits.failure_of(ipc.Message(ipc.DONE, arg=11, extra=fork)) == Exit(None, failure=11 << 8 | fork)
     assert exits.failure_of(ipc.Message(ipc.DONE)).failure != 0
+
+
+def test_why_a_process_cannot_be_the_main_one_has_words() -> None:
+    assert exits.not_adopted(errno.EPERM) == "it is none of this process's own"
+    assert exits.not_adopted(errno.EIO) == "Input/output error"

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from rootd import ipc
-from rootd.supervisor.perform import OTHERS, WAITING_LIMIT, Performer, Request, Requests, Resume, Shutdown
+from rootd.supervisor.perform import OTHERS, WAITING_LIMIT, Adopt, Performer, Request, Requests, Resume, Shutdown
 from rootd.supervisor.states import Signal, Spawn
 
 SITE, OTHER = ("site", 0), ("site", 1)
@@ -73,17 +73,19 @@ def test_requests_become_messages_once_the_facts_are_known() -> None:
     performer.connect(ours)
     performer.perform(Request(2, 7, 2, Spawn()))  # before the facts
     performer.perform(Request(0, 0, 0, Resume()))
-    for seq, effect in ((3, Spawn()), (4, KILL), (5, Signal(5, signal.SIGHUP)), (6, Shutdown())):
+    for seq, effect in ((3, Spawn()), (4, KILL), (5, Signal(5, signal.SIGHUP)), (6, Adopt(5, 4711)), (7, Shutdown())):
         performer.perform(Request(seq, 7, 2, effect))
     heard = []
-    for _ in range(4):
+    for _ in range(5):
         received = theirs.receive()
         assert received is not None
         heard.append(received[0])
-    assert [(m.op, m.seq) for m in heard] == [(ipc.SPAWN, 3), (ipc.SIGNAL, 4), (ipc.SIGNAL, 5), (ipc.SHUTDOWN, 6)]
+    ops = [ipc.SPAWN, ipc.SIGNAL, ipc.SIGNAL, ipc.ADOPT, ipc.SHUTDOWN]
+    assert [(m.op, m.seq) for m in heard] == list(zip(ops, range(3, 8), strict=True))
     assert (heard[0].slot, heard[0].generation) == (7, 2)
     assert (heard[1].run, heard[1].arg, heard[1].scope) == (5, 9, ipc.TREE)
     assert (heard[2].run, heard[2].arg, heard[2].scope) == (5, 1, ipc.MAIN)
+    assert (heard[3].run, heard[3].arg) == (5, 4711)
     with pytest.raises(BlockingIOError):
         theirs.receive()
     theirs.close()

@@ -10,6 +10,7 @@ from rootd.supervisor import recover
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.recover import SavedRun, SavedSlot
 from rootd.supervisor.states import (
+    Adopted,
     Backoff,
     BecameReady,
     Emptying,
@@ -70,12 +71,13 @@ def test_a_slot_without_a_process_is_what_was_written_or_what_is_configured(spec
 
 def test_a_process_that_runs_is_taken_over(spec: Any) -> None:
     old, young = Process(7, 1007, 90.0, spec()), Process(7, 1007, 99.5, spec())
-    notify = Process(7, 1007, 99.5, spec(ready_kind="notify"))
+    notify, newline = (Process(7, 1007, 99.5, spec(ready_kind=kind)) for kind in ("notify", "fd"))
     for process, changes, saved, state, wanted, events in [
         (old, {}, None, Running(old, 90.0), "up", ()),
         (old, {"autostart": False}, None, Running(old, 90.0), "up", ()),
         (young, {}, None, Starting(young, 100.5), "up", ()),
         (notify, {}, None, Running(notify, 99.5), "up", ()),
+        (newline, {}, None, Running(newline, 99.5), "up", ()),
         (old, {}, SavedSlot("up", (SavedRun(7, "1"),)), Running(old, 90.0), "up", ()),
         (old, {}, SavedSlot("up", fatal="why"), Running(old, 90.0), "up", ()),
         (old, {}, SavedSlot("down"), Running(old, 90.0), "down", (StopAsked(),)),
@@ -103,9 +105,10 @@ def test_two_processes_are_a_rolling_restart(spec: Any) -> None:
 
 def test_after_privileged_was_started_again_every_run_is_accounted_for(spec: Any) -> None:
     first, second = (Process(run, 1000 + run, 90.0, spec()) for run in (1, 2))
-    spawned = Spawned(2, 1002, 90.0)
+    spawned, another = Spawned(2, 1002, 90.0), Process(1, 4711, 90.0, spec())
     for slot, found, state, events, strays in [
         (Slot("up", Running(first, 1.0)), [first], None, (), ()),
+        (Slot("up", Running(first, 1.0)), [another], None, (Adopted(1, 4711),), ()),
         (Slot("up", Running(first, 1.0)), [], None, (TreeEmpty(1),), ()),
         (Slot("up", Running(first, 1.0)), [first, second], None, (), (2,)),
         (Slot("up", Spawning(spec())), [second], None, (spawned,), ()),

@@ -2,6 +2,10 @@
 
 say TEXT        print TEXT to standard output (err TEXT: standard error)
 ready           READY=1 to NOTIFY_SOCKET
+newline FD      a newline to that descriptor
+wait FILE       go on when it is there
+claim FILE      MAINPID= the number in FILE, and READY=1, to NOTIFY_SOCKET
+become          two forks and a session of its own: the last of them says MAINPID= itself and READY=1, and stays
 fork            a child that ignores SIGTERM and stays (setsid: in a session of its own)
 daemon          two forks and a session of its own: nobody's child, without descriptors, deaf to all signals; it stays
 deaf            ignore SIGTERM
@@ -65,6 +69,23 @@ def daemon() -> None:
     os.waitpid(between, 0)
 
 
+def become() -> None:
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        notify(f"MAINPID={os.getpid()}\nREADY=1")
+        os.write(writer, b"x")
+        stay()
+    os.read(reader, 1)
+
+
+def wait(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
 def show(path: str) -> None:
     listing = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
     fds = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir(listing) if int(fd) != listing}
@@ -111,6 +132,15 @@ def main(words: list[str]) -> None:
                 print(next(rest), file=sys.stderr, flush=True)
             case "ready":
                 notify("READY=1")
+            case "newline":
+                os.write(int(next(rest)), b"\n")
+            case "wait":
+                wait(next(rest))
+            case "claim":
+                with open(next(rest)) as file:
+                    notify(f"MAINPID={file.read()}\nREADY=1")
+            case "become":
+                become()
             case "fork" | "setsid":
                 child(word == "setsid")
             case "daemon":
