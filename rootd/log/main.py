@@ -89,14 +89,14 @@ Handler = Callable[[ipc.Link, ipc.Message, list[int]], None]
 class Log:
     """The loop. Owns the keeper's link and the four directories. `place` is the path of the secrets, for people."""
 
-    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, choices: int, place: str) -> None:
+    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, place: str) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
         self.mover = Mover(root, self.drained, say)
         self.audit = Audit(audit, secrets, place, wall, say)
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []
-        self.choices = choices
+        self.kept = kept
         self.keeps: list[Asked] = []
         self.pings: list[int] = []
         self.gone: deque[ipc.Message] = deque(maxlen=DRAINED_LIMIT)
@@ -156,7 +156,7 @@ class Log:
                 self.answer(one, ipc.Message(ipc.RECORDED, seq=one.seq, arg=number))
         keeps, self.keeps = self.keeps, []
         if keeps:  # each is the whole of it: the last one counts
-            number, replaced = choices.keep(self.choices, keeps[-1].body)
+            number, replaced = choices.keep(self.kept, keeps[-1].body)
             for one in keeps:
                 scope = ipc.REPLACED if replaced else 0
                 self.answer(one, ipc.Message(ipc.KEPT, seq=one.seq, arg=number, scope=scope))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 LIMIT = ipc.BODY_LIMIT  # bytes of all choices
-PATIENCE = 5.0  # seconds in which log's disk must answer
+PATIENCE = 4.0  # seconds in which log's disk must answer; the record before had 5, and the api waits for 10
 AGAIN = 5.0  # seconds until what counts is put back again
 
 Then = Callable[[RefusalKind | None, str], None]  # None: it is on disk; else why it is not

@@ -1,7 +1,7 @@
 """The supervisor: everything that is decided, by a process that can do nothing itself.
 
-Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state file, reads logs and
-        who sent a notification, and else only has its links and its doors.
+Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state files, reads
+        logs, choices and who sent a notification, and else only has its links and its doors.
 Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
 Rule 3: its memory is privileged's facts, auth's sessions, three files on tmpfs and the choices that log keeps for it:
         killed, it is started again from them.

@@ -235,16 +235,26 @@ def test_kill_9_around_it_costs_no_choice_that_was_told_and_makes_none_that_was_
     house.stop()
 
 
-def test_a_log_that_hangs_is_not_waited_for_for_ever_and_what_it_does_later_does_not_count(house: House) -> None:
+def test_a_log_that_hangs_is_not_waited_for_for_ever_and_what_it_does_later_is_taken_back(
+    make_house: MakeHouse,
+) -> None:
+    """The decision cannot be recorded either: these settings let it go on all the same."""
+    house = make_house(services=SERVICES, policy=POLICY, on_failure='"continue"').start()
+    house.login("alice")
     assert house.cli("alice", "disable", "worker").returncode == 0
+    before = (house.state / "choices" / "choices.json").stat().st_ino
     log = house.pid_of("log")
     os.kill(log, signal.SIGSTOP)
     try:
         refused = house.cli("alice", "enable", "worker")
+        assert (refused.returncode, refused.stderr) == (
+            75, "worker was not enabled: log, or its disk, does not answer\n",
+        )  # fmt: skip
+        assert states(house)["worker"] == ("RUNNING", False)
+        assert (house.run_dir / "supervisor" / "choosing").read_bytes(), "it may be written yet"
     finally:
         os.kill(log, signal.SIGCONT)
-    assert refused.returncode == 75
-    house.until(house._answers, "the house answers")
-    assert states(house)["worker"] == ("RUNNING", False)
+    house.until(lambda: not (house.run_dir / "supervisor" / "choosing").read_bytes(), "it was put back")
+    assert (house.state / "choices" / "choices.json").stat().st_ino != before
     assert kept(house)["worker"] == [False, "dwt-alice"]
     house.stop()

@@ -172,6 +172,19 @@ def test_a_log_that_was_started_again_is_told_again() -> None:
     assert log.told == [("site", False, None, "")]
 
 
+def test_what_a_log_wrote_before_it_died_is_put_back_when_the_next_ones_disk_refuses_it() -> None:
+    log = Log(OFF)
+    log.choose("site", True)
+    log.disk = log.sent.pop().body
+    log.choices.linked()
+    log.answers(errno.ENOSPC, now=1.0)
+    assert [kind for *_, kind, _ in log.told] == ["failed"]
+    assert log.disk != OFF
+    log.choices.wake(1.0 + AGAIN)
+    log.answers()
+    assert log.disk == OFF
+
+
 def test_what_was_asked_while_log_is_away_is_told_to_the_next_one() -> None:
     log = Log()
     log.is_there = False

@@ -14,7 +14,6 @@ shut            shut down the first socket that was handed over
 show FILE       write pid, environment, descriptors, ids and limits to FILE as JSON
 tell            print what it is for: DURWARD_HOOK, DURWARD_PID and the uid
 need FILE       end with status 1 when there is no such file
-wait FILE       go on when there is such a file
 signal NAME     send that signal to DURWARD_PID
 state TEXT      that text to NOTIFY_SOCKET
 alive COUNT     WATCHDOG=1 so often, four times in each WATCHDOG_USEC; then silence
@@ -79,11 +78,6 @@ def become() -> None:
         os.write(writer, b"x")
         stay()
     os.read(reader, 1)
-
-
-def wait(path: str) -> None:
-    while not os.path.exists(path):
-        time.sleep(0.01)
 
 
 def show(path: str) -> None:
@@ -158,8 +152,6 @@ def main(words: list[str]) -> None:
             case "need":
                 if not os.path.exists(next(rest)):
                     os._exit(1)
-            case "wait":
-                wait(next(rest))
             case "signal":
                 os.kill(int(os.environ["DURWARD_PID"]), signal.Signals[f"SIG{next(rest)}"])
             case "state":
