@@ -18,13 +18,16 @@ signal NAME     send that signal to DURWARD_PID
 state TEXT      that text to NOTIFY_SOCKET
 alive COUNT     WATCHDOG=1 so often, four times in each WATCHDOG_USEC; then silence
 http PORT FILE  answer HTTP on 127.0.0.1: 200 while there is such a file, else 503
+serve FILE      HTTP on the sockets that were handed over: 200 and its pid; on the one named probe as above
 exit CODE       end now (die SIGNAL: by that signal)
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -105,14 +108,38 @@ def wait(path: str) -> None:
         time.sleep(0.01)
 
 
+def answer(server: socket.socket, good: bool) -> None:
+    client, _ = server.accept()
+    with client:
+        client.recv(4096)
+        status, body = "200 OK" if good else "503 Service Unavailable", str(os.getpid())
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        client.sendall(f"{head}{body}".encode())
+
+
 def http(port: int, path: str) -> None:
     with socket.create_server(("127.0.0.1", port)) as server:
         while True:
-            client, _ = server.accept()
-            with client:
-                client.recv(4096)
-                status = "200 OK" if os.path.exists(path) else "503 Service Unavailable"
-                client.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+            answer(server, os.path.exists(path))
+
+
+def serve(path: str) -> None:
+    """One request at a time, the last one to its end."""
+    names = os.environ["LISTEN_FDNAMES"].split(":")
+    sockets = {socket.socket(fileno=3 + number): name for number, name in enumerate(names)}
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    for server in sockets:
+        server.setblocking(False)
+    while True:
+        ready, _, _ = select.select([reader, *sockets], [], [])
+        if reader in ready:
+            sys.exit(0)
+        for server in ready:
+            with contextlib.suppress(BlockingIOError):  # another process was quicker
+                answer(server, sockets[server] != "probe" or os.path.exists(path))
 
 
 def main(words: list[str]) -> None:
@@ -160,6 +187,8 @@ def main(words: list[str]) -> None:
                 alive(int(next(rest)))
             case "http":
                 http(int(next(rest)), next(rest))
+            case "serve":
+                serve(next(rest))
             case "exit":
                 os._exit(int(next(rest)))
             case "die":

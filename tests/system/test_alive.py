@@ -8,6 +8,8 @@ import pytest
 from house import House
 from templates import plain
 
+from policy import messages
+
 pytestmark = pytest.mark.root
 
 PORT = 8081
@@ -87,3 +89,30 @@ def test_what_a_service_says_of_itself_is_shown(make_house: Callable[..., House]
         if file:
             (house.folder / file).touch()
         house.until(lambda text=text: work(house) == ("RUNNING", text), f"it says {text!r}")
+
+
+def test_a_new_process_takes_over_when_it_itself_has_answered_and_not_before(make_house: Callable[..., House]) -> None:
+    more = """sockets = ["http"]
+ready = { over = "probe", http = "/healthz", interval = "0.1s", timeout = "3s" }
+[socket.http]
+listen = "0.0.0.0:80"
+"""
+    house = made(make_house, "serve", "@FOLDER@/good", more=more, good=True)
+    house.until(lambda: work(house)[0] == "RUNNING", "it runs")
+    [before] = house.pids("work")
+    own = house.run_dir / "probe"
+    [path] = own.iterdir()
+    load = house.load()
+    (house.folder / "good").unlink()
+    failed = house.operate(messages.Restart("work"))[1]
+    assert "not ready in 3 s; the old one keeps serving" in failed.text
+    assert house.pids("work") == [before]
+    (house.folder / "good").touch()
+    done = house.operate(messages.Restart("work"))[1]
+    assert done.ok, done
+    result = load.stop()
+    assert (result["refused"], result["failed"]) == (0, {}), result
+    assert {str(before), str(house.pids("work")[0])} <= set(result["by"])
+    house.until(lambda: len([*own.iterdir()]) == 1, "the sockets of the others are gone")
+    assert path not in own.iterdir()
+    assert house.run_as("jobs", "/usr/bin/test", "-w", str(next(own.iterdir()))).returncode == 1
