@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
 import grp
 import os
 import pwd
@@ -187,11 +188,11 @@ def remove_cgroups(folder: str) -> None:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         if right.startswith("cgroup2 "):
-            for top in Path(left.split()[4]).rglob(cgroup.name_of(folder) + "*"):
-                for path in [*sorted(top.rglob("*"), reverse=True), top]:
-                    if path.is_dir():
+            for above, names, _ in os.walk(left.split()[4]):  # which others may change meanwhile
+                for top in fnmatch.filter(names, cgroup.name_of(folder) + "*"):
+                    for path, _, _ in os.walk(f"{above}/{top}", topdown=False):
                         with contextlib.suppress(OSError):
-                            path.rmdir()
+                            os.rmdir(path)
 
 
 def end(pid: int) -> None:

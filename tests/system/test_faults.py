@@ -63,6 +63,8 @@ SERVICES = {
     "programs.toml": PROGRAMS,
     **{f"{name}.toml": templates.plain(name, *words, more=OFF + more) for name, (words, more) in MORE.items()},
 }
+for ends_first in ("quick", "crash", "once", "orphans"):  # however slow the machine is
+    SERVICES[f"{ends_first}.toml"] = SERVICES[f"{ends_first}.toml"].replace('after = "0.1s"', 'after = "1m"')
 SERVICES["silent.toml"] = SERVICES["silent.toml"].replace('after = "0.1s"', 'notify = true, timeout = "0.3s"')
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from rootd import ipc
+import pytest
+
 from rootd.config.specs import Probe
 from rootd.supervisor.perform import Adopt
 from rootd.supervisor.sayings import ADOPT_AGAIN
@@ -46,59 +47,94 @@ def test_only_a_service_that_is_to_say_so_is_ready_by_its_word(House: Any, spec:
 # -- another main process ------------------------------------------------------------------------------------------
 
 
-def adoption(house: Any, pid: int) -> int:
-    """The number of the request that MAINPID= has led to; 0 for none."""
-    asked = [one for one in house.privileged.asked if one.effect == Adopt(1, pid)]
-    house.privileged.asked.clear()
-    return asked[-1].seq if asked else 0
+def adoptions(house: Any) -> list[tuple[int, int]]:
+    return [(r.effect.run, r.effect.pid) for r in house.privileged.asked if isinstance(r.effect, Adopt)]
 
 
-def answer(house: Any, seq: int, number: int = 0) -> Any:
-    house.services.event(ipc.Message(ipc.DONE, seq=seq, arg=number), house.now)
-    return house
+def says(house: Any, pid: int, **more: str) -> None:
+    house.services.notified(1, {"MAINPID": str(pid), **more}, house.now)
 
 
-def say(house: Any, pid: int) -> int:
-    house.services.notified(1, {"MAINPID": str(pid)}, house.now)
-    return adoption(house, pid)
+@pytest.fixture
+def house(House: Any, spec: Any) -> Any:
+    return House(spec(ready_kind="notify", restart_policy="never")).begin().deliver()
 
 
-def test_another_process_is_the_main_one_when_privileged_has_proven_it(House: Any) -> None:
-    house = House().begin().later(2.0)
-    seq = say(house, 4711)
+def test_another_process_is_asked_for_shown_and_found_again(house: Any) -> None:
+    says(house, 4711, READY="1")
     assert house.pids() == [1001]
-    assert answer(house, seq).pids() == [4711]
-    assert house.services.main_pid(1) == 4711
-    assert say(house, 4711) == 0
-
-
-def test_what_is_refused_is_shown_once_and_changes_nothing(House: Any) -> None:
-    house = House().begin().later(2.0)
-    answer(house, say(house, 4711), errno.EPERM)
-    assert house.pids() == [1001]
-    assert text(house).startswith("MAINPID=4711 does not count: ")
-    shown = text(house)
-    answer(house, say(house, 4712), errno.ESRCH)
-    assert text(house) == shown
-
-
-def test_an_exit_that_is_told_while_it_is_asked_is_that_of_the_process_before(House: Any) -> None:
-    house = House().begin().later(2.0)
-    seq = say(house, 4711)
-    house.privileged.exit(1, 0)
-    assert house.deliver().states() == ["RUNNING"]
-    assert answer(house, seq).pids() == [4711]
-    house = House().begin().later(2.0)
-    seq = say(house, 4711)
-    house.privileged.exit(1, 1)
     house.deliver()
-    assert answer(house, seq, errno.ESRCH).deliver().pids() == [1002]
+    assert (house.pids(), house.states()) == ([4711], ["RUNNING"])
+    assert house.services.main_pid(1) == 4711
+    assert house.services.main_pid(99) == 0
+    house.lose().link().deliver()
+    assert house.pids() == [4711]
+    house.reborn().deliver()
+    assert house.pids() == [4711]
+    assert house.privileged.last == 1
+    house.privileged.exit(1, 3)
+    house.later(1.0)
+    assert (house.states(), house.services.info("site").processes[0].exit) == (["EXITED"], "exit status 3")
 
 
-def test_it_is_asked_for_one_after_the_other_and_not_too_often(House: Any) -> None:
-    house = House().begin().later(2.0)
-    seq = say(house, 4711)
-    assert say(house, 4712) == 0
-    answer(house, seq)
-    assert say(house, 4712) == 0
-    assert say(house.later(ADOPT_AGAIN), 4712) > 0
+def test_what_it_is_already_is_not_asked_and_one_at_a_time_is(house: Any) -> None:
+    says(house, 1001)
+    says(house, 4711)
+    says(house, 4712)
+    assert adoptions(house) == [(1, 4711)]
+    house.deliver()
+    says(house, 4712)
+    assert adoptions(house) == [(1, 4711)], "each time is written down: not again at once"
+    house.now += ADOPT_AGAIN
+    says(house, 4712)
+    house.deliver()
+    assert house.pids() == [4712]
+
+
+def test_an_exit_that_is_told_before_the_answer_was_that_of_the_one_before(house: Any) -> None:
+    """A daemon says MAINPID, and its first process ends at once."""
+    house.privileged.exit(1, 0)
+    says(house, 4711, READY="1")
+    house.later(5.0)
+    assert (house.pids(), house.states()) == ([4711], ["RUNNING"])
+    assert house.privileged.last == 1
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ESRCH, errno.EEXIST, errno.EIO])
+def test_a_refusal_is_said_once_and_the_exit_counts_then(house: Any, number: int) -> None:
+    house.privileged.refusing = number
+    says(house, 4711, READY="1")
+    house.deliver()
+    first = text(house)
+    assert first.startswith("MAINPID=4711 does not count: ")
+    says(house, 4712)
+    house.deliver()
+    assert (text(house), house.pids()) == (first, [1001])
+    house.services.notified(1, {"STATUS": "busy"}, house.now)
+    assert text(house) == "busy"
+    house.privileged.exit(1, 3)
+    says(house, 4713)
+    house.later(1.0)
+    assert (house.states(), text(house)) == (["EXITED"], "")
+
+
+def test_what_is_not_answered_is_asked_of_the_next_privileged(house: Any) -> None:
+    says(house, 4711)
+    house.privileged.runs[1].pid = 1001
+    house.lose()
+    house.privileged.exit(1, 0)
+    house.privileged.said.clear()
+    house.link().later(1.0)
+    assert adoptions(house) == [(1, 4711), (1, 4711)]
+    assert house.pids() == [4711]
+
+
+def test_a_run_that_is_over_by_then_is_not_asked_for(house: Any) -> None:
+    says(house, 4711)
+    house.lose()
+    house.privileged.runs.clear()
+    house.link().later(1.0)
+    assert adoptions(house) == [(1, 4711)]
+    assert house.states() == ["EXITED"]
+    says(house, 4711)
+    assert adoptions(house) == [(1, 4711)]
