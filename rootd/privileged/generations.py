@@ -176,7 +176,8 @@ class Generations:
     def mend(self, ended: Run, runs: Iterable[Run]) -> bool:
         """After an exit: the sockets of this slot listen, whatever the service did to them. False: only root can.
 
-        They also block again, unless another process is on them: it shares the flag, and may count on it.
+        They also block again when its exit is known to count, unless another process is on them: it shares the flag,
+        and may count on it. (Before that, one that it has forked may become its main process.)
         """
         mended = True
         specs = {spec.key: spec for spec in self.held[ended.generation].table.sockets}
@@ -185,7 +186,7 @@ class Generations:
         shared = {key for run in living for key in self.keys(run)}
         for key in mine:
             try:
-                listen.mend(self.sockets[key], specs[key].backlog, block=key not in shared)
+                listen.mend(self.sockets[key], specs[key].backlog, block=ended.acknowledged and key not in shared)
             except OSError:
                 mended &= self.renew(specs[key])
         return mended

@@ -120,11 +120,30 @@ def test_c5_no_operation_is_known_but_those_of_the_table(hostage: Hostage) -> No
     odd = {"generation": limit, "slot": limit, "run": 2 ** 64 - 1, "arg": -(2 ** 63), "extra": 2 ** 63 - 1}
     odd |= {"digest": b"\\xff" * 32, "name": "../" * 53, "scope": 255, "flags": 255}
     answers = [ask(op, **fields) for op in range(256) if not 1 <= op <= 8 for fields in ({}, odd)]
-    answers += [ask(ipc.ADOPT, run=run, arg=1) for run in (0, 1, *real)]
     result = sorted({tuple(answer[:2]) for answer in answers})
     """
-    real = [run_of(hostage.house, SITE)]
-    assert hostage.run(code, limit=U32, real=real) == [[ipc.DONE, errno.EINVAL]]
+    assert hostage.run(code, limit=U32) == [[ipc.DONE, errno.EINVAL]]
+
+
+def test_c5_no_process_becomes_the_main_one_of_a_run_that_it_is_not_of(hostage: Hostage) -> None:
+    house = hostage.house
+    assert house.daemon is not None
+    before = deeds(house, "adopt")
+    code = """
+    odd = [-(2 ** 63), -1, 0, 1, 2 ** 22 + 1, 2 ** 32 + pids[0], 2 ** 63 - 1]
+    none = [ask(ipc.ADOPT, run=run, arg=pid) for run in (0, 1, 2 ** 63, *pids) for pid in [*odd, *pids]]
+    out = [ask(ipc.ADOPT, run=run, arg=pid) for run in real for pid in odd]
+    others = [ask(ipc.ADOPT, run=run, arg=pid) for run in real for pid in pids]
+    mains = [ask(ipc.ADOPT, run=run, arg=pid) for run in real for pid in main]
+    result = [sorted({tuple(a[:2]) for a in answers}) for answers in (none, out, others, mains)]
+    """
+    pids = [house.daemon.pid, house.pid_of("privileged"), house.pid_of("log"), *house.api_workers()]
+    real = [run_of(house, slot) for slot in (SITE, WORKER)]
+    spawned = {r["run"]: r["arg"] for r in house.audit() if r.get("deed") == "spawn"}
+    main = [spawned[run] for run in real]
+    refused = [[[ipc.DONE, number]] for number in (errno.ESRCH, errno.EINVAL, errno.EPERM, errno.EEXIST)]
+    assert hostage.run(code, pids=pids, real=real, main=main) == refused
+    assert deeds(house, "adopt") == before
 
 
 def test_c14_nothing_is_committed_that_is_not_what_was_staged(hostage: Hostage) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from privileged_house import House, entry
+from test_spawn import die_after
 
 from rootd import ipc
 from rootd.privileged import cgroup, requests
@@ -138,6 +139,49 @@ def test_d8_of_two_names_of_one_run_the_later_counts(build: Build) -> None:
     assert len(names(house)) == 1
 
 
+def test_d7_d8_a_kill_after_any_call_of_it_leaves_one_main_process_and_one_name(build: Build) -> None:
+    house = build(entry(PARENT_STAYS), start=False)
+    mains = []
+    for calls in range(1, 60):
+        house.inside = die_after(calls, ipc.ADOPT)
+        house.start()
+        house.hear(ipc.FACTS_END)
+        message, child = spawned(house)
+        house.ask(ipc.ADOPT, seq=9, run=message.run, arg=child)
+        while not select.select([house.pidfd], [], [], 0)[0]:
+            select.select([house.supervisor, house.keeper, house.pidfd], [], [])
+            house.serve_keeper()
+            try:
+                received = house.supervisor.receive()
+            except BlockingIOError:
+                continue
+            if received is not None and received[0].op == ipc.DONE:
+                break
+        done = not select.select([house.pidfd], [], [], 0.2)[0]
+        house.kill() if done else house.wait()
+        house.inside = lambda: None
+        house.start()
+        fact, _ = house.hear(ipc.FACT)
+        assert (fact.run, len(names(house))) == (message.run, 1)
+        assert fact.arg in (message.arg, child)
+        assert names(house)[0].split("/")[4] == str(fact.arg)
+        mains.append(fact.arg == child)
+        house.ask(ipc.SIGNAL, seq=5, run=message.run, arg=9, scope=ipc.TREE)
+        house.reap_orphans_until(message.arg)
+        house.reap_orphans_until(child)
+        house.finish(message.run)
+        assert names(house) == []
+        house.kill()
+        house.reaped.clear()
+        if done:
+            break
+    else:
+        pytest.fail("the ADOPT never ended")
+    assert mains[0] is False
+    assert mains[-1] is True
+    assert sorted(mains) == mains, "once it is another's, it stays so"
+
+
 def test_c5_nobody_elses_process_is_taken(build: Build) -> None:
     house = build(entry(PARENT_STAYS, count=2))
     mine, child = spawned(house)
@@ -189,3 +233,5 @@ def test_without_cgroups_there_is_no_proof(build: Build) -> None:
     house.hear(ipc.FACTS_END)
     message, child = spawned(house)
     assert adopt(house, message.run, child) == errno.ENOTSUP
+    house.ask(ipc.SIGNAL, seq=5, run=message.run, arg=9, scope=ipc.TREE)
+    house.finish(message.run)

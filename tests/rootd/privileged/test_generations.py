@@ -169,14 +169,18 @@ def run_of(slot: int, exited: tuple[int, int] | None = None) -> Run:
     return run
 
 
-def test_a_socket_blocks_again_after_an_exit_unless_another_process_is_on_it(held: Generations) -> None:
+def test_a_socket_blocks_again_after_the_end_of_a_run_unless_another_process_is_on_it(held: Generations) -> None:
     one = tcp_socket("one", free_port())
     first(held, one)
     ended, other = run_of(0, exited=(0, ipc.KNOWN)), run_of(0)
     os.set_blocking(held.sockets[one.key], False)
+    ended.acknowledged = True
     held.mend(ended, [ended, other])
     assert not os.get_blocking(held.sockets[one.key])
     other.exited = (0, ipc.KNOWN)
+    held.mend(other, [ended, other])
+    assert not os.get_blocking(held.sockets[one.key]), "what it has forked may become its main process yet"
+    other.acknowledged = True
     held.mend(other, [ended, other])
     assert os.get_blocking(held.sockets[one.key])
 

@@ -17,7 +17,7 @@ import pytest
 from privileged_house import SERVICE_UID, House, entry, tcp_socket
 
 from rootd import ipc
-from rootd.privileged import cgroup, listen, requests, signals, spawn
+from rootd.privileged import adopt, cgroup, listen, orphans, requests, signals, spawn
 
 pytestmark = pytest.mark.root
 Build = Callable[..., House]
@@ -50,16 +50,16 @@ class DyingOs:
                 os.kill(self.pid, signal.SIGKILL)
 
 
-def die_after(calls: int) -> Callable[[], None]:
-    """Run in privileged before its main: from the first SPAWN on, it dies after this many calls."""
+def die_after(calls: int, op: int = ipc.SPAWN) -> Callable[[], None]:
+    """Run in privileged before its main: from the first SPAWN (or another) on, it dies after this many calls."""
 
     def inside() -> None:
-        answer = requests.HANDLERS[ipc.SPAWN]
+        answer = requests.HANDLERS[op]
         real_now, real_send = ipc.Link.send_now, ipc.Link.send
 
         def armed(house: Any, asked: ipc.Message) -> None:
             dying = DyingOs(os, [calls])
-            for module in (spawn, cgroup, listen, requests, signals):
+            for module in (spawn, cgroup, listen, requests, signals, adopt, orphans):
                 module.os = dying  # type: ignore[attr-defined]
 
             def send_now(link: ipc.Link, message: ipc.Message, *fds: int) -> None:
@@ -73,7 +73,7 @@ def die_after(calls: int) -> Callable[[], None]:
             ipc.Link.send_now, ipc.Link.send = send_now, send  # type: ignore[method-assign]
             answer(house, asked)
 
-        requests.HANDLERS[ipc.SPAWN] = armed
+        requests.HANDLERS[op] = armed
 
     return inside
 
