@@ -62,6 +62,10 @@ class Slots:
         """The slots of a service, the first one first."""
         return [one for _, one in sorted(self._of.get(service, {}).items())]
 
+    def configured(self, service: str) -> list[Instance]:
+        """Those of it that are to be there. Found by its name: somebody asks this about each of a thousand services."""
+        return [one for one in self.of(service) if not one.removed]
+
     def add(self, spec: ServiceSpec, index: int) -> Instance:
         instance = self.instances[spec.name, index] = Instance(spec, index, states.Slot(), self._wall())
         self._of.setdefault(spec.name, {})[index] = instance

@@ -1,0 +1,191 @@
+"""What is under way: the starts, stops and restarts of services, how each begins, is followed, and ends.
+
+Rule 1: one is under way a service: a second one joins it, ends it, or is refused with words. A restart that is asked
+        when one has started a process already waits for that, and those after it join it.
+Rule 2: every one that has begun ends: with what its slots came to, or by what was asked meanwhile.
+Rule 3: who may ask, and whether it makes sense, is said before: by the desk, and by services.
+
+Times are seconds of CLOCK_BOOTTIME.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from rootd.config.specs import ServiceSpec
+from rootd.supervisor import states
+from rootd.supervisor.instances import Instance
+from rootd.supervisor.operations import Kind, Operation, Operations, Refusal, verdict
+from rootd.supervisor.slots import Slots
+
+_PAST: dict[Kind, str] = {"start": "started", "stop": "stopped", "restart": "restarted"}
+
+
+class Undertakings:
+    """specs: what is configured, by name; services says it at each load."""
+
+    def __init__(self, operations: Operations, slots: Slots) -> None:
+        self.specs: Mapping[str, ServiceSpec] = {}
+        self._operations, self._slots = operations, slots
+        self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
+        self._waiting: dict[str, Operation] = {}  # the restart of a service that begins when the one under way is over
+
+    def is_busy(self, name: str) -> bool:
+        return name in self._busy
+
+    def is_stopping(self, name: str) -> bool:
+        return name in self._busy and self._busy[name].kind == "stop"
+
+    # -- how it begins ---------------------------------------------------------------------------------------
+
+    def begin(
+        self, kind: Kind, name: str, instances: list[Instance], now: float, request: str, hard: bool = False,
+        before: Iterable[str] = (),
+    ) -> int:  # fmt: skip
+        """Join what goes on already, wait for it, or end it; then begin."""
+        current = self._waiting.get(name) or self._busy.get(name)
+        if current is not None:
+            if hard and current.kind == "restart" and not current.hard:
+                going = f"a rolling restart of {name} is under way: operation {current.number}"
+                raise Refusal("conflict", f"{going}; wait for it, or stop {name} first")
+            late = kind == "restart" and current.spawned
+            if (current.kind == kind and not late) or (kind == "start" and current.kind == "restart"):
+                return current.join(request)
+        operation = self._operations.begin(kind, name, request, now)
+        operation.hard = hard
+        if current is not None and current.kind == kind:
+            self._waiting[name] = operation
+            self._operations.step(operation, f"waits for operation {current.number}")
+            return operation.number
+        self.leave(name, now, f"{kind} was asked for meanwhile")
+        self._busy[name] = operation
+        if kind == "restart":
+            return self._restart(operation, instances, now)
+        operation.active = {instance.index for instance in instances}
+        operation.before = {other for other in before if self.is_stopping(other)}
+        if operation.before:
+            self._operations.step(operation, f"waits until {', '.join(sorted(operation.before))} has stopped")
+        else:
+            self._tell(operation, instances, now)
+        return operation.number
+
+    def begin_if_possible(self, kind: Kind, name: str, now: float, before: Iterable[str] = ()) -> int:
+        """What follows from something else: 0 where it is refused, which the service then shows by what it is.
+
+        What is no longer configured is stopped without an operation then: nobody could stop it any more.
+        """
+        is_removed = kind == "stop" and name not in self.specs
+        instances = [one for one in self._slots.of(name) if one.removed == is_removed]
+        try:
+            return self.begin(kind, name, instances, now, "", before=before)
+        except Refusal:
+            if is_removed:
+                self.leave(name, now, "it is no longer configured")
+                for instance in instances:
+                    self._slots.apply(instance, states.StopAsked(), now)
+            return 0
+
+    def to_restart(self, name: str) -> bool:
+        """Of what changed: what is wanted, and has not done its work and ended."""
+        slots = [instance.slot for instance in self._slots.of(name)]
+        return any(slot.wanted == "up" and not isinstance(slot.state, states.Exited) for slot in slots)
+
+    def _tell(self, operation: Operation, instances: list[Instance], now: float) -> None:
+        """A start or stop goes to its slots."""
+        event = states.StartAsked() if operation.kind == "start" else states.StopAsked()
+        for instance in instances:
+            instance.operation = operation
+        for instance in instances:
+            self._slots.apply(instance, event, now)
+
+    def _restart(self, operation: Operation, instances: list[Instance], now: float) -> int:
+        operation.pending = [instance.index for instance in instances]
+        self._next(operation, now)
+        return operation.number
+
+    # -- how it goes on --------------------------------------------------------------------------------------
+
+    def _next(self, operation: Operation, now: float) -> None:
+        """The next slot of a restart, or its end."""
+        most = self.specs[operation.service].max_unavailable if operation.service in self.specs else 1
+        while operation.pending and len(operation.active) < most:
+            instance = self._slots.instances.get((operation.service, operation.pending.pop(0)))
+            if instance is not None and not instance.removed:
+                operation.active.add(instance.index)
+                instance.operation = operation
+                self._slots.apply(instance, states.RestartAsked(operation.hard), now)
+        if not operation.active and not operation.pending:
+            self._finish(operation, now)
+
+    def follow(self, instance: Instance, effects: tuple[states.Effect, ...], now: float) -> None:
+        """After each event of a slot."""
+        operation = instance.operation
+        if operation is None:
+            return
+        for effect in effects:
+            if isinstance(effect, states.RollFailed):
+                why = f"the new process: {effect.reason}; the old one keeps serving"
+                operation.rolled_back[instance.index] = why
+                self._operations.step(operation, self._of(instance, why))
+            elif isinstance(effect, states.Say | states.Ended):
+                self._operations.step(operation, self._of(instance, effect.text))
+            operation.spawned |= isinstance(effect, states.Spawn)
+        found = verdict(operation, instance.slot, now, instance.index)
+        if found is None:
+            return
+        instance.operation = None
+        operation.active.discard(instance.index)
+        if found:
+            operation.failures.append(self._of(instance, found))
+            operation.pending.clear()
+        self._next(operation, now)
+
+    def _of(self, instance: Instance, text: str) -> str:
+        return text if instance.spec.processes == 1 else f"{instance.label}: {text}"
+
+    # -- how it ends -----------------------------------------------------------------------------------------
+
+    def leave(self, name: str, now: float, why: str) -> None:
+        """End what is under way, and what waits for that."""
+        for operation in (self._waiting.pop(name, None), self._busy.get(name)):
+            if operation is not None:
+                self._finish(operation, now, why)
+
+    def leave_all(self, now: float, why: str) -> None:
+        for name in list(self._busy):
+            self.leave(name, now, why)
+
+    def _finish(self, operation: Operation, now: float, why: str = "") -> None:
+        """End a start, stop or restart: well, or with what failed."""
+        if operation.ended:
+            return
+        if self._busy.get(operation.service) is operation:
+            del self._busy[operation.service]
+        for instance in self._slots.of(operation.service):
+            if instance.operation is operation:
+                instance.operation = None
+        operation.active.clear()
+        operation.pending.clear()
+        failed = [why] if why else operation.failures
+        name, past = operation.service, _PAST[operation.kind]
+        text = f"{name} was not {past}: {'; '.join(failed)}" if failed else f"{name} {past}"
+        self._operations.end(operation, not failed, text, now)
+        if operation.kind == "stop":
+            self._stopped_first(name, bool(failed), now)
+        if operation.kind == "restart" and not failed:
+            for other in [spec.name for spec in self.specs.values() if name in spec.restart_with]:
+                if self.to_restart(other):
+                    self.begin_if_possible("restart", other, now)
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None:
+            self._busy[name], waiting.began = waiting, now
+            self._restart(waiting, self._slots.configured(name), now)
+
+    def _stopped_first(self, name: str, failed: bool, now: float) -> None:
+        """A stop is over, well or not: those that have waited for it."""
+        for operation in [one for one in self._busy.values() if name in one.before]:
+            operation.before.discard(name)
+            if failed:
+                self._finish(operation, now, f"{name} was not stopped")
+            elif not operation.before:
+                self._tell(operation, self._slots.configured(operation.service), now)
