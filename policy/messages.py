@@ -27,6 +27,7 @@ ActionName = Literal[
     "reload", "policy", "audit", "approve", "revoke", "shutdown",
 ]  # fmt: skip
 SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+Processes = Annotated[int, msgspec.Meta(ge=1, le=1024)]  # none is a stop, which is another right
 Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
@@ -98,6 +99,13 @@ class Signal(_Command, frozen=True, tag="signal"):
     signal: Signame
 
 
+class Scale(_Command, frozen=True, tag="scale"):
+    """So many processes, as far as the service's max_processes allows; until `processes` is configured otherwise."""
+
+    service: Service
+    processes: Processes
+
+
 class Reload(_Command, frozen=True, tag="reload"):
     dry_run: bool = False
 
@@ -115,7 +123,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 Command = (
     Status | Describe | Watch | ListOperations | OpenLog | WhatMayI
-    | Start | Stop | Restart | Signal | Reload | Revoke | Shutdown
+    | Start | Stop | Restart | Signal | Scale | Reload | Revoke | Shutdown
 )  # fmt: skip
 
 
@@ -148,7 +156,7 @@ class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number: int
-    kind: str  # start, stop, restart, signal, shutdown, reload
+    kind: str  # start, stop, restart, signal, scale, shutdown, reload
     service: str  # "" for the daemon as a whole
     user: str  # who asked first; "" when it followed from something else
     joined: int  # how many more have asked for the same, and wait for this one

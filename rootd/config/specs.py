@@ -20,6 +20,7 @@ class ServiceSpec(NamedTuple):
     name: str
     entry: int  # index in the table
     processes: int
+    max_processes: int  # of them, when somebody scales it; where it is not 1, each has its number in its name
     max_unavailable: int  # of them, while they are restarted
     groups: tuple[str, ...]  # of services
     autostart: bool
@@ -55,7 +56,8 @@ def specs_of(services: Iterable[tuple[Entry, Any]]) -> tuple[ServiceSpec, ...]:
 def spec_of(entry: Entry, raw: dict[str, Any], values: dict[str, Any], index: int) -> ServiceSpec:
     ready, restart, stop = values["ready"], values["restart"], values["stop"]
     spec = ServiceSpec(
-        name=entry.service, entry=0, processes=entry.count, groups=values["groups"], autostart=values["autostart"],
+        name=entry.service, entry=0, processes=values["processes"], max_processes=entry.count,
+        groups=values["groups"], autostart=values["autostart"],
         ready_kind="notify" if ready["notify"] else "after", ready_timeout=ready["timeout"],
         ready_after=1.0 if ready["after"] is None else ready["after"],
         restart_policy=restart["policy"], expected=restart["expected"],

@@ -161,6 +161,10 @@ def answer_signal(desk: Desk, call: Call, command: messages.Signal) -> None:
     desk.accept(call, desk.services.signal(command.service, command.signal, desk.clock(), call.id))
 
 
+def answer_scale(desk: Desk, call: Call, command: messages.Scale) -> None:
+    desk.accept(call, desk.services.scale(command.service, command.processes, desk.clock(), call.id))
+
+
 def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
     desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock()))
 
@@ -197,6 +201,7 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Stop: Row(Action.STOP, answer_stop, changes=True),
     messages.Restart: Row(Action.RESTART, answer_restart, changes=True),
     messages.Signal: Row(Action.SIGNAL, answer_signal, changes=True),
+    messages.Scale: Row(Action.SCALE, answer_scale, changes=True),
     messages.Reload: Row(Action.RELOAD, answer_reload, changes=True),
     messages.Revoke: Row(Action.REVOKE, answer_revoke, changes=True),
     messages.Shutdown: Row(Action.SHUTDOWN, answer_shutdown, changes=True),

@@ -58,6 +58,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     operation: int = 0
     event: int = 0
     slots: dict[str, SavedSlot] = {}
+    scaled: dict[str, tuple[int, int]] = {}  # service -> how many processes it is to have, and had configured then
 
 
 class Rebuilt(msgspec.Struct, frozen=True):

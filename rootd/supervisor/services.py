@@ -19,10 +19,11 @@ from rootd import ipc
 from rootd.config.specs import ServiceSpec
 from rootd.supervisor import recover, signalling, states
 from rootd.supervisor.ending import Ending
-from rootd.supervisor.instances import Instance, service_info
+from rootd.supervisor.instances import Instance, counted, service_info
 from rootd.supervisor.operations import Already, Kind, Operations, Refusal
 from rootd.supervisor.order import Order
 from rootd.supervisor.perform import Request
+from rootd.supervisor.scaling import Scaling
 from rootd.supervisor.slots import Slots
 from rootd.supervisor.undertakings import Undertakings
 
@@ -53,6 +54,7 @@ class Services:
         self.order = Order(self._slots.configured, self._slots.apply, partial(self._under.begin_if_possible, "start"))
         self._specs: dict[str, ServiceSpec] = {}
         self._saved = recover.Saved()
+        self._scaling = Scaling()
         self._ending = Ending(self._slots, self.operations, self.order)
 
     # -- what is configured ----------------------------------------------------------------------------------
@@ -67,6 +69,7 @@ class Services:
         old, self._specs = self._specs, {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.priority)}
         new, self._slots.generation = self._specs, generation
         self._under.specs = new
+        self._scaling.load(new)
         self._slots.known(generation, new.values())
         if not self._slots.live:
             self.order.load(new, now)
@@ -88,18 +91,20 @@ class Services:
 
     def _adopt(self, specs: dict[str, ServiceSpec]) -> list[Instance]:
         """Give each slot its new configuration. Returns those that are too many now, of services that stay."""
-        surplus = []
         for instance in self._slots.instances.values():
-            spec = specs.get(instance.spec.name)
-            instance.removed = spec is None or instance.index >= spec.processes
-            if spec is not None:
-                instance.spec = spec
-                surplus += [instance] if instance.removed else []
-        for spec in specs.values():
-            for index in range(spec.processes):
-                if (spec.name, index) not in self._slots.instances:
-                    self._slots.add(spec, index)
-        return surplus
+            instance.spec = specs.get(instance.spec.name, instance.spec)
+            instance.removed |= instance.spec.name not in specs
+        return [one for spec in specs.values() for one in self._fit(spec)[1]]
+
+    def _fit(self, spec: ServiceSpec) -> tuple[list[Instance], list[Instance]]:
+        """As many slots as there are to be. Returns the new ones, and those that are too many, the highest first."""
+        count, there = self._scaling.count(spec), self._slots.of(spec.name)
+        new = [one for one in there if one.removed and one.index < count]
+        surplus = [one for one in reversed(there) if one.index >= count]
+        for instance in (*new, *surplus):
+            instance.removed = instance.index >= count
+        known = {instance.index for instance in there}
+        return [*new, *(self._slots.add(spec, index) for index in range(count) if index not in known)], surplus
 
     # -- recovery --------------------------------------------------------------------------------------------
 
@@ -112,7 +117,7 @@ class Services:
     @property
     def revision(self) -> int:
         """Another number whenever state() may say something else."""
-        return self._slots.revision + self.operations.events
+        return self._slots.revision + self.operations.events + self._scaling.revision
 
     def state(self) -> bytes:
         """What the next supervisor will not learn from facts."""
@@ -120,7 +125,8 @@ class Services:
             return recover.write(self._saved)
         slots = {f"{name}:{index}": one.save() for (name, index), one in self._slots.instances.items()}
         numbers = self.operations.last, self.operations.events
-        return recover.write(recover.Saved(recover.VERSION, self._ending.operation is not None, *numbers, slots))
+        ending, scaled = self._ending.operation is not None, self._scaling.save()
+        return recover.write(recover.Saved(recover.VERSION, ending, *numbers, slots, scaled))
 
     def fact(self, message: ipc.Message, now: float) -> None:
         """A run that is not over; nothing follows from it before facts_done."""
@@ -131,10 +137,13 @@ class Services:
         saved, self._saved = self._saved, recover.Saved()
         if saved.ending and self._slots.no_facts():
             saved = recover.Saved()  # of a daemon that was shut down
+        if not self._slots.live and not self._slots.no_facts():  # else it is another daemon: what is configured counts
+            self._scaling.recovered(self._specs, saved, self._slots.highest(saved))
         if saved.ending:
             self._ending.recovered(now)
         with self.order.at_once(now):
-            self._slots.facts_done(self._specs.values(), saved, self._ending.operation is not None, now)
+            specs = {spec: self._scaling.count(spec) for spec in self._specs.values()}
+            self._slots.facts_done(specs, saved, self._ending.operation is not None, now)
         self._ending.look(now)
 
     # -- what is shown ---------------------------------------------------------------------------------------
@@ -182,7 +191,8 @@ class Services:
 
         Raises Refusal; Already when nothing of it runs or is to run again.
         """
-        instances = self._asked(name, even_ending=True)
+        self._asked(name, even_ending=True)
+        instances = self._slots.of(name)  # those too that are ending because there are too many
         ended = (states.Stopped, states.Exited)
         if not self._under.is_busy(name) and all(isinstance(one.slot.state, ended) for one in instances):
             for instance in instances:
@@ -195,6 +205,32 @@ class Services:
     def restart(self, name: str, now: float, request: str, hard: bool = False) -> int:
         """The number of the operation. What does not run is started. Raises Refusal."""
         return self._under.begin("restart", name, self._asked(name), now, request, hard)
+
+    def scale(self, name: str, processes: int, now: float, request: str) -> int:
+        """The number of the operation. What does not run is not started: it will have so many then.
+
+        Raises Refusal; Already when it has so many, or has been made to have so many without an operation.
+        """
+        instances, spec = self._asked(name), self._specs[name]
+        if processes > spec.max_processes:
+            most = f"{counted(spec.max_processes)} at most, by max_processes in its configuration"
+            raise Refusal("invalid", f"{name} may have {most}")
+        if number := self._under.joined(name, processes, request):
+            return number
+        has, runs = len(instances), self._under.to_restart(name)
+        operation = None
+        if (runs and has != processes) or self._under.is_busy(name):
+            operation = self._under.begin_scaling(name, processes, processes < has, now, request)
+        self._scaling.say(spec, processes)
+        new, surplus = self._fit(spec)
+        if operation is not None:
+            self._under.tell(operation, surplus if processes < has else new, now)
+            return operation.number
+        for instance in surplus:
+            self._slots.apply(instance, states.StopAsked(), now)
+        if runs or has == processes:
+            raise Already(f"{name} has {counted(processes)} already")
+        raise Already(f"{name} is not running: it will have {counted(processes)} when it is started")
 
     def signal(self, name: str, signame: str, now: float, request: str) -> int:
         """signame is without SIG. The number of the operation. Raises Refusal."""

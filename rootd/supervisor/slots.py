@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from rootd import ipc
@@ -220,8 +220,18 @@ class Slots:
     def no_facts(self) -> bool:
         return not self._facts
 
-    def facts_done(self, specs: Iterable[ServiceSpec], saved: recover.Saved, ending: bool, now: float) -> None:
-        """Everything that privileged knows is known; from here on it can be asked. saved counts the first time."""
+    def highest(self, saved: recover.Saved) -> dict[str, int]:
+        """By service: how many slots it has to have for all the processes that the facts tell of."""
+        found: dict[str, int] = {}
+        for (name, index), _ in filter(None, (self._whose(fact, saved) for fact in self._facts)):
+            found[name] = max(found.get(name, 0), index + 1)
+        return found
+
+    def facts_done(self, specs: Mapping[ServiceSpec, int], saved: recover.Saved, ending: bool, now: float) -> None:
+        """Everything that privileged knows is known; from here on it can be asked. saved counts the first time.
+
+        specs: what is configured, in the order of its priority, with how many slots each is to have.
+        """
         facts, self._facts = sorted(self._facts, key=lambda fact: fact.extra), []
         asked = self._requests.forget()
         self._perform(Request(0, 0, 0, Resume()))
@@ -264,15 +274,15 @@ class Slots:
 
     def _rebuild(
         self,
-        specs: Iterable[ServiceSpec],
+        specs: Mapping[ServiceSpec, int],
         found: dict[Key, list[states.Process]],
         saved: recover.Saved,
         ending: bool,
         now: float,
     ) -> list[tuple[Instance, recover.Rebuilt]]:
         """The first facts of this supervisor: every slot from them, and from what the last one wrote."""
-        for spec in specs:  # in the order of their priority
-            for index in range(spec.processes):
+        for spec, count in specs.items():
+            for index in range(count):
                 self.add(spec, index)
         for (name, index), processes in found.items():
             if (name, index) not in self.instances:

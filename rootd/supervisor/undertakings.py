@@ -1,7 +1,7 @@
-"""What is under way: the starts, stops and restarts of services, how each begins, is followed, and ends.
+"""What is under way: the starts, stops, restarts and scalings of services, how each begins, is followed, and ends.
 
 Rule 1: one is under way a service: a second one joins it, ends it, or is refused with words. A restart that is asked
-        when one has started a process already waits for that, and those after it join it.
+        when one has started a process already waits for that, and those after it join it. A scaling waits for nobody.
 Rule 2: every one that has begun ends: with what its slots came to, or by what was asked meanwhile.
 Rule 3: who may ask, and whether it makes sense, is said before: by the desk, and by services.
 
@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 
 from rootd.config.specs import ServiceSpec
 from rootd.supervisor import states
-from rootd.supervisor.instances import Instance
+from rootd.supervisor.instances import Instance, counted
 from rootd.supervisor.operations import Kind, Operation, Operations, Refusal, verdict
 from rootd.supervisor.slots import Slots
 
-_PAST: dict[Kind, str] = {"start": "started", "stop": "stopped", "restart": "restarted"}
+_PAST: dict[Kind, str] = {"start": "started", "stop": "stopped", "restart": "restarted", "scale": "scaled"}
 
 
 class Undertakings:
@@ -27,7 +27,7 @@ class Undertakings:
     def __init__(self, operations: Operations, slots: Slots) -> None:
         self.specs: Mapping[str, ServiceSpec] = {}
         self._operations, self._slots = operations, slots
-        self._busy: dict[str, Operation] = {}  # the start, stop or restart of a service
+        self._busy: dict[str, Operation] = {}  # what is under way of a service
         self._waiting: dict[str, Operation] = {}  # the restart of a service that begins when the one under way is over
 
     def is_busy(self, name: str) -> bool:
@@ -61,13 +61,26 @@ class Undertakings:
         self._busy[name] = operation
         if kind == "restart":
             return self._restart(operation, instances, now)
-        operation.active = {instance.index for instance in instances}
         operation.before = {other for other in before if self.is_stopping(other)}
         if operation.before:
             self._operations.step(operation, f"waits until {', '.join(sorted(operation.before))} has stopped")
         else:
-            self._tell(operation, instances, now)
+            self.tell(operation, instances, now)
         return operation.number
+
+    def begin_scaling(self, name: str, processes: int, down: bool, now: float, request: str) -> Operation:
+        """Nothing is told yet: `tell` says which slots it is about. Raises Refusal while something is under way."""
+        current = self._waiting.get(name) or self._busy.get(name)
+        if current is not None:
+            raise Refusal("conflict", f"a {current.kind} of {name} is under way: operation {current.number}")
+        operation = self._busy[name] = self._operations.begin("scale", name, request, now)
+        operation.processes, operation.down = processes, down
+        return operation
+
+    def joined(self, name: str, processes: int, request: str) -> int:
+        """The number of the scaling to just so many that is under way, which it joins; 0 when there is none."""
+        current = self._busy.get(name)
+        return current.join(request) if current is not None and current.processes == processes else 0
 
     def begin_if_possible(self, kind: Kind, name: str, now: float, before: Iterable[str] = ()) -> int:
         """What follows from something else: 0 where it is refused, which the service then shows by what it is.
@@ -90,11 +103,14 @@ class Undertakings:
         slots = [instance.slot for instance in self._slots.of(name)]
         return any(slot.wanted == "up" and not isinstance(slot.state, states.Exited) for slot in slots)
 
-    def _tell(self, operation: Operation, instances: list[Instance], now: float) -> None:
-        """A start or stop goes to its slots."""
-        event = states.StartAsked() if operation.kind == "start" else states.StopAsked()
+    def tell(self, operation: Operation, instances: list[Instance], now: float) -> None:
+        """A start, stop or scaling goes to its slots."""
+        event = states.StopAsked() if operation.down else states.StartAsked()
+        operation.active = {instance.index for instance in instances}
         for instance in instances:
             instance.operation = operation
+        if not instances:
+            self._finish(operation, now)
         for instance in instances:
             self._slots.apply(instance, event, now)
 
@@ -126,9 +142,9 @@ class Undertakings:
             if isinstance(effect, states.RollFailed):
                 why = f"the new process: {effect.reason}; the old one keeps serving"
                 operation.rolled_back[instance.index] = why
-                self._operations.step(operation, self._of(instance, why))
+                self._operations.step(operation, instance.says(why))
             elif isinstance(effect, states.Say | states.Ended):
-                self._operations.step(operation, self._of(instance, effect.text))
+                self._operations.step(operation, instance.says(effect.text))
             operation.spawned |= isinstance(effect, states.Spawn)
         found = verdict(operation, instance.slot, now, instance.index)
         if found is None:
@@ -136,12 +152,9 @@ class Undertakings:
         instance.operation = None
         operation.active.discard(instance.index)
         if found:
-            operation.failures.append(self._of(instance, found))
+            operation.failures.append(instance.says(found))
             operation.pending.clear()
         self._next(operation, now)
-
-    def _of(self, instance: Instance, text: str) -> str:
-        return text if instance.spec.processes == 1 else f"{instance.label}: {text}"
 
     # -- how it ends -----------------------------------------------------------------------------------------
 
@@ -156,7 +169,7 @@ class Undertakings:
             self.leave(name, now, why)
 
     def _finish(self, operation: Operation, now: float, why: str = "") -> None:
-        """End a start, stop or restart: well, or with what failed."""
+        """End a start, stop, restart or scaling: well, or with what failed."""
         if operation.ended:
             return
         if self._busy.get(operation.service) is operation:
@@ -168,7 +181,8 @@ class Undertakings:
         operation.pending.clear()
         failed = [why] if why else operation.failures
         name, past = operation.service, _PAST[operation.kind]
-        text = f"{name} was not {past}: {'; '.join(failed)}" if failed else f"{name} {past}"
+        well = f"{name}: {counted(operation.processes)}" if operation.kind == "scale" else f"{name} {past}"
+        text = f"{name} was not {past}: {'; '.join(failed)}" if failed else well
         self._operations.end(operation, not failed, text, now)
         if operation.kind == "stop":
             self._stopped_first(name, bool(failed), now)
@@ -188,4 +202,4 @@ class Undertakings:
             if failed:
                 self._finish(operation, now, f"{name} was not stopped")
             elif not operation.before:
-                self._tell(operation, self._slots.configured(operation.service), now)
+                self.tell(operation, self._slots.of(operation.service), now)

@@ -182,6 +182,7 @@ class World:
             messages.Start: messages.Accepted(operation=7),
             messages.Stop: messages.Accepted(operation=7),
             messages.Signal: messages.Accepted(operation=7),
+            messages.Scale: messages.Accepted(operation=7),
             messages.Reload: messages.Accepted(operation=7),
             messages.Shutdown: messages.Accepted(operation=7),
             messages.Revoke: messages.Done(text="2 sessions ended"),

@@ -51,7 +51,8 @@ def test_h1_every_mutating_route_without_a_session_is_401_and_asks_nobody(app, w
             if (rule.rule, method) == ("/api/v1/session", "POST"):
                 continue
             path = rule.rule.replace("<name>", "site")
-            body = {"signal": "HUP"} if path.endswith("/signal") else {"everyone": True} if "revoke" in path else {}
+            bodies = {"signal": {"signal": "HUP"}, "scale": {"processes": 2}, "revoke": {"everyone": True}}
+            body = bodies.get(path.rpartition("/")[2], {})
             assert client.open(path, method=method, json=body).status_code == 401, path
             tried += 1
     assert tried >= 7

@@ -16,8 +16,8 @@ from userapi.cli.render import Screen
 from userapi.cli.spelled import is_name
 
 WORDS = (
-    "login logout whoami status start stop restart signal logs events operations describe reload why revoke shutdown"
-    " completion"
+    "login logout whoami status start stop restart signal scale logs events operations describe reload why revoke"
+    " shutdown completion"
 )
 ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -28,6 +28,7 @@ OPTIONS = {
     "stop": "--no-wait --with-dependants",
     "restart": "--no-wait --hard",
     "signal": "--no-wait",
+    "scale": "--no-wait",
     "logs": "--follow --lines --stream --raw",
     "events": "--operation",
     "operations": "--all",
@@ -83,6 +84,7 @@ _durward() {{
             ,0) names="{WORDS}" ;;
             describe,1|events,1|operations,1) names=$(durward __complete services view 2>/dev/null) ;;
             logs,1) names=$(durward __complete services logs 2>/dev/null) ;;
+            scale,*) names=$(durward __complete services scale 2>/dev/null) ;;
             status,*) names=$(durward __complete targets view 2>/dev/null) ;;
             start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
             signal,*) names="{SIGNALS} $(durward __complete targets signal 2>/dev/null)" ;;
@@ -126,6 +128,7 @@ _durward() {{
             ,0) names=({WORDS}) ;;
             describe,1|events,1|operations,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
             logs,1) names=(${{(f)"$(durward __complete services logs 2>/dev/null)"}}) ;;
+            scale,*) names=(${{(f)"$(durward __complete services scale 2>/dev/null)"}}) ;;
             status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
             start,*|stop,*|restart,*|signal,1)
                 names=(${{(f)"$(durward __complete targets ${{before[1]}} 2>/dev/null)"}}) ;;
@@ -145,6 +148,7 @@ complete -c durward -f
 complete -c durward -n __fish_use_subcommand -a "{WORDS}"
 complete -c durward -n "__fish_seen_subcommand_from describe events operations" -a "(durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from logs" -a "(durward __complete services logs)"
+complete -c durward -n "__fish_seen_subcommand_from scale" -a "(durward __complete services scale)"
 complete -c durward -n "__fish_seen_subcommand_from status" -a "(durward __complete targets view)"
 for verb in start stop restart signal
     complete -c durward -n "__fish_seen_subcommand_from $verb" -a "(durward __complete targets $verb)"

@@ -74,6 +74,12 @@ def _signal(parser: argparse.ArgumentParser) -> None:
     _wait(parser)
 
 
+def _scale(parser: argparse.ArgumentParser) -> None:
+    more = "a service and how many processes it is to have; also: SERVICE N"
+    parser.add_argument("scaled", metavar="SERVICE=N", type=_name, nargs="+", help=more)
+    _wait(parser)
+
+
 def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", type=_name, help="or one process of it: site:1")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
@@ -132,6 +138,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "stop": ("operations", "stop", "stop services", _stop),
     "restart": ("operations", "restart", "restart services", _restart),
     "signal": ("operations", "signal", "send a signal to services", _signal),
+    "scale": ("operations", "scale", "change how many processes services have", _scale),
     "logs": ("logs", "logs", "what a service wrote", _logs),
     "events": ("queries", "events", "what happens, as it happens", _events),
     "operations": ("queries", "operations", "what is under way", _operations),

@@ -142,6 +142,7 @@ _MUST = {
     "stream": "stream must be stdout or stderr",
     "signal": f"signal must be one of {SIGNALS.replace('|', ', ')}",
     "user": "user must be the name of a user",
+    "processes": "processes must be a whole number from 1 to 1024; to have none, stop the service",
 }
 _FIELD = re.compile(r" - at `\$\.([a-z_]+)`\Z")
 

@@ -1,9 +1,10 @@
-"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal}; POST /reload, /revoke.
+"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal,scale}, /reload, /revoke.
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
 "exit", "text"}], "groups", "text"}]}, with ?service=NAME that one only. GET /services/NAME answers {"service",
-"settings", "sockets", "exits"}. POST bodies: restart {"hard": bool}, signal {"signal": "HUP"}, reload
-{"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
+"settings", "sockets", "exits"}. POST bodies: restart {"hard": bool}, signal {"signal": "HUP"}, scale
+{"processes": N}, reload {"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in
+operations.py.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Stopping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Signalling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signal: messages.Signame
+
+
+class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    processes: messages.Processes
 
 
 class Reloading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +89,11 @@ def restart(name: str) -> Response:
 @blueprint.post("/services/<name>/signal")
 def signal(name: str) -> Response:
     return commanded(messages.Signal(service=named(name), signal=body(Signalling).signal))
+
+
+@blueprint.post("/services/<name>/scale")
+def scale(name: str) -> Response:
+    return commanded(messages.Scale(service=named(name), processes=body(Scaling).processes))
 
 
 @blueprint.post("/reload")

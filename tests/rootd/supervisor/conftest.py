@@ -39,7 +39,7 @@ POLICY = """
 [[grant]]
 id = "ops"
 who = ["group:webops"]
-may = ["view", "logs", "start", "stop", "restart", "signal"]
+may = ["view", "logs", "start", "stop", "restart", "signal", "scale"]
 on = ["site", "group:back"]
 [[grant]]
 id = "leads"
@@ -121,6 +121,9 @@ class FakeServices:
 
     def signal(self, name: str, signame: str, now: float, request: str) -> int:
         return self._begin("signal", name, signame, request=request)
+
+    def scale(self, name: str, processes: int, now: float, request: str) -> int:
+        return self._begin("scale", name, processes, request=request)
 
     def stop_all(self, now: float, request: str) -> int:
         return self._begin("shutdown", "", request=request)

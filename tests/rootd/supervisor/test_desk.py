@@ -29,6 +29,7 @@ CHANGES: list[messages.Command] = [
     messages.Stop("site"),
     messages.Restart("site"),
     messages.Signal("site", "HUP"),
+    messages.Scale("site", 3),
     messages.Reload(),
     messages.Revoke(everyone=True),
     messages.Shutdown(),
@@ -147,6 +148,7 @@ def test_a_decision_says_who_from_where_what_and_by_which_rule(room: Any) -> Non
     [
         (messages.Restart("site", hard=True), {"hard": True}),
         (messages.Signal("site", "HUP"), {"signal": "HUP"}),
+        (messages.Scale("site", 3), {"processes": 3}),
         (messages.OpenLog("site", "stderr", rotated=2), {"stream": "stderr", "rotated": 2}),
         (messages.Reload(dry_run=True), {"dry_run": True}),
         (messages.Revoke("eve"), {"user": "eve"}),

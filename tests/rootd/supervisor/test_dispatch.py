@@ -29,6 +29,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Stop: messages.Stop("site"),
     messages.Restart: messages.Restart("site"),
     messages.Signal: messages.Signal("site", "HUP"),
+    messages.Scale: messages.Scale("site", 3),
     messages.Reload: messages.Reload(),
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
@@ -138,11 +139,11 @@ def test_root_may_restart_our_own_api_and_nobody_else_knows_of_it(room: Any) -> 
 @pytest.mark.parametrize(
     "kind",
     [messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.Start,
-     messages.Stop, messages.Restart, messages.Signal],
+     messages.Stop, messages.Restart, messages.Signal, messages.Scale],
     ids=lambda kind: kind.__name__,
 )  # fmt: skip
 def test_b10_what_one_may_not_view_is_answered_like_what_does_not_exist(room: Any, kind: Any) -> None:
-    more = {"signal": "HUP"} if kind is messages.Signal else {}
+    more = {messages.Signal: {"signal": "HUP"}, messages.Scale: {"processes": 3}}.get(kind, {})
     client = room.client()
     hidden, missing = (client.ask(kind(service=name, **more)) for name in ("vault", "vapor"))
     assert missing.text == "no service 'vapor' that you may view"
