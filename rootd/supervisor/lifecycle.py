@@ -22,8 +22,8 @@ from rootd.supervisor.exits import Exit, lasting, signal_name, words
 
 # isort: off
 from rootd.supervisor.states import (
-    Await, Backoff, Barred, BecameReady, Cleared, Died, Effect, Emptying, Ended, Event, Exited, Fatal, Held, Leg,
-    Process, Replacing, Rest, RestartAsked, RollFailed, Running, Say, Signal, Slot, Spawn, Spawned, SpawnFailed,
+    Await, Backoff, Barred, BecameReady, Cancelled, Cleared, Died, Effect, Emptying, Ended, Event, Exited, Fatal, Held,
+    Leg, Process, Replacing, Rest, RestartAsked, RollFailed, Running, Say, Signal, Slot, Spawn, Spawned, SpawnFailed,
     Spawning, SpawnLost, StartAsked, Starting, State, StopAsked, Stopped, Stopping, TimeUp, TreeEmpty, Waiting, runs,
 )  # fmt: skip
 # isort: on
@@ -72,7 +72,7 @@ def _resting(spec: ServiceSpec, slot: Slot, state: Rest, event: Event, now: floa
             return replace(slot, wanted="down", state=state if isinstance(state, Exited) else Stopped()), ()
         case TimeUp():
             return _rest(spec, slot, state, now)
-        case BecameReady() | Died() | TreeEmpty() | Held() | Cleared() | Barred():
+        case BecameReady() | Died() | TreeEmpty() | Held() | Cleared() | Barred() | Cancelled():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             _impossible(state, event)
@@ -84,7 +84,7 @@ def _waiting(spec: ServiceSpec, slot: Slot, state: Waiting, event: Event) -> Ste
     match event:
         case StartAsked() | RestartAsked():
             return _forgiven(slot), (Await(),)
-        case StopAsked():
+        case StopAsked() | Cancelled():
             return replace(slot, wanted="down", state=Stopped()), ()
         case Held(on):
             return (
@@ -114,6 +114,8 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
             process = Process(run, pid, started, state.spec)
             if slot.wanted == "down":
                 return _stop(slot, process, Stopped(), now)
+            if state.cancelled:
+                return _stop(slot, process, Backoff(now), now)
             return _ready_by_time(replace(slot, state=Starting(process, ready_until(process))), now)
         case SpawnFailed(failure):
             said = words(failure, state.spec)
@@ -122,8 +124,8 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
         case SpawnLost():
             if slot.wanted == "down":
                 return replace(slot, state=Stopped()), ()
-            return _spawn(spec, slot)
-        case BecameReady() | Died() | TreeEmpty() | TimeUp() | Held() | Cleared() | Barred():
+            return (replace(slot, state=Backoff(now)), ()) if state.cancelled else _spawn(spec, slot)
+        case BecameReady() | Died() | TreeEmpty() | TimeUp() | Held() | Cleared() | Barred() | Cancelled():
             return slot, ()
         case _:
             assert_never(event)
@@ -132,7 +134,7 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
 def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Running, event: Event, now: float) -> Step:
     process = state.process
     match event:
-        case StartAsked() | Held() | Cleared() | Barred():
+        case StartAsked() | Held() | Cleared() | Barred() | Cancelled():
             return slot, ()
         case StopAsked():
             return _stop(replace(slot, wanted="down"), process, Stopped(), now)
@@ -201,7 +203,7 @@ def _ending(spec: ServiceSpec, slot: Slot, state: Stopping | Emptying, event: Ev
             return (slot, ()) if run != process.run else _empty(slot, process, state.next, now)
         case TreeEmpty(run):
             return (slot, ()) if run != process.run else _rest(spec, slot, state.next, now)
-        case BecameReady() | Held() | Cleared() | Barred():
+        case BecameReady() | Held() | Cleared() | Barred() | Cancelled():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             _impossible(state, event)
@@ -216,7 +218,9 @@ def _replacing(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, no
             return _both(spec, slot, state, StartAsked(), now)
         case StopAsked() | TimeUp():
             return _both(spec, slot, state, event, now)
-        case SpawnLost() if slot.wanted == "up" and isinstance(new, Spawning):
+        case Cancelled():
+            return _taken_back(slot, state, now)
+        case SpawnLost() if slot.wanted == "up" and isinstance(new, Spawning) and not new.cancelled:
             return replace(slot, state=Replacing(old, Spawning(spec))), (Spawn(),)
         case Spawned() | SpawnFailed() | SpawnLost():
             slot, left, effects = _new_leg(spec, slot, state, event, now)
@@ -233,6 +237,21 @@ def _replacing(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, no
             return slot, ()
         case _:
             assert_never(event)
+
+
+def _taken_back(slot: Slot, state: Replacing, now: float) -> Step:
+    """While the old process serves, the new one is stopped as if it had failed; one that is being spawned, then."""
+    if not isinstance(state.old, Running):
+        return slot, ()
+    match state.new:
+        case Spawning(cancelled=False):
+            new = replace(state.new, cancelled=True)
+            return replace(slot, state=replace(state, new=new)), (RollFailed("cancelled"),)
+        case Starting(process):
+            stopped, effects = _stop(slot, process, Backoff(now), now)
+            return replace(slot, state=replace(state, new=stopped.state)), (RollFailed("cancelled"), *effects)
+        case _:
+            return slot, ()
 
 
 def _both(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, now: float) -> Step:
