@@ -106,6 +106,16 @@ class Scale(_Command, frozen=True, tag="scale"):
     processes: Processes
 
 
+class Cancel(_Command, frozen=True, tag="cancel"):
+    """Take back an operation, as far as it has not begun, or nothing that serves ends by it.
+
+    The right needed is that to what the operation does, on its service. Answered by `Done`; the operation's own end
+    tells what became of it.
+    """
+
+    operation: Number
+
+
 class Reload(_Command, frozen=True, tag="reload"):
     dry_run: bool = False
 
@@ -123,7 +133,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 Command = (
     Status | Describe | Watch | ListOperations | OpenLog | WhatMayI
-    | Start | Stop | Restart | Signal | Scale | Reload | Revoke | Shutdown
+    | Start | Stop | Restart | Signal | Scale | Cancel | Reload | Revoke | Shutdown
 )  # fmt: skip
 
 

@@ -63,6 +63,10 @@ class Operation:
         self.pending: list[int] = []  # instances whose turn has not come
         self.failures: list[str] = []
         self.before: set[str] = set()  # services whose stop has to end before this one begins
+        self.idle: set[object] = set()  # active instances that were at rest before it
+        self.cancelled = ""  # who took it back, in words
+        self.taken_back: set[object] = set()  # active instances of which that is so
+        self.well = 0  # instances for which what was asked has come
         self.rolled_back: dict[object, str] = {}  # why the new process of an active instance did not take over
         self.events: list[Step | Ended] = []
 

@@ -20,7 +20,7 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import recover, signalling, states
 from rootd.supervisor.ending import Ending
 from rootd.supervisor.instances import Instance, counted, service_info
-from rootd.supervisor.operations import Already, Kind, Operations, Refusal
+from rootd.supervisor.operations import Already, Kind, Operation, Operations, Refusal
 from rootd.supervisor.order import Order
 from rootd.supervisor.perform import Request
 from rootd.supervisor.scaling import Scaling
@@ -235,6 +235,17 @@ class Services:
     def signal(self, name: str, signame: str, now: float, request: str) -> int:
         """signame is without SIG. The number of the operation. Raises Refusal."""
         return signalling.begin(self._slots, self.operations, self._asked(name), signame, now, request)
+
+    def cancel(self, operation: Operation, why: str, now: float) -> None:
+        """One that is under way, as far as it can be taken back; why: by whom. Raises Refusal."""
+        if operation.kind not in ("start", "stop", "restart", "scale"):
+            raise Refusal("conflict", f"a {operation.kind} cannot be cancelled")
+        slots = self._under.reversible(operation)
+        if operation.kind == "scale" and slots:
+            operation.processes -= len(slots)
+            self._scaling.say(self._specs[operation.service], operation.processes)
+            self._fit(self._specs[operation.service])
+        self._under.cancel(operation, slots, why, now)
 
     def stop_all(self, now: float, request: str) -> int:
         """Stop everything, our own api last, then end the daemon."""

@@ -2,7 +2,8 @@
 
 Rule 1: one is under way a service: a second one joins it, ends it, or is refused with words. A restart that is asked
         when one has started a process already waits for that, and those after it join it. A scaling waits for nobody.
-Rule 2: every one that has begun ends: with what its slots came to, or by what was asked meanwhile.
+Rule 2: every one that has begun ends: with what its slots came to, or by what was asked meanwhile. Who cancels one gets
+        no more by it than by asking for it: nothing that serves ends, but what it has itself begun.
 Rule 3: who may ask, and whether it makes sense, is said before: by the desk, and by services.
 
 Times are seconds of CLOCK_BOOTTIME.
@@ -48,12 +49,12 @@ class Undertakings:
             if hard and current.kind == "restart" and not current.hard:
                 going = f"a rolling restart of {name} is under way: operation {current.number}"
                 raise Refusal("conflict", f"{going}; wait for it, or stop {name} first")
-            late = kind == "restart" and current.spawned
-            if (current.kind == kind and not late) or (kind == "start" and current.kind == "restart"):
+            late = (kind == "restart" and current.spawned) or current.cancelled
+            if not late and (current.kind == kind or (kind == "start" and current.kind == "restart")):
                 return current.join(request)
         operation = self._operations.begin(kind, name, request, now)
         operation.hard = hard
-        if current is not None and current.kind == kind:
+        if current is not None and current.kind == kind == "restart":
             self._waiting[name] = operation
             self._operations.step(operation, f"waits for operation {current.number}")
             return operation.number
@@ -80,7 +81,9 @@ class Undertakings:
     def joined(self, name: str, processes: int, request: str) -> int:
         """The number of the scaling to just so many that is under way, which it joins; 0 when there is none."""
         current = self._busy.get(name)
-        return current.join(request) if current is not None and current.processes == processes else 0
+        if current is None or current.processes != processes or current.cancelled:
+            return 0
+        return current.join(request)
 
     def begin_if_possible(self, kind: Kind, name: str, now: float, before: Iterable[str] = ()) -> int:
         """What follows from something else: 0 where it is refused, which the service then shows by what it is.
@@ -108,11 +111,16 @@ class Undertakings:
         event = states.StopAsked() if operation.down else states.StartAsked()
         operation.active = {instance.index for instance in instances}
         for instance in instances:
-            instance.operation = operation
+            self._join(operation, instance)
         if not instances:
             self._finish(operation, now)
         for instance in instances:
             self._slots.apply(instance, event, now)
+
+    def _join(self, operation: Operation, instance: Instance) -> None:
+        instance.operation = operation
+        if isinstance(instance.slot.state, states.Stopped | states.Exited | states.Fatal):
+            operation.idle.add(instance.index)
 
     def _restart(self, operation: Operation, instances: list[Instance], now: float) -> int:
         operation.pending = [instance.index for instance in instances]
@@ -128,7 +136,7 @@ class Undertakings:
             instance = self._slots.instances.get((operation.service, operation.pending.pop(0)))
             if instance is not None and not instance.removed:
                 operation.active.add(instance.index)
-                instance.operation = operation
+                self._join(operation, instance)
                 self._slots.apply(instance, states.RestartAsked(operation.hard), now)
         if not operation.active and not operation.pending:
             self._finish(operation, now)
@@ -141,7 +149,7 @@ class Undertakings:
         for effect in effects:
             if isinstance(effect, states.RollFailed):
                 why = f"the new process: {effect.reason}; the old one keeps serving"
-                operation.rolled_back[instance.index] = why
+                operation.rolled_back.setdefault(instance.index, why)
                 self._operations.step(operation, instance.says(why))
             elif isinstance(effect, states.Say | states.Ended):
                 self._operations.step(operation, instance.says(effect.text))
@@ -151,10 +159,43 @@ class Undertakings:
             return
         instance.operation = None
         operation.active.discard(instance.index)
+        operation.well += not found
         if found:
-            operation.failures.append(instance.says(found))
+            operation.failures += [] if instance.index in operation.taken_back else [instance.says(found)]
             operation.pending.clear()
         self._next(operation, now)
+
+    # -- how it is taken back --------------------------------------------------------------------------------
+
+    def reversible(self, operation: Operation) -> list[Instance]:
+        """Those of its slots that can be as they were before, the highest first, without ending what serves.
+
+        Who may start or restart gets no stop by it: of what was to run before anyhow, nothing is taken back.
+        """
+        slots = [one for one in reversed(self._slots.of(operation.service)) if one.operation is operation]
+        able = [one for one in slots if _is_reversible(operation, one)]
+        if operation.kind == "scale":  # those that stay are numbered without a gap
+            able = [one for at, one in enumerate(able) if one.index == operation.processes - 1 - at]
+        return able
+
+    def cancel(self, operation: Operation, slots: list[Instance], why: str, now: float) -> None:
+        """slots: the reversible ones. What has begun and cannot be undone goes on, and the operation ends after it.
+
+        Raises Refusal when all of it is so.
+        """
+        name = operation.service
+        if operation is self._waiting.get(name) or operation.before:
+            if operation is self._waiting.get(name):
+                del self._waiting[name]
+            return self._finish(operation, now, why)
+        if not slots and not operation.pending:
+            raise Refusal("conflict", _too_late(operation))
+        operation.cancelled = why
+        operation.taken_back |= {instance.index for instance in slots}
+        operation.pending.clear()
+        for instance in slots:
+            self._slots.apply(instance, states.Cancelled(), now)
+        return None
 
     # -- how it ends -----------------------------------------------------------------------------------------
 
@@ -179,7 +220,7 @@ class Undertakings:
                 instance.operation = None
         operation.active.clear()
         operation.pending.clear()
-        failed = [why] if why else operation.failures
+        failed = [why] if why else [*_left(operation), *operation.failures]
         name, past = operation.service, _PAST[operation.kind]
         well = f"{name}: {counted(operation.processes)}" if operation.kind == "scale" else f"{name} {past}"
         text = f"{name} was not {past}: {'; '.join(failed)}" if failed else well
@@ -203,3 +244,40 @@ class Undertakings:
                 self._finish(operation, now, f"{name} was not stopped")
             elif not operation.before:
                 self.tell(operation, self._slots.of(operation.service), now)
+
+
+def _is_reversible(operation: Operation, instance: Instance) -> bool:
+    match instance.slot.state:
+        case states.Waiting():
+            return instance.index in operation.idle
+        case states.Replacing(states.Running(), states.Starting() | states.Spawning(cancelled=False)):
+            return operation.kind == "restart"
+        case _:
+            return False
+
+
+def _too_late(operation: Operation) -> str:
+    name = operation.service
+    if operation.kind == "restart":
+        return f"{name} is being restarted already, and nothing of that can be taken back: it goes on to its end"
+    if operation.kind == "scale":
+        return (
+            f"the processes of {name} are told to {'end' if operation.down else 'start'} already: scale it again then"
+        )
+    if operation.kind == "stop":
+        return f"{name} is told to end already: it can be started"
+    return f"{name} is starting already: it can be stopped"
+
+
+def _left(operation: Operation) -> list[str]:
+    """Of what was cancelled: by whom, and what there is now."""
+    if not operation.cancelled:
+        return []
+    said = [operation.cancelled]
+    if operation.taken_back & operation.rolled_back.keys():
+        said.append("the old process keeps serving" if len(operation.taken_back) == 1 else "the old ones keep serving")
+    if operation.kind == "scale":
+        said.append(f"it is to have {counted(operation.processes)}")
+    elif operation.well:
+        said.append(f"{counted(operation.well)} {'was' if operation.well == 1 else 'were'} {_PAST[operation.kind]}")
+    return said

@@ -183,6 +183,7 @@ class World:
             messages.Stop: messages.Accepted(operation=7),
             messages.Signal: messages.Accepted(operation=7),
             messages.Scale: messages.Accepted(operation=7),
+            messages.Cancel: messages.Done(text="operation 7 is cancelled"),
             messages.Reload: messages.Accepted(operation=7),
             messages.Shutdown: messages.Accepted(operation=7),
             messages.Revoke: messages.Done(text="2 sessions ended"),

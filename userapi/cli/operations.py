@@ -1,4 +1,4 @@
-"""start, stop, restart, signal, scale, reload, revoke, shutdown: what changes something.
+"""start, stop, restart, signal, scale, cancel, reload, revoke, shutdown: what changes something.
 
 The outcome is waited for, its steps are told on stderr, and Ctrl-C only stops the telling. --json: {"operation",
 "service", "ok", "text", "seconds", "steps", "problems"}, with --no-wait {"operation", "text"}; what is done at once
@@ -80,6 +80,10 @@ def _to_services(ask: Any, screen: Screen, args: Any, do: str, **more: Any) -> i
     return Several(ask, screen, args.no_wait, lambda name: ask.command(do, name, **more)).run(args.targets)
 
 
+def cancel(ask: Any, screen: Screen, args: Any) -> int:
+    return _done(screen, ask.cancel(args.operation))
+
+
 def reload(ask: Any, screen: Screen, args: Any) -> int:
     return _follow(ask, screen, args, ask.command("reload", dry_run=args.dry_run))
 
@@ -119,7 +123,9 @@ def _follow(ask: Any, screen: Screen, args: Any, begun: dict[str, Any]) -> int:
     try:
         event, steps = followed(ask, screen, number)
     except KeyboardInterrupt:
-        screen.progress(f"it goes on without you; to follow it: durward events --operation {number}")
+        screen.progress(
+            f"it goes on without you; to follow it: durward events --operation {number}; or: durward cancel {number}"
+        )
         return INTERRUPTED
     return _ended(screen, event, steps)
 

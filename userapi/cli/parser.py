@@ -29,6 +29,12 @@ def _name(word: str) -> str:
     return word
 
 
+def _number(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) < 16 and int(word) > 0):
+        raise argparse.ArgumentTypeError(f"'{word}' is not the number of an operation: see durward operations")
+    return int(word)
+
+
 def _none(parser: argparse.ArgumentParser) -> None:
     pass
 
@@ -94,6 +100,10 @@ def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--operation", type=int, metavar="N", help="only this operation, until it has ended")
 
 
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("operation", metavar="N", type=_number, help="the number of an operation")
+
+
 def _operations(parser: argparse.ArgumentParser) -> None:
     _maybe_service(parser)
     parser.add_argument("--all", action="store_true", help="also the last ones that have ended")
@@ -142,6 +152,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "logs": ("logs", "logs", "what a service wrote", _logs),
     "events": ("queries", "events", "what happens, as it happens", _events),
     "operations": ("queries", "operations", "what is under way", _operations),
+    "cancel": ("operations", "cancel", "take back what is under way", _cancel),
     "describe": ("queries", "describe", "a service and how it is configured", _service),
     "reload": ("operations", "reload", "read the configuration again", _reload),
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),

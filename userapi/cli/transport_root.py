@@ -104,6 +104,9 @@ class Root:
     def command(self, do: str, service: str | None = None, **more: Any) -> dict[str, Any]:
         return _without_tag(self._ask(do, service=service, **more)[-1])
 
+    def cancel(self, number: int) -> dict[str, Any]:
+        return _without_tag(self._ask("cancel", operation=number)[-1])
+
     def operation(self, number: int) -> Iterator[dict[str, Any]]:
         seen = 0
         for event in self._watch({"do": "watch", "operation": number}):

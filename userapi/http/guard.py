@@ -127,6 +127,10 @@ def asker() -> tuple[str, str]:
     return token, source(request.environ, parts().config.api.behind_proxy)
 
 
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of what takes none."""
+
+
 def body(kind: type[T]) -> T:
     """The JSON body as that struct; an empty body is {}. Raises Problem."""
     data = request.get_data(cache=False)

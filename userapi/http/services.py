@@ -13,15 +13,11 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import asker, body, json, named, parts
+from userapi.http.guard import Nothing, asker, body, json, named, parts
 from userapi.http.operations import commanded
 from userapi.http.problems import Problem
 
 blueprint = Blueprint("services", __name__)
-
-
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
 
 
 class Restarting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

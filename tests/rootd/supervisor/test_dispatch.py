@@ -30,6 +30,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Restart: messages.Restart("site"),
     messages.Signal: messages.Signal("site", "HUP"),
     messages.Scale: messages.Scale("site", 3),
+    messages.Cancel: messages.Cancel(1),
     messages.Reload: messages.Reload(),
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
@@ -115,6 +116,7 @@ def test_root_sock_takes_no_session(room: Any, tokens: Any) -> None:
 
 @pytest.mark.parametrize("command", EVERY.values(), ids=spoken)
 def test_root_may_do_everything_whatever_the_policy_says(room: Any, command: messages.Command) -> None:
+    room.services.operations.begin("restart", "site", "", 0.0)  # which Cancel is about
     room.desk.policy = NOBODY
     (room.path / "log" / "site.0").mkdir()
     (room.path / "log" / "site.0" / "stdout.log").write_text("x")

@@ -11,8 +11,8 @@ import pytest
 from rootd import ipc
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    Backoff, BecameReady, Cancelled, Died, Event, Exited, Fatal, Replacing, RestartAsked, RollFailed, Running, Signal, Spawn,
-    Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TreeEmpty,
+    Backoff, BecameReady, Cancelled, Died, Event, Exited, Fatal, Replacing, RestartAsked, RollFailed, Running, Signal,
+    Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TreeEmpty,
 )  # fmt: skip
 
 TERM, KILL = 15, 9

@@ -30,7 +30,14 @@ class Histories(RuleBasedStateMachine):
             self.spec(name="plain", limit_count=3),
             self.spec(name="web", entry=1, processes=2, max_processes=4, shared=True, ready_kind="notify", digest="w"),
             self.spec(name="once", entry=2, restart_policy="never", shared=True, autostart=False),
-            self.spec(name="front", entry=3, requires=("plain",), after=("web", "once"), restart_with=("plain",)),
+            self.spec(
+                name="front",
+                entry=3,
+                max_processes=3,
+                requires=("plain",),
+                after=("web", "once"),
+                restart_with=("plain",),
+            ),
         )
         self.watch()
         self.house.begin()
@@ -51,6 +58,21 @@ class Histories(RuleBasedStateMachine):
     @rule(name=names, processes=st.integers(1, 5))
     def scale(self, name: str, processes: int) -> None:
         self.attempt(lambda name, *asked: self.house.services.scale(name, processes, *asked), name)
+
+    @rule(which=st.integers(0, 5))
+    def cancel(self, which: int) -> None:
+        """Whatever is taken back, nothing ends that is wanted, but what waits for its turn."""
+        services = self.house.services
+        going = [one for one in services.operations.all() if not one.ended]
+        if not going:
+            return
+        before = {key: one.slot for key, one in services._slots.instances.items()}
+        with contextlib.suppress(Refusal):
+            services.cancel(going[which % len(going)], "cancelled by alice", self.house.now)
+        for key, slot in before.items():
+            now = services._slots.instances.get(key)
+            if slot.wanted == "up" and (now is None or now.slot.wanted == "down"):
+                assert isinstance(slot.state, states.Waiting), (key, slot)
 
     def watch(self) -> None:
         """From now on, see what is spawned before its time: a rolling restart apart, which waits for nothing."""
