@@ -182,3 +182,20 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(alice, world
     ended = alice("restart", "sit")
     assert (ended.returncode, ended.stderr) == (4, "no service 'sit' that you may view; did you mean 'site'?\n")
     assert alice("restart", "zzz").stderr == "no service 'sit' that you may view\n"
+
+
+def test_cancel_says_what_became_of_it(alice, root, world):
+    for way in ([], ["--root"]):
+        ended = alice(*way, "cancel", "7")
+        assert (ended.returncode, ended.stdout) == (0, "operation 7 is cancelled\n")
+    assert json.loads(alice("cancel", "7", "--json").stdout) == {"text": "operation 7 is cancelled"}
+    world.answers[messages.Cancel] = messages.Refused(kind="unknown", text="no operation 8 that you may view")
+    assert alice("cancel", "8").returncode == 4
+    assert world.commands() == [messages.Cancel(operation=7)] * 2 + [messages.Cancel(operation=8)]
+
+
+@pytest.mark.parametrize("word", ["", "0", "-1", "x", "7.0", "\u0667", "9" * 16])
+def test_what_is_no_number_of_an_operation_is_2(alice, world, word):
+    ended = alice("cancel", word)
+    assert ended.returncode == 2
+    assert world.commands() == []
