@@ -27,6 +27,7 @@ ActionName = Literal[
     "reload", "policy", "audit", "approve", "revoke", "shutdown",
 ]  # fmt: skip
 SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+Processes = Annotated[int, msgspec.Meta(ge=1, le=1024)]  # none is a stop, which is another right
 Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
@@ -115,6 +116,23 @@ class Disable(_Command, frozen=True, tag="disable"):
     service: Service
 
 
+class Scale(_Command, frozen=True, tag="scale"):
+    """So many processes, as far as the service's max_processes allows; until `processes` is configured otherwise."""
+
+    service: Service
+    processes: Processes
+
+
+class Cancel(_Command, frozen=True, tag="cancel"):
+    """Take back an operation, as far as it has not begun, or nothing that serves ends by it.
+
+    The right needed is that to what the operation does, on its service. Answered by `Done`; the operation's own end
+    tells what became of it.
+    """
+
+    operation: Number
+
+
 class Reload(_Command, frozen=True, tag="reload"):
     dry_run: bool = False
 
@@ -132,7 +150,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 Command = (
     Status | Describe | Watch | ListOperations | OpenLog | WhatMayI
-    | Start | Stop | Restart | Signal | Enable | Disable | Reload | Revoke | Shutdown
+    | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable | Reload | Revoke | Shutdown
 )  # fmt: skip
 
 
@@ -166,7 +184,7 @@ class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number: int
-    kind: str  # start, stop, restart, signal, shutdown, reload
+    kind: str  # start, stop, restart, signal, scale, shutdown, reload
     service: str  # "" for the daemon as a whole
     user: str  # who asked first; "" when it followed from something else
     joined: int  # how many more have asked for the same, and wait for this one

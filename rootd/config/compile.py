@@ -233,9 +233,11 @@ class _Compiler:
     def identify(self, name: str, service: Section) -> None:
         """Who it runs as; refused where that would give it what is ours, or what is root's unasked."""
         values, (other, _, instance) = service.values, name.rpartition(".")
-        count = self.services[other].values["processes"] or 1 if other in self.services else 1
+        count = most(self.services[other].values) if other in self.services else 1
         if count > 1 and instance in map(str, range(count)):
             self.problems.append(Problem(service.file, service.path, f"a process of {other} has this name already"))
+        if values["processes"] and most(values) < values["processes"]:
+            self.say(service, "max_processes", f"must be processes, which is {values['processes']}, or more")
         user: User | None = self.known(service, "user", values["user"], self.bundle.users)
         gid = self.known(service, "group", values["group"], self.bundle.groups, "group")
         more = values["supplementary_groups"] or ()
@@ -348,7 +350,7 @@ class _Compiler:
         names = (*names, "ABRT") if watchdog else names
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
         return Entry(
-            service=name, count=values["processes"], path=values["command"][0], argv=values["command"],
+            service=name, count=most(values), path=values["command"][0], argv=values["command"],
             env=environment, cwd=values["directory"], uid=user.uid, gid=gid, groups=groups,
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
@@ -358,6 +360,12 @@ class _Compiler:
             nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
             log=(values["log"]["size"], values["log"]["keep"]),
         )  # fmt: skip
+
+
+def most(values: dict[str, Any]) -> int:
+    """How many processes a service may have: so many slots it has in the table."""
+    found: int = values["max_processes"] or values["processes"] or 1
+    return found
 
 
 def meant(name: str, known: Iterable[str]) -> str:

@@ -90,6 +90,7 @@ KEYS = (
     Key("service", "priority", "0..9999", 999, "where order is free, lower ones start first and stop last"),
     Key("service", "restart_with", "[name]", [], "services whose restart restarts it too"),
     Key("service", "processes", "1..1024", 1, "how many run at a time"),
+    Key("service", "max_processes", "1..1024", None, "how many durward scale may make of them; processes"),
     Key("service", "max_unavailable", "1..1024", 1, "how many of them a restart replaces at a time"),
     Key("service", "signals", f"[{SIGNALS}]", SIGNALS.split("|")[:9], "what durward signal may send"),
     Key("service", "no_new_privileges", "flag", True, "setuid programs give it nothing (root needs none)"),

@@ -35,6 +35,7 @@ class ServiceSpec(NamedTuple):
     name: str
     entry: int  # index in the table
     processes: int
+    max_processes: int  # of them, when somebody scales it; where it is not 1, each has its number in its name
     max_unavailable: int  # of them, while they are restarted
     groups: tuple[str, ...]  # of services
     autostart: bool
@@ -111,7 +112,8 @@ def spec_of(
     ready, restart, stop, live = values["ready"], values["restart"], values["stop"], values["live"]
     ready_probe = probe_of(ready)
     spec = ServiceSpec(
-        name=entry.service, entry=0, processes=entry.count, groups=values["groups"], autostart=values["autostart"],
+        name=entry.service, entry=0, processes=values["processes"], max_processes=entry.count,
+        groups=values["groups"], autostart=values["autostart"],
         ready_kind=ready_kind_of(ready, ready_probe), ready_timeout=ready["timeout"],
         ready_after=1.0 if ready["after"] is None else ready["after"],
         restart_policy=restart["policy"], expected=restart["expected"],

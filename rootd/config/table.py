@@ -17,7 +17,7 @@ class Entry(NamedTuple):
     """One service, in what the system calls take."""
 
     service: str
-    count: int  # type: ignore[assignment]  # of processes; it hides tuple.count, which nobody misses
+    count: int  # type: ignore[assignment]  # of processes at most; it hides tuple.count, which nobody misses
     path: str
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]

@@ -24,8 +24,8 @@ from rootd.supervisor import watching
 from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.choices import Choices
 from rootd.supervisor.control import Connection, NoConnection
-from rootd.supervisor.dispatch import DISPATCH, Row
-from rootd.supervisor.operations import Already, Refusal
+from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
+from rootd.supervisor.operations import Already, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
 from rootd.supervisor.sessions import Session, Sessions
 
@@ -93,12 +93,25 @@ class Desk:
         self._called(Call(NoConnection(note), command, None, "a signal"))
 
     def _called(self, call: Call) -> None:
-        row = DISPATCH[type(call.command)]
+        row = self._row(call)
         if (self.audit.is_full if call.connection.root else self.audit.is_crowded) and not self._may_go_on(call):
             return call.connection.answer(unwritten("log does not keep up"))
         if not self._decide(call, row, lambda why: self._recorded(call, row, why)):
             return None
         return None if row.changes else self._run(call, row)
+
+    def _row(self, call: Call) -> Row:
+        """What is asked of an operation takes the right to what that does, on its service."""
+        row = DISPATCH[type(call.command)]
+        operation = self._operation(call)
+        if operation is None:
+            return row
+        call.service = operation.service or None
+        return row._replace(action=Action(operation.kind))
+
+    def _operation(self, call: Call) -> Operation | None:
+        command = call.command
+        return self.services.operations.find(command.operation) if isinstance(command, messages.Cancel) else None
 
     def _decide(self, call: Call, row: Row, then: Then | None = None) -> bool:
         """Ask the policy, record what it says, and answer a no.
@@ -114,6 +127,10 @@ class Desk:
             refused = explain.refuse(self.policy, call.identity, decision, service, groups)
         elif service is not None and groups is None:
             refused = explain.unknown(service)
+        if isinstance(call.command, messages.Cancel):
+            operation = self._operation(call)
+            if operation is None or not self.may_view(call.identity, operation.service):
+                refused = messages.Refused("unknown", unknown_operation(call.command.operation).text)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
         for name in self._also(call) if refused is None else ():
             refused = self._decide_also(call, row, name) or refused
@@ -256,7 +273,7 @@ class Desk:
 def target(command: messages.Command) -> str | None:
     """The service that the command is about, None when it is about none, or about several."""
     match command:
-        case messages.Reload() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
+        case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None
         case _:
             return command.service

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from policy import decide, explain, messages
 from policy.names import Action
 from rootd.supervisor import logs, watching
-from rootd.supervisor.operations import Refusal
+from rootd.supervisor.operations import Already, Refusal
 
 if TYPE_CHECKING:
     from rootd.supervisor.desk import Call, Desk
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    action: Action | None  # None: about the asker himself
+    action: Action | None  # None: about the asker himself, or that of the operation which it is about
     answer: Callable[[Desk, Call, Any], None]
     changes: bool = False
 
@@ -106,7 +106,7 @@ def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:
     watcher = watching.Watcher(call, command.service, command.operation, command.after)
     operation = desk.services.operations.find(command.operation) if desk.watchers.knows(command.after) else None
     if command.operation and (operation is None or not desk.may_view(call.identity, operation.service)):
-        raise Refusal("unknown", f"no operation {command.operation} that you may view")
+        raise unknown_operation(command.operation)
     if not desk.watchers.add(watcher, () if operation is None else operation.events):
         raise Refusal("later", "too many are watching: try again later")
 
@@ -174,6 +174,34 @@ def answer_enable(desk: Desk, call: Call, command: messages.Enable | messages.Di
     desk.choices.choose(name, enabled, call.user, begun, kept)
 
 
+def answer_scale(desk: Desk, call: Call, command: messages.Scale) -> None:
+    desk.accept(call, desk.services.scale(command.service, command.processes, desk.clock(), call.id))
+
+
+def answer_cancel(desk: Desk, call: Call, command: messages.Cancel) -> None:
+    operation = desk.services.operations.find(command.operation)
+    if operation is None:
+        raise unknown_operation(command.operation)
+    if operation.ended:
+        raise Refusal("conflict", f"operation {operation.number} has ended already: {operation.info().text}")
+    if operation.cancelled:
+        raise Already(f"operation {operation.number} is cancelled already: {operation.cancelled}")
+    why = f"cancelled by {call.user}"
+    if operation.kind == "reload":
+        desk.reloads.cancel(why, desk.clock())
+    else:
+        desk.services.cancel(operation, why, desk.clock())
+    rest = "" if operation.ended else "; it ends when what has begun of it is over"
+    text = f"operation {operation.number} is cancelled{rest}"
+    call.connection.answer(messages.Done(text))
+    desk.outcome(call, Action(operation.kind), operation.number, True, text, 0.0)
+
+
+def unknown_operation(number: int) -> Refusal:
+    """The same for one that is not there and one that the asker may not view."""
+    return Refusal("unknown", f"no operation {number} that you may view")
+
+
 def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
     desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock()))
 
@@ -212,6 +240,8 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Signal: Row(Action.SIGNAL, answer_signal, changes=True),
     messages.Enable: Row(Action.ENABLE, answer_enable, changes=True),
     messages.Disable: Row(Action.ENABLE, answer_enable, changes=True),
+    messages.Scale: Row(Action.SCALE, answer_scale, changes=True),
+    messages.Cancel: Row(None, answer_cancel, changes=True),
     messages.Reload: Row(Action.RELOAD, answer_reload, changes=True),
     messages.Revoke: Row(Action.REVOKE, answer_revoke, changes=True),
     messages.Shutdown: Row(Action.SHUTDOWN, answer_shutdown, changes=True),

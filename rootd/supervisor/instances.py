@@ -51,7 +51,11 @@ class Instance:
 
     @property
     def label(self) -> str:
-        return self.spec.name if self.spec.processes == 1 else f"{self.spec.name}:{self.index}"
+        return self.spec.name if self.spec.max_processes == 1 else f"{self.spec.name}:{self.index}"
+
+    def says(self, text: str) -> str:
+        """With its name before it, where its service may have several processes."""
+        return text if self.spec.max_processes == 1 else f"{self.label}: {text}"
 
     @property
     def number(self) -> int:
@@ -110,15 +114,21 @@ def service_info(spec: ServiceSpec, instances: list[Instance]) -> ServiceInfo:
     """A service as its processes are: the worst of their states."""
     processes = [instance.info() for instance in instances]
     shown = {process.state for process in processes}
+    scaled = "" if len(instances) == spec.processes else f"{counted(len(instances))}, configured {spec.processes}"
+    outdated = CHANGED if any(instance.outdated() for instance in instances) else ""
     return ServiceInfo(
         name=spec.name,
         state=next(state for state in states.CODES if state in shown),
         wanted="up" if any(instance.slot.wanted == "up" for instance in instances) else "down",
         processes=processes,
         groups=list(spec.groups),
-        text=CHANGED if any(instance.outdated() for instance in instances) else "",
+        text="; ".join(filter(None, (scaled, outdated))),
         enabled=spec.autostart,
     )
+
+
+def counted(number: int) -> str:
+    return f"{number} process" if number == 1 else f"{number} processes"
 
 
 def _living(state: states.State, run: int) -> states.Process | None:

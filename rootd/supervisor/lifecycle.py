@@ -24,10 +24,10 @@ from rootd.supervisor.rolling import replacing
 
 # isort: off
 from rootd.supervisor.states import (
-    Adopted, Await, Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Emptying, EndHook, Ended, Event, Exited,
-    Failing, Fatal, Held, HookEnded, Living, Preparing, Process, Replacing, Rest, RestartAsked, Running, Say, Settling,
-    Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping,
-    TimeUp, TreeEmpty, Waiting,
+    Adopted, Await, Backoff, Barred, BecameReady, Cancelled, Cleaning, Cleared, Died, Emptying, Ended, EndHook, Event,
+    Exited, Failing, Fatal, Held, HookEnded, Living, Preparing, Process, Replacing, Rest, RestartAsked, Running, Say,
+    Settling, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked,
+    Stopped, Stopping, TimeUp, TreeEmpty, Waiting,
 )  # fmt: skip
 # isort: on
 
@@ -70,7 +70,8 @@ def _resting(spec: ServiceSpec, slot: Slot, state: Rest, event: Event, now: floa
         case TimeUp():
             return moves.rest(spec, slot, state, now)
         case (
-            Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty() | Held() | Cleared() | Barred()
+            Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty()
+            | Held() | Cleared() | Barred() | Cancelled()
         ):  # fmt: skip
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
@@ -83,7 +84,7 @@ def _waiting(spec: ServiceSpec, slot: Slot, state: Waiting, event: Event) -> Ste
     match event:
         case StartAsked() | RestartAsked():
             return moves.forgiven(slot), (Await(),)
-        case StopAsked():
+        case StopAsked() | Cancelled():
             return replace(slot, wanted="down", state=Stopped()), ()
         case Held(on):
             return (
@@ -124,7 +125,7 @@ def _preparing(spec: ServiceSpec, slot: Slot, state: Preparing, event: Event, no
             return replace(slot, state=Spawning(spec)), (Spawn(), Say("starting"))
         case (
             TimeUp() | Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty()
-            | Held() | Cleared() | Barred()
+            | Held() | Cleared() | Barred() | Cancelled()
         ):  # fmt: skip
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
@@ -143,6 +144,8 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
             process = Process(run, pid, started, state.spec)
             if slot.wanted == "down":
                 return moves.stop(slot, process, Stopped(), now)
+            if state.cancelled:
+                return moves.stop(slot, process, Backoff(now), now)
             return moves.ready_by_time(slot, Starting(process, ready_until(process)), now)
         case SpawnFailed(failure):
             said = words(failure, state.spec)
@@ -152,10 +155,10 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
         case SpawnLost():
             if slot.wanted == "down":
                 return replace(slot, state=Stopped()), ()
-            return moves.spawn(spec, slot)
+            return (replace(slot, state=Backoff(now)), ()) if state.cancelled else moves.spawn(spec, slot)
         case (
             TimeUp() | Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty()
-            | Held() | Cleared() | Barred()
+            | Held() | Cleared() | Barred() | Cancelled()
         ):  # fmt: skip
             return slot, ()
         case _:
@@ -165,7 +168,7 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
 def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Settling | Running, event: Event, now: float) -> Step:
     process = state.process
     match event:
-        case StartAsked() | Held() | Cleared() | Barred():
+        case StartAsked() | Held() | Cleared() | Barred() | Cancelled():
             return slot, ()
         case StopAsked():
             return _stopped(replace(slot, wanted="down"), state, Stopped(), now)
@@ -264,7 +267,7 @@ def _ending(spec: ServiceSpec, slot: Slot, state: Stopping | Emptying, event: Ev
             return moves.rest(spec, slot, state.next, now)
         case Adopted(run, pid):
             return (slot, ()) if run != process.run else _adopted(slot, state, pid)
-        case BecameReady() | Failing() | HookEnded() | Held() | Cleared() | Barred():
+        case BecameReady() | Failing() | HookEnded() | Held() | Cleared() | Barred() | Cancelled():
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
             impossible(state, event)
@@ -287,7 +290,7 @@ def _cleaning(spec: ServiceSpec, slot: Slot, state: Cleaning, event: Event, now:
             return slot, (*((Say(f"its post-stop hook: {problem}"),) if problem else ()), *effects)
         case (
             TimeUp() | Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty()
-            | Held() | Cleared() | Barred()
+            | Held() | Cleared() | Barred() | Cancelled()
         ):  # fmt: skip
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():

@@ -24,7 +24,7 @@ SHOWN = 1_000  # characters of a step or an outcome in a list of operations
 PATIENCE = 10.0  # seconds of failing and trying again, before a start is called failed
 GIVE_UP = 3  # SIGKILLs to a tree, before its stop is called failed
 
-Kind = Literal["start", "stop", "restart", "signal", "shutdown", "reload"]
+Kind = Literal["start", "stop", "restart", "signal", "scale", "shutdown", "reload"]
 Publish = Callable[[Changed | Step | Ended], None]
 
 
@@ -38,7 +38,7 @@ class Refusal(Exception):
 
 
 class Already(Refusal):
-    """It is as was asked for: a conflict that most will call done."""
+    """It is as was asked for, or was made so without a process that began or ended: most will call it done."""
 
     def __init__(self, text: str) -> None:
         super().__init__("conflict", text)
@@ -55,12 +55,18 @@ class Operation:
         self.began = began
         self.since = ""  # the same for people
         self.user = ""  # who asked first; "" when it followed from something else
+        self.down = kind in ("stop", "shutdown")  # whether it is over when its slots are at rest
+        self.processes = 0  # how many there are to be, of a scale
         self.hard = False
         self.spawned = False  # a process was started for it: who asks from now on may mean newer files than that has
         self.active: set[object] = set()  # what it waits for: instances, or numbers of requests to privileged
         self.pending: list[int] = []  # instances whose turn has not come
         self.failures: list[str] = []
         self.before: set[str] = set()  # services whose stop has to end before this one begins
+        self.idle: set[object] = set()  # active instances that were at rest before it
+        self.cancelled = ""  # who took it back, in words
+        self.taken_back: set[object] = set()  # active instances of which that is so
+        self.well = 0  # instances for which what was asked has come
         self.rolled_back: dict[object, str] = {}  # why the new process of an active instance did not take over
         self.events: list[Step | Ended] = []
 
@@ -157,7 +163,7 @@ def verdict(operation: Operation, slot: states.Slot, now: float, index: int = 0)
     for part in states.legs(state):
         if isinstance(part, states.Stopping | states.Emptying) and part.kills >= GIVE_UP:
             return f"process {part.process.pid} does not end, even by SIGKILL"
-    down = operation.kind in ("stop", "shutdown")
+    down = operation.down
     match state:
         case states.Stopped():
             return "" if down else "it was stopped"

@@ -18,9 +18,9 @@ from rootd.supervisor.lifecycle import ready_until
 
 # isort: off
 from rootd.supervisor.states import (
-    Adopted, Backoff, BecameReady, Cleaning, Emptying, Event, Exited, Fatal, Leg, Living, Preparing, Process, Replacing,
-    Rest, RestartAsked, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked, Stopped, Stopping,
-    TreeEmpty, Wanted, legs, runs,
+    Adopted, Backoff, BecameReady, Cleaning, Emptying, Event, Exited, Fatal, Leg, Living, Preparing, Process,
+    Replacing, Rest, RestartAsked, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked,
+    Stopped, Stopping, TreeEmpty, Wanted, legs, runs,
 )  # fmt: skip
 # isort: on
 
@@ -59,6 +59,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     operation: int = 0
     event: int = 0
     slots: dict[str, SavedSlot] = {}
+    scaled: dict[str, tuple[int, int]] = {}  # service -> how many processes it is to have, and had configured then
 
 
 class Rebuilt(msgspec.Struct, frozen=True):

@@ -146,6 +146,13 @@ class Reloads:
         self._operations.step(self._operation, "reading and checking the files")
         return self._operation.number
 
+    def cancel(self, why: str, now: float) -> None:
+        """The one that is under way. Raises Refusal when the new configuration is being taken already."""
+        if self._found is not None or self._replacing:
+            raise Refusal("conflict", "the new configuration is being taken already: it goes on to its end")
+        self._ask(ipc.Message(ipc.ABORT))
+        self._end(False, f"nothing was changed: {why}", now)
+
     def staged(self, message: ipc.Message, fd: int, now: float) -> None:
         """TABLE: what would be. The descriptor stays the caller's."""
         if self._operation is None:  # one that was given up: privileged may forget it

@@ -19,10 +19,10 @@ from rootd.supervisor.moves import Step
 
 # isort: off
 from rootd.supervisor.states import (
-    Adopted, Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Effect, Emptying, Ended, Event, Exited, Failing,
-    Fatal, Held, HookEnded, Leg, Preparing, Replacing, Rest, RestartAsked, RollFailed, Running, Say, Settling, Slot,
-    Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp,
-    TreeEmpty,
+    Adopted, Backoff, Barred, BecameReady, Cancelled, Cleaning, Cleared, Died, Effect, Emptying, Ended, EndHook,
+    Event, Exited, Failing, Fatal, Held, HookEnded, Leg, Preparing, Replacing, Rest, RestartAsked, RollFailed,
+    Running, Say, Settling, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked,
+    Stopped, Stopping, TimeUp, TreeEmpty,
 )  # fmt: skip
 # isort: on
 
@@ -39,7 +39,9 @@ def replacing(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, now
             return _both(spec, slot, state, StartAsked(), now, step)
         case StopAsked() | TimeUp():
             return _both(spec, slot, state, event, now, step)
-        case SpawnLost() if slot.wanted == "up" and isinstance(new, Spawning):
+        case Cancelled():
+            return _taken_back(slot, state, now)
+        case SpawnLost() if slot.wanted == "up" and isinstance(new, Spawning) and not new.cancelled:
             return replace(slot, state=Replacing(old, Spawning(spec))), (Spawn(),)
         case Spawned() | SpawnFailed() | SpawnLost():
             slot, left, effects = _new_leg(spec, slot, state, event, now, step)
@@ -56,6 +58,24 @@ def replacing(spec: ServiceSpec, slot: Slot, state: Replacing, event: Event, now
             return slot, ()
         case _:
             assert_never(event)
+
+
+def _taken_back(slot: Slot, state: Replacing, now: float) -> Step:
+    """While the old process serves, the new one is stopped as if it had failed; one that is not spawned yet, then."""
+    if not isinstance(state.old, Running):
+        return slot, ()
+    failed = RollFailed("cancelled")
+    match state.new:
+        case Preparing(next=None):
+            new = replace(state.new, next=Backoff(now))
+            return replace(slot, state=replace(state, new=new)), (failed, EndHook("pre-start", 0))
+        case Spawning(cancelled=False):
+            return replace(slot, state=replace(state, new=replace(state.new, cancelled=True))), (failed,)
+        case Starting(process) | Settling(process):
+            stopped, effects = moves.stop(slot, process, Backoff(now), now)
+            return replace(slot, state=replace(state, new=stopped.state)), (failed, *moves.unhook(state.new), *effects)
+        case _:
+            return slot, ()
 
 
 def _is_about(leg: Leg, run: int) -> bool:

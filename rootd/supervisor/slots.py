@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, cast
 
 from msgspec.structs import replace
@@ -18,12 +18,12 @@ from rootd import ipc
 from rootd.config.specs import ServiceSpec
 from rootd.supervisor import exits, lifecycle, recover, states
 from rootd.supervisor.errands import Errand, Errands
-from rootd.supervisor.instances import SLOTS, Instance, Key
+from rootd.supervisor.instances import Instance, Key
 from rootd.supervisor.monitor import Kind, Monitor, Prober
 from rootd.supervisor.perform import Adopt, Asked, Request, Requests, Resume, Shutdown
 from rootd.supervisor.sayings import Sayings
+from rootd.supervisor.tables import Tables, Whose
 
-GENERATIONS_LIMIT = 64  # configurations that are remembered for the runs of older ones
 SIGKILL = 9
 
 Told = Callable[[Instance, tuple[states.Effect, ...], float], None]
@@ -58,7 +58,7 @@ class Slots:
         self.monitor = Monitor(prober, place, self._errands.begin, self.apply, self._show_problem)
         self._sayings = Sayings(self._requests, self.monitor, self.apply, self._show, self.event)
         self._of: dict[str, dict[int, Instance]] = {}
-        self._tables: dict[int, dict[int, tuple[ServiceSpec, str]]] = {}  # generation -> entry -> spec, part
+        self._tables = Tables()
         self._runs: dict[int, Instance] = {}
         self._strays: dict[int, Instance | None] = {}
         self._sent: dict[int, Sent] = {}  # by the request's number
@@ -70,16 +70,15 @@ class Slots:
 
     def known(self, generation: int, specs: Iterable[ServiceSpec]) -> None:
         """A configuration of which processes may run."""
-        table = self._tables[generation] = {}
-        for spec in specs:
-            stamped = spec._replace(generation=generation)
-            table |= {spec.entry: (stamped, "")} | {entry: (stamped, part) for part, entry in spec.parts}
-        while len(self._tables) > GENERATIONS_LIMIT:
-            del self._tables[min(self._tables)]
+        self._tables.add(generation, specs)
 
     def of(self, service: str) -> list[Instance]:
         """The slots of a service, the first one first."""
         return [one for _, one in sorted(self._of.get(service, {}).items())]
+
+    def configured(self, service: str) -> list[Instance]:
+        """Those of it that are to be there. Found by its name: somebody asks this about each of a thousand services."""
+        return [one for one in self.of(service) if not one.removed]
 
     def add(self, spec: ServiceSpec, index: int) -> Instance:
         instance = self.instances[spec.name, index] = Instance(spec, index, states.Slot(), self._wall())
@@ -268,8 +267,18 @@ class Slots:
     def no_facts(self) -> bool:
         return not self._facts
 
-    def facts_done(self, specs: Iterable[ServiceSpec], saved: recover.Saved, ending: bool, now: float) -> None:
-        """Everything that privileged knows is known; from here on it can be asked. saved counts the first time."""
+    def highest(self, saved: recover.Saved) -> dict[str, int]:
+        """By service: how many slots it has to have for all the processes that the facts tell of."""
+        found: dict[str, int] = {}
+        for (name, index), _, _ in filter(None, (self._whose(fact, saved) for fact in self._facts)):
+            found[name] = max(found.get(name, 0), index + 1)
+        return found
+
+    def facts_done(self, specs: Mapping[ServiceSpec, int], saved: recover.Saved, ending: bool, now: float) -> None:
+        """Everything that privileged knows is known; from here on it can be asked. saved counts the first time.
+
+        specs: what is configured, in the order of its priority, with how many slots each is to have.
+        """
         facts, self._facts = sorted(self._facts, key=lambda fact: fact.extra), []
         asked = self._requests.forget()
         self._perform(Request(0, 0, 0, Resume()))
@@ -304,26 +313,16 @@ class Slots:
                 self.apply(instance, event, now)
         self._ask_again(asked, {fact.run for fact in facts}, now)
 
-    def _whose(self, fact: ipc.Message, saved: recover.Saved) -> tuple[Key, ServiceSpec, str] | None:
+    def _whose(self, fact: ipc.Message, saved: recover.Saved) -> Whose | None:
         """The slot that a run is in, the configuration that it was spawned with, and what it is for."""
         mine = self._runs.get(fact.run)
         if mine is not None:
             return mine.key, states.runs(mine.slot.state)[fact.run].spec, ""
-        entry, index = divmod(fact.slot, SLOTS)
-        spec, part = self._tables.get(fact.generation, {}).get(entry, (None, ""))
-        if spec is not None:
-            return (spec.name, index), spec, part
-        current = {spec.name: spec for spec, _ in self._tables.get(self.generation, {}).values()}
-        for label, slot in saved.slots.items():
-            name, _, number = label.rpartition(":")
-            for run in slot.runs:
-                if run.run == fact.run and name in current:
-                    return (name, int(number)), current[name]._replace(digest=run.digest), ""
-        return None
+        return self._tables.whose(fact, saved, self.generation)
 
     def _rebuild(
         self,
-        specs: Iterable[ServiceSpec],
+        specs: Mapping[ServiceSpec, int],
         found: dict[Key, list[states.Process]],
         errands: dict[Key, list[tuple[str, states.Process]]],
         saved: recover.Saved,
@@ -331,8 +330,8 @@ class Slots:
         now: float,
     ) -> list[tuple[Instance, recover.Rebuilt]]:
         """The first facts of this supervisor: every slot from them, and from what the last one wrote."""
-        for spec in specs:  # in the order of their priority
-            for index in range(spec.processes):
+        for spec, count in specs.items():
+            for index in range(count):
                 self.add(spec, index)
         for (name, index), processes in found.items():
             if (name, index) not in self.instances:

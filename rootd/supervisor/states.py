@@ -85,9 +85,10 @@ class Preparing(msgspec.Struct, frozen=True):
 
 
 class Spawning(msgspec.Struct, frozen=True):
-    """SPAWN was asked and is not answered."""
+    """SPAWN was asked and is not answered. cancelled: nobody wants that process any more, it is stopped at once."""
 
     spec: ServiceSpec
+    cancelled: bool = False
 
 
 class Starting(msgspec.Struct, frozen=True):
@@ -176,6 +177,10 @@ class RestartAsked(msgspec.Struct, frozen=True):
     hard: bool = False
 
 
+class Cancelled(msgspec.Struct, frozen=True):
+    """What was asked for is taken back, as far as nothing that serves ends by it."""
+
+
 class Held(msgspec.Struct, frozen=True):
     """What it comes after is on its way."""
 
@@ -251,7 +256,7 @@ class TimeUp(msgspec.Struct, frozen=True):
 
 
 Event = (
-    StartAsked | StopAsked | RestartAsked | Held | Cleared | Barred
+    StartAsked | StopAsked | RestartAsked | Cancelled | Held | Cleared | Barred
     | Spawned | SpawnFailed | SpawnLost | Adopted | BecameReady | Failing | HookEnded | Died | TreeEmpty | TimeUp
 )  # fmt: skip
 

@@ -22,8 +22,9 @@ SECOND = 1_000_000_000
 
 def spec(**changes: Any) -> ServiceSpec:
     return ServiceSpec(
-        name="site", entry=0, processes=1, groups=(), autostart=True, ready_kind="after", ready_after=1.0,
-        ready_timeout=30.0, restart_policy="always", expected=(0,), backoff_first=0.1, backoff_cap=2.0, limit_count=5,
+        name="site", entry=0, processes=1, max_processes=changes.get("processes", 1),
+        groups=(), autostart=True, ready_kind="after", ready_after=1.0, ready_timeout=30.0,
+        restart_policy="always", expected=(0,), backoff_first=0.1, backoff_cap=2.0, limit_count=5,
         limit_window=60.0, stop_signal=15, stop_timeout=10.0, signals=("HUP", "USR1"), sockets=(), shared=False,
         stop_then=(), max_unavailable=1, user="www",
         requires=(), after=(), priority=999, restart_with=(),

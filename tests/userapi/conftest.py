@@ -184,6 +184,8 @@ class World:
             messages.Signal: messages.Accepted(operation=7),
             messages.Enable: lambda command: messages.Done(text=f"{command.service} is enabled"),
             messages.Disable: lambda command: messages.Done(text=f"{command.service} is disabled"),
+            messages.Scale: messages.Accepted(operation=7),
+            messages.Cancel: messages.Done(text="operation 7 is cancelled"),
             messages.Reload: messages.Accepted(operation=7),
             messages.Shutdown: messages.Accepted(operation=7),
             messages.Revoke: messages.Done(text="2 sessions ended"),

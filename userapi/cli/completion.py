@@ -16,7 +16,8 @@ from userapi.cli.render import Screen
 from userapi.cli.spelled import is_name
 
 WORDS = (
-    "login logout whoami status start stop restart signal enable disable logs events operations describe reload why"
+    "login logout whoami status start stop restart signal scale enable disable logs events operations cancel describe"
+    " reload why revoke shutdown completion"
     " revoke shutdown completion"
 )
 ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
@@ -30,6 +31,7 @@ OPTIONS = {
     "signal": "--no-wait",
     "enable": "--no-wait --now",
     "disable": "--no-wait --now",
+    "scale": "--no-wait",
     "logs": "--follow --lines --stream --raw",
     "events": "--operation --after",
     "operations": "--all",
@@ -85,6 +87,7 @@ _durward() {{
             ,0) names="{WORDS}" ;;
             describe,1|events,1|operations,1) names=$(durward __complete services view 2>/dev/null) ;;
             logs,1) names=$(durward __complete services logs 2>/dev/null) ;;
+            scale,*) names=$(durward __complete services scale 2>/dev/null) ;;
             status,*) names=$(durward __complete targets view 2>/dev/null) ;;
             start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
             enable,*|disable,*) names=$(durward __complete targets enable 2>/dev/null) ;;
@@ -129,6 +132,7 @@ _durward() {{
             ,0) names=({WORDS}) ;;
             describe,1|events,1|operations,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
             logs,1) names=(${{(f)"$(durward __complete services logs 2>/dev/null)"}}) ;;
+            scale,*) names=(${{(f)"$(durward __complete services scale 2>/dev/null)"}}) ;;
             status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
             start,*|stop,*|restart,*|signal,1)
                 names=(${{(f)"$(durward __complete targets ${{before[1]}} 2>/dev/null)"}}) ;;
@@ -149,6 +153,7 @@ complete -c durward -f
 complete -c durward -n __fish_use_subcommand -a "{WORDS}"
 complete -c durward -n "__fish_seen_subcommand_from describe events operations" -a "(durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from logs" -a "(durward __complete services logs)"
+complete -c durward -n "__fish_seen_subcommand_from scale" -a "(durward __complete services scale)"
 complete -c durward -n "__fish_seen_subcommand_from status" -a "(durward __complete targets view)"
 for verb in start stop restart signal
     complete -c durward -n "__fish_seen_subcommand_from $verb" -a "(durward __complete targets $verb)"

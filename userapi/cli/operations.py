@@ -1,4 +1,4 @@
-"""start, stop, restart, signal, enable, disable, reload, revoke, shutdown: what changes something.
+"""start, stop, restart, signal, scale, cancel, enable, disable, reload, revoke, shutdown: what changes something.
 
 The outcome is waited for, its steps are told on stderr, and Ctrl-C only stops the telling. --json: {"operation",
 "service", "ok", "text", "seconds", "steps", "problems"}, with --no-wait {"operation", "text"}; what is done at once
@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from userapi.cli.failure import BAD_CONFIG, FAILED, INTERRUPTED, OK, Failure
+from userapi.cli.parser import is_plain
 from userapi.cli.render import Screen
 
+MOST = 1024  # processes of a service
 SIGNALS = {"1": "HUP", "2": "INT", "3": "QUIT", "9": "KILL", "10": "USR1", "12": "USR2", "14": "ALRM", "15": "TERM"}
 
 
@@ -46,6 +48,38 @@ def disable(ask: Any, screen: Screen, args: Any) -> int:
     return _to_services(ask, screen, args, "disable", "stop" if args.now else "")
 
 
+def scale(ask: Any, screen: Screen, args: Any) -> int:
+    counts = _counts(args.scaled)
+    if len(counts) == 1:
+        ((name, processes),) = counts.items()
+        return _follow(ask, screen, args, ask.command("scale", name, processes=processes))
+    from userapi.cli.several import Several
+
+    def command(name: str) -> dict[str, Any]:
+        told: dict[str, Any] = ask.command("scale", name, processes=counts[name])
+        return told
+
+    return Several(ask, screen, args.no_wait, command).run(list(counts))
+
+
+def _counts(words: list[str]) -> dict[str, int]:
+    """How many processes of which service, from `site=2 worker=5` or `worker 5`. Raises Failure."""
+    if len(words) == 2 and "=" not in "".join(words):
+        words = ["=".join(words)]
+    counts: dict[str, int] = {}
+    for word in words:
+        name, _, number = word.rpartition("=")
+        if number == "0" and name:
+            raise Failure("usage", f"to have no process of it, stop it: durward stop {name}")
+        if not name or not (number.isascii() and number.isdigit() and len(number) <= 4 and 0 < int(number) <= MOST):
+            raise Failure("usage", f"'{word}' must be SERVICE=N, with N from 1 to {MOST}")
+        if not is_plain(name):
+            raise Failure("usage", f"'{name}' may mean several services: name each with its number")
+        if counts.setdefault(name, int(number)) != int(number):
+            raise Failure("usage", f"{name} cannot have {counts[name]} processes and {int(number)} too")
+    return counts
+
+
 def _to_services(ask: Any, screen: Screen, args: Any, do: str, then: str = "", **more: Any) -> int:
     """then: a second command for each, once the first is done: it has a right of its own, and is what is followed."""
 
@@ -66,6 +100,10 @@ def _to_services(ask: Any, screen: Screen, args: Any, do: str, then: str = "", *
     from userapi.cli.several import Several
 
     return Several(ask, screen, args.no_wait, command).run(args.targets)
+
+
+def cancel(ask: Any, screen: Screen, args: Any) -> int:
+    return _done(screen, ask.cancel(args.operation))
 
 
 def reload(ask: Any, screen: Screen, args: Any) -> int:
@@ -107,7 +145,9 @@ def _follow(ask: Any, screen: Screen, args: Any, begun: dict[str, Any]) -> int:
     try:
         event, steps = followed(ask, screen, number)
     except KeyboardInterrupt:
-        screen.progress(f"it goes on without you; to follow it: durward events --operation {number}")
+        screen.progress(
+            f"it goes on without you; to follow it: durward events --operation {number}; or: durward cancel {number}"
+        )
         return INTERRUPTED
     return _ended(screen, event, steps)
 

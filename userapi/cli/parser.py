@@ -85,6 +85,12 @@ def _signal(parser: argparse.ArgumentParser) -> None:
     _wait(parser)
 
 
+def _scale(parser: argparse.ArgumentParser) -> None:
+    more = "a service and how many processes it is to have; also: SERVICE N"
+    parser.add_argument("scaled", metavar="SERVICE=N", type=_name, nargs="+", help=more)
+    _wait(parser)
+
+
 def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", type=_name, help="or one process of it: site:1")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
@@ -100,6 +106,10 @@ def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--after", type=_number, default=0, metavar="N", help="also what has happened since the event of this number"
     )
+
+
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("operation", metavar="N", type=_number, help="the number of an operation")
 
 
 def _operations(parser: argparse.ArgumentParser) -> None:
@@ -148,9 +158,11 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "signal": ("operations", "signal", "send a signal to services", _signal),
     "enable": ("operations", "enable", "start services when the daemon starts", _enable),
     "disable": ("operations", "disable", "do not start services when the daemon starts", _enable),
+    "scale": ("operations", "scale", "change how many processes services have", _scale),
     "logs": ("logs", "logs", "what a service wrote", _logs),
     "events": ("queries", "events", "what happens, as it happens", _events),
     "operations": ("queries", "operations", "what is under way", _operations),
+    "cancel": ("operations", "cancel", "take back what is under way", _cancel),
     "describe": ("queries", "describe", "a service and how it is configured", _service),
     "reload": ("operations", "reload", "read the configuration again", _reload),
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),

@@ -85,6 +85,9 @@ class Http:
         path = do if service is None else f"services/{http1.quoted(service)}/{do}"
         return self._json("POST", path, {key: value for key, value in more.items() if value})
 
+    def cancel(self, number: int) -> dict[str, Any]:
+        return self._json("POST", f"operations/{number}/cancel")
+
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """Its events from its beginning until it ended, and the answer with it: the next may be asked for at once."""
         over: dict[str, Any] | None = None

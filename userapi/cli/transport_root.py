@@ -105,6 +105,9 @@ class Root:
     def command(self, do: str, service: str | None = None, **more: Any) -> dict[str, Any]:
         return _without_tag(self._ask(do, service=service, **more)[-1])
 
+    def cancel(self, number: int) -> dict[str, Any]:
+        return _without_tag(self._ask("cancel", operation=number)[-1])
+
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """A daemon that is gone is not waited for: it may be what was asked for."""
         for event in self._watch(after, operation=number):

@@ -127,6 +127,10 @@ def asker() -> tuple[str, str]:
     return token, source(request.environ, parts().config.api.behind_proxy)
 
 
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of what takes none."""
+
+
 def body(kind: type[T]) -> T:
     """The JSON body as that struct; an empty body is {}. Raises Problem."""
     data = request.get_data(cache=False)
@@ -142,6 +146,7 @@ _MUST = {
     "stream": "stream must be stdout or stderr",
     "signal": f"signal must be one of {SIGNALS.replace('|', ', ')}",
     "user": "user must be the name of a user",
+    "processes": "processes must be a whole number from 1 to 1024; to have none, stop the service",
 }
 _FIELD = re.compile(r" - at `\$\.([a-z_]+)`\Z")
 

@@ -1,4 +1,5 @@
 """GET /api/v1/operations[?service=NAME][&all=true], /operations/ID: what is under way, and how an operation goes.
+POST /operations/ID/cancel: take it back, as far as that can be; answered by 200 {"text"}.
 
 The list: {"operations": [{"number", "kind", "service", "user", "joined", "since", "step", "ok", "text", "seconds"}]};
 "ok" is null while it is under way, and those that have ended are there with ?all=true alone. Of one:
@@ -19,7 +20,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import after, asker, flag, json, named, parts
+from userapi.http.guard import Nothing, after, asker, body, flag, json, named, parts
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, begun, streamed
 
@@ -56,6 +57,14 @@ def follow(operation: int) -> Response:
     wait = flag("wait")
     with parts().waits.one(token):
         return json(outcome(token, source, watch, wait))
+
+
+@blueprint.post("/operations/<int:operation>/cancel")
+def cancel(operation: int) -> Response:
+    body(Nothing)
+    if operation >= 1 << 53:
+        raise Problem("unknown", "there is no such operation")
+    return commanded(messages.Cancel(operation=operation))
 
 
 def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal,enable,disable}; POST /reload,
-/revoke.
+"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal,scale,enable,disable}; POST
+/reload, /revoke.
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
 "exit", "text"}], "groups", "text", "enabled"}]}, with ?service=NAME that one only. GET /services/NAME answers
 {"service", "settings", "sockets", "exits", "chosen_by"}, the last one "" where "enabled" is the configuration's.
-POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, reload {"dry_run": bool},
-revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
+POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, scale {"processes": N},
+reload {"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
 """
 
 from __future__ import annotations
@@ -14,15 +14,11 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import asker, body, json, named, parts
+from userapi.http.guard import Nothing, asker, body, json, named, parts
 from userapi.http.operations import commanded
 from userapi.http.problems import Problem
 
 blueprint = Blueprint("services", __name__)
-
-
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
 
 
 class Restarting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +31,10 @@ class Stopping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Signalling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signal: messages.Signame
+
+
+class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    processes: messages.Processes
 
 
 class Reloading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +98,11 @@ def enable(name: str) -> Response:
 def disable(name: str) -> Response:
     body(Nothing)
     return commanded(messages.Disable(service=named(name)))
+
+
+@blueprint.post("/services/<name>/scale")
+def scale(name: str) -> Response:
+    return commanded(messages.Scale(service=named(name), processes=body(Scaling).processes))
 
 
 @blueprint.post("/reload")

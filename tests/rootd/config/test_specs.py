@@ -44,7 +44,8 @@ def spec(compiled: Compiled) -> ServiceSpec:
 def test_what_is_not_said_has_its_default(compiled: Compile) -> None:
     found = spec(compiled("[auth]", {"a.toml": PLAIN}))
     assert found._replace(settings=(), digest="") == ServiceSpec(
-        name="work", entry=0, processes=1, groups=(), autostart=True, ready_kind="after", ready_after=1.0,
+        name="work", entry=0, processes=1, max_processes=1, groups=(), autostart=True, ready_kind="after",
+        ready_after=1.0,
         ready_timeout=30.0, restart_policy="on-failure", expected=(0,), backoff_first=0.1, backoff_cap=30.0,
         limit_count=5, limit_window=60.0, stop_signal=signal.SIGTERM, stop_timeout=10.0, stop_then=(),
         max_unavailable=1,
@@ -63,7 +64,8 @@ def full(compiled: Compile, text: str = FULL, value: str = "hidden") -> ServiceS
 def test_what_is_said_is_told(compiled: Compile) -> None:
     found = full(compiled)
     assert found._replace(settings=(), digest="") == ServiceSpec(
-        name="work", entry=0, processes=3, groups=("front", "all"), autostart=False, ready_kind="notify",
+        name="work", entry=0, processes=3, max_processes=3, groups=("front", "all"), autostart=False,
+        ready_kind="notify",
         ready_after=1.0, ready_timeout=5.0, restart_policy="always", expected=(0, 3), backoff_first=1.0,
         backoff_cap=60.0, limit_count=9, limit_window=600.0, stop_signal=signal.SIGINT, stop_timeout=120.0,
         stop_then=((signal.SIGQUIT, 5.0), (signal.SIGABRT, 1.0)), max_unavailable=2,

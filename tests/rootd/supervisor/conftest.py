@@ -40,7 +40,7 @@ POLICY = """
 [[grant]]
 id = "ops"
 who = ["group:webops"]
-may = ["view", "logs", "start", "stop", "restart", "signal", "enable"]
+may = ["view", "logs", "start", "stop", "restart", "signal", "scale", "enable"]
 on = ["site", "group:back"]
 [[grant]]
 id = "leads"
@@ -122,6 +122,17 @@ class FakeServices:
 
     def signal(self, name: str, signame: str, now: float, request: str) -> int:
         return self._begin("signal", name, signame, request=request)
+
+    def scale(self, name: str, processes: int, now: float, request: str) -> int:
+        return self._begin("scale", name, processes, request=request)
+
+    def cancel(self, operation: Operation, why: str, now: float) -> None:
+        self.asked.append(("cancel", operation.number, why))
+        if self.refusal:
+            raise self.refusal
+        operation.cancelled = why
+        if self.ends_at_once:
+            self.operations.end(operation, False, f"it was not done: {why}", 1.0)
 
     def stop_all(self, now: float, request: str) -> int:
         return self._begin("shutdown", "", request=request)

@@ -31,6 +31,8 @@ CHANGES: list[messages.Command] = [
     messages.Signal("site", "HUP"),
     messages.Enable("site"),
     messages.Disable("site"),
+    messages.Scale("site", 3),
+    messages.Cancel(1),
     messages.Reload(),
     messages.Revoke(everyone=True),
     messages.Shutdown(),
@@ -43,6 +45,7 @@ def test_every_command_is_among_these() -> None:
 
 @pytest.mark.parametrize("command", CHANGES, ids=spoken)
 def test_nothing_is_done_before_its_record_is_on_disk(room: Any, command: messages.Command) -> None:
+    room.services.operations.begin("restart", "site", "", 0.0)  # which Cancel is about
     room.log_answers = None
     client = room.client("root")
     client.send(command, "")
@@ -67,6 +70,7 @@ def test_what_only_reads_is_recorded_and_waits_for_nothing(room: Any, command: m
 @pytest.mark.parametrize("way", ["away", "full disk", "dies", "hangs"])
 @pytest.mark.parametrize("command", CHANGES, ids=spoken)
 def test_e4_what_cannot_be_recorded_is_not_done(room: Any, tokens: Any, command: messages.Command, way: str) -> None:
+    room.services.operations.begin("restart", "site", "", 0.0)  # which Cancel is about
     token = tokens[1] if DISPATCH[type(command)].action in GLOBAL else tokens[0]
     room.log_is_there = way != "away"
     room.log_answers = errno.ENOSPC if way == "full disk" else None
@@ -149,6 +153,7 @@ def test_a_decision_says_who_from_where_what_and_by_which_rule(room: Any) -> Non
     [
         (messages.Restart("site", hard=True), {"hard": True}),
         (messages.Signal("site", "HUP"), {"signal": "HUP"}),
+        (messages.Scale("site", 3), {"processes": 3}),
         (messages.OpenLog("site", "stderr", rotated=2), {"stream": "stderr", "rotated": 2}),
         (messages.Reload(dry_run=True), {"dry_run": True}),
         (messages.Revoke("eve"), {"user": "eve"}),

@@ -32,6 +32,8 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Signal: messages.Signal("site", "HUP"),
     messages.Enable: messages.Enable("site"),
     messages.Disable: messages.Disable("site"),
+    messages.Scale: messages.Scale("site", 3),
+    messages.Cancel: messages.Cancel(1),
     messages.Reload: messages.Reload(),
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
@@ -116,6 +118,7 @@ def test_root_sock_takes_no_session(room: Any, tokens: Any) -> None:
 
 @pytest.mark.parametrize("command", EVERY.values(), ids=spoken)
 def test_root_may_do_everything_whatever_the_policy_says(room: Any, command: messages.Command) -> None:
+    room.services.operations.begin("restart", "site", "", 0.0)  # which Cancel is about
     room.desk.policy = NOBODY
     (room.path / "log" / "site.0").mkdir()
     (room.path / "log" / "site.0" / "stdout.log").write_text("x")
@@ -137,11 +140,11 @@ def test_root_may_restart_our_own_api_and_nobody_else_knows_of_it(room: Any) -> 
 @pytest.mark.parametrize(
     "kind",
     [messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.Start,
-     messages.Stop, messages.Restart, messages.Signal, messages.Enable, messages.Disable],
+     messages.Stop, messages.Restart, messages.Signal, messages.Scale, messages.Enable, messages.Disable],
     ids=lambda kind: kind.__name__,
 )  # fmt: skip
 def test_b10_what_one_may_not_view_is_answered_like_what_does_not_exist(room: Any, kind: Any) -> None:
-    more = {"signal": "HUP"} if kind is messages.Signal else {}
+    more = {messages.Signal: {"signal": "HUP"}, messages.Scale: {"processes": 3}}.get(kind, {})
     client = room.client()
     hidden, missing = (client.ask(kind(service=name, **more)) for name in ("vault", "vapor"))
     assert missing.text == "no service 'vapor' that you may view"

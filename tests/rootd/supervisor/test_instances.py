@@ -13,6 +13,7 @@ from rootd.supervisor.states import Died, Fatal, Running, Slot, SpawnFailed, Sto
 def test_a_slot_is_named_as_its_service_unless_there_are_several(spec: Any) -> None:
     assert Instance(spec(), 0, Slot(), "T").label == "site"
     assert Instance(spec(processes=2), 1, Slot(), "T").label == "site:1"
+    assert Instance(spec(max_processes=2), 0, Slot(), "T").label == "site:0", "though there is one"
     assert Instance(spec(entry=3), 2, Slot(), "T").number == 3 * 1024 + 2
 
 

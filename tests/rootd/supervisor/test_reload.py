@@ -289,3 +289,22 @@ def test_what_counts_from_the_next_start_on_is_said(house: House) -> None:
     house.staged(settings_of(house, auth='session = "1h"', audit='on_failure = "continue"'))
     house.done()
     assert house.end.text == "reloaded: counts from the daemon's next start on: [audit], [auth]"
+
+
+def test_one_that_is_cancelled_changes_nothing_and_privileged_forgets_it_whenever_it_answers(house: House) -> None:
+    house.begin()
+    seq = house.sent[-1].seq
+    house.reloads.cancel("cancelled by alice", 1.0)
+    assert (house.end.ok, house.end.text) == (False, "nothing was changed: cancelled by alice")
+    assert house.reloads.wake_at() is None
+    late = new(house)
+    house.reloads.staged(late.table(seq=seq), late.fd, 2.0)
+    assert house.ops() == [ipc.STAGE, ipc.ABORT, ipc.ABORT]
+    assert house.sent[-1].generation == 2
+    assert house.adopted == []
+    house.begin()
+    house.staged(new(house, number=3))
+    with pytest.raises(Refusal, match="the new configuration is being taken already: it goes on to its end"):
+        house.reloads.cancel("cancelled by alice", 3.0)
+    house.done()
+    assert house.end.ok

@@ -11,8 +11,8 @@ import pytest
 from rootd import ipc
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    BecameReady, Died, Event, Exited, Fatal, Replacing, RestartAsked, RollFailed, Running, Signal, Spawn, Spawned,
-    SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TreeEmpty,
+    Backoff, BecameReady, Cancelled, Died, Event, Exited, Fatal, Replacing, RestartAsked, RollFailed, Running, Signal,
+    Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TreeEmpty,
 )  # fmt: skip
 
 TERM, KILL = 15, 9
@@ -154,3 +154,71 @@ def test_a_lost_spawn_of_a_rolling_restart_is_asked_again(History: Any) -> None:
     h.done()
     assert h(SpawnLost()).done() == [Spawn()]
     assert isinstance(h.state, Replacing)
+
+
+# -- taken back ----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_one_that_is_not_ready_is_stopped_when_it_is_cancelled_and_the_old_one_goes_on(History: Any) -> None:
+    h = History(**NOTIFY).rolling().spawned()
+    h.done()
+    h(Cancelled())
+    assert h.effects[0] == RollFailed("cancelled")
+    assert h.done() == [Signal(2, TERM)]
+    assert h(Cancelled(), BecameReady(2)).done() == [], "once, and whatever it says now"
+    h(Died(2, OK), TreeEmpty(2))
+    assert isinstance(h.state, Running)
+    assert (h.state.process.run, h.slot.crashes, h.slot.wanted) == (1, (), "up")
+
+
+def test_a_new_one_that_is_being_spawned_is_stopped_as_soon_as_it_is_there(History: Any) -> None:
+    h = History(**NOTIFY).rolling()
+    h.done()
+    h(Cancelled())
+    assert h.effects == [RollFailed("cancelled")]
+    h(Cancelled()).spawned()
+    assert h.done() == [Signal(2, TERM)]
+    assert isinstance(h.state.old, Running)
+    h(Died(2, OK), TreeEmpty(2))
+    assert isinstance(h.state, Running)
+    assert h.state.process.run == 1
+
+
+@pytest.mark.parametrize("event", [SpawnLost(), SpawnFailed(failure("fork", errno.EAGAIN))], ids=["lost", "failed"])
+def test_a_cancelled_spawn_that_comes_to_nothing_is_not_tried_again(History: Any, event: Event) -> None:
+    h = History(**NOTIFY).rolling()(Cancelled())
+    h.done()
+    h(event)
+    assert h.done() == []
+    assert isinstance(h.state, Running)
+    assert h.slot.crashes == ()
+
+
+def test_an_old_one_that_dies_beside_a_cancelled_spawn_is_replaced_when_that_is_gone(History: Any) -> None:
+    h = History(**NOTIFY).rolling()(Cancelled(), Died(1, CRASH), TreeEmpty(1))
+    assert isinstance(h.state, Spawning)
+    h.spawned().done()
+    assert h(Died(2, OK), TreeEmpty(2)).done() == [Signal(2, KILL, tree=True), Spawn()]
+    lost = History(**NOTIFY).rolling()(Cancelled(), Died(1, CRASH), TreeEmpty(1), SpawnLost())
+    assert isinstance(lost.state, Backoff)
+    lost.done()
+    assert lost.later(0.0).done() == [Spawn()]
+
+
+def test_nothing_is_taken_back_once_the_old_one_is_told_to_end(History: Any) -> None:
+    h = History(**NOTIFY).rolling().spawned()(BecameReady(2))
+    h.done()
+    before = h.slot
+    assert h(Cancelled()).slot == before
+    assert h.done() == []
+
+
+def test_what_waits_for_its_turn_comes_to_rest_and_what_runs_or_rests_is_left(History: Any) -> None:
+    h = History(requires=("db",))(StartAsked(), Cancelled())
+    assert isinstance(h.state, Stopped)
+    assert h.slot.wanted == "down"
+    for h in (History(), History().running(), History()(StartAsked()), History().running()(RestartAsked())):
+        before = h.slot
+        h.done()
+        assert h(Cancelled()).slot == before
+        assert h.done() == []

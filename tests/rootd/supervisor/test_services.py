@@ -105,29 +105,6 @@ def test_a_stop_ends_when_nothing_is_left_and_a_stop_of_what_is_stopped_is_alrea
     assert house.later(100.0).states() == ["STOPPED"]
 
 
-def test_a_stop_that_even_sigkill_does_not_end_fails_and_goes_on(House: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House().begin().later(2.0)
-    monkeypatch.setattr(house.privileged, "exit", lambda *_: None)
-    operation = house.services.stop("site", house.now, "r")
-    house.later(30.0)
-    said = house.said(operation)
-    assert said[-1] == "failed: site was not stopped: process 1001 does not end, even by SIGKILL"
-    assert "did not end in time, killed" in said
-    assert house.states() == ["STOPPING"]
-    monkeypatch.undo()
-    house.privileged.exit(1, -9)
-    assert house.later(1.0).states() == ["STOPPED"]
-
-
-def test_a_restart_of_what_does_not_end_fails_at_once(House: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House().begin().later(2.0)
-    monkeypatch.setattr(house.privileged, "exit", lambda *_: None)
-    house.services.stop("site", house.now, "r")
-    house.later(30.0)
-    operation = house.services.restart("site", house.now, "r")
-    assert house.said(operation)[-1] == "failed: site was not restarted: process 1001 does not end, even by SIGKILL"
-
-
 def test_a_crash_is_replaced_at_once_and_remembered(House: Any) -> None:
     house = House().begin().later(20.0)
     house.privileged.exit(1, -11)
@@ -135,98 +112,6 @@ def test_a_crash_is_replaced_at_once_and_remembered(House: Any) -> None:
     assert house.later(2.0).pids() == [1002]
     assert house.services.info("site").processes[0].exit == "killed by SIGSEGV"
     assert house.services.description("site").exits == ["T120 killed by SIGSEGV"]
-
-
-def test_a_rolling_restart_replaces_one_after_the_other(House: Any, spec: Any) -> None:
-    house = House(spec(processes=2, shared=True)).begin().later(2.0)
-    operation = house.services.restart("site", house.now, "r")
-    house.deliver()
-    assert sorted(run.slot for run in house.privileged.mains()) == [0, 0, 1]
-    house.later(1.0)
-    assert sorted(run.slot for run in house.privileged.mains()) == [0, 1, 1]
-    house.later(1.0)
-    assert house.said(operation) == [
-        "site:0: starting the new process", "site:0: ready", "site:0: stopping", "site:0: old process stopped",
-        "site:1: starting the new process", "site:1: ready", "site:1: stopping", "site:1: old process stopped",
-        "done in 2.00 s", "ok: site restarted",
-    ]  # fmt: skip
-    assert house.pids() == [1003, 1004]
-
-
-def test_a_restart_replaces_as_many_at_a_time_as_may_be_unavailable(House: Any, spec: Any) -> None:
-    house = House(spec(processes=3, shared=True, max_unavailable=2)).begin().later(2.0)
-    house.services.restart("site", house.now, "r")
-    house.deliver()
-    assert sorted(run.slot for run in house.privileged.mains()) == [0, 0, 1, 1, 2]
-    house.later(1.0)
-    assert sorted(run.slot for run in house.privileged.mains()) == [0, 1, 2, 2]
-    house.later(1.0)
-    assert house.pids() == [1004, 1005, 1006]
-    hard = House(spec(processes=3, max_unavailable=2)).begin().later(2.0)
-    hard.services.restart("site", hard.now, "r")
-    assert hard.states() == ["STOPPING", "STOPPING", "RUNNING"]
-
-
-def test_of_two_that_are_replaced_at_once_each_fails_for_itself_and_no_further_one_begins(
-    House: Any, spec: Any
-) -> None:
-    house = House(spec(processes=4, shared=True, ready_kind="notify", max_unavailable=2)).begin()
-    house.deliver()
-    for run in house.privileged.mains():
-        house.services.notified(run.number, {"READY": "1"}, house.now)
-    operation = house.services.restart("site", house.now, "r")
-    house.deliver()
-    house.services.notified(6, {"READY": "1"}, house.now)
-    house.later(50.0)
-    why = "the new process: not ready in 30 s; the old one keeps serving"
-    assert house.said(operation)[-1] == f"failed: site was not restarted: site:0: {why}; site:2: {why}"
-    assert house.pids() == [1001, 1006, 1003, 1004]
-
-
-def test_a_rolling_restart_that_fails_leaves_the_old_ones_serving_and_touches_no_further_one(
-    House: Any, spec: Any
-) -> None:
-    house = House(spec(processes=2, shared=True, ready_kind="notify")).begin()
-    house.deliver()
-    for run in house.privileged.mains():
-        house.services.notified(run.number, {"READY": "1", "STATUS": "hello"}, house.now)
-    assert house.services.info("site").processes[0].text == "hello"
-    operation = house.services.restart("site", house.now, "r")
-    house.later(50.0)
-    reason = "site:0: the new process: not ready in 30 s; the old one keeps serving"
-    assert house.said(operation)[-1] == f"failed: site was not restarted: {reason}"
-    assert house.pids() == [1001, 1002]
-    assert house.states() == ["RUNNING", "RUNNING"]
-
-
-def test_a_hard_restart_stops_first(House: Any, spec: Any) -> None:
-    house = House(spec(shared=True)).begin().later(2.0)
-    operation = house.services.restart("site", house.now, "r", hard=True)
-    house.later(2.0)
-    assert house.said(operation) == ["stopping", "starting", "ready", "done in 1.00 s", "ok: site restarted"]
-
-
-def test_a_second_operation_joins_ends_or_is_refused(House: Any, spec: Any) -> None:
-    house = House(spec(shared=True)).begin().later(2.0)
-    services = house.services
-    rolling = services.restart("site", house.now, "r1")
-    assert services.start("site", house.now, "r2") == rolling
-    assert services.operations.find(rolling).requests == ["r1", "r2"]
-    with pytest.raises(Refusal, match=f"a rolling restart of site is under way: operation {rolling}") as refused:
-        services.restart("site", house.now, "r4", hard=True)
-    assert refused.value.kind == "conflict"
-    stop = services.stop("site", house.now, "r5")
-    assert stop != rolling
-    assert house.said(rolling)[-1] == "failed: site was not restarted: stop was asked for meanwhile"
-    assert services.stop("site", house.now, "r6") == stop
-    start = services.start("site", house.now, "r7")
-    assert house.said(stop)[-1] == "failed: site was not stopped: start was asked for meanwhile"
-    assert services.start("site", house.now, "r8") == start
-    house.later(2.0)
-    assert house.said(start)[-1] == "ok: site started"
-    assert house.states() == ["RUNNING"]
-    hard = services.restart("site", house.now, "r", hard=True)
-    assert services.restart("site", house.now, "r", hard=True) == hard, "the old process has not ended yet"
 
 
 def test_an_operation_on_what_does_not_exist_is_unknown(House: Any) -> None:

@@ -30,9 +30,12 @@ class Histories(RuleBasedStateMachine):
     def begin(self) -> None:
         self.house = type(self).House(
             self.spec(name="plain", limit_count=3),
-            self.spec(name="web", entry=1, processes=2, shared=True, ready_kind="notify", digest="w"),
+            self.spec(name="web", entry=1, processes=2, max_processes=4, shared=True, ready_kind="notify", digest="w"),
             self.spec(name="once", entry=2, restart_policy="never", shared=True, autostart=False),
-            self.spec(name="front", entry=3, requires=("plain",), after=("web", "once"), restart_with=("plain",)),
+            self.spec(
+                name="front", entry=3, max_processes=3, requires=("plain",), after=("web", "once"),
+                restart_with=("plain",),
+            ),
             self.spec(
                 name="deep", entry=4, shared=True, limit_count=3, ready_kind="probe", ready_probe=Probe("command"),
                 parts=PARTS, live_probe=Probe("http", "tcp:127.0.0.1:80", "/"), live_failures=2, watchdog=60.0,
@@ -53,6 +56,25 @@ class Histories(RuleBasedStateMachine):
     @rule(name=names)
     def signal(self, name: str) -> None:
         self.attempt(lambda name, *asked: self.house.services.signal(name, "HUP", *asked), name)
+
+    @rule(name=names, processes=st.integers(1, 5))
+    def scale(self, name: str, processes: int) -> None:
+        self.attempt(lambda name, *asked: self.house.services.scale(name, processes, *asked), name)
+
+    @rule(which=st.integers(0, 5))
+    def cancel(self, which: int) -> None:
+        """Whatever is taken back, nothing ends that is wanted, but what waits for its turn."""
+        services = self.house.services
+        going = [one for one in services.operations.all() if not one.ended]
+        if not going:
+            return
+        before = {key: one.slot for key, one in services._slots.instances.items()}
+        with contextlib.suppress(Refusal):
+            services.cancel(going[which % len(going)], "cancelled by alice", self.house.now)
+        for key, slot in before.items():
+            now = services._slots.instances.get(key)
+            if slot.wanted == "up" and (now is None or now.slot.wanted == "down"):
+                assert isinstance(slot.state, states.Waiting), (key, slot)
 
     def watch(self) -> None:
         """From now on, see what is spawned before its time: a rolling restart apart, which waits for nothing."""
@@ -155,7 +177,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule(damaged=st.booleans())
     def supervisor_is_killed(self, damaged: bool) -> None:
-        state = b"{" if damaged else self.house.services.state()
+        before = self.house.services
+        state = b"{" if damaged else before.state()
         self.house.lose()
         self.house.events.clear()
         self.house.services = self.house.supervisor()
@@ -164,14 +187,16 @@ class Histories(RuleBasedStateMachine):
         for known, specs in self.configurations.items():
             self.house.services.known(known, specs)
         self.house.begin()
+        if before._slots.live and not damaged and self.house.privileged.runs:
+            assert self.house.services._scaling.save() == before._scaling.save()
 
-    @rule(name=names, processes=st.integers(1, 3))
-    def reload(self, name: str, processes: int) -> None:
+    @rule(name=names, processes=st.integers(1, 3), most=st.integers(3, 4))
+    def reload(self, name: str, processes: int, most: int) -> None:
         """By COMMIT; or, when privileged was replaced for it, between its tables and its facts."""
         replaced = not self.house.privileged.heard
         self.version += 1
         changed = [
-            one._replace(digest=str(self.version), processes=processes) if one.name == name else one
+            one._replace(digest=str(self.version), processes=processes, max_processes=most) if one.name == name else one
             for one in self.house.specs
         ]
         self.house.reload(*(one._replace(entry=at) for at, one in enumerate(reversed(changed))))
@@ -209,6 +234,14 @@ class Histories(RuleBasedStateMachine):
         for key, instance in slots.instances.items():
             spawning = any(isinstance(part, states.Spawning) for part in states.legs(instance.slot.state))
             assert spawning == (key in asked or instance.held)
+
+    @invariant()
+    def there_are_as_many_slots_as_are_configured_or_were_asked_for(self) -> None:
+        services = self.house.services
+        for spec in self.house.specs if services._slots.live else ():
+            count = services._scaling.count(spec)
+            assert [one.index for one in services._slots.configured(spec.name)] == list(range(count))
+            assert count <= spec.max_processes
 
     def settle(self) -> None:
         for _ in range(40):

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from rootd import ipc
-from rootd.supervisor import slots
 
 
 def asked(house: Any) -> list[str]:
@@ -291,13 +290,6 @@ def test_a_tree_that_privileged_knows_nothing_of_is_empty(House: Any) -> None:
     house.privileged.exit(1, 1)
     del house.privileged.runs[1]
     assert house.later(2.0).pids() == [1002]
-
-
-def test_configurations_of_long_ago_are_forgotten(House: Any, spec: Any) -> None:
-    house = House().begin()
-    for generation in range(2, 200):
-        house.services.known(generation, [spec()])
-    assert len(house.services._slots._tables) == slots.GENERATIONS_LIMIT
 
 
 def test_a_service_that_is_gone_is_forgotten_when_its_last_run_is_lost_with_privileged(House: Any, spec: Any) -> None:

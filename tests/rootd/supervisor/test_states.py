@@ -13,10 +13,10 @@ from rootd.config.specs import ServiceSpec
 from rootd.supervisor import lifecycle, states
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    Adopted, Backoff, Barred, BecameReady, Cleaning, Cleared, Died, Effect, Emptying, EndHook, Event, Exited, Failing,
-    Fatal, Held, HookEnded, Preparing, Process, Replacing, RestartAsked, RunHook, Running, Settling, Signal, Slot,
-    Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp,
-    TreeEmpty, Waiting, alive, legs, runs,
+    Adopted, Backoff, Barred, BecameReady, Cancelled, Cleaning, Cleared, Died, Effect, Emptying, EndHook, Event,
+    Exited, Failing, Fatal, Held, HookEnded, Preparing, Process, Replacing, RestartAsked, RunHook, Running, Settling,
+    Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped,
+    Stopping, TimeUp, TreeEmpty, Waiting, alive, legs, runs,
 )  # fmt: skip
 
 OK, CRASH = Exit(0), Exit(1)
@@ -28,7 +28,8 @@ REST = Stopped | Exited | Fatal | Backoff
 
 def may_happen(slot: Slot, run: int, now: float) -> list[tuple[Event, float]]:
     """Everything that can come next, and after how long: every order, every loss, news of runs that are over."""
-    found: list[Event] = [*ASKED, Died(0, CRASH), Held(("db",)), Cleared(), Barred("no db"), HookEnded("stop", 99, "x")]
+    found: list[Event] = [*ASKED, Cancelled(), Died(0, CRASH), Held(("db",)), Cleared(), Barred("no db")]
+    found.append(HookEnded("stop", 99, "x"))
     if any(isinstance(part, Spawning) for part in legs(slot.state)):
         found += [Spawned(run, run, now), SpawnFailed(FAILURE), SpawnLost()]
     for known in runs(slot.state):
@@ -80,6 +81,11 @@ def check(before: Slot, event: Event, after: Slot, effects: tuple[Effect, ...]) 
         assert prepared or all(isinstance(part, Running) for part in beside), "spawned beside what does not serve"
         assert after.wanted == "up"
     assert not (isinstance(after.state, REST) and runs(after.state))
+    if isinstance(event, Cancelled):
+        serving = {part.process.run for part in legs(before.state) if isinstance(part, Running)}
+        assert serving == {part.process.run for part in legs(after.state) if isinstance(part, Running)}
+        assert not any(isinstance(effect, Signal) and effect.run in serving for effect in effects)
+        assert after.wanted == before.wanted or isinstance(before.state, Waiting)
     if isinstance(before.state, Waiting):
         assert not asked or isinstance(event, Cleared), "spawned before its turn"
     if after.wanted == "down":

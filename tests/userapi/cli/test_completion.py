@@ -68,6 +68,7 @@ def test_the_script_is_what_its_shell_understands(durward, shell, tmp_path):
         (["durward", "disable", "site", "group", ":", "b"], "back"),
         (["durward", "disable", "--no"], "--no-wait --now"),
         (["durward", "signal", "site", "U"], "USR1 USR2"),
+        (["durward", "sc"], "scale"),
         (["durward", "why", "sh"], "shutdown"),
         (["durward", "logs", "--stream", ""], "stdout stderr"),
         (["durward", "logs", "--stream", "stderr", "-n", "5", "s"], ""),

@@ -33,6 +33,9 @@ def test_as_json_it_is_one_object(alice):
         (["signal", "site", "HUP"], messages.Signal(service="site", signal="HUP")),
         (["signal", "site", "sigusr1"], messages.Signal(service="site", signal="USR1")),
         (["signal", "site", "15"], messages.Signal(service="site", signal="TERM")),
+        (["scale", "site=5"], messages.Scale(service="site", processes=5)),
+        (["scale", "site", "5"], messages.Scale(service="site", processes=5)),
+        (["scale", "site=05"], messages.Scale(service="site", processes=5)),
         (["reload"], messages.Reload()),
         (["reload", "--dry-run"], messages.Reload(dry_run=True)),
     ],
@@ -43,6 +46,27 @@ def test_each_command_is_sent_and_not_waited_for_when_told_so(alice, world, word
     assert "(operation 7)" in ended.stdout
     assert world.commands() == [command]
     assert json.loads(alice(*words, "--no-wait", "--json").stdout)["operation"] == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["site=0"], "to have no process of it, stop it: durward stop site"),
+        (["site", "0"], "to have no process of it, stop it: durward stop site"),
+        (["site"], "'site' must be SERVICE=N, with N from 1 to 1024"),
+        (["site=1025"], "'site=1025' must be SERVICE=N, with N from 1 to 1024"),
+        (["site=-1"], "'site=-1' must be SERVICE=N, with N from 1 to 1024"),
+        (["=3"], "'=3' must be SERVICE=N, with N from 1 to 1024"),
+        (["site=2", "worker"], "'worker' must be SERVICE=N, with N from 1 to 1024"),
+        (["site=2", "site=3"], "site cannot have 2 processes and 3 too"),
+        (["all=2"], "'all' may mean several services: name each with its number"),
+        (["w*", "2"], "'w*' may mean several services: name each with its number"),
+    ],
+)
+def test_a_number_of_processes_that_cannot_be_is_2_and_nobody_is_asked(alice, world, words, said):
+    ended = alice("scale", *words)
+    assert (ended.returncode, ended.stderr) == (2, f"{said}\n")
+    assert world.commands() == []
 
 
 def test_a_denial_is_printed_as_it_comes_and_says_whom_to_ask(alice, world):
@@ -193,3 +217,20 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(alice, world
     ended = alice("restart", "sit")
     assert (ended.returncode, ended.stderr) == (4, "no service 'sit' that you may view; did you mean 'site'?\n")
     assert alice("restart", "zzz").stderr == "no service 'sit' that you may view\n"
+
+
+def test_cancel_says_what_became_of_it(alice, root, world):
+    for way in ([], ["--root"]):
+        ended = alice(*way, "cancel", "7")
+        assert (ended.returncode, ended.stdout) == (0, "operation 7 is cancelled\n")
+    assert json.loads(alice("cancel", "7", "--json").stdout) == {"text": "operation 7 is cancelled"}
+    world.answers[messages.Cancel] = messages.Refused(kind="unknown", text="no operation 8 that you may view")
+    assert alice("cancel", "8").returncode == 4
+    assert world.commands() == [messages.Cancel(operation=7)] * 2 + [messages.Cancel(operation=8)]
+
+
+@pytest.mark.parametrize("word", ["", "0", "-1", "x", "7.0", "\u0667", "9" * 16])
+def test_what_is_no_number_of_an_operation_is_2(alice, world, word):
+    ended = alice("cancel", word)
+    assert ended.returncode == 2
+    assert world.commands() == []

@@ -36,7 +36,7 @@ def told(world):
         service = next(name for name, number in NUMBERS.items() if number == command.operation)
         return told.get(f"{service} goes on", events(world, service))
 
-    for command in (messages.Start, messages.Stop, messages.Restart, messages.Signal):
+    for command in (messages.Start, messages.Stop, messages.Restart, messages.Signal, messages.Scale):
         world.answers[command] = answer
     world.answers[messages.Watch] = watch
     return told
@@ -64,6 +64,7 @@ def test_all_are_asked_for_before_the_first_is_followed_and_told_in_the_order_of
         (["enable", "group:frontend", "--now"], [messages.Enable(service="site")]),
         (["enable", "all", "--now"], [messages.Start(service="site"), messages.Start(service="worker")]),
         (["restart", "w*", "--hard"], [messages.Restart(service="worker", hard=True)]),
+        (["scale", "worker=3", "site=2"], [messages.Scale("site", 2), messages.Scale("worker", 3)]),
         (["signal", "site", "w*", "hup"], [messages.Signal("site", "HUP"), messages.Signal("worker", "HUP")]),
     ],
 )

@@ -110,3 +110,18 @@ def test_a_wait_beyond_the_sessions_number_is_refused_before_anything_is_begun(a
     assert http.post("/api/v1/services/site/restart").status_code == 202, "who does not wait needs no place"
     give()
     assert http.post("/api/v1/services/site/restart?wait=true").status_code == 200
+
+
+def test_an_operation_is_cancelled_and_that_is_done_at_once(http, world):
+    answer = http.post("/api/v1/operations/7/cancel")
+    assert (answer.status_code, answer.json) == (200, {"text": "operation 7 is cancelled"})
+    assert world.commands() == [messages.Cancel(operation=7)]
+
+
+def test_what_cannot_be_cancelled_is_a_problem_and_a_number_that_cannot_be_is_not_there(http, world):
+    world.answers[messages.Cancel] = messages.Refused(kind="conflict", text="site is starting already")
+    answer = http.post("/api/v1/operations/7/cancel", json={})
+    assert (answer.status_code, answer.json["detail"]) == (409, "site is starting already")
+    assert http.post(f"/api/v1/operations/{1 << 53}/cancel").status_code == 404
+    assert http.post("/api/v1/operations/7/cancel", json={"x": 1}).status_code == 400
+    assert world.commands() == [messages.Cancel(operation=7)]
