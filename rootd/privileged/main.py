@@ -159,16 +159,16 @@ class Privileged:
 
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
-        beat = self.look = time.monotonic() + SETTLED
+        beat = self.look = time.monotonic() + SETTLED  # look: when runs of which nobody has told are to be ended
         while self.status is None:
             self.loop.turn(min(beat, self.look) - time.monotonic())
             now = time.monotonic()
+            if now >= min(beat, self.look):
+                self.look = float("inf")
+                requests.end_unseen(self)
             if now >= beat:
                 beat = now + HEARTBEAT
                 self.ask_log()
-            if now >= self.look:
-                self.look = now + HEARTBEAT
-                requests.end_unseen(self)
         return self.status
 
     def hear_keeper(self) -> None:
