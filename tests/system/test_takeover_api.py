@@ -24,7 +24,8 @@ EVERYTHING = [
     messages.Status(), messages.Status("site"), messages.Describe("site"), messages.Watch(), messages.OpenLog("site"),
     messages.WhatMayI(), messages.WhatMayI("restart", "site"), messages.Start("site"), messages.Stop("site"),
     messages.Restart("site"), messages.Restart("site", hard=True), messages.Signal("site", "TERM"), messages.Reload(),
-    messages.Revoke(everyone=True), messages.Revoke(user="root"), messages.Shutdown(),
+    messages.Scale("site", 2), messages.Cancel(9999), messages.Revoke(everyone=True), messages.Revoke(user="root"),
+    messages.Shutdown(),
 ]
 
 def door(name="control.sock"):
@@ -133,7 +134,7 @@ def test_a6_a_session_that_came_by_gives_its_owners_rights_and_no_more_and_is_se
     bob = house.token("bob")
     before = acted(house)
     code = """
-    answers = {type(command).__name__: kind(ask(bob, command, "203.0.113.9")) for command in EVERYTHING[-10:]}
+    answers = {type(command).__name__: kind(ask(bob, command, "203.0.113.9")) for command in EVERYTHING[-12:]}
     names = [b'"user":"root"', b'"uid":0', b'"identity":{"user":"root"}', b'"groups":["root"]', b'"root":true']
     raw = b'{"id":1,"command":{"do":"stop","service":"site"%s},"session":"' + bob.encode() + b'"%s}'
     claims = [told(raw % (b"," + name, b"")) for name in names] + [told(raw % (b"", b"," + name)) for name in names]
@@ -141,6 +142,7 @@ def test_a6_a_session_that_came_by_gives_its_owners_rights_and_no_more_and_is_se
     """
     answers, claims, looks = hostage.run(code, bob=bob)
     assert answers.pop("WhatMayI") == "Decided"
+    assert answers.pop("Cancel") == "unknown", "there is no such operation"
     assert set(answers.values()) == {"forbidden"}, answers
     assert claims == [""]
     assert looks == "Services"
@@ -152,7 +154,15 @@ def test_a6_a_session_that_came_by_gives_its_owners_rights_and_no_more_and_is_se
         ),
         "it is written down",
     )
-    assert {str(record["action"]) for record in refused} >= {"start", "stop", "restart", "signal", "reload", "shutdown"}
+    assert {str(record["action"]) for record in refused} >= {
+        "start",
+        "stop",
+        "restart",
+        "signal",
+        "scale",
+        "reload",
+        "shutdown",
+    }
     assert {record["user"] for record in refused} == {"dwt-bob"}
 
 

@@ -200,11 +200,18 @@ def test_a_service_that_was_taken_away_and_comes_back_has_what_is_configured(wid
     assert wide.services._scaling.save() == {}
 
 
-def test_a_stop_that_waited_while_its_service_was_taken_away_ends(House: Any, spec: Any) -> None:
-    house = House(spec(name="db"), spec(name="site", entry=1, requires=("db",), digest="s")).begin().later(3.0)
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_stop_that_waited_while_its_service_was_taken_away_ends(House: Any, spec: Any, crashes: bool) -> None:
+    db = spec(name="db", restart_policy="never")
+    house = House(db, spec(name="site", entry=1, requires=("db",), digest="s")).begin().later(3.0)
     house.privileged.stubborn = True
     stop = house.services.stop("db", house.now, "r", house.services.order.dependants("db"))
     assert house.said(stop) == ["waits until site has stopped"]
     house.reload(spec(name="site", entry=0, digest="s"))
+    if crashes:
+        house.privileged.exit(1, 3)
+        house.deliver()
+        assert ("db", 0) not in house.services._slots.instances
     house.later(40.0)
     assert house.said(stop)[-1] == "ok: db stopped"
+    assert not house.privileged.runs
