@@ -304,7 +304,15 @@ def test_a_spawn_whose_store_fails_says_what_was_stored_before(tmp_path: Path) -
 
     with pytest.raises(spawn.SpawnFailed) as failed:
         spawn.spawn(
-            entry(), slot=0, run=1, generation=1, sockets={}, paths=(str(tmp_path), ""), probe_gid=0, store=store
+            entry(),
+            slot=0,
+            run=1,
+            generation=1,
+            sockets={},
+            paths=(str(tmp_path), ""),
+            probe_gid=0,
+            about=0,
+            store=store,
         )
     assert len(stored) == 2
     assert failed.value.stored == tuple(stored)
@@ -325,6 +333,7 @@ def test_a_child_whose_pidfd_cannot_be_had_ends_and_is_reaped(tmp_path: Path, mo
             sockets={},
             paths=(str(tmp_path), ""),
             probe_gid=0,
+            about=0,
             store=lambda *_: None,
         )
     assert failed.value.errno == errno.EMFILE
