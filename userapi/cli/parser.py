@@ -43,6 +43,12 @@ def _service(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", type=_name)
 
 
+def _operation_number(word: str) -> int:
+    if word.strip("0") == "":
+        raise argparse.ArgumentTypeError(f"'{word}' is not the number of an operation: see durward operations")
+    return _number(word)
+
+
 def _maybe_service(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", type=_name, nargs="?")
 
@@ -102,14 +108,16 @@ def _logs(parser: argparse.ArgumentParser) -> None:
 
 def _events(parser: argparse.ArgumentParser) -> None:
     _maybe_service(parser)
-    parser.add_argument("--operation", type=_number, metavar="N", help="only this operation, until it has ended")
+    parser.add_argument(
+        "--operation", type=_operation_number, metavar="N", help="only this operation, until it has ended"
+    )
     parser.add_argument(
         "--after", type=_number, default=0, metavar="N", help="also what has happened since the event of this number"
     )
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("operation", metavar="N", type=_number, help="the number of an operation")
+    parser.add_argument("operation", metavar="N", type=_operation_number, help="the number of an operation")
 
 
 def _operations(parser: argparse.ArgumentParser) -> None:
