@@ -44,7 +44,7 @@ def _service(parser: argparse.ArgumentParser) -> None:
 
 
 def _operation_number(word: str) -> int:
-    if word.strip("0") == "":
+    if word and not word.strip("0"):
         raise argparse.ArgumentTypeError(f"'{word}' is not the number of an operation: see durward operations")
     return _number(word)
 
