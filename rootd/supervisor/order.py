@@ -125,10 +125,9 @@ class Order:
         self._look([instance], now)
 
     def changed(self, name: str, now: float) -> None:
-        """Something has happened to this service: is it somebody's turn?"""
-        waiting = self._waiting.pop(name, None)
-        if waiting:
-            self._look(waiting.values(), now)
+        """Something has happened to this service: is it somebody's turn? Not while it is what they wait for: coming."""
+        if name in self._waiting and standing(self._of(name)).word != "coming":
+            self._look(self._waiting.pop(name).values(), now)
 
     def _look(self, instances: Iterable[Instance], now: float) -> None:
         self._due.extend(instances)
