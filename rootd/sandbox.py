@@ -70,6 +70,7 @@ EXECUTING = "execve arch_prctl setuid setgid setgroups setreuid setregid setresu
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of NUMBERS, AUDIT_ARCH_…
 X32 = 0x40000000  # __X32_SYSCALL_BIT: the same numbers with this bit are another table
 IOCTLS = (0x5401, 0x5421, 0x5450, 0x5451)  # TCGETS (isatty), FIONBIO, FIONCLEX, FIOCLEX
+NO_STREAM = 0xE  # bits of SOCK_TYPE_MASK that no other type than SOCK_STREAM (1) is without
 NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW… flag that clone(2) takes
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -95,6 +96,7 @@ def enter(
     write: Sequence[str] = (),
     allow: Sequence[str] = (),
     sockets: Sequence[int] = (),
+    streams: bool = False,
     fork: bool = False,
     execute: Sequence[str] = (),
 ) -> None:
@@ -102,7 +104,8 @@ def enter(
 
     read, write: paths beneath which files may be read, or also written and made. allow: further system calls of
     NUMBERS by name. sockets: address families that socket(2) may be asked for; with one of the internet, connect(2)
-    reaches it where it is allowed, and no TCP port can be bound. fork: whether clone(2) is allowed.
+    reaches it where it is allowed, and no TCP port can be bound. streams: of those, SOCK_STREAM alone.
+    fork: whether clone(2) is allowed.
     execute: files that may be executed, programs and their loader; where the kernel has no Landlock, all may then be.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -110,11 +113,11 @@ def enter(
     prctl(4, 0)  # PR_SET_DUMPABLE: nobody of the same uid may look into it
     walled = restrict_files(read, write, execute, sockets)
     names = {*ALWAYS, *(WRITING if write else ()), *(FORKING if fork else ()), *(EXECUTING if execute else ()), *allow}
-    install(program(names, sockets))
-    self_test(walled, sockets, executes=bool(execute))
+    install(program(names, sockets, streams=streams))
+    self_test(walled, sockets, streams=streams, executes=bool(execute))
 
 
-def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
+def program(names: Iterable[str], sockets: Sequence[int], *, streams: bool = False) -> list[Instruction]:
     """The filter for this machine: numbers that are allowed, and calls whose arguments matter.
 
     shutdown(2) may only end what is sent: on a Unix socket that listens, which others hold too, the rest is for good.
@@ -153,6 +156,14 @@ def program(names: Iterable[str], sockets: Sequence[int]) -> list[Instruction]:
         (RETURN, 0, 0, ALLOW),
         (RETURN, 0, 0, refuse),
     ]
+    if streams:
+        filters += [
+            (JUMP_EQUAL, 0, 4, NUMBERS["socket"][column]),
+            (LOAD, 0, 0, AT_ARGUMENT[1]),
+            (JUMP_BITS, 0, 1, NO_STREAM),
+            (RETURN, 0, 0, refuse),
+            (LOAD, 0, 0, AT_NUMBER),
+        ]
     for name, argument, values in (("socket", 0, sockets), ("ioctl", 1, IOCTLS), ("shutdown", 1, (socket.SHUT_WR,))):
         filters += [(JUMP_EQUAL, 0, 2 * len(values) + 2, NUMBERS[name][column]), (LOAD, 0, 0, AT_ARGUMENT[argument])]
         for value in values:
@@ -219,15 +230,15 @@ def restrict_files(
     return True
 
 
-def self_test(walled: bool, sockets: Sequence[int] = (), *, executes: bool = False) -> None:
-    """Each of these must fail from inside, as must each family of FAMILIES that is not listed.
+def self_test(walled: bool, sockets: Sequence[int] = (), *, streams: bool = False, executes: bool = False) -> None:
+    """Each of these must fail from inside, as must each family of FAMILIES that is not listed, and what is no stream.
 
     RuntimeError names those that did not.
     """
     import ctypes
 
-    def speak(family: int) -> None:
-        socket.socket(family, socket.SOCK_DGRAM).close()
+    def speak(family: int, kind: int = socket.SOCK_STREAM if streams else socket.SOCK_DGRAM) -> None:
+        socket.socket(family, kind).close()
 
     def trace() -> None:
         if ctypes.CDLL(None, use_errno=True).syscall(NUMBERS["ptrace"][MACHINES[os.uname().machine][0]], 0, 0, 0, 0):
@@ -239,6 +250,11 @@ def self_test(walled: bool, sockets: Sequence[int] = (), *, executes: bool = Fal
             f"socket({family.name})": (partial(speak, family), errno.EPERM)
             for family in FAMILIES
             if family not in sockets
+        },
+        **{
+            f"a datagram's socket({family.name})": (partial(speak, family, socket.SOCK_DGRAM), errno.EPERM)
+            for family in FAMILIES
+            if streams and family in sockets
         },
         "ptrace": (trace, errno.EPERM),
         "open of a path that is not listed": (lambda: os.close(os.open("/", os.O_RDONLY)), errno.EACCES),

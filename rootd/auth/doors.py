@@ -97,16 +97,18 @@ class Connection:
 class Door:
     """One listening socket and its connections.
 
-    uids: whose connections are taken, None is everybody's. kinds: what may be asked. each: connections of one uid.
+    uids: whose connections are taken, None is everybody's; never those of `but`. kinds: what may be asked.
+    each: connections of one uid.
     """
 
     def __init__(
         self, name: str, fd: int, uids: frozenset[int] | None, kinds: tuple[type[login.Ask], ...], limit: int,
         each: int, loop: ipc.Loop, timers: Timers, clock: Callable[[], float], asked: Asked, say: Callable[[str], None],
+        but: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
         self.loop, self.timers, self.clock, self.asked, self.kinds = loop, timers, clock, asked, kinds
         self.turned_away = 0  # connections of somebody else, and packets that were no requests
-        self._name, self._uids, self._limit, self._each, self._say = name, uids, limit, each, say
+        self._name, self._uids, self._but, self._limit, self._each, self._say = name, uids, but, limit, each, say
         self._sock = socket.socket(fileno=fd)
         self._sock.setblocking(False)
         self._connections: set[Connection] = set()
@@ -145,7 +147,7 @@ class Door:
                 return self.loop.forget(self._sock.fileno())
             sock.setblocking(False)
             _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-            if self._uids is not None and uid not in self._uids:
+            if uid in self._but or (self._uids is not None and uid not in self._uids):
                 self.wrong(f"a connection of uid {uid}")
                 sock.close()
                 continue

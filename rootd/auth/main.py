@@ -161,6 +161,7 @@ class Auth:
         )  # fmt: skip
         self.rounds = Rounds(self.logins, checks, self.link, self.timers, clock)
         self.api = frozenset({conf.accounts["api"].uid, 0})
+        self.ours = frozenset(account.uid for account in conf.accounts.values())  # no part of ours is a person
         self.doors: list[Door] = []
         self.status: int | None = None
         self.supervisor = -1  # the pidfd of the one that was linked last
@@ -183,8 +184,8 @@ class Auth:
     def door(
         self, name: str, fd: int, uids: frozenset[int] | None, kinds: tuple[type[login.Ask], ...], limit: int, each: int
     ) -> None:
-        asked = self.logins.asked
-        self.doors.append(Door(name, fd, uids, kinds, limit, each, self.loop, self.timers, clock, asked, say))
+        asked, but = self.logins.asked, self.ours if uids is None else frozenset[int]()
+        self.doors.append(Door(name, fd, uids, kinds, limit, each, self.loop, self.timers, clock, asked, say, but))
 
     def connect(self, role: str, sock: int, pidfd: int) -> None:
         if role != "supervisor":

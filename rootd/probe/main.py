@@ -32,7 +32,7 @@ def main(link_fd: int) -> int:
     uid, gid = account(inherited.held.pop("settings"))
     os.umask(0o077)
     confine.become(uid, gid, ())
-    sandbox.enter(allow=SYSCALLS, sockets=SOCKETS)
+    sandbox.enter(allow=SYSCALLS, sockets=SOCKETS, streams=True)
     probe = Probe(keeper)
     probe.take_over(inherited)
     return probe.run()

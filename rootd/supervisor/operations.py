@@ -20,6 +20,7 @@ KEPT_LIMIT = 512  # operations that have ended and can still be asked for
 LIVE_LIMIT = 4096  # operations under way
 JOINED_LIMIT = 32  # requests that wait for one operation: each has an outcome of its own in the audit log
 STEPS_LIMIT = 200  # steps of one operation; further ones are counted, and left out
+TEXT_LIMIT = 4_000  # characters of a text that is told: with the problems of a reload it fits into a packet
 SHOWN = 1_000  # characters of a step or an outcome in a list of operations
 PATIENCE = 10.0  # seconds of failing and trying again, before a start is called failed
 GIVE_UP = 3  # SIGKILLs to a tree, before its stop is called failed
@@ -125,7 +126,7 @@ class Operations:
 
     def step(self, operation: Operation, text: str) -> None:
         if not operation.ended and len(operation.events) < STEPS_LIMIT:
-            said = Step(self.next_event(), self._wall(), operation.number, operation.service, text)
+            said = Step(self.next_event(), self._wall(), operation.number, operation.service, short(text))
             operation.events.append(said)
             self._publish(said)
 
@@ -136,8 +137,9 @@ class Operations:
         if ok:
             self.step(operation, f"done in {seconds:.2f} s")
         said = Ended(
-            self.next_event(), self._wall(), operation.number, operation.service, ok, text, seconds, list(problems)
-        )
+            self.next_event(), self._wall(), operation.number, operation.service, ok, short(text), seconds,
+            list(problems),
+        )  # fmt: skip
         operation.events.append(said)
         self._live -= 1
         self._forget_oldest()
@@ -145,7 +147,7 @@ class Operations:
 
     def changed(self, service: str, process: str, state: str, pid: int, text: str) -> None:
         """A process changed its state: for whoever watches."""
-        self._publish(Changed(self.next_event(), self._wall(), service, process, state, pid, text))
+        self._publish(Changed(self.next_event(), self._wall(), service, process, state, pid, short(text)))
 
     def next_event(self) -> int:
         self.events += 1
@@ -154,6 +156,11 @@ class Operations:
     def _forget_oldest(self) -> None:
         if len(self._known) - self._live > KEPT_LIMIT:
             del self._known[next(number for number, known in self._known.items() if known.ended)]
+
+
+def short(text: str) -> str:
+    """What is said of very many: a packet that does not fit would end every watch that it is for."""
+    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} … ({len(text)} characters in all)"
 
 
 def verdict(operation: Operation, slot: states.Slot, now: float, index: int = 0) -> str | None:

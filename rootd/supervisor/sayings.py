@@ -70,9 +70,14 @@ class Sayings:
         self._adopting[exited.run] = exited
         return True
 
-    def adopted(self, instance: Instance, effect: Adopt, number: int, now: float) -> None:
-        """privileged has answered: 0, or an errno. An exit that was told meanwhile was that of the one before, if 0."""
+    def adopted(self, instance: Instance | None, effect: Adopt, number: int, now: float) -> None:
+        """privileged has answered: 0, or an errno. An exit that was told meanwhile was that of the one before, if 0.
+
+        instance: None when all of the run has ended meanwhile, and its slot was one too many: nothing follows then.
+        """
         ended = self._adopting.pop(effect.run, None)
+        if instance is None:
+            return None
         if number == 0:
             instance.adopted_at = now
             return self._apply(instance, states.Adopted(effect.run, effect.pid), now)

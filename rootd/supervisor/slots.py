@@ -231,7 +231,7 @@ class Slots:
         if isinstance(effect, states.Spawn):
             return self.apply(self.instances[asked.key], states.SpawnFailed(exits.failure_of(message)), now)
         if isinstance(effect, Adopt):
-            return self._sayings.adopted(self.instances[asked.key], effect, message.arg, now)
+            return self._sayings.adopted(self.instances.get(asked.key), effect, message.arg, now)
         sent = self._sent.pop(asked.request.seq, None)
         if sent is not None:
             sent(message.arg, now)

@@ -64,7 +64,9 @@ class Undertakings:
             return self._restart(operation, instances, now)
         operation.before = {other for other in before if self.is_stopping(other)}
         if operation.before:
-            self._operations.step(operation, f"waits until {', '.join(sorted(operation.before))} has stopped")
+            count = len(operation.before)  # their names are for who may view them: those see it of each
+            many = f"the {count} services that require it have" if count > 1 else "the service that requires it has"
+            self._operations.step(operation, f"waits until {many} stopped")
         else:
             self.tell(operation, instances, now)
         return operation.number
@@ -242,7 +244,7 @@ class Undertakings:
         for operation in [one for one in self._busy.values() if name in one.before]:
             operation.before.discard(name)
             if failed:
-                self._finish(operation, now, f"{name} was not stopped")
+                self._finish(operation, now, "a service that requires it was not stopped")
             elif not operation.before:
                 self.tell(operation, self._slots.of(operation.service), now)
 

@@ -146,6 +146,18 @@ def test_sockets_of_the_families_that_are_listed_and_no_others(machine: str) -> 
         assert {family for family in range(64) if decide(filters, call, architecture, family) == ALLOW} == set(listed)
 
 
+def test_streams_alone_where_it_is_said(machine: str) -> None:
+    column, architecture = sandbox.MACHINES[machine]
+    filters = sandbox.program(NAMES, (1, 2), streams=True)
+    call = sandbox.NUMBERS["socket"][column]
+    for family in (1, 2, 3):
+        kinds = {kind for kind in range(16) if decide(filters, call, architecture, family, kind | 0x80800) == ALLOW}
+        assert kinds - {0} == ({1} if family in (1, 2) else set())
+    others = {number for number in range(1024) if number != call}
+    plain = sandbox.program(NAMES, (1, 2))
+    assert all(decide(filters, number, architecture) == decide(plain, number, architecture) for number in others)
+
+
 def test_only_harmless_ioctls(machine: str) -> None:
     column, architecture = sandbox.MACHINES[machine]
     filters = sandbox.program(NAMES, ())

@@ -64,13 +64,35 @@ def test_a_filter_that_lets_more_families_in_than_are_listed_is_found(
     monkeypatch: pytest.MonkeyPatch, family: socket.AddressFamily, listed: tuple[int, ...]
 ) -> None:
     real = sandbox.program
-    monkeypatch.setattr(sandbox, "program", lambda names, sockets: real(names, (*sockets, family)))
+    monkeypatch.setattr(sandbox, "program", lambda names, sockets, **words: real(names, (*sockets, family), **words))
 
     def act() -> None:
         return
 
     act.__doc__ = f"socket({family.name})"
     assert inside(act, sockets=listed) == (0 if family in listed else HOLE)
+
+
+def test_where_streams_alone_are_allowed_a_filter_that_lets_datagrams_out_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = sandbox.program
+    monkeypatch.setattr(sandbox, "program", lambda names, sockets, **_: real(names, sockets))
+
+    def act() -> None:
+        return
+
+    act.__doc__ = ", ".join(f"a datagram's socket({one.name})" for one in sandbox.FAMILIES if one in PROBES)
+    assert inside(act, sockets=PROBES, streams=True) == HOLE
+
+
+@pytest.mark.parametrize("family", PROBES)
+def test_where_streams_alone_are_allowed_nothing_else_can_be_spoken(family: int) -> None:
+    flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_RAW, socket.SOCK_RDM):
+        for more in (0, flags):
+            assert inside(partial(socket.socket, family, kind | more), sockets=PROBES, streams=True) == errno.EPERM
+    assert inside(partial(socket.socket, family, socket.SOCK_STREAM | flags), sockets=PROBES, streams=True) == 0
 
 
 @pytest.mark.parametrize("family", sandbox.FAMILIES)

@@ -53,7 +53,7 @@ def test_what_is_required_is_started_first_and_stopped_last(make_house: Callable
     assert house.operate(messages.Stop("web"))[1].ok
     done = house.cli("alice", "stop", "db", "--with-dependants")
     assert done.returncode == 0, done.stderr
-    assert "waits until app has stopped" in done.stderr
+    assert "waits until the service that requires it has stopped" in done.stderr
     assert {name: one.state for name, one in house.status().items()} == dict.fromkeys(("web", "app", "db"), "STOPPED")
     decided = [
         (record["target"], record["allowed"])

@@ -154,6 +154,7 @@ def test_the_kernel_says_that_it_is_walled_in(inside: Hostage) -> None:
 
 SHORT = {"supervisor": "sup", "log": "log", "auth": "auth", "probe": "probe"}
 FAMILIES = "socket(AF_INET), socket(AF_INET6), socket(AF_UNIX), socket(AF_NETLINK)"
+DATAGRAMS = ", ".join(f"a datagram's socket({family})" for family in ("AF_INET", "AF_INET6", "AF_UNIX"))
 HOLES = {
     ("supervisor", "no-filter"): f"execve, {FAMILIES}, ptrace",
     ("supervisor", "no-walls"): "open of a path that is not listed",
@@ -161,7 +162,7 @@ HOLES = {
     ("log", "no-walls"): "open of a path that is not listed",
     # its programs are Landlock's business, where it needs one
     ("auth", "no-filter"): "socket(AF_INET), socket(AF_INET6), ptrace",
-    ("probe", "no-filter"): "execve, socket(AF_NETLINK), ptrace",
+    ("probe", "no-filter"): f"execve, socket(AF_NETLINK), {DATAGRAMS}, ptrace",
     ("probe", "no-walls"): "open of a path that is not listed",
 }
 

@@ -36,9 +36,19 @@ def reach(family, address, kind=socket.SOCK_STREAM):
 def test_no_door_of_ours_but_the_apis_is_open_to_it(hostage: Hostage) -> None:
     """A local account without a right: what is open to everybody, such as the api, is open to it."""
     house = hostage.house
-    code = "result = {door: attempt(lambda: reach(socket.AF_UNIX, door, socket.SOCK_SEQPACKET)) for door in doors}"
+    code = "result = {door: attempt(lambda: reach(socket.AF_UNIX, door)) for door in doors}"
     doors = [str(house.run_dir / f"{name}.sock") for name in ("control", "root", "auth")]
     assert set(hostage.run(code, doors=doors).values()) == {errno.EACCES}
+
+
+def test_it_speaks_by_streams_alone(hostage: Hostage) -> None:
+    """So it asks no name server, writes no line to the machine's logs, and speaks to none of our doors' kind."""
+    code = """
+    kinds = (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_RAW)
+    families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    result = sorted({attempt(lambda: socket.socket(family, kind)) for family in families for kind in kinds})
+    """
+    assert hostage.run(code) == [errno.EPERM]
 
 
 def test_it_takes_no_port_and_no_path(hostage: Hostage) -> None:

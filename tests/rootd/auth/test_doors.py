@@ -25,7 +25,10 @@ DENIED = login.Denied("no")
 
 
 class House:
-    def __init__(self, path: Path, limit: int = 8, each: int = 8, uids: frozenset[int] | None = None) -> None:
+    def __init__(
+        self, path: Path, limit: int = 8, each: int = 8, uids: frozenset[int] | None = None,
+        but: frozenset[int] = frozenset(),
+    ) -> None:  # fmt: skip
         self.now = 100.0
         self.loop, self.timers = ipc.Loop(), Timers()
         self.asked: list[tuple[Connection, login.Ask]] = []
@@ -37,7 +40,7 @@ class House:
         kinds = (login.Login, login.Logout)
         self.door = Door(
             "door", listening.detach(), uids, kinds, limit, each, self.loop, self.timers, lambda: self.now,
-            lambda connection, ask: self.asked.append((connection, ask)), self.said.append,
+            lambda connection, ask: self.asked.append((connection, ask)), self.said.append, but,
         )  # fmt: skip
         self.door.open()
         self.ends: list[socket.socket] = []
@@ -262,6 +265,13 @@ def test_connections_of_others_are_closed_unheard(tmp_path: Path) -> None:
     assert not made.is_open(end)
     assert made.door.turned_away == 1
     assert made.asked == []
+    made.close()
+
+
+def test_whose_connections_are_never_taken_is_closed_where_everybody_is_let_in(tmp_path: Path) -> None:
+    made = House(tmp_path, but=frozenset({os.geteuid()}))
+    assert not made.is_open(made.connect())
+    assert (made.door.turned_away, made.asked) == (1, [])
     made.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from datetime import UTC, datetime
@@ -356,6 +357,16 @@ def test_a14_an_account_in_trouble_is_refused_there_too(auth, people, change: tu
 @pytest.mark.parametrize("uid", [0, 4_000_000_000 - 7])
 def test_a9_root_and_uids_of_nobody_are_refused_there(auth, uid: int) -> None:
     assert peer(auth, uid) == DENIED
+
+
+@pytest.mark.parametrize("role", ["auth", "api"])
+def test_a_part_of_ours_is_nobody_there(auth, people, role: str) -> None:
+    """One that has been taken over is no local account, whatever the machine's PAM says of it."""
+    client = auth.client(getattr(people, role).uid, "peer")
+    with contextlib.suppress(BrokenPipeError):
+        client.ask(login.PeerLogin())
+    assert auth.answer(client) is None
+    client.close()
 
 
 def test_somebody_local_who_asks_again_and_again_is_slowed_down(auth, people) -> None:

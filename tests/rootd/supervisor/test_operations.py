@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from policy.messages import Ended, Problem, Step
+from policy import wire
+from policy.messages import Answer, Ended, Problem, Step
 from rootd.supervisor import operations
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.operations import Kind, Operation, Operations, Refusal, verdict
@@ -118,3 +119,19 @@ def test_c8_only_so_many_requests_wait_for_one_operation() -> None:
         operation.join("one more")
     assert refused.value.kind == "later"
     assert len(operation.requests) == operations.JOINED_LIMIT
+
+
+def test_what_is_said_of_very_many_fits_into_a_packet() -> None:
+    """A packet that does not would end every watch that it is for, also of whoever waits for this."""
+    told: list[Any] = []
+    several = Operations(told.append, lambda: "T")
+    operation = several.begin("restart", "site", "r", 0.0)
+    text = "; ".join(f"site:{index}: ends with \N{SKULL}" for index in range(100_000))
+    several.step(operation, text)
+    several.changed("site", "site:0", "FATAL", 0, text)
+    several.end(operation, False, text, 1.0)
+    assert len(told) == 3
+    for event in told:
+        assert len(wire.ANSWER.encode(Answer(1, event))) < wire.LIMIT // 2
+        assert event.text.startswith("site:0: ends with ")
+        assert event.text.endswith(f" … ({len(text)} characters in all)")

@@ -146,7 +146,7 @@ def test_a_stop_with_its_dependants_ends_them_first_one_after_the_other(chain: A
         house.privileged.exit(house.pids(name)[0] - 1000, 0)
         house.deliver()
         assert house.states(name) == ["STOPPED"]
-    assert house.said(operation)[0] == "waits until app, front has stopped"
+    assert house.said(operation)[0] == "waits until the 2 services that require it have stopped"
     assert house.said(operation)[-1] == "ok: db stopped"
     assert house.states("log") == ["RUNNING"]
     with pytest.raises(Already):
@@ -158,7 +158,7 @@ def test_a_dependant_that_does_not_end_keeps_what_it_requires_up(chain: Any, mon
     monkeypatch.setattr(house.privileged, "exit", lambda *_: None)
     operation = house.services.stop("db", house.now, "r", house.services.order.dependants("db"))
     house.later(40.0)
-    assert house.said(operation)[-1] == "failed: db was not stopped: app was not stopped"
+    assert house.said(operation)[-1] == "failed: db was not stopped: a service that requires it was not stopped"
     assert house.states("db") == ["RUNNING"]
 
 
@@ -168,7 +168,7 @@ def test_a_start_meanwhile_ends_a_stop_that_waits(chain: Any) -> None:
     operation = house.services.stop("db", house.now, "r", house.services.order.dependants("db"))
     house.services.start("app", house.now, "r")
     house.deliver()
-    assert house.said(operation)[-1] == "failed: db was not stopped: app was not stopped"
+    assert house.said(operation)[-1] == "failed: db was not stopped: a service that requires it was not stopped"
     assert house.states("db") == house.states("app") == ["RUNNING"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rootd import ipc
 from rootd.config.specs import Probe
 from rootd.supervisor.perform import Adopt
 from rootd.supervisor.sayings import ADOPT_AGAIN
@@ -98,6 +99,22 @@ def test_an_exit_that_is_told_before_the_answer_was_that_of_the_one_before(house
     house.later(5.0)
     assert (house.pids(), house.states()) == ([4711], ["RUNNING"])
     assert house.privileged.last == 1
+
+
+def test_the_answer_about_a_run_that_is_over_and_whose_slot_is_gone_is_about_nobody(House: Any, spec: Any) -> None:
+    """It fills its notify socket with MAINPID while it is one too many: the end of all of it comes first."""
+    house = House(spec(processes=1, max_processes=2)).begin().later(2.0)
+    house.services.scale("site", 2, house.now, "r")
+    house.later(2.0)
+    house.services.scale("site", 1, house.now, "r")
+    house.privileged.refusing = errno.ESRCH
+    house.services.notified(2, {"MAINPID": "4711"}, house.now)
+    run = house.privileged.runs[2]
+    house.services.event(ipc.Message(ipc.EXITED, run=2, slot=run.slot, flags=ipc.KNOWN), house.now)
+    house.services.event(ipc.Message(ipc.EMPTY, run=2, slot=run.slot), house.now)
+    house.later(5.0)
+    assert adoptions(house) == [(2, 4711)]
+    assert (house.pids(), house.states()) == ([1001], ["RUNNING"])
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ESRCH, errno.EEXIST, errno.EIO])

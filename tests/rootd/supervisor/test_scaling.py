@@ -206,7 +206,7 @@ def test_a_stop_that_waited_while_its_service_was_taken_away_ends(House: Any, sp
     house = House(db, spec(name="site", entry=1, requires=("db",), digest="s")).begin().later(3.0)
     house.privileged.stubborn = True
     stop = house.services.stop("db", house.now, "r", house.services.order.dependants("db"))
-    assert house.said(stop) == ["waits until site has stopped"]
+    assert house.said(stop) == ["waits until the service that requires it has stopped"]
     house.reload(spec(name="site", entry=0, digest="s"))
     if crashes:
         house.privileged.exit(1, 3)

@@ -187,7 +187,7 @@ def test_a_stop_that_waits_for_dependants_is_not_begun_and_one_that_was_told_goe
     chain.later(3.0)
     chain.privileged.stubborn = True
     stop = chain.services.stop("db", chain.now, "r", chain.services.order.dependants("db"))
-    assert last(chain, stop) == "waits until site has stopped"
+    assert last(chain, stop) == "waits until the service that requires it has stopped"
     dependant = next(
         one.number for one in chain.services.operations.all() if (one.kind, one.service) == ("stop", "site")
     )
