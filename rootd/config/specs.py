@@ -18,7 +18,8 @@ PARTS = {  # what else is run for a service: its name, and the section and key t
     "ready": ("ready", "command"),
     "live": ("live", "command"),
 }
-ORDER = ("requires", "after", "priority", "restart_with")  # what changes no process
+ORDER = ("requires", "after", "priority", "restart_with")
+QUIET = (*ORDER, "groups", "autostart", "max_unavailable")  # what changes no process
 
 
 class Probe(NamedTuple):
@@ -129,9 +130,10 @@ def spec_of(
         live_failures=live["failures"], live_restart=live["action"] == "restart", watchdog=live["watchdog"] or 0.0,
         hook_timeout=values["hooks"]["timeout"],
     )  # fmt: skip
-    # without the index, that of another service must not change this one's, and without its place among the others
-    alone = tuple(pair for pair in spec.settings if pair[0] not in ORDER)
-    whole = repr((entry, parts, spec._replace(settings=alone))).encode()
+    # without the index, that of another service must not change this one's, and without what changes no process
+    alone = tuple(pair for pair in spec.settings if pair[0] not in QUIET)
+    still = spec._replace(groups=(), autostart=True, max_unavailable=1, settings=alone)
+    whole = repr((entry, parts, still)).encode()
     after = tuple(name for name in values["after"] if name not in values["requires"])
     spec = spec._replace(**{key: values[key] for key in ORDER} | {"after": after})
     at = tuple((name, first + offset) for offset, (name, _) in enumerate(parts))

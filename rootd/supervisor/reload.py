@@ -23,7 +23,9 @@ from policy.rules import Policy, build
 from rootd import check, ipc
 from rootd.config import compile as compiler
 from rootd.config.settings import Paths, Settings
+from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
+from rootd.supervisor.difference import NO_CHANGE, difference
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
 SHOWN = 40_000  # bytes of problems that are told; the others are counted
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-NO_CHANGE = "no change"
 NOBODY = build((), ())  # the policy that lets nobody do anything
 
 
@@ -47,6 +48,7 @@ class Loaded(NamedTuple):
     policy: Policy
     problems: list[Problem]
     settings: Settings | None = None
+    sockets: tuple[Socket, ...] = ()
 
 
 NOTHING = Loaded(0, b"", (), NOBODY, [])
@@ -71,7 +73,8 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
         return Loaded(number, digest, None, NOBODY, [Problem("", 0, "", both)])
     specs = None if compiled.problems else compiled.specs
     if isinstance(policy, Policy) and not problems:
-        return Loaded(number, digest, specs, policy, [], compiled.settings)
+        sockets = load_table(compiled.table).sockets
+        return Loaded(number, digest, specs, policy, [], compiled.settings, sockets)
     return Loaded(number, digest, specs, NOBODY, problems if isinstance(policy, Policy) else problems + policy)
 
 
@@ -102,22 +105,6 @@ def fitting(problems: list[Problem]) -> list[Problem]:
             return [*shown, Problem("", 0, "", f"and {len(problems) - len(shown)} more")]
         shown.append(problem)
     return shown
-
-
-def difference(old: Loaded, new: Loaded) -> str:
-    """What changes from one to the other, for people."""
-    before, after = ({spec.name: spec.digest for spec in loaded.specs or ()} for loaded in (old, new))
-    words = {
-        "added": after.keys() - before.keys(),
-        "removed": before.keys() - after.keys(),
-        "changed": {name for name in before.keys() & after.keys() if before[name] != after[name]},
-        "policy": {"changed"} if old.policy.hash != new.policy.hash else set(),
-        "counts from the daemon's next start on": set[str](),
-    }
-    if old.settings is not None and new.settings is not None:
-        later = {"[auth]": (old.settings.auth, new.settings.auth), "[audit]": (old.settings.audit, new.settings.audit)}
-        words["counts from the daemon's next start on"] |= {name for name, (one, two) in later.items() if one != two}
-    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in words.items() if names) or NO_CHANGE
 
 
 class Reloads:

@@ -101,7 +101,8 @@ def test_a_service_and_its_sockets_come_and_go_and_nobody_else_notices(house: Ho
     worker = house.pids("worker")
     house.write("services.d/extra.toml", EXTRA)
     ended = reload(house)
-    assert (ended.ok, ended.text) == (True, "reloaded: added: extra")
+    doors = f"extra (tcp:127.0.0.1:8080), extra (unix:{house.folder}/run/sockets/extra.sock)"
+    assert (ended.ok, ended.text) == (True, f"reloaded: added: extra; sockets added: {doors}")
     settled(house)
     assert house.pids("extra")
     assert not refused(house, 8080)
@@ -110,7 +111,7 @@ def test_a_service_and_its_sockets_come_and_go_and_nobody_else_notices(house: Ho
     assert (standing(house, "jobs"), house.pids("worker")) == (before, worker)
     pid = house.pids("extra")[0]
     (house.etc / "services.d" / "extra.toml").unlink()
-    assert reload(house).text == "reloaded: removed: extra"
+    assert reload(house).text == f"reloaded: removed: extra; sockets removed: {doors}"
     house.until(lambda: not os.path.exists(f"/proc/{pid}"), "its process is gone")
     house.until(lambda: refused(house, 8080), "its port is free")
     assert set(house.status()) == {"site", "worker"}
@@ -122,7 +123,7 @@ def test_only_the_changed_service_is_started_again_and_its_socket_is_the_same(ho
     old, inode = house.pids("site")[0], inode_of(house, 80)
     house.write("services.d/site.toml", templates.SITE + 'environment = { COLOUR = "green" }\n')
     ended = reload(house)
-    assert (ended.ok, ended.text) == (True, "reloaded: changed: site")
+    assert (ended.ok, ended.text) == (True, "reloaded: changed: site (environment)")
     house.wait_for(
         lambda services: [p.pid for p in services["site"].processes] != [old] and services["site"].state == "RUNNING",
         "the site is another process",
@@ -155,7 +156,7 @@ def test_an_address_that_is_kept_is_not_bound_again_when_another_is_added(house:
     inode = inode_of(house, 80)
     more = templates.SITE.replace('"0.0.0.0:80"', '["0.0.0.0:80", "127.0.0.1:8081"]')
     house.write("services.d/site.toml", more)
-    assert reload(house).text == "reloaded: changed: site"
+    assert reload(house).text == "reloaded: changed: site; sockets added: http (tcp:127.0.0.1:8081)"
     settled(house)
     house.until(lambda: not refused(house, 8081), "the new address listens")
     assert inode_of(house, 80) == inode
@@ -205,7 +206,9 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(house: House) -> N
     house.write("services.d/extra.toml", EXTRA)
     house.write("policy.d/20-more.toml", '[[grant]]\nid = "more"\nwho = ["user:@carol@"]\nmay = ["view"]\non = ["*"]\n')
     ended = reload(house, dry_run=True)
-    assert (ended.ok, ended.text) == (True, "would change: added: extra; policy: changed")
+    doors = f"extra (tcp:127.0.0.1:8080), extra (unix:{house.folder}/run/sockets/extra.sock)"
+    told = f"would change: added: extra; sockets added: {doors}; policy: changed"
+    assert (ended.ok, ended.text) == (True, told)
     assert set(house.status()) == {"site", "worker"}
     assert standing(house) == before
 

@@ -48,6 +48,7 @@ PARAMETERS = {
     "services.stop": _WAIT,
     "services.restart": _WAIT,
     "services.signal": _WAIT,
+    "services.scale": _WAIT,
     "services.reload": _WAIT,
     "services.revoke": _WAIT,
     "operations.follow": frozenset({"wait", "after"}),
@@ -203,7 +204,7 @@ def _parameters() -> None:
 
 def _before() -> None:
     if not host_is_ours(request.headers.get("Host", ""), parts().hosts):
-        raise Problem("invalid", "this is not a name of ours: [api] hosts lists more", 400)
+        raise Problem("invalid", "Host must be localhost, an address or a name of ours: [api] hosts lists more", 400)
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise Problem("forbidden", "a page of another site may not ask")
     _parameters()

@@ -96,6 +96,18 @@ def test_its_place_among_the_others_is_told_and_makes_no_other_process(compiled:
     assert found.digest == alone.digest
 
 
+def test_what_policy_and_the_next_start_read_makes_no_other_process(compiled: Compile) -> None:
+    base = full(compiled)
+    for old, new in (
+        ('"front", "all"', '"front"'),
+        ("autostart = false", "autostart = true"),
+        ("able = 2", "able = 3"),
+    ):
+        found = full(compiled, FULL.replace(old, new))
+        assert found.settings != base.settings, old
+        assert found.digest == base.digest, old
+
+
 def test_the_digest_changes_with_the_service_and_with_nothing_else(compiled: Compile) -> None:
     base = full(compiled)
     assert full(compiled, FULL + PLAIN.replace("work]", "another]")).digest == base.digest

@@ -51,6 +51,9 @@ def test_a_command_is_202_with_its_operation(http, world, path, body, command):
     assert answer.json["operation"] == 7
     assert answer.headers["Location"] == "/api/v1/operations/7"
     assert world.commands() == [command]
+    waited = http.post(f"/api/v1/{path}?wait=true", json=body or {})
+    assert (waited.status_code, waited.json["ok"]) == (200, True)
+    assert world.commands()[1:] == [command, messages.Watch(operation=7)]
 
 
 @pytest.mark.parametrize(("word", "command"), [("enable", messages.Enable), ("disable", messages.Disable)])
