@@ -124,7 +124,8 @@ class Errands:
 
     def _over(self, errand: Errand, problem: str, now: float) -> None:
         self._runs.pop(errand.run, None)
-        if self._asked.pop(errand.key, None) is errand:
+        if self._asked.get(errand.key) is errand:
+            del self._asked[errand.key]
             self._told(errand.instance, errand.part, errand.about, problem, now)
 
     # -- what is found ---------------------------------------------------------------------------------------------
@@ -134,10 +135,11 @@ class Errands:
         errand.run, errand.due = run, started + errand.limit
         self._asked[errand.key] = self._runs[run] = errand
 
-    def reconcile(self, found: set[int], now: float) -> None:
-        """privileged was started again, and this is what runs: one that was not spawned is asked for again."""
-        for errand in list(self._asked.values()):
-            if not errand.run:
-                self._ask(errand)
-            elif errand.run not in found:
-                self.empty(errand.run, now)
+    def reconcile(self, found: set[int]) -> list[int]:
+        """privileged was started again, and this is what runs: one that was not spawned is asked for again.
+
+        Returns the runs that are over; whoever calls says so (empty) when every slot knows what has become of it.
+        """
+        for errand in [one for one in self._asked.values() if not one.run]:
+            self._ask(errand)
+        return [run for run in self._runs if run not in found]
