@@ -155,9 +155,9 @@ class Slots:
         instance.status[run] = problem
         self._show(instance)
 
-    def _errand_ended(self, instance: Instance, part: str, about: int, problem: str, now: float) -> None:
+    def _errand_ended(self, instance: Instance, part: str, about: int, problem: str, ran: bool, now: float) -> None:
         if part in ("ready", "live"):
-            self.monitor.ran(cast(Kind, part), about, problem, now)
+            self.monitor.ran(cast(Kind, part), about, problem, ran, now)
         else:
             self.apply(instance, states.HookEnded(cast(states.Hook, part), about, problem), now)
 
