@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable
 
 from rootd import ipc
@@ -18,6 +19,7 @@ from rootd.privileged import listen, stage
 from rootd.privileged.spawn import Run
 
 RUNS_AN_INSTANCE = 4
+HOOK_FOLLOWS = 60.0  # seconds for which a configuration is kept when its last run is over: its post-stop hook follows
 
 
 class Generation:
@@ -47,6 +49,7 @@ class Generations:
         self.current = 0
         self.staged: Generation | None = None
         self.staged_sockets: dict[str, int] = {}
+        self.left: dict[int, float] = {}  # generation -> when a run of it was over
 
     @property
     def runs_root(self) -> bool:
@@ -148,9 +151,14 @@ class Generations:
             ipc.close_all((self.staged.fd, *self.staged_sockets.values()))
             self.staged, self.staged_sockets = None, {}
 
-    def retire(self, used: set[int]) -> None:
-        """Forget generations that no run uses (the last two stay), and sockets that no table in use names."""
-        for number in set(self.held) - used - set(sorted(self.held)[-2:]):
+    def retire(self, used: set[int], left: int = 0) -> None:
+        """Forget generations that no run uses (the last two stay), and sockets that no table in use names.
+
+        left: a run of that one is over now.
+        """
+        now = time.monotonic()
+        self.left = {number: at for number, at in (self.left | {left: now}).items() if now - at < HOOK_FOLLOWS}
+        for number in set(self.held) - used - self.left.keys() - set(sorted(self.held)[-2:]):
             self.drop(f"generation/{number}")
             os.close(self.held.pop(number).fd)
         tables = [self.held[number].table for number in {self.current, *used}]

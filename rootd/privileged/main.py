@@ -344,8 +344,8 @@ class Privileged:
             self.staging = None
         self.generations.abort()
 
-    def retire(self) -> None:
-        self.generations.retire({run.generation for run in self.runs.values()})
+    def retire(self, left: int = 0) -> None:
+        self.generations.retire({run.generation for run in self.runs.values()}, left)
 
     def report(self) -> None:
         """All that a supervisor has to know that has just been started, or that has found us started again."""

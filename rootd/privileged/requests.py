@@ -40,7 +40,7 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
         return house.done(asked, errno.EBUSY)
     if house.unrecorded():
         return house.done(asked, errno.EAGAIN)
-    if house.kept.full(spawn.process_name(entry, asked.slot)):
+    if house.kept.full(spawn.process_name(entry, asked.slot), asked.slot):
         return house.done(asked, errno.EMFILE, ipc.STEPS.index("pipe"))
     number = house.next_run()
     try:
@@ -294,4 +294,4 @@ def over(house: Privileged, run: Run) -> None:
     spawn.forget(house.settings.paths.run, house.tree, run.run)
     del house.runs[run.run]
     house.tell("supervisor", ipc.Message(ipc.EMPTY, run=run.run, slot=run.slot))
-    house.retire()
+    house.retire(run.generation)

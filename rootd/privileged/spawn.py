@@ -34,7 +34,7 @@ from rootd.privileged import cgroup, listen
 GATE_OPEN = b"g"
 KEPT_LIMIT, KEPT_LEAST = 50_000, 128  # names in the keeper's store, which takes 60,000; fewer where nofile is low
 PROBE_BACKLOG = 16  # checks of one process that may wait
-PIPES_LIMIT = 64  # pipes of one process that log has not drained: whoever holds the other end keeps them
+PIPES_LIMIT = 64  # pipes of one slot that log has not drained: whoever holds the other end keeps them
 FAILED = 127  # exit status of a child that could not become its service; the reason came over the gate
 
 Store = Callable[[str, int], None]  # puts a descriptor into the keeper's store; returns when it is there
@@ -81,7 +81,7 @@ class Run:
 
 
 class Kept:
-    """The names in the keeper's store, and how many pipes of each process are among them."""
+    """The names in the keeper's store, and how many pipes of each slot are among them."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
@@ -98,15 +98,18 @@ class Kept:
             self._names.discard(name)
             self._pipes.subtract(pipe_of(name))
 
-    def full(self, process: str) -> bool:
-        """Whether there is no room for a run: at all, or because others still write to what earlier runs were given."""
-        return len(self._names) >= self._limit or self._pipes[process] >= PIPES_LIMIT
+    def full(self, process: str, slot: int) -> bool:
+        """Whether there is no room for a run: at all, or because others still write to what earlier runs were given.
+
+        A process and its hooks and probes have the same name, but slots of their own: what those use up is theirs.
+        """
+        return len(self._names) >= self._limit or self._pipes[f"{process}/{slot}"] >= PIPES_LIMIT
 
 
 def pipe_of(name: str) -> list[str]:
-    """The process whose pipe this name in the store is; nothing for other names."""
+    """The process and slot whose pipe this name in the store is; nothing for other names."""
     kind, _, rest = name.partition("/")
-    return [rest.partition("/")[0]] if kind == "pipe" else []
+    return [f"{rest.partition('/')[0]}/{rest.rpartition('/')[2]}"] if kind == "pipe" else []
 
 
 def process_name(entry: Entry, slot: int) -> str:

@@ -40,6 +40,12 @@ class Ending:
         if self.operation is None:
             self.operation = self._operations.begin("shutdown", "", "", now)
 
+    def loaded(self, now: float) -> None:
+        """Another configuration counts: who waits for whom may be otherwise now."""
+        if self.operation is not None:
+            for name in list(self._untold):
+                self._tell_in_turn(self.operation, name, now)
+
     def happened(self, instance: Instance, now: float) -> None:
         """Something has happened to this slot."""
         if self.operation is None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SIGKILL = 9
 GIVE_UP = 3  # SIGKILLs after which its end is told although it has not come
 
-Told = Callable[[Instance, str, int, str, float], None]  # part, the run that it was about, problem ("" for none)
+# part, the run that it was about, problem ("" for none), whether it has run and was seen to end
+Told = Callable[[Instance, str, int, str, bool, float], None]
 
 
 class Errand:
@@ -92,7 +93,7 @@ class Errands:
 
     def failed(self, errand: Errand, failure: Exit, now: float) -> None:
         """It could not be spawned."""
-        self._over(errand, errand.problem or words(failure, errand.spec, errand.part), now)
+        self._over(errand, errand.problem or words(failure, errand.spec, errand.part), now, ran=False)
 
     def exited(self, run: int, end: Exit, now: float) -> None:
         errand = self._runs[run]
@@ -102,7 +103,8 @@ class Errands:
 
     def empty(self, run: int, now: float) -> None:
         errand = self._runs[run]
-        self._over(errand, errand.problem if errand.problem is not None else status_words(Exit(None)), now)
+        seen = errand.problem is not None
+        self._over(errand, errand.problem or ("" if seen else status_words(Exit(None))), now, ran=seen)
 
     def wake_at(self) -> float | None:
         return min((one.due for one in self._runs.values() if one.due is not None), default=None)
@@ -122,10 +124,11 @@ class Errands:
             errand.due, errand.kills = now + KILL_AGAIN, errand.kills + 1
             self._requests.ask(errand.key, states.Signal(errand.run, SIGKILL, tree=True))
 
-    def _over(self, errand: Errand, problem: str, now: float) -> None:
+    def _over(self, errand: Errand, problem: str, now: float, ran: bool = True) -> None:
         self._runs.pop(errand.run, None)
-        if self._asked.pop(errand.key, None) is errand:
-            self._told(errand.instance, errand.part, errand.about, problem, now)
+        if self._asked.get(errand.key) is errand:
+            del self._asked[errand.key]
+            self._told(errand.instance, errand.part, errand.about, problem, ran, now)
 
     # -- what is found ---------------------------------------------------------------------------------------------
 
@@ -134,10 +137,11 @@ class Errands:
         errand.run, errand.due = run, started + errand.limit
         self._asked[errand.key] = self._runs[run] = errand
 
-    def reconcile(self, found: set[int], now: float) -> None:
-        """privileged was started again, and this is what runs: one that was not spawned is asked for again."""
-        for errand in list(self._asked.values()):
-            if not errand.run:
-                self._ask(errand)
-            elif errand.run not in found:
-                self.empty(errand.run, now)
+    def reconcile(self, found: set[int]) -> list[int]:
+        """privileged was started again, and this is what runs: one that was not spawned is asked for again.
+
+        Returns the runs that are over; whoever calls says so (empty) when every slot knows what has become of it.
+        """
+        for errand in [one for one in self._asked.values() if not one.run]:
+            self._ask(errand)
+        return [run for run in self._runs if run not in found]

@@ -131,11 +131,14 @@ class Monitor:
         if check is not None:
             self._found(check, problem, now)
 
-    def ran(self, part: Kind, run: int, problem: str, now: float) -> None:
-        """A command has looked."""
+    def ran(self, part: Kind, run: int, problem: str, ran: bool, now: float) -> None:
+        """A command has looked, or (not ran) could not be spawned, or nobody saw how it ended."""
         check = self._checks.get((run, part))
-        if check is not None:
+        if check is not None and (ran or part == "ready"):
             self._found(check, problem, now)
+        elif check is not None:
+            self._at(check, now + check.interval)
+            self._tell_people(check, f"cannot be probed: {problem}")
 
     def away(self, now: float) -> None:
         """The probe process is started again: what it was asked is asked again."""

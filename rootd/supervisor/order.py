@@ -32,12 +32,12 @@ class Standing(NamedTuple):
 
 def standing(instances: Iterable[Instance]) -> Standing:
     """Of all processes of a service: the gravest of what they are."""
-    return max((_of(one.slot.state) for one in instances), key=lambda found: _GRAVITY[found.word])
+    return max((_of(states.shown(one.slot.state)) for one in instances), key=lambda found: _GRAVITY[found.word])
 
 
-def _of(state: states.State) -> Standing:
+def _of(state: states.Leg | states.Rest | states.Waiting) -> Standing:
     match state:
-        case states.Running() | states.Replacing() | states.Exited(clean=True):
+        case states.Running() | states.Exited(clean=True):
             return Standing("ready")
         case states.Exited(end):
             return Standing("failed", f"it ended by itself: {status_words(end)}")
@@ -155,6 +155,8 @@ class Order:
 
     def _turn(self, instance: Instance, now: float) -> states.Event:
         spec, waits = instance.spec, []
+        if instance.removed:  # what it comes after may not be configured any more; it is told to stop next
+            return states.Held(())
         for name in spec.requires:
             found = standing(self._of(name))
             if found.word == "down":

@@ -99,8 +99,8 @@ def _leg(
     spec: ServiceSpec, slot: Slot, leg: Leg, event: Event, now: float, step: Alone
 ) -> tuple[Slot, Leg | Rest, tuple[Effect, ...]]:
     """One of the two, as if it were alone, but that nothing is spawned in its place. At rest means gone."""
-    if isinstance(leg, Cleaning) and isinstance(event, HookEnded):
-        return slot, leg.next, ()
+    if isinstance(leg, Cleaning) and isinstance(event, HookEnded):  # of its stop command, when that ends later still
+        return slot, leg.next if event.hook == "post-stop" else leg, ()
     if not isinstance(event, TreeEmpty):
         slot, effects = step(spec, replace(slot, state=leg), event, now)
         return slot, cast("Leg | Rest", slot.state), effects

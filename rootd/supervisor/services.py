@@ -90,6 +90,7 @@ class Services:
         self.order.load(new, now)
         if self._ending.operation is not None:
             begin.clear()
+            self._ending.loaded(now)
         begun = {name: self._under.begin_if_possible(kind, name, now) for name, kind in begin.items()}
         for instance in surplus:
             self._slots.apply(instance, states.StopAsked(), now)

@@ -155,9 +155,9 @@ class Slots:
         instance.status[run] = problem
         self._show(instance)
 
-    def _errand_ended(self, instance: Instance, part: str, about: int, problem: str, now: float) -> None:
+    def _errand_ended(self, instance: Instance, part: str, about: int, problem: str, ran: bool, now: float) -> None:
         if part in ("ready", "live"):
-            self.monitor.ran(cast(Kind, part), about, problem, now)
+            self.monitor.ran(cast(Kind, part), about, problem, ran, now)
         else:
             self.apply(instance, states.HookEnded(cast(states.Hook, part), about, problem), now)
 
@@ -297,8 +297,9 @@ class Slots:
                 errands.setdefault(key, []).append((part, process))
             else:
                 found.setdefault(key, []).append(process)
+        over = list[int]()
         if self.live:
-            self._reconcile_errands(errands, {fact.run for fact in facts}, now)
+            over = self._reconcile_errands(errands, {fact.run for fact in facts}, now)
             rebuilt = self._reconcile(found, now)
         else:
             rebuilt = self._rebuild(specs, found, errands, saved, ending, now)
@@ -311,6 +312,8 @@ class Slots:
         for instance, what in rebuilt:
             for event in (*what.events, states.TimeUp()):
                 self.apply(instance, event, now)
+        for run in over:  # not before: what follows from a hook's end must not be taken for what was asked and is lost
+            self._over(run, now)
         self._ask_again(asked, {fact.run for fact in facts}, now)
 
     def _whose(self, fact: ipc.Message, saved: recover.Saved) -> Whose | None:
@@ -361,8 +364,11 @@ class Slots:
 
     def _reconcile_errands(
         self, errands: dict[Key, list[tuple[str, states.Process]]], found: set[int], now: float
-    ) -> None:
-        """privileged was started again: what was asked for and is not answered may have been spawned."""
+    ) -> list[int]:
+        """privileged was started again: what was asked for and is not answered may have been spawned.
+
+        Returns the runs that are over, of which nobody has been told yet.
+        """
         for key, running in errands.items():
             for part, process in [one for one in running if not self._errands.has(one[1].run)]:
                 mine = self._errands.unspawned(self.instances[key], part) if key in self.instances else None
@@ -370,7 +376,7 @@ class Slots:
                     self._kill_stray(process.run, None)
                 else:
                     self._errands.spawned(mine, process.run, now)
-        self._errands.reconcile(found, now)
+        return self._errands.reconcile(found)
 
     def _reconcile(self, found: dict[Key, list[states.Process]], now: float) -> list[tuple[Instance, recover.Rebuilt]]:
         """privileged was started again: every slot against what it found."""

@@ -145,6 +145,23 @@ def test_what_no_run_uses_is_forgotten_but_the_last_two_stay(held: Generations, 
     assert sorted(keeper.names) == ["generation/3", "generation/4", f"socket/{two.key}"]
 
 
+def test_a_configuration_stays_for_the_hook_that_follows_the_end_of_its_last_run(
+    held: Generations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = tcp_socket("one", free_port())
+    first(held, one)
+    for number in range(2, 5):
+        answer, _ = held.stage(0, *compiled(umask=number))
+        assert held.commit(number, answer.digest)
+    held.retire(set(), 1)
+    held.retire(set(), 4)
+    assert set(held.held) == {1, 3, 4}
+    assert held.sockets == {}
+    monkeypatch.setattr(generations, "HOOK_FOLLOWS", 0.0)
+    held.retire(set())
+    assert set(held.held) == {3, 4}
+
+
 def test_a_slot_is_an_instance_of_an_entry_or_nothing(held: Generations) -> None:
     first(held)
     assert held.entry(1, 0) is not None

@@ -52,3 +52,17 @@ def test_a_hook_is_not_about_a_run_of_another_service_nor_one_that_is_over(build
     house.finish(ended.run)
     refused = about(house, 1024, ended.run)
     assert (refused.op, refused.arg) == (ipc.DONE, errno.ESRCH)
+
+
+def test_a_post_stop_hook_of_an_older_configuration_can_follow_the_end_of_its_last_process(build: Build) -> None:
+    entries = entry(STAY), entry(SHOW)
+    house = build(*entries, start=False)
+    house.store |= {f"generation/{number}": house.table(entries, ()) for number in (2, 3)}
+    house.start()
+    house.hear(ipc.FACTS_END)
+    main = house.spawn()
+    house.ask(ipc.SIGNAL, run=main.run, arg=9, scope=ipc.TREE)
+    house.finish(main.run)
+    hook = about(house, 1024, 0)
+    assert hook.op == ipc.SPAWNED
+    house.finish(hook.run)

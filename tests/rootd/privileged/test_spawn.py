@@ -275,23 +275,24 @@ def test_c6_pipes_that_somebody_else_holds_open_cost_their_own_service_only() ->
     """A service may hand its stdout to a process that outlives it: its pipes are then never drained."""
     kept = spawn.Kept()
     for run in range(spawn.PIPES_LIMIT // 2):
-        assert not kept.full("evil")
+        assert not kept.full("evil", 0)
         for stream in ("stdout", "stderr"):
             kept.add(f"pipe/evil/{stream}/{run}/1024/1/0")
-    assert kept.full("evil")
-    assert not kept.full("site")
+    assert kept.full("evil", 0)
+    assert not kept.full("site", 0)
+    assert not kept.full("evil", 1024)  # a hook of it
     kept.discard("pipe/evil/stdout/0/1024/1/0")
     kept.discard("pipe/evil/stdout/0/1024/1/0")
-    assert not kept.full("evil")
+    assert not kept.full("evil", 0)
 
 
 def test_c6_the_store_is_never_filled_by_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (400, 400))
     kept = spawn.Kept()
     for run in range(300):
-        assert not kept.full("site")
+        assert not kept.full("site", 0)
         kept.add(f"process/0/{run}/1/{run}/1")
-    assert kept.full("site")
+    assert kept.full("site", 0)
 
 
 def test_a_spawn_whose_store_fails_says_what_was_stored_before(tmp_path: Path) -> None:

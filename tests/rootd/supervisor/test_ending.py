@@ -73,3 +73,19 @@ def test_a_supervisor_that_is_killed_meanwhile_ends_the_rest(house: Any) -> None
     house.reborn().later(30.0)
     assert house.privileged.shut_down
     assert not house.privileged.runs
+
+
+@pytest.mark.parametrize("change", ["removed", "free"])
+def test_a_reload_meanwhile_that_says_otherwise_who_waits_for_whom_holds_up_nothing(
+    House: Any, spec: Any, change: str
+) -> None:
+    db, web = spec(name="db"), spec(name="web", entry=1, requires=("db",), digest="w")
+    house = House(db, web).begin().later(10.0)
+    house.privileged.stubborn = True
+    operation = house.services.stop_all(house.now, "r")
+    house.deliver().reload(*([db] if change == "removed" else [db, web._replace(requires=())]))
+    house.privileged.stubborn = False
+    house.later(30.0)
+    assert house.said(operation)[-1] == "ok: all services stopped"
+    assert house.privileged.shut_down
+    assert not house.privileged.runs

@@ -129,6 +129,27 @@ def test_a_hook_that_ended_unseen_is_over(House: Any, spec: Any) -> None:
     assert text(house).endswith("its pre-start hook: ended, nobody saw how")
 
 
+@pytest.mark.parametrize("parts", [BEFORE, LAST, (*BEFORE, *LAST)], ids=["pre-start", "post-stop", "both"])
+def test_what_follows_from_a_hook_that_ended_as_privileged_did_is_done_once(House: Any, spec: Any, parts: Any) -> None:
+    house = House(spec(parts=parts, restart_policy="never")).begin().deliver()
+    while parts[0][0] == "pre-start" and house.states() == ["STARTING"] and house.privileged.errands():
+        house.privileged.exit(one(house).number, 0)
+        house.deliver(1).lose()  # it is to be forgotten, and that it is cannot be said any more
+        house.link().deliver()
+    house.later(2.0).services.stop("site", house.now, "r")
+    house.deliver().services.start("site", house.now, "r")
+    if parts[-1][0] == "post-stop":
+        house.privileged.exit(one(house).number, 0)
+        house.deliver(1).lose()
+        house.link().deliver()
+    for _ in range(3):
+        for errand in house.privileged.errands():
+            house.privileged.exit(errand.number, 0)
+        house.later(2.0)
+    assert house.states() == ["RUNNING"]
+    assert len(house.privileged.mains()) == 1
+
+
 def test_a_hook_that_nobody_knows_is_killed(House: Any, spec: Any) -> None:
     house = House(spec(parts=BEFORE)).begin().deliver()
     house.privileged.exit(one(house).number, 0)

@@ -214,6 +214,14 @@ def test_in_a_rolling_restart_the_post_stop_hook_of_the_old_process_spawns_nothi
     assert isinstance(h.state, Running)
 
 
+def test_in_a_rolling_restart_a_stop_command_that_ends_late_is_not_taken_for_the_post_stop_hook(History: Any) -> None:
+    history = History(shared=True, parts=(("stop", 5), ("post-stop", 6))).rolling().spawned().later(1.0)
+    history(Died(1, OK), TreeEmpty(1), HookEnded("stop", 1, ""))
+    assert isinstance(history.state, Replacing)
+    assert isinstance(history.state.old, Cleaning)
+    assert isinstance(history(HookEnded("post-stop", 1, "")).state, Running)
+
+
 def test_a_new_process_that_fails_in_a_rolling_restart_has_its_post_stop_hook(History: Any) -> None:
     h = History(**LAST, shared=True).rolling().spawned()(Died(2, CRASH), TreeEmpty(2))
     assert isinstance(h.state, Replacing)

@@ -100,6 +100,24 @@ def test_a_process_that_fails_so_many_probes_in_a_row_is_replaced(House: Any, sp
     assert answer(house.later(10.0), "no answer in 2 s").pids() == [1002]
 
 
+def test_a_command_that_could_not_be_run_says_nothing_against_the_process(House: Any, spec: Any) -> None:
+    live = LIVE | {"live_probe": COMMAND, "live_failures": 1, "live_timeout": 60.0}
+    house = House(spec(parts=(("live", 5),), **live)).begin().later(1.0)
+    house.privileged.failing = (24, "pipe")
+    assert house.later(35.0).states() == ["RUNNING"]
+    assert text(house) == "cannot be probed: cannot make its output pipes: Too many open files"
+    house.privileged.failing = None
+    [check] = house.later(10.0).privileged.errands()
+    house.lose().privileged.runs.pop(check.number)  # it ended, and nobody saw how
+    assert house.link().deliver().states() == ["RUNNING"]
+    [check] = house.later(10.0).privileged.errands()
+    house.privileged.exit(check.number, 0)
+    assert text(house.deliver()) == ""
+    [check] = house.later(10.0).privileged.errands()
+    house.privileged.exit(check.number, 1)
+    assert house.deliver().pids() == [0]
+
+
 def test_where_people_are_only_told_nothing_is_done(House: Any, spec: Any) -> None:
     house = House(spec(**LIVE, live_restart=False)).begin().later(0.0)
     for _ in range(2):

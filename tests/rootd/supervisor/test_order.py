@@ -253,3 +253,15 @@ def test_how_something_stands_is_what_those_after_it_need_to_know(spec: Any, sta
     for end in (states.Stopping, states.Emptying):
         ending = Instance(spec(), 0, states.Slot(state=end(process, 1.0, 0, state)), "")
         assert standing([ending]) == (Standing("ending") if expected.word == "down" else expected)
+
+
+def test_what_is_being_replaced_is_ready_while_one_of_the_two_runs(spec: Any) -> None:
+    process, down = states.Process(1, 2, 3.0, spec()), states.Backoff(1.0, "why")
+    runs, gone = states.Running(process, 1.0), states.Emptying(process, 1.0, 0, down)
+    new, ending = states.Starting(process, 1.0), states.Stopping(process, 1.0, 0, states.Stopped())
+    for old, other, expected in (
+        (runs, new, "ready"), (gone, runs, "ready"), (gone, new, "coming"),
+        (ending, ending, "ending"),
+    ):  # fmt: skip
+        both = Instance(spec(), 0, states.Slot(state=states.Replacing(old, other)), "")
+        assert standing([both]).word == expected

@@ -7,6 +7,7 @@ import errno
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -44,6 +45,7 @@ class Histories(RuleBasedStateMachine):
         self.watch()
         self.house.begin()
         self.version = 1
+        self.everything = {one.name: one for one in self.house.specs}
 
     @rule(name=names, what=st.sampled_from(["start", "stop", "restart"]))
     def ask(self, name: str, what: str) -> None:
@@ -97,6 +99,10 @@ class Histories(RuleBasedStateMachine):
         self.attempt(lambda *asked: self.house.services.stop(*asked, before), "plain")
 
     def attempt(self, ask: Any, name: str) -> None:
+        if name not in {one.name for one in self.house.specs}:
+            with pytest.raises(Refusal):
+                ask(name, self.house.now, "r")
+            return
         with contextlib.suppress(Refusal):
             number = ask(name, self.house.now, "r")
             assert self.house.services.operations.find(number) is not None
@@ -175,6 +181,14 @@ class Histories(RuleBasedStateMachine):
         if mains:
             del self.house.privileged.runs[mains[which % len(mains)].number]
 
+    @rule(which=st.integers(0, 5))
+    def errand_dies_unseen(self, which: int) -> None:
+        """As above, or it ended, privileged was told to forget it, and could not say so any more."""
+        self.house.lose()
+        errands = [run for run in self.house.privileged.runs.values() if run.slot // 1024 >= 20]
+        if errands:
+            del self.house.privileged.runs[errands[which % len(errands)].number]
+
     @rule(damaged=st.booleans())
     def supervisor_is_killed(self, damaged: bool) -> None:
         before = self.house.services
@@ -193,13 +207,21 @@ class Histories(RuleBasedStateMachine):
     @rule(name=names, processes=st.integers(1, 3), most=st.integers(3, 4))
     def reload(self, name: str, processes: int, most: int) -> None:
         """By COMMIT; or, when privileged was replaced for it, between its tables and its facts."""
-        replaced = not self.house.privileged.heard
         self.version += 1
-        changed = [
+        self.take([
             one._replace(digest=str(self.version), processes=processes, max_processes=most) if one.name == name else one
-            for one in self.house.specs
-        ]
-        self.house.reload(*(one._replace(entry=at) for at, one in enumerate(reversed(changed))))
+            for one in reversed(self.house.specs)
+        ])  # fmt: skip
+
+    @rule(gone=st.sampled_from([(), ("front",), ("deep",), ("front", "plain"), ("front", "plain", "web", "deep")]))
+    def remove_and_put_back(self, gone: tuple[str, ...]) -> None:
+        here = {one.name: one for one in self.house.specs}
+        self.take([one for name, one in (self.everything | here).items() if name not in gone])
+
+    def take(self, specs: Any) -> None:
+        replaced = not self.house.privileged.heard
+        self.everything |= {one.name: one for one in specs}
+        self.house.reload(*(one._replace(entry=at) for at, one in enumerate(specs)))
         self.configurations[self.house.generation] = self.house.specs
         if replaced:
             self.house.link()
@@ -243,6 +265,20 @@ class Histories(RuleBasedStateMachine):
             assert [one.index for one in services._slots.configured(spec.name)] == list(range(count))
             assert count <= spec.max_processes
 
+    @invariant()
+    def what_waits_for_a_hook_has_one(self) -> None:
+        slots = self.house.services._slots
+        asked = {(id(one.instance), one.part, one.about) for one in slots._errands._asked.values()}
+        for one in slots.instances.values():
+            for part in states.legs(one.slot.state):
+                match part:
+                    case states.Preparing():
+                        assert (id(one), "pre-start", 0) in asked
+                    case states.Settling(process):
+                        assert (id(one), "post-start", process.run) in asked
+                    case states.Cleaning(run=run):
+                        assert (id(one), "post-stop", run) in asked
+
     def settle(self) -> None:
         for _ in range(40):
             self.house.later(5.0)
@@ -258,6 +294,7 @@ class Histories(RuleBasedStateMachine):
         house = self.house
         house.privileged.failing = None
         house.lose().link()
+        self.remove_and_put_back(())
         self.probe_process_comes_and_goes(there=True)
         self.settle()
         for (name, _), instance in house.services._slots.instances.items():

@@ -242,3 +242,13 @@ def test_a_daemon_that_is_started_after_a_shutdown_starts_what_starts_by_itself(
     house.reborn().later(2.0)
     assert house.states() == ["RUNNING", "RUNNING"]
     assert house.states("other") == ["STOPPED"]
+
+
+def test_what_waits_for_something_that_is_removed_with_it_is_gone_too(House: Any, spec: Any) -> None:
+    db = spec(name="db", ready_kind="notify", digest="d")
+    house = House(spec(entry=1), db, spec(name="web", entry=2, requires=("db",), after=("site",))).begin().deliver()
+    assert house.states("web") == ["STARTING"]
+    house.reload(spec())
+    house.later(30.0)
+    assert [one.spec.name for one in house.services._slots.instances.values()] == ["site"]
+    assert house.states() == ["RUNNING"]
