@@ -10,7 +10,7 @@ Source: DESIGN §4; systemd.unit(5) Requires=, After= for what people expect of 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, assert_never
 
@@ -110,6 +110,22 @@ class Order:
 
         visit(name)
         return list(found)
+
+    def ends(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """These services, what is to end first first, each with those of them that are to end before it."""
+        later = {name: [other for other in self.later(name) if other in names] for name in names}
+        found: dict[str, list[str]] = {}
+
+        def visit(name: str) -> None:
+            for other in later[name]:
+                if other not in found:
+                    visit(other)
+            found[name] = later[name]
+
+        for name in names:
+            if name not in found:
+                visit(name)
+        return found
 
     def later(self, name: str) -> list[str]:
         """The services that come directly after this one, and so stop before it."""

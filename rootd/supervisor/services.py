@@ -83,7 +83,8 @@ class Services:
         added = tuple(name for name in new if name not in old)
         removed = tuple(name for name in old if name not in new)
         changed = tuple(name for name in new if name in old and new[name].digest != old[name].digest)
-        begin: dict[str, Kind] = dict.fromkeys(removed, "stop")
+        ends = self.order.ends(removed)
+        begin: dict[str, Kind] = dict.fromkeys(ends, "stop")
         begin |= dict.fromkeys((name for name in added if new[name].autostart), "start")
         begin |= dict.fromkeys(filter(self._under.to_restart, changed), "restart")
         surplus = self._adopt(new)
@@ -91,7 +92,9 @@ class Services:
         if self._ending.operation is not None:
             begin.clear()
             self._ending.loaded(now)
-        begun = {name: self._under.begin_if_possible(kind, name, now) for name, kind in begin.items()}
+        begun = {
+            name: self._under.begin_if_possible(kind, name, now, ends.get(name, ())) for name, kind in begin.items()
+        }
         for instance in surplus:
             self._slots.apply(instance, states.StopAsked(), now)
         return LoadReport(added, removed, changed, {name: number for name, number in begun.items() if number})

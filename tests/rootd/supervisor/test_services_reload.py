@@ -252,3 +252,20 @@ def test_what_waits_for_something_that_is_removed_with_it_is_gone_too(House: Any
     house.later(30.0)
     assert [one.spec.name for one in house.services._slots.instances.values()] == ["site"]
     assert house.states() == ["RUNNING"]
+
+
+def test_services_that_are_removed_together_end_in_their_order(House: Any, spec: Any) -> None:
+    db, app = spec(name="db", entry=1), spec(name="app", entry=2, requires=("db",))
+    web = spec(name="web", entry=3, after=("app",))
+    house = House(spec(), db, app, web).begin().later(4.0)
+    report = house.reload(spec())
+    assert list(report.operations) == ["web", "app", "db"]
+    told = [request.effect.run for request in house.privileged.asked if getattr(request.effect, "signo", 0) == 15]
+    web_run = next(run.number for run in house.privileged.runs.values() if run.slot == 3 * 1024)
+    assert told == [web_run], "the others wait"
+    seen = []
+    while house.privileged.said:
+        house.deliver(1)
+        running = [run.slot // 1024 for run in house.privileged.runs.values()]
+        seen += [running] if running not in seen else []
+    assert seen == [[0, 1, 2, 3], [0, 1, 2], [0, 1], [0]]
