@@ -183,15 +183,6 @@ def test_the_command_line_starts_with_the_standard_library_alone(path: Path) -> 
     assert all(beneath(name, "userapi.cli") for name in ours), ours
 
 
-PARTS = ("keeper", "privileged", "supervisor", "auth", "log", "probe")
-
-
-@pytest.mark.parametrize("path", [path for path in SOURCES if str(path).split("/")[1] in PARTS], ids=str)
-def test_a_part_speaks_by_notes_alone_which_wait_for_no_reader(path: Path) -> None:
-    """DESIGN §11: a terminal that was stopped, or a full pipe, at the other end of stderr must stop nothing."""
-    assert not [line for line, name, _ in calls(path) if name in ("print", "sys.stderr.write")]
-
-
 def test_only_named_files_create_processes() -> None:
     wrong = [
         f"{path}:{line} {name}"
