@@ -15,7 +15,6 @@ import grp
 import os
 import pwd
 import socket
-import sys
 import time
 
 from policy import login
@@ -138,11 +137,7 @@ def wall() -> float:
 
 
 def say(text: str) -> None:
-    try:
-        sys.stderr.write(f"durward-auth: {text}\n")
-        sys.stderr.flush()
-    except OSError:
-        return  # nobody listens
+    ipc.note("auth", text)
 
 
 class Auth:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -67,11 +66,8 @@ def wall() -> str:
 
 
 def say(text: str) -> None:
-    try:
-        sys.stderr.write(f"durward-log: {text}\n")
-        sys.stderr.flush()
-    except OSError:
-        return  # nobody listens; what is said here is never the only record of anything
+    """What is said here is never the only record of anything."""
+    ipc.note("log", text)
 
 
 class Asked(NamedTuple):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 LIMIT = ipc.BODY_LIMIT  # bytes of all choices
+ASKED_LIMIT = 256  # choices that wait for log's disk: as many as the api has connections
 PATIENCE = 4.0  # seconds in which log's disk must answer; the record before had 5, and the api waits for 10
 AGAIN = 5.0  # seconds until what counts is put back again
 
@@ -142,6 +143,8 @@ class Choices:
         asked = [*(self._keeping.asked if self._keeping else ()), *self._waiting]
         if name not in [one.name for one in asked] and name in self._held and self._held[name].enabled == enabled:
             raise Already(f"{name} is already {word}")
+        if len(asked) >= ASKED_LIMIT:
+            raise Refusal("later", f"{name} was not {word}: {len(asked)} choices wait for the disk, which is the limit")
         choice = Choice(enabled, by)
         if len(write(_with(self._held, [*asked, Asked(name, choice, 0.0, then)]))) > LIMIT:
             raise Refusal(

@@ -25,7 +25,7 @@ from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.choices import Choices
 from rootd.supervisor.control import Connection, NoConnection
 from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
-from rootd.supervisor.operations import Already, Operation, Refusal
+from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
 from rootd.supervisor.sessions import Session, Sessions
 
@@ -233,6 +233,8 @@ class Desk:
         """Something has happened: to the audit log what was asked for, to watchers what they may see."""
         if isinstance(event, messages.Ended):
             self._over[event.operation] = event
+            if len(self._over) > LIVE_LIMIT:  # of what nobody has asked for, while nobody asks for anything
+                del self._over[next(iter(self._over))]
             for call, action in self._asked.pop(event.operation, ()):
                 self.outcome(call, action, event.operation, event.ok, event.text, event.seconds)
         self.watchers.publish(event)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import select
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -372,5 +371,4 @@ def spell(moment: datetime) -> str:
 
 
 def note(text: str) -> None:
-    sys.stderr.write(f"durward-supervisor: {text}\n")
-    sys.stderr.flush()
+    ipc.note("supervisor", text)

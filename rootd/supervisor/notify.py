@@ -137,15 +137,25 @@ def parse(packet: bytes) -> dict[str, str]:
 
 
 def is_in_run(pid: int, run: int) -> bool:
-    """Whether that process is in the cgroup of the run; one that has ended is not."""
+    """Whether that process is in the cgroup of the run; one that has ended is not.
+
+    privileged made it beneath the group that we are in ourselves. Others may make one of the same name elsewhere: a
+    user's systemd has a tree of its own.
+    """
+    tree, _, name = _group(pid).rpartition("/")
+    return name == f"run-{run:d}" and tree.rpartition("/")[:2] == (_group("self").rstrip("/"), "/")
+
+
+def _group(pid: int | str) -> str:
+    """Of a process; "" where there is none."""
     try:
-        fd = os.open(f"{PROC}/{pid:d}/cgroup", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(f"{PROC}/{pid}/cgroup", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return False
+        return ""
     try:
-        groups = os.read(fd, LIMIT).decode("utf-8", "replace").split("\n")
+        lines = os.read(fd, LIMIT).decode("utf-8", "replace").split("\n")
     except OSError:
-        return False
+        return ""
     finally:
         os.close(fd)
-    return any(line.startswith("0::") and line.endswith(f"/run-{run:d}") for line in groups)
+    return next((line[3:] for line in lines if line.startswith("0::")), "")

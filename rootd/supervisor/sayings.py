@@ -16,7 +16,8 @@ from rootd.supervisor.instances import Instance
 from rootd.supervisor.monitor import Monitor
 from rootd.supervisor.perform import Adopt, Requests
 
-ADOPT_AGAIN = 1.0  # seconds after which another process may become the main one: each time is written down
+ADOPT_AGAIN, ADOPT_MOST = 1.0, 60.0  # seconds after which another process may become the main one: each time is written
+# down, and the first pause becomes the last by doubling, until none was wanted for two such; nobody fills a disk by it
 DOING = {"STOPPING": "stopping", "RELOADING": "reloading"}  # what it says of itself, and how that is shown
 
 Apply = Callable[[Instance, states.Event, float], None]
@@ -58,7 +59,7 @@ class Sayings:
 
     def _adopt(self, instance: Instance, process: states.Process, pid: int, now: float) -> None:
         """One after the other: what is said while one is asked, or at once after it was done, is not heard."""
-        often = process.run in self._adopting or now - instance.adopted_at < ADOPT_AGAIN
+        often = process.run in self._adopting or now - instance.adopted_at < instance.adopt_pause
         if pid != process.pid and not often and not self._requests.full(instance.key):
             self._adopting[process.run] = None
             self._requests.ask(instance.key, Adopt(process.run, pid))
@@ -79,6 +80,9 @@ class Sayings:
         if instance is None:
             return None
         if number == 0:
+            seldom = now - instance.adopted_at >= 2 * ADOPT_MOST
+            longer = min(2 * instance.adopt_pause, ADOPT_MOST)
+            instance.adopt_pause = ADOPT_AGAIN if seldom else max(longer, ADOPT_AGAIN)
             instance.adopted_at = now
             return self._apply(instance, states.Adopted(effect.run, effect.pid), now)
         if instance.refused != effect.run and effect.run in states.runs(instance.slot.state):

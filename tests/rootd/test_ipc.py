@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -330,3 +331,11 @@ def test_d5_an_event_is_not_given_to_a_newcomer_that_has_the_number_of_the_one_i
     assert heard == []
     loop.close()
     ipc.close_all((*first, *second, *quiet))
+
+
+@pytest.mark.parametrize("part", ["keeper", "privileged", "supervisor", "auth", "log", "probe"])
+def test_every_part_speaks_by_notes_alone_which_wait_for_no_reader(part: str) -> None:
+    """A terminal that was stopped, or a full pipe, at the other end of stderr must stop nothing."""
+    sources = list((Path(ipc.__file__).parent / part).glob("*.py"))
+    assert sources
+    assert not [path for path in sources for word in ("stderr.write(", " print(") if word in path.read_text()]

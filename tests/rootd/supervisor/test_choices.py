@@ -11,7 +11,7 @@ from choices_log import OFF, Log
 from policy.names import USER_PATTERN
 from rootd import ipc
 from rootd.supervisor import choices
-from rootd.supervisor.choices import AGAIN, LIMIT, PATIENCE, Choice, read, write
+from rootd.supervisor.choices import AGAIN, ASKED_LIMIT, LIMIT, PATIENCE, Choice, read, write
 from rootd.supervisor.operations import Already, Refusal
 
 
@@ -271,3 +271,16 @@ def test_the_numbers_of_requests_begin_again_after_the_last_one() -> None:
 
 def test_users_who_may_choose_can_be_written() -> None:
     assert choices.User.__metadata__[0].pattern == USER_PATTERN  # type: ignore[attr-defined]
+
+
+def test_c8_only_so_many_choices_wait_for_a_disk_that_does_not_answer() -> None:
+    """Who has hung up is not forgotten by the disk: connections that come and go are no limit."""
+    log = Log()
+    for number in range(ASKED_LIMIT):
+        log.choose(f"s{number % 7}", bool(number % 2))
+    with pytest.raises(Refusal, match="site was not disabled: 256 choices wait for the disk") as refused:
+        log.choose("site", False)
+    assert refused.value.kind == "later"
+    log.answers()
+    log.answers()
+    log.choose("site", False)

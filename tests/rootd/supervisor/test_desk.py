@@ -9,6 +9,7 @@ import pytest
 
 from policy import login, messages
 from policy.names import Action
+from rootd.supervisor import desk
 from rootd.supervisor.auditing import KEPT, MINUTE, PATIENCE, SINGLY
 from rootd.supervisor.desk import spoken
 from rootd.supervisor.dispatch import DISPATCH
@@ -341,3 +342,14 @@ def test_e4_root_may_stop_everything_by_a_signal_when_it_cannot_be_recorded_and_
     assert "the audit log cannot be written" in room.notes[-1]
     room.desk.signalled(messages.Shutdown(), room.notes.append)
     assert room.services.asked == [("shutdown", "")]
+
+
+def test_c8_ends_that_nobody_has_asked_for_are_forgotten(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restarts that spread, and starts of what is required: nobody may ask for anything for a long time."""
+    monkeypatch.setattr(desk, "LIVE_LIMIT", 20)
+    for _ in range(50):
+        room.services.end(room.services._begin("restart", "site"))
+    assert len(room.desk._over) == 20
+    room.services.ends_at_once = True
+    assert room.client().ask(messages.Start("site")) == messages.Accepted(51)
+    assert room.outcomes()[-1]["result"] == "done"

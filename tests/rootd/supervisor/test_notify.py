@@ -78,15 +78,22 @@ def test_a_process_of_the_runs_cgroup_is_heard_and_one_of_anothers_is_not(
     place.open(NOBODY)
     place.service.connect(place.path)
     monkeypatch.setattr(notify, "PROC", str(tmp_path))
-    cgroup = tmp_path / str(os.getpid()) / "cgroup"
-    cgroup.parent.mkdir()
-    for text, heard in (
-        (f"1:cpu:/\n0::/durward-run/run-{RUN}\n", 1),
-        (f"0::/durward-run/run-{RUN}9\n", 0),
-        (f"1:cpu:/run-{RUN}\n0::/\n", 0),
-        ("", 0),
+    groups = [tmp_path / str(who) / "cgroup" for who in (os.getpid(), "self")]
+    for group in groups:
+        group.parent.mkdir()
+    for text, ours, heard in (
+        (f"1:cpu:/\n0::/durward-run/run-{RUN}\n", "0::/\n", 1),
+        (f"0::/system.slice/durward.service/durward-run/run-{RUN}\n", "0::/system.slice/durward.service\n", 1),
+        (f"0::/durward-run/run-{RUN}9\n", "0::/\n", 0),
+        (f"1:cpu:/run-{RUN}\n0::/\n", "0::/\n", 0),
+        (f"0::/user.slice/user@1001.service/x/run-{RUN}\n", "0::/\n", 0),
+        (f"0::/user.slice/user@1001.service/durward-run/run-{RUN}\n", "0::/system.slice/durward.service\n", 0),
+        (f"0::/system.slice/durward.service/x/y/run-{RUN}\n", "0::/system.slice/durward.service\n", 0),
+        (f"0::/run-{RUN}\n", "0::/\n", 0),
+        ("", "0::/\n", 0),
     ):
-        cgroup.write_text(text)
+        for group, written in zip(groups, (text, ours), strict=True):
+            group.write_text(written)
         assert len(place.say(b"READY=1")) == heard, text
 
 

@@ -10,7 +10,7 @@ import pytest
 from rootd import ipc
 from rootd.config.specs import Probe
 from rootd.supervisor.perform import Adopt
-from rootd.supervisor.sayings import ADOPT_AGAIN
+from rootd.supervisor.sayings import ADOPT_AGAIN, ADOPT_MOST
 
 READY = {"ready_kind": "probe", "ready_probe": Probe("tcp", "tcp:127.0.0.1:8080")}
 
@@ -90,6 +90,20 @@ def test_what_it_is_already_is_not_asked_and_one_at_a_time_is(house: Any) -> Non
     says(house, 4712)
     house.deliver()
     assert house.pids() == [4712]
+
+
+def test_one_that_changes_its_main_process_all_day_is_written_down_once_a_minute(house: Any) -> None:
+    def turns(seconds: int) -> int:
+        before = len(adoptions(house))
+        for second in range(seconds):
+            says(house, 4711 + second % 2, READY="1")
+            house.later(1.0)
+        return len(adoptions(house)) - before
+
+    assert turns(60) <= 7
+    assert turns(600) <= 11
+    house.later(2 * ADOPT_MOST)
+    assert turns(3) == 2, "after a quiet while it is as in the beginning"
 
 
 def test_an_exit_that_is_told_before_the_answer_was_that_of_the_one_before(house: Any) -> None:
