@@ -297,6 +297,7 @@ class Log:
             {
                 "kind": "deed",
                 "deed": DEEDS[message.scope],
+                "process": message.name,
                 "run": message.run,
                 "slot": message.slot,
                 "generation": message.generation,

@@ -12,11 +12,12 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from rootd import ipc
 from rootd.config.table import INSTANCES, Entry, Socket, Table, load_table
 from rootd.privileged import listen, stage
-from rootd.privileged.spawn import Run
+from rootd.privileged.spawn import Run, process_name
 
 RUNS_AN_INSTANCE = 4
 HOOK_FOLLOWS = 60.0  # seconds for which a configuration is kept when its last run is over: its post-stop hook follows
@@ -222,3 +223,12 @@ class Generations:
         """The sockets that a run was handed."""
         entry = self.entry(run.generation, run.slot)
         return [key for _, key in entry.sockets] if entry else []
+
+    def about(self, run: Run | None) -> dict[str, Any]:
+        """What a deed tells of its run, by names that people know: "site.1", or "site pre-start" for a hook of it."""
+        if run is None:
+            return {"generation": self.current}
+        entry = self.entry(run.generation, run.slot)
+        words = (process_name(entry, run.slot), dict(entry.env).get("DURWARD_HOOK", "")) if entry else ()
+        name = " ".join(filter(None, words))
+        return {"run": run.run, "slot": run.slot, "generation": run.generation, "name": name}

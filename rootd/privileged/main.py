@@ -273,8 +273,7 @@ class Privileged:
 
     def deed(self, what: int, run: Run | None = None, arg: int = 0) -> None:
         """Every deed goes to log directly, so that nothing is done unrecorded whoever asked for it."""
-        slot, generation, number = (run.slot, run.generation, run.run) if run else (0, self.generations.current, 0)
-        self.send_deed(ipc.Message(ipc.DEED, scope=what, run=number, slot=slot, generation=generation, arg=arg))
+        self.send_deed(ipc.Message(ipc.DEED, scope=what, arg=arg, **self.generations.about(run)))
 
     def send_deed(self, deed: ipc.Message) -> None:
         """Kept until log has answered the PING behind it: then it is on disk. A new log is told again."""

@@ -66,7 +66,8 @@ def rest(spec: ServiceSpec, slot: Slot, at: Rest, now: float) -> Step:
 def clean(slot: Slot, spec: ServiceSpec, run: int, at: Rest) -> Step:
     """Nothing of it is left: its post-stop hook where it has one. spec: its own configuration."""
     if spec.has("post-stop"):
-        return replace(slot, state=Cleaning(spec, run, at)), (RunHook("post-stop", run, spec),)
+        hook = RunHook("post-stop", run, spec)
+        return replace(slot, state=Cleaning(spec, run, at)), (hook, Say("its post-stop hook runs"))
     return replace(slot, state=at), ()
 
 

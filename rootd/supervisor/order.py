@@ -179,8 +179,8 @@ class Order:
                 self._start(name, now)
                 found = standing(self._of(name))
             if found.word in ("failed", "down", "ending"):
-                why = {"down": "cannot be started now", "ending": "is being stopped"}.get(found.word, found.why)
-                return states.Barred(f"it requires {name}: {why}")
+                words = {"down": ", which cannot be started now", "ending": ", which is being stopped"}
+                return states.Barred(f"it requires {name}{words.get(found.word, f': {found.why}')}")
             if found.word == "coming":
                 waits.append(name)
         waits += [name for name in spec.after if standing(self._of(name)).word == "coming"]

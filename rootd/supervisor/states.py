@@ -390,11 +390,11 @@ def reason(part: Leg | Rest | Waiting) -> str:
             return f"waits for {', '.join(on)}" if on else ""
         case Backoff(_, why) | Fatal(why):
             return why
-        case Stopping() | Emptying() | Cleaning():
+        case Stopping() | Emptying():
             return reason(part.next)
-        case Preparing():
-            return "its pre-start hook runs"
-        case Settling():
-            return "its post-start hook runs"
+        case Cleaning():
+            return "; ".join(filter(None, (reason(part.next), "its post-stop hook runs")))
+        case Preparing() | Settling():
+            return f"its {'pre' if isinstance(part, Preparing) else 'post'}-start hook runs"
         case _:
             return ""

@@ -56,8 +56,10 @@ post_stop = {run("tell", "exit", "0")}
         ["post-stop", "None", uid],
     ]  # fmt: skip
     assert house.status()["work"].processes[0].exit == "exit status 0"
-    slots = [one["slot"] for one in house.audit() if one.get("deed") == "spawn"]
-    assert len(set(slots)) == len(slots), "each hook is an entry of its own"
+    deeds = [one for one in house.audit() if one.get("deed") == "spawn"]
+    assert len({one["slot"] for one in deeds}) == len(deeds), "each hook is an entry of its own"
+    told = [one["process"] for one in deeds if str(one["process"]).startswith("work")]
+    assert told == ["work pre-start", "work", "work post-start", "work stop", "work post-stop"]
 
 
 def test_what_its_pre_start_hook_refuses_is_never_started(make_house: Callable[..., House]) -> None:

@@ -85,8 +85,8 @@ def test_a_daemon_that_forks_twice_is_its_own_main_process_from_then_on(house: H
     (pid,) = house.pids("forker")
     assert house.daemon is not None
     assert parent(pid) == house.daemon.pid
-    deeds = [record["arg"] for record in house.audit() if record.get("deed") == "adopt"]
-    assert deeds == [pid]
+    deeds = [(record["process"], record["arg"]) for record in house.audit() if record.get("deed") == "adopt"]
+    assert deeds == [("forker", pid)]
     kill_both(house)
     assert (house.pids("forker"), jobs(house)) == ([pid], {pid})
     os.kill(pid, signal.SIGKILL)

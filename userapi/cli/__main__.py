@@ -31,8 +31,10 @@ def main(argv: list[str] | None = None) -> int:
         return failure.exit
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains at its end
+        if not isinstance(error, BrokenPipeError):
+            screen.progress(f"cannot go on: {error.strerror or error}")
         return FAILED
     return code
 

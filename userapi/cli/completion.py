@@ -18,7 +18,6 @@ from userapi.cli.spelled import is_name
 WORDS = (
     "login logout whoami status start stop restart signal scale enable disable logs events operations cancel describe"
     " reload why revoke shutdown completion"
-    " revoke shutdown completion"
 )
 ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"

@@ -16,6 +16,7 @@ from userapi.cli import plain
 from userapi.cli.failure import Failure
 
 COLOURS = {"RUNNING": "32", "STARTING": "33", "STOPPING": "33", "BACKOFF": "31", "FATAL": "31;1", "EXITED": "2"}
+UNUSED = {"live.": ("action", "failures", "interval", "timeout"), "hooks.": ("timeout",)}  # alone, they mean nothing
 _MONTHS = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 
 
@@ -102,6 +103,10 @@ class Screen:
         self.services([told["service"]])
         service = told["service"]
         settings = {str(key): str(value) for key, value in told["settings"].items()}
+        for section, unused in UNUSED.items():  # they say how often and how long, of what is not there
+            own = {key for key in settings if key.startswith(section)}
+            if own <= {section + key for key in unused}:
+                settings = {key: value for key, value in settings.items() if key not in own}
         settings |= {"groups": ", ".join(service.get("groups", [])), "sockets": ", ".join(told["sockets"])}
         parts = [("wanted", service["wanted"]), *_enabled(told), *sorted(settings.items())]
         parts += [("exit", exit_) for exit_ in told["exits"]]

@@ -196,14 +196,14 @@ def test_choices_of_a_supervisor_that_is_gone_are_kept_and_the_next_one_is_not_t
 
 def test_deeds_are_recorded_and_ping_is_answered_after_them(room: Room) -> None:
     link = room.links["privileged"]
-    link.send(ipc.Message(ipc.DEED, scope=1, run=5, slot=7, generation=2, arg=4711))
+    link.send(ipc.Message(ipc.DEED, scope=1, run=5, slot=7, generation=2, arg=4711, name="site.1"))
     link.send(ipc.Message(ipc.DEED, scope=3, run=5, slot=7, generation=2, arg=-15))
     link.send(ipc.Message(ipc.PING, seq=3))
     room.turn()
     assert [(m.op, m.seq, m.arg) for m in room.heard("privileged")] == [(ipc.PONG, 3, 0)]
     assert room.audit()[1:] == [
-        {"kind": "deed", "deed": "spawn", "run": 5, "slot": 7, "generation": 2, "arg": 4711},
-        {"kind": "deed", "deed": "exited", "run": 5, "slot": 7, "generation": 2, "arg": -15},
+        {"kind": "deed", "deed": "spawn", "process": "site.1", "run": 5, "slot": 7, "generation": 2, "arg": 4711},
+        {"kind": "deed", "deed": "exited", "process": "", "run": 5, "slot": 7, "generation": 2, "arg": -15},
     ]
 
 

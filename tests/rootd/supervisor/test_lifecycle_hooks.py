@@ -10,7 +10,7 @@ import pytest
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
     Backoff, BecameReady, Cleaning, Died, Emptying, EndHook, Ended, Failing, Fatal, HookEnded, Preparing, Replacing,
-    RestartAsked, RollFailed, RunHook, Running, Settling, Signal, Spawn, Spawning, StartAsked, StopAsked, Stopped,
+    RestartAsked, RollFailed, RunHook, Running, Say, Settling, Signal, Spawn, Spawning, StartAsked, StopAsked, Stopped,
     Stopping, TreeEmpty,
 )  # fmt: skip
 
@@ -188,6 +188,7 @@ def test_the_post_stop_hook_runs_when_nothing_is_left_and_before_anything_else_i
     h(TreeEmpty(1))
     assert hooks(h) == [("RunHook", "post-stop", 1)]
     assert isinstance(h.state, Cleaning)
+    assert h.effects[-1] == Say("its post-stop hook runs")
     h.done()
     h(HookEnded("post-stop", 1, "exit status 1"))
     assert h.effects[0].text == "its post-stop hook: exit status 1"

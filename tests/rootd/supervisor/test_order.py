@@ -181,7 +181,7 @@ def test_what_is_required_by_what_is_being_stopped_cannot_be_waited_for(chain: A
     house.privileged.exit(house.pids("app")[0] - 1000, 0)
     house.deliver()
     operation = house.services.start("app", house.now, "r")
-    assert house.said(operation)[-1] == "failed: app was not started: it requires db: is being stopped"
+    assert house.said(operation)[-1] == "failed: app was not started: it requires db, which is being stopped"
 
 
 def test_a_restart_spreads_to_those_that_say_so_and_run(House: Any, spec: Any) -> None:

@@ -200,9 +200,9 @@ def test_the_public_states_are_supervisors_and_every_state_has_one(spec: Any) ->
         (Emptying(process, 1.0, 0, Backoff(1.0)), "STOPPING", ""),
         (Emptying(process, 1.0, 0, Backoff(1.0, "why")), "BACKOFF", "why"),
         (Emptying(process, 1.0, 0, Fatal("why")), "FATAL", "why"),
-        (Cleaning(spec(), 1, Stopped()), "STOPPING", ""),
-        (Cleaning(spec(), 1, Backoff(1.0)), "STOPPING", ""),
-        (Cleaning(spec(), 1, Fatal("why")), "FATAL", "why"),
+        (Cleaning(spec(), 1, Stopped()), "STOPPING", "its post-stop hook runs"),
+        (Cleaning(spec(), 1, Backoff(1.0)), "STOPPING", "its post-stop hook runs"),
+        (Cleaning(spec(), 1, Fatal("why")), "FATAL", "why; its post-stop hook runs"),
     ]:
         assert (states.public(part), states.reason(part)) == (public, reason)
 

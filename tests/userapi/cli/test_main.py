@@ -92,3 +92,21 @@ def test_colours_only_on_a_terminal_that_wants_them(alice, terminal):
     assert "\x1b" not in terminal(alice, "status", "--color", "never")[1]
     assert "\x1b" not in alice("status").stdout
     assert "\x1b[32mRUNNING" in alice("--color", "always", "status").stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full")
+def test_output_that_cannot_be_written_is_a_failure_in_one_line(alice):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-I", "-c", CODE, "status"]
+        ended = subprocess.run(command, env=alice.environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "cannot go on: No space left on device\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(alice):
+    command = [sys.executable, "-I", "-c", CODE, "status"]
+    with subprocess.Popen(["true"], stdin=subprocess.PIPE) as reader:
+        reader.wait()
+        ended = subprocess.run(
+            command, env=alice.environ, stdout=reader.stdin, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "")

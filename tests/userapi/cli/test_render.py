@@ -94,6 +94,18 @@ def test_a_description_says_each_thing_once_and_aligned(screen, capsys):
     ]  # fmt: skip
 
 
+def test_how_often_is_not_told_of_probes_and_hooks_that_are_not_there(screen, capsys):
+    service = {"name": "site", "state": "STOPPED", "wanted": "down", "processes": [], "groups": []}
+    alone = {"live.interval": "10s", "live.action": "restart", "hooks.timeout": "30s"}
+    screen.description({"service": service, "settings": alone, "sockets": [], "exits": []})
+    told = capsys.readouterr().out
+    assert not any(key in told for key in alone)
+    used = alone | {"live.tcp": "127.0.0.1:80", "hooks.pre_start": '["/srv/check"]'}
+    screen.description({"service": service, "settings": used, "sockets": [], "exits": []})
+    told = capsys.readouterr().out
+    assert all(key in told for key in used)
+
+
 def test_e2_every_text_from_outside_is_made_harmless(screen, capsys):
     process = {"name": EVIL, "state": EVIL, "pid": 1, "since": EVIL, "exit": EVIL, "text": EVIL}
     service = {"name": EVIL, "state": EVIL, "wanted": EVIL, "processes": [process], "groups": [EVIL], "text": EVIL}
