@@ -183,7 +183,7 @@ class Privileged:
         message, fds = received
         if message.op == ipc.LINK and len(fds) == 2:
             self.link(message.name, *fds)
-        elif message.op == ipc.REAPED and message.arg in self.adopted:
+        elif message.op == ipc.REAPED and message.arg in self.adopted and signals.reaped(self.adopted[message.arg]):
             requests.ended(self, self.adopted.pop(message.arg), message.extra, ipc.KNOWN)
         elif message.op == ipc.END:
             self.shutdown()

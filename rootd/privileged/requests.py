@@ -247,7 +247,9 @@ def emptied(house: Privileged, run: Run) -> None:
 
 
 def others(house: Privileged, run: Run) -> list[tuple[Run, int]]:
-    return [(other, house.generations.uid(other)) for other in house.runs.values() if other is not run]
+    """Where there are cgroups nobody looks at them, and a thousand that end would each look at a thousand."""
+    beside = [] if house.tree else [other for other in house.runs.values() if other is not run]
+    return [(other, house.generations.uid(other)) for other in beside]
 
 
 def kill_tree(house: Privileged, run: Run, beside: list[tuple[Run, int]]) -> int:

@@ -19,7 +19,7 @@ from rootd.supervisor.lifecycle import ready_until
 # isort: off
 from rootd.supervisor.states import (
     Adopted, Backoff, BecameReady, Cleaning, Emptying, Event, Exited, Fatal, Leg, Living, Preparing, Process,
-    Replacing, Rest, RestartAsked, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked,
+    Replacing, Rest, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked,
     Stopped, Stopping, TreeEmpty, Wanted, legs, runs,
 )  # fmt: skip
 # isort: on
@@ -131,11 +131,18 @@ def rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process]
         if slot.wanted == "down":
             return Rebuilt(slot, (StopAsked(),))
         if was is not None and was.stopping:
-            return Rebuilt(slot, (RestartAsked(hard=True),))
+            return Rebuilt(replace(slot, state=_told_again(processes[0], _at_rest(slot, saved, now), now)))
         says_no_more = isinstance(slot.state, Starting) and slot.state.process.spec.ready_kind in ("notify", "fd")
         return Rebuilt(slot, (BecameReady(processes[0].run),) if says_no_more else ())
     old, new = processes[-2:]
     return _two(slot, old, new, known, tuple(process.run for process in processes[:-2]), now)
+
+
+def _told_again(process: Process, at: Rest, now: float) -> Stopping:
+    """It was told to end, but may not have heard: the signal is sent again at once. A stop command has its time."""
+    spec = process.spec
+    then = ((spec.stop_signal, spec.stop_timeout), *spec.stop_then)
+    return Stopping(process, now + spec.stop_timeout if spec.has("stop") else now, 0, at, then)
 
 
 def _two(

@@ -85,7 +85,10 @@ class Sayings:
             instance.adopt_pause = ADOPT_AGAIN if seldom else max(longer, ADOPT_AGAIN)
             instance.adopted_at = now
             return self._apply(instance, states.Adopted(effect.run, effect.pid), now)
-        if instance.refused != effect.run and effect.run in states.runs(instance.slot.state):
+        mine = states.runs(instance.slot.state).get(effect.run)
+        if (
+            instance.refused != effect.run and mine is not None and mine.pid != effect.pid
+        ):  # as it is: it was asked again
             instance.refused = effect.run
             instance.status[effect.run] = f"MAINPID={effect.pid} does not count: {exits.not_adopted(number)}"
             self._show(instance)

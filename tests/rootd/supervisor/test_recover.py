@@ -18,7 +18,6 @@ from rootd.supervisor.states import (
     Fatal,
     Process,
     Replacing,
-    RestartAsked,
     Running,
     Slot,
     Spawned,
@@ -72,6 +71,8 @@ def test_a_slot_without_a_process_is_what_was_written_or_what_is_configured(spec
 def test_a_process_that_runs_is_taken_over(spec: Any) -> None:
     old, young = Process(7, 1007, 90.0, spec()), Process(7, 1007, 99.5, spec())
     notify, newline = (Process(7, 1007, 99.5, spec(ready_kind=kind)) for kind in ("notify", "fd"))
+    slow = Process(7, 1007, 90.0, spec(parts=(("stop", 5),)))
+    told, again = (SavedRun(7, "1", stopping=True),), ((15, 10.0),)
     for process, changes, saved, state, wanted, events in [
         (old, {}, None, Running(old, 90.0), "up", ()),
         (old, {"autostart": False}, None, Running(old, 90.0), "up", ()),
@@ -81,7 +82,9 @@ def test_a_process_that_runs_is_taken_over(spec: Any) -> None:
         (old, {}, SavedSlot("up", (SavedRun(7, "1"),)), Running(old, 90.0), "up", ()),
         (old, {}, SavedSlot("up", fatal="why"), Running(old, 90.0), "up", ()),
         (old, {}, SavedSlot("down"), Running(old, 90.0), "down", (StopAsked(),)),
-        (old, {}, SavedSlot("up", (SavedRun(7, "1", stopping=True),)), Running(old, 90.0), "up", (RestartAsked(True),)),
+        (old, {}, SavedSlot("up", told), Stopping(old, NOW, 0, Backoff(NOW), again), "up", ()),
+        (old, {}, SavedSlot("up", told, fatal="why"), Stopping(old, NOW, 0, Fatal("why"), again), "up", ()),
+        (slow, {}, SavedSlot("up", told), Stopping(slow, NOW + 10.0, 0, Backoff(NOW), again), "up", ()),
     ]:
         found = recover.rebuild(spec(**changes), saved, [process], NOW)
         assert found == recover.Rebuilt(Slot(wanted, state), events)

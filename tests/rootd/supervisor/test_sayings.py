@@ -160,6 +160,15 @@ def test_what_is_not_answered_is_asked_of_the_next_privileged(house: Any) -> Non
     assert house.pids() == [4711]
 
 
+def test_what_was_done_and_could_not_be_said_any_more_is_not_refused_when_it_is_asked_again(house: Any) -> None:
+    says(house, 4711)
+    house.lose()
+    house.privileged.refusing = errno.EEXIST
+    house.link().later(1.0)
+    assert adoptions(house) == [(1, 4711), (1, 4711)]
+    assert (house.pids(), text(house)) == ([4711], "")
+
+
 def test_a_run_that_is_over_by_then_is_not_asked_for(house: Any) -> None:
     says(house, 4711)
     house.lose()

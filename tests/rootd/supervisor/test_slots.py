@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from rootd import ipc
+from rootd.config.specs import Probe
+from rootd.supervisor.states import Signal
 
 
 def asked(house: Any) -> list[str]:
@@ -301,3 +303,17 @@ def test_a_service_that_is_gone_is_forgotten_when_its_last_run_is_lost_with_priv
     house.link().later(1.0)
     assert house.services.names() == ("site",)
     assert len(house.services._slots.instances) == 1
+
+
+def test_what_has_failed_for_good_and_is_being_ended_stays_so_under_a_new_supervisor(House: Any, spec: Any) -> None:
+    probe = Probe("tcp", "tcp:127.0.0.1:80")
+    house = House(spec(ready_kind="probe", ready_probe=probe, ready_timeout=5.0, limit_count=1))
+    house.begin().privileged.stubborn = True
+    assert house.later(6.0).states() == ["STOPPING"]
+    why = house.services.info("site").processes[0].text
+    house.reborn().deliver()
+    signals = [request.effect for request in house.privileged.asked if isinstance(request.effect, Signal)]
+    assert signals == [Signal(1, 15), Signal(1, 15)]
+    assert house.later(30.0).states() == ["FATAL"]
+    assert house.services.info("site").processes[0].text == why
+    assert house.privileged.last == 1
