@@ -40,7 +40,7 @@ def check(config_dir: str, python: str) -> Checked:
     from rootd.config.gather import gather
 
     bundle = gather(config_dir, python, accounts.resolve)
-    compiled = compiler.compile_bundle(bundle)
+    compiled = compiler.compile_bundle(bundle, table_alone=True)
     wrong, notes = look(bundle)
     if not os.path.isdir(f"{config_dir}/policy.d"):
         notes.append(f"there is no {config_dir}/policy.d: nobody but root may do anything")

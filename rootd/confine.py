@@ -15,26 +15,31 @@ from collections.abc import Sequence
 import prctl
 
 ALL_SETS = (prctl.CAP_EFFECTIVE, prctl.CAP_PERMITTED, prctl.CAP_INHERITABLE)
-FIELDS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")  # in the order of proc(5)
+STATUS_LIMIT = 1 << 20  # bytes; the line of a process in 65,536 groups is the longest
 
 
-def become(uid: int, gid: int, groups: Sequence[int], keep: Sequence[int] = (), *, keep_bounding: bool = False) -> None:
+def become(
+    uid: int, gid: int, groups: Sequence[int], keep: Sequence[int] = (), *, keep_bounding: bool = False,
+    held: Sequence[int] | None = None,
+) -> None:  # fmt: skip
     """Become uid, gid and exactly these groups, with exactly the capabilities `keep` (numbers) and no way to others.
 
-    keep_bounding leaves the bounding set as it is, for processes that may start a service as root.
+    keep_bounding leaves the bounding set as it is, for processes that may start a service as root. held: what held()
+    has said of this process; others than these are not dropped, but are found when everything is read back.
     Raises OSError or PermissionError when a step fails or does not take.
     """
+    others = [number for number in (range(last_capability() + 1) if held is None else held) if number not in keep]
     if not keep_bounding:
-        for number in range(last_capability() + 1):
-            if number not in keep:
-                drop_bounding(number)
+        for number in others:
+            drop_bounding(number)
     prctl.set_keepcaps(bool(keep))
     os.setgroups(list(groups))
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     if uid == 0 and not keep and keep_bounding:
         return  # a service that is root on purpose: its exec takes what the bounding set allows
-    others = [number for number in prctl.ALL_CAPS if number not in keep]
+    others = [number for number in others if number in prctl.ALL_CAPS]
     prctl.set_caps(
         (list(keep), prctl.CAP_EFFECTIVE, True),
         *((others, kind, False) for kind in ALL_SETS),
@@ -63,16 +68,35 @@ def last_capability() -> int:
         return int(number.read())
 
 
+def sets() -> dict[str, int]:
+    """The five capability sets of this thread, each as a mask."""
+    status = os.open("/proc/thread-self/status", os.O_RDONLY | os.O_CLOEXEC)
+    lines = os.read(status, STATUS_LIMIT).partition(b"\nCapInh:")[2].split(b"\n", len(SETS))
+    os.close(status)
+    return {name: int(line.rpartition(b"\t")[2], 16) for name, line in zip(SETS, lines, strict=False)}
+
+
+def mask(numbers: Sequence[int]) -> int:
+    return sum(1 << number for number in set(numbers))
+
+
+def held() -> tuple[int, ...]:
+    """The capabilities that are in any set of this thread."""
+    every = 0
+    for one in sets().values():
+        every |= one
+    return tuple(number for number in range(every.bit_length()) if every >> number & 1)
+
+
 def verify(
     uid: int, gid: int, groups: Sequence[int], keep: Sequence[int], *, bounding: Sequence[int] | None = None
 ) -> None:
     """Read back what the kernel says. Raises PermissionError when it is anything else than what was asked for."""
-    mask = f"{sum(1 << number for number in keep):016x}"
-    wanted = dict(zip(FIELDS, ("0" * 16, mask, mask, "0" * 16), strict=True))
+    kept = mask(keep)
+    wanted = {"CapInh": 0, "CapPrm": kept, "CapEff": kept, "CapAmb": 0}
     if bounding is not None:
-        wanted["CapBnd"] = f"{sum(1 << number for number in bounding):016x}"
-    with open("/proc/thread-self/status") as status:
-        found = {name: value.strip() for name, _, value in (line.partition(":") for line in status) if name in wanted}
+        wanted["CapBnd"] = mask(bounding)
+    found = {name: value for name, value in sets().items() if name in wanted}
     ids = os.getresuid() == (uid,) * 3 and os.getresgid() == (gid,) * 3 and sorted(os.getgroups()) == sorted(groups)
     if not ids or found != wanted:
         raise PermissionError(1, f"the drop to uid {uid} did not take: {os.getresuid()}, {os.getgroups()}, {found}")

@@ -6,17 +6,17 @@ Rule 2: every problem is told at once, and where there is one there is no table 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import signal
 import tomllib
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 from rootd.config import keys, shape
+from rootd.config.keys import meant
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
 from rootd.config.specs import ServiceSpec, parts_of, spec_of
 from rootd.config.table import LEAVE, Entry, Socket, Table
@@ -68,7 +68,7 @@ class Compiled(NamedTuple):
     settings: Settings | None
     table: bytes  # one line
     digest: bytes  # SHA-256 of the table
-    specs: tuple[ServiceSpec, ...]  # in the order of the entries
+    specs: tuple[ServiceSpec, ...]  # in the order of the entries, unless the table alone was wanted
     policy: tuple[File, ...]
     problems: tuple[Problem, ...]  # when there is one, all but policy is empty
 
@@ -81,16 +81,31 @@ def read_section(kind: str, raw: Any, file: str, path: Path, problems: list[Prob
         return Section(file, path, {}, values)
     problems += [Problem(file, (*path, name), f"no such key{meant(name, known)}") for name in raw if name not in known]
     for name, key in known.items():
-        given, where = raw.get(name, key.default), (*path, name)
-        if key.type in keys.SECTIONS and given is not None:
-            values[name] = read_section(key.type, given, file, where, problems).values
-        elif given is not None:
+        where = (*path, name)
+        if name not in raw:
+            values[name], each = default(kind, name)
+            problems += [Problem(file, (*where, *inner), text) for inner, text in each]
+        elif key.type in keys.SECTIONS:
+            values[name] = read_section(key.type, raw[name], file, where, problems).values
+        else:
             try:
-                values[name] = keys.parse(key.type, given)
+                values[name] = keys.parse(key.type, raw[name])
             except keys.Wrong as wrong:
-                each = wrong.each if name in raw else (((), f"is missing: {key.doc}"),)
-                problems += [Problem(file, (*where, *inner), text) for inner, text in each]
+                problems += [Problem(file, (*where, *inner), text) for inner, text in wrong.each]
     return Section(file, path, raw, values)
+
+
+@cache  # most services leave most keys out: each default is parsed once, and all of them share it
+def default(kind: str, name: str) -> tuple[Any, tuple[tuple[tuple[str | int, ...], str], ...]]:
+    """The value of a key that is not there, and what is wrong with that: where beneath it, and why."""
+    key, problems = keys.SECTIONS[kind][name], list[Problem]()
+    if key.type in keys.SECTIONS and key.default is not None:
+        values = read_section(key.type, key.default, "", (), problems).values
+        return values, tuple((problem.path, problem.text) for problem in problems)
+    try:
+        return None if key.default is None else keys.parse(key.type, key.default), ()
+    except keys.Wrong:
+        return None, (((), f"is missing: {key.doc}"),)
 
 
 @lru_cache(maxsize=1)  # names_needed and compile_bundle look at the same files
@@ -144,8 +159,8 @@ def names_needed(files: tuple[File, ...]) -> tuple[set[str], set[str], set[str],
     return users - {None}, groups - {None}, paths - {None}, pam
 
 
-def compile_bundle(bundle: Bundle) -> Compiled:
-    return _Compiler(bundle).run()
+def compile_bundle(bundle: Bundle, *, table_alone: bool = False) -> Compiled:
+    return _Compiler(bundle).run(table_alone)
 
 
 class _Compiler:
@@ -159,7 +174,7 @@ class _Compiler:
         self.accounts: dict[str, Account] = {}
         self.run_as: dict[str, tuple[User, int, tuple[int, ...], tuple[tuple[str, str], ...]]] = {}
 
-    def run(self) -> Compiled:
+    def run(self, table_alone: bool) -> Compiled:
         policy = tuple(file for file in self.bundle.files if file.path.startswith("policy.d/"))
         settings = self.settings() if self.main else None
         for name, service in self.services.items():
@@ -172,7 +187,8 @@ class _Compiler:
         specs = []
         for index, (entry, service) in enumerate(zip(tuple(entries), self.services.values(), strict=True)):
             parts = parts_of(entry, service.values)
-            specs.append(spec_of(entry, parts, service.raw, service.values, index, len(entries)))
+            if not table_alone:
+                specs.append(spec_of(entry, parts, service.raw, service.values, index, len(entries)))
             entries += [part for _, part in parts]
         table = shape.to_json(Table(tuple(entries), sockets, any(entry.root for entry in entries)))
         return Compiled(settings, table, hashlib.sha256(table).digest(), tuple(specs), policy, ())
@@ -366,11 +382,6 @@ def most(values: dict[str, Any]) -> int:
     """How many processes a service may have: so many slots it has in the table."""
     found: int = values["max_processes"] or values["processes"] or 1
     return found
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def generation_bytes(compiled: Compiled, bundle: Bundle) -> bytes:

@@ -5,10 +5,11 @@ Rule: a value that is not exactly what its row says is refused with a sentence; 
 
 from __future__ import annotations
 
+import difflib
 import re
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from rootd.config.table import Socket
@@ -147,6 +148,11 @@ class Wrong(ValueError):
     def __init__(self, *each: tuple[tuple[str | int, ...], str]) -> None:
         super().__init__("; ".join(text for _, text in each))
         self.each = each
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def parse(kind: str, value: Any) -> Any:

@@ -8,11 +8,14 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+PLAIN = frozenset((str, int, bool, float, type(None)))
 T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
     """As json has it: NamedTuples as objects by field, tuples as arrays."""
+    if type(value) in PLAIN:  # most are
+        return value
     if isinstance(value, tuple):
         return plain(value._asdict()) if hasattr(value, "_asdict") else [plain(item) for item in value]
     return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value

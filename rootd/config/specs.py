@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+from functools import cache
 from typing import Any, NamedTuple
 
 from rootd.config import keys
@@ -141,12 +142,24 @@ def spec_of(
 
 
 def shown(kind: str, raw: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    found = []
-    for name, key in keys.SECTIONS[kind].items():
-        value = raw.get(name, key.default)
-        if key.type in keys.SECTIONS:
-            found += shown(key.type, value, f"{prefix}{name}.")
-        elif value is not None and name != "environment_file":
-            value = list(value) if name == "environment" else value
-            found.append((prefix + name, value if isinstance(value, str) else json.dumps(value)))
-    return found
+    """Every key of a section as it is spelled in the file. What is not in it is spelled once, for all services."""
+    return [
+        pair
+        for name in keys.SECTIONS[kind]
+        for pair in (spelled(kind, name, raw[name], prefix) if name in raw else default(kind, name, prefix))
+    ]
+
+
+@cache
+def default(kind: str, name: str, prefix: str) -> tuple[tuple[str, str], ...]:
+    return spelled(kind, name, keys.SECTIONS[kind][name].default, prefix)
+
+
+def spelled(kind: str, name: str, value: Any, prefix: str) -> tuple[tuple[str, str], ...]:
+    inner = keys.SECTIONS[kind][name].type
+    if inner in keys.SECTIONS:
+        return tuple(shown(inner, value, f"{prefix}{name}."))
+    if value is None or name == "environment_file":
+        return ()
+    value = list(value) if name == "environment" else value
+    return ((prefix + name, value if isinstance(value, str) else json.dumps(value)),)

@@ -6,16 +6,21 @@ Rule 2: the child waits at its gate until its pidfd and its pipes are in the kee
 Rule 3: every descriptor but 0, 1, 2, the sockets and the pipe for its newline is closed before anything else is done
         in the child.
 Rule 4: the order is groups, gid, uid, capabilities (confine.become), each verified; then no-new-privileges, exec.
+Rule 5: it is born in its cgroup where that can be: to move it there would wait until every processor has passed a quiet
+        state of the kernel (RCU), for milliseconds.
+Rule 6: what can be known before the fork is not found out in the child: each page that it touches is copied.
 
-Sources: fork(2), execve(2), pidfd_open(2), credentials(7), sd_listen_fds(3), sd_notify(3), pipe(7),
-skarnet.org/software/s6/notifywhenup.html.
+Sources: fork(2), clone3 of clone(2), PyOS_BeforeFork of Python's C API, execve(2), pidfd_open(2), credentials(7),
+sd_listen_fds(3), sd_notify(3), pipe(7), skarnet.org/software/s6/notifywhenup.html.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import functools
 import os
 import resource
 import signal
@@ -32,10 +37,18 @@ from rootd.config.table import INSTANCES, Entry
 from rootd.privileged import cgroup, listen
 
 GATE_OPEN = b"g"
+CLONE3 = 435  # its number, the same on every architecture
+CLONE_PIDFD, CLONE_INTO_CGROUP, SIGCHLD = 0x1000, 0x2_0000_0000, 17
+WORDS = 11  # of struct clone_args: flags pidfd child_tid parent_tid exit_signal, five that are 0, cgroup
 KEPT_LIMIT, KEPT_LEAST = 50_000, 128  # names in the keeper's store, which takes 60,000; fewer where nofile is low
 PROBE_BACKLOG = 16  # checks of one process that may wait
 PIPES_LIMIT = 64  # pipes of one slot that log has not drained: whoever holds the other end keeps them
 FAILED = 127  # exit status of a child that could not become its service; the reason came over the gate
+
+_words = (ctypes.c_uint64 * WORDS)()
+_python = ctypes.PyDLL(None, use_errno=True)  # made once: what is made in the child is paid for by every child
+_syscall = _python.syscall
+_syscall.restype, _syscall.argtypes = ctypes.c_long, (ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t)
 
 Store = Callable[[str, int], None]  # puts a descriptor into the keeper's store; returns when it is there
 
@@ -158,15 +171,18 @@ def spawn(
             os.mkdir(group)
         step = "fork"
         environment = build_environment(entry, process, f"{run_dir}/notify/{run}" if entry.notify else "", about)
+        held = ours()
         started = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        pid = os.fork()
+        born = fork_into(group) if group else None
+        pid = os.fork() if born is None else born[0]
         if pid == 0:
-            become_service(entry, environment, writers, inherited, child_gate, ready)
-        started_run = Run(run, slot, generation, pid, started, os.pidfd_open(pid))
-        kept.append(started_run.pidfd)
+            become_service(entry, environment, writers, inherited, child_gate, ready, held)
+        pidfd = os.pidfd_open(pid) if born is None else born[1]
+        kept.append(pidfd)
+        started_run = Run(run, slot, generation, pid, started, pidfd)
         started_run.ours, started_run.gate, started_run.notify = True, gate, notify
         step = "cgroup"
-        if group:
+        if group and born is None:
             cgroup.attach(group, pid)
         step = "store"
         own = {f"notify/{run}": notify} if notify >= 0 else {}
@@ -181,6 +197,41 @@ def spawn(
         raise SpawnFailed(error.errno or 0, step, *stored) from None
     ipc.close_all(given)
     return started_run, pipes
+
+
+def fork_into(group: str) -> tuple[int, int] | None:
+    """As os.fork, but the child is in this cgroup from its first moment: its pid and pidfd; in the child 0 and -1.
+
+    None where a container does not let us (ENOSYS or EPERM of its filter). Raises OSError.
+    """
+    pidfd, directory = ctypes.c_int(-1), os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _words[:] = [CLONE_PIDFD | CLONE_INTO_CGROUP, ctypes.addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, directory]
+    _python.PyOS_BeforeFork()
+    pid: int = _syscall(CLONE3, _words, WORDS * 8)
+    if pid == 0:
+        _python.PyOS_AfterFork_Child()
+        return 0, -1
+    number = ctypes.get_errno()
+    _python.PyOS_AfterFork_Parent()
+    os.close(directory)
+    if pid < 0 and number in (errno.ENOSYS, errno.EPERM):
+        return None
+    if pid < 0:
+        raise OSError(number, os.strerror(number))
+    return pid, pidfd.value
+
+
+@functools.cache
+def ours() -> tuple[int, ...]:
+    """Let nothing of this process's signals go on to its children; its capabilities, which they are to lose.
+
+    An exec makes default again what is handled, and leaves as it is what is ignored or blocked (execve(2)).
+    """
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return confine.held()
 
 
 def open_gate(run: Run) -> None:
@@ -245,8 +296,9 @@ def build_environment(entry: Entry, process: str, notify: str, about: int = 0) -
 
 
 def become_service(
-    entry: Entry, environment: dict[str, str], writers: list[int], sockets: list[int], gate: int, ready: int
-) -> None:
+    entry: Entry, environment: dict[str, str], writers: list[int], sockets: list[int], gate: int, ready: int,
+    held: tuple[int, ...],
+) -> None:  # fmt: skip
     """In the fork: what DESIGN §5 says, and exec. Never returns; a failure goes over the gate."""
     step = "descriptors"
     try:
@@ -256,10 +308,6 @@ def become_service(
             os._exit(FAILED)  # not 0: a service that never ran has not done its work
         step = "session"
         os.setsid()
-        for number in signal.valid_signals():
-            if number not in (signal.SIGKILL, signal.SIGSTOP):
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.umask(entry.umask)
         step = "limits"
         for kind, soft, hard in entry.limits:
@@ -269,7 +317,7 @@ def become_service(
             except ValueError:  # how Python says EPERM, EINVAL
                 raise OSError(errno.EPERM, "a limit above our own") from None
         step = "uid"
-        confine.become(entry.uid, entry.gid, entry.groups, keep_bounding=entry.root)
+        confine.become(entry.uid, entry.gid, entry.groups, keep_bounding=entry.root, held=held)
         step = "no-new-privileges"
         if entry.nnp:
             prctl.set_no_new_privs(1)

@@ -81,7 +81,7 @@ def compile_in_child(config_dir: str, python: str, link: int) -> None:
         from rootd.config import gather
 
         bundle = gather.gather(config_dir, python, accounts.resolve)
-        compiled = compiler.compile_bundle(bundle)
+        compiled = compiler.compile_bundle(bundle, table_alone=True)
         denied = any(file.denied for file in bundle.files) or any(f.denied for f in bundle.environment_files.values())
         flags = (ipc.INVALID if compiled.problems else 0) | (ipc.NEEDS_ROOT if denied else 0)
         fds = [memfd("generation", compiler.generation_bytes(compiled, bundle))]

@@ -8,7 +8,7 @@ import resource
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -341,3 +341,55 @@ def test_a_child_whose_pidfd_cannot_be_had_ends_and_is_reaped(tmp_path: Path, mo
     assert set(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def group() -> Iterator[str]:
+    """A cgroup of our own; skipped where there is no cgroup2 tree."""
+    if not (mount := cgroup.mount()):
+        pytest.skip("no cgroup2 tree")
+    path = f"{mount}/durward-test-fork-{os.getpid()}"
+    os.mkdir(path)
+    yield path
+    os.rmdir(path)
+
+
+def test_a_child_is_in_its_cgroup_from_its_first_moment(group: str) -> None:
+    name = group.rpartition("/")[2]
+    born = spawn.fork_into(group)
+    assert born is not None
+    pid, pidfd = born
+    if pid == 0:
+        os._exit(42 if cgroup.group_of("self").endswith(f"/{name}") else 1)
+    found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+    assert found is not None
+    assert (found.si_pid, found.si_status) == (pid, 42)
+
+
+def test_where_the_kernel_has_no_such_call_it_is_left_to_fork(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(spawn, "CLONE3", 1 << 20)  # the number of no call: ENOSYS, as filters of containers say
+    assert spawn.fork_into(group) is None
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_no_cgroup_is_an_error_and_no_child(tmp_path: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        spawn.fork_into(str(tmp_path))
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_signals_that_this_process_ignores_or_blocks_are_not_handed_on() -> None:
+    """As nohup and others start us: SIGHUP ignored, and whatever else; Python ignores SIGPIPE."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+        spawn.ours.cache_clear()
+        spawn.ours()
+        os.execv("/bin/sh", ["sh", "-c", "! grep -E '^Sig(Blk|Ign):.*[1-9a-f]' /proc/$$/status"])
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
