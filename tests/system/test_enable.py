@@ -199,9 +199,12 @@ def test_nobody_but_log_and_the_supervisor_comes_near_it(house: House) -> None:
     house.stop()
 
 
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("victim", ["log", "supervisor"])
-def test_kill_9_around_it_costs_no_choice_that_was_told_and_makes_none_that_was_not(house: House, victim: str) -> None:
-    """Somebody changes his mind without a pause while the part is killed ten times; then the daemon starts again."""
+def test_kill_9_around_it_costs_no_choice_that_was_told_and_makes_none_that_was_not(
+    house: House, victim: str, kills: int
+) -> None:
+    """Somebody changes his mind without a pause while the part is killed again and again; then the daemon starts again."""
     told: list[tuple[int, bool]] = []
     over = threading.Event()
 
@@ -215,7 +218,7 @@ def test_kill_9_around_it_costs_no_choice_that_was_told_and_makes_none_that_was_
     asking = threading.Thread(target=choose)
     asking.start()
     try:
-        for _ in range(10):
+        for _ in range(kills):
             before = len(told)
             house.until(lambda before=before: len(told) > before, "one more was answered")
             house.wait_back(victim, house.kill9(victim))
