@@ -19,6 +19,7 @@ from rootd.supervisor.operations import Refusal
 
 NAMES = ("plain", "web", "once", "front", "deep")
 PARTS = (("pre-start", 20), ("post-start", 21), ("stop", 22), ("post-stop", 23), ("ready", 24))
+EVERY = (*PARTS[:4], ("live", 24))
 names = st.sampled_from(NAMES)
 ENDS = ((0, 0), (1, 0), (-9, 0), (127, errno.ENOENT << 8 | ipc.STEPS.index("exec")))
 
@@ -303,7 +304,7 @@ class Histories(RuleBasedStateMachine):
                 assert isinstance(state, states.Running | states.Exited | states.Fatal), (name, instance.slot)
             else:
                 assert isinstance(state, states.Stopped | states.Exited), (name, instance.slot)
-        shown = {pid for name in NAMES for pid in house.pids(name) if pid}
+        shown = {pid for name in self.everything for pid in house.pids(name) if pid}
         assert shown == {run.pid for run in house.privileged.runs.values()}
         begun = [event.operation for event in house.events if not isinstance(event, Changed)]
         ended = [event.operation for event in house.events if isinstance(event, Ended)]
@@ -315,10 +316,37 @@ class Histories(RuleBasedStateMachine):
         assert not house.privileged.runs
 
 
-def test_no_history_doubles_loses_or_hangs_anything(House: Any, spec: Any) -> None:
-    Histories.House, Histories.spec = House, staticmethod(spec)
+class HistoriesOfHooks(Histories):
+    """Two services with every hook, of which one requires the other, and little else that could happen."""
+
+    @initialize()
+    def begin(self) -> None:
+        alike = {"shared": True, "limit_count": 3, "ready_after": 0.0, "live_probe": Probe("command")}
+        before, more = ([(part, at + offset) for offset, (part, _) in enumerate(EVERY)] for at in (20, 30))
+        self.house = type(self).House(
+            self.spec(name="plain", parts=tuple(before), max_processes=2, digest="p", **alike),
+            self.spec(name="front", entry=1, parts=tuple(more), requires=("plain",), digest="f", **alike),
+        )
+        self.house.begin()
+        self.version = 1
+        self.everything = {one.name: one for one in self.house.specs}
+
+    def watch(self) -> None:
+        pass
+
+    @rule(which=st.integers(0, 5))
+    def hook_ends_well_and_privileged_dies(self, which: int) -> None:
+        """After it was told to forget the hook, before it could say that nothing is left."""
+        self.errand_ends(which, (0, 0))
+        self.house.deliver(1)
+        self.house.lose().link()
+
+
+@pytest.mark.parametrize("machine", [Histories, HistoriesOfHooks])
+def test_no_history_doubles_loses_or_hangs_anything(House: Any, spec: Any, machine: type[Histories]) -> None:
+    machine.House, machine.spec = House, staticmethod(spec)
     run_state_machine_as_test(
-        Histories,
+        machine,
         settings=settings(
             max_examples=80,
             stateful_step_count=40,
