@@ -1,4 +1,4 @@
-"""A service that says whatever can be said, without end and from all of its processes, is a nuisance to itself alone."""
+"""A service that says whatever can be said, without end, from all of its processes, is a nuisance to itself alone."""
 
 from __future__ import annotations
 
