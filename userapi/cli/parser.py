@@ -35,6 +35,12 @@ def _number(word: str) -> int:
     return int(word)
 
 
+def _begun(word: str) -> int:
+    if not (number := _number(word)):
+        raise argparse.ArgumentTypeError("operations are numbered from 1 on: durward operations")
+    return number
+
+
 def _none(parser: argparse.ArgumentParser) -> None:
     pass
 
@@ -102,14 +108,14 @@ def _logs(parser: argparse.ArgumentParser) -> None:
 
 def _events(parser: argparse.ArgumentParser) -> None:
     _maybe_service(parser)
-    parser.add_argument("--operation", type=_number, metavar="N", help="only this operation, until it has ended")
+    parser.add_argument("--operation", type=_begun, metavar="N", help="only this operation, until it has ended")
     parser.add_argument(
         "--after", type=_number, default=0, metavar="N", help="also what has happened since the event of this number"
     )
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("operation", metavar="N", type=_number, help="the number of an operation")
+    parser.add_argument("operation", metavar="N", type=_begun, help="the number of an operation")
 
 
 def _operations(parser: argparse.ArgumentParser) -> None:
