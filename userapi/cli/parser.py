@@ -35,18 +35,18 @@ def _number(word: str) -> int:
     return int(word)
 
 
+def _begun(word: str) -> int:
+    if not (number := _number(word)):
+        raise argparse.ArgumentTypeError("operations are numbered from 1 on: durward operations")
+    return number
+
+
 def _none(parser: argparse.ArgumentParser) -> None:
     pass
 
 
 def _service(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", type=_name)
-
-
-def _operation_number(word: str) -> int:
-    if word and not word.strip("0"):
-        raise argparse.ArgumentTypeError(f"'{word}' is not the number of an operation: see durward operations")
-    return _number(word)
 
 
 def _maybe_service(parser: argparse.ArgumentParser) -> None:
@@ -108,16 +108,14 @@ def _logs(parser: argparse.ArgumentParser) -> None:
 
 def _events(parser: argparse.ArgumentParser) -> None:
     _maybe_service(parser)
-    parser.add_argument(
-        "--operation", type=_operation_number, metavar="N", help="only this operation, until it has ended"
-    )
+    parser.add_argument("--operation", type=_begun, metavar="N", help="only this operation, until it has ended")
     parser.add_argument(
         "--after", type=_number, default=0, metavar="N", help="also what has happened since the event of this number"
     )
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("operation", metavar="N", type=_operation_number, help="the number of an operation")
+    parser.add_argument("operation", metavar="N", type=_begun, help="the number of an operation")
 
 
 def _operations(parser: argparse.ArgumentParser) -> None:
