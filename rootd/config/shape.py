@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
+from operator import is_
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -28,7 +29,20 @@ def to_json(value: Any) -> bytes:
 
 def from_json(shape: type[T], line: bytes) -> T:
     """The value of this NamedTuple class that to_json wrote. Raises ValueError for anything else."""
-    value: T = reader(shape)(json.loads(line))  # type: ignore[arg-type]  # a class is hashable
+    texts, tuples = dict[str, str](), dict[str, Any]()
+
+    def shared(value: Any) -> Any:
+        """Lists become tuples, and equal ones, or equal texts, one: most of what 1,000 services have is the same."""
+        if type(value) is list and any(type(item) is dict for item in value):
+            return tuple(value)
+        if type(value) is list:
+            value = tuple(map(shared, value))
+            return tuples.setdefault(repr(value), value)  # not by itself: (1,) and (True,) are equal
+        return texts.setdefault(value, value) if type(value) is str else value
+
+    # as each object ends, so that what is not kept makes room for the next one
+    found = json.loads(line, object_pairs_hook=lambda pairs: {key: shared(value) for key, value in pairs})
+    value: T = reader(shape)(found)  # type: ignore[arg-type]  # a class is hashable
     return value
 
 
@@ -47,8 +61,13 @@ def reader(shape: Any) -> Callable[[Any], Any]:
     if origin is UnionType:
         return lambda value: None if value is None else each[0](value)
     if args[-1] is ...:
-        return lambda value: tuple(map(each[0], _exactly(list, value)))
-    return lambda value: tuple(one(item) for one, item in zip(each, _exactly(list, value), strict=True))
+        return lambda value: _same(value, tuple(map(each[0], _exactly(tuple, value))))
+    return lambda value: _same(value, tuple(one(item) for one, item in zip(each, _exactly(tuple, value), strict=True)))
+
+
+def _same(value: Any, read: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The one that others share, where it is as it was."""
+    return value if all(map(is_, value, read)) else read
 
 
 def _fields(shape: Any, value: Any) -> list[tuple[str, Any]]:

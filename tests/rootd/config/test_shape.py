@@ -85,3 +85,25 @@ def test_anything_else_is_refused(change: dict[str, object]) -> None:
 def test_what_is_no_object_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         shape.from_json(Outer, line)
+
+
+class Pair(NamedTuple):
+    text: str
+    numbers: tuple[int, ...]
+    flags: tuple[bool, ...]
+
+
+class Pairs(NamedTuple):
+    all: tuple[Pair, ...]
+
+
+def test_what_is_equal_in_many_is_there_once_and_what_only_looks_equal_is_not() -> None:
+    value = Pairs(
+        (Pair("('a',)", (1, 0), (True, False)), Pair("x" * 50, (1, 0), ()), Pair("x" * 50, (), (True, False)))
+    )
+    found = shape.from_json(Pairs, shape.to_json(value))
+    assert repr(found) == repr(value)
+    first, second, third = found.all
+    assert second.text is third.text
+    assert first.numbers is second.numbers
+    assert first.flags is third.flags
