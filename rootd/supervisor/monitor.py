@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ATTEMPT = 5.0  # seconds of one probe while it is not ready
 NUMBERS = (1 << 31) - 1  # of questions, before they begin anew
+AT_ONCE = 1_000  # questions that wait for an answer: the probe process has a limit too, and it is not a service's fault
 GRACE = 5.0  # seconds after its limit in which an answer of the probe process must have come
 
 Kind = Literal["ready", "live", "watchdog"]
@@ -179,6 +180,8 @@ class Monitor:
         if probe.kind == "command":
             self._at(check, now + check.limit + 4 * GRACE)
             return self._run(check.instance, check.kind, check.run, check.spec, check.limit)
+        if len(self._asked) >= AT_ONCE:
+            return self._at(check, now + check.interval)
         self._number = self._number % NUMBERS + 1
         check.number = self._number
         self._asked[check.number] = check

@@ -204,7 +204,7 @@ def test_nobody_but_log_and_the_supervisor_comes_near_it(house: House) -> None:
 def test_kill_9_around_it_costs_no_choice_that_was_told_and_makes_none_that_was_not(
     house: House, victim: str, kills: int
 ) -> None:
-    """Somebody changes his mind without a pause while the part is killed, over and over; then the daemon starts again."""
+    """Somebody changes his mind without a pause while the part is killed, again and again; then the daemon starts."""
     told: list[tuple[int, bool]] = []
     over = threading.Event()
 
