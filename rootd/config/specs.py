@@ -20,7 +20,7 @@ PARTS = {  # what else is run for a service: its name, and the section and key t
     "live": ("live", "command"),
 }
 ORDER = ("requires", "after", "priority", "restart_with")
-QUIET = (*ORDER, "groups", "autostart", "max_unavailable")  # what changes no process
+QUIET = (*ORDER, "groups", "autostart", "processes", "max_processes", "max_unavailable")  # what changes no process
 
 
 class Probe(NamedTuple):
@@ -133,8 +133,9 @@ def spec_of(
     )  # fmt: skip
     # without the index, that of another service must not change this one's, and without what changes no process
     alone = tuple(pair for pair in spec.settings if pair[0] not in QUIET)
-    still = spec._replace(groups=(), autostart=True, max_unavailable=1, settings=alone)
-    whole = repr((entry, parts, still)).encode()
+    many = min(entry.count, 2)  # that there are several changes their names
+    still = spec._replace(groups=(), autostart=True, processes=1, max_processes=many, max_unavailable=1, settings=alone)
+    whole = repr([one._replace(count=many) for one in (entry, *(part for _, part in parts))] + [still]).encode()
     after = tuple(name for name in values["after"] if name not in values["requires"])
     spec = spec._replace(**{key: values[key] for key in ORDER} | {"after": after})
     at = tuple((name, first + offset) for offset, (name, _) in enumerate(parts))

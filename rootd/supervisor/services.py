@@ -87,7 +87,8 @@ class Services:
         begin: dict[str, Kind] = dict.fromkeys(ends, "stop")
         begin |= dict.fromkeys((name for name in added if new[name].autostart), "start")
         begin |= dict.fromkeys(filter(self._under.to_restart, changed), "restart")
-        surplus = self._adopt(new)
+        running = {name for name in new if self._under.to_restart(name)}
+        further, surplus = self._adopt(new)
         self.order.load(new, now)
         if self._ending.operation is not None:
             begin.clear()
@@ -97,14 +98,18 @@ class Services:
         }
         for instance in surplus:
             self._slots.apply(instance, states.StopAsked(), now)
+        for instance in further if self._ending.operation is None else ():
+            if instance.spec.name in running - begin.keys():
+                self._slots.apply(instance, states.StartAsked(), now)
         return LoadReport(added, removed, changed, {name: number for name, number in begun.items() if number})
 
-    def _adopt(self, specs: dict[str, ServiceSpec]) -> list[Instance]:
-        """Give each slot its new configuration. Returns those that are too many now, of services that stay."""
+    def _adopt(self, specs: dict[str, ServiceSpec]) -> tuple[list[Instance], list[Instance]]:
+        """Give each slot its new configuration. Returns, of services that stay, those that are new and too many now."""
         for instance in self._slots.instances.values():
             instance.spec = specs.get(instance.spec.name, instance.spec)
             instance.removed |= instance.spec.name not in specs
-        return [one for spec in specs.values() for one in self._fit(spec)[1]]
+        fitted = [self._fit(spec) for spec in specs.values()]
+        return [one for new, _ in fitted for one in new], [one for _, surplus in fitted for one in surplus]
 
     def _fit(self, spec: ServiceSpec) -> tuple[list[Instance], list[Instance]]:
         """As many slots as there are to be. Returns the new ones, and those that are too many, the highest first."""

@@ -9,7 +9,6 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,21 +235,24 @@ def test_e6_a_log_is_handed_out_from_inside_the_sandbox(running: Daemon) -> None
     assert running.ask(messages.OpenLog("site", "stderr"), "", "root").kind == "unknown"
 
 
-def test_the_status_of_a_thousand_services_is_quick(daemon: Daemon, generation: Callable[..., Any]) -> None:
+def test_the_status_of_a_thousand_services_takes_no_longer_than_that_of_one_two_hundred_times(
+    daemon: Daemon, generation: Callable[..., Any]
+) -> None:
     one = '[service.site-{}]\ncommand = ["/srv/site"]\nuser = "www-site"\nautostart = false\n'
     daemon.start()
     daemon.begin(generation({"services.d/site.toml": "".join(one.format(number) for number in range(1000))}))
-    times = []
-    for _ in range(5):
+
+    def took(command: messages.Status, expected: int) -> float:
         begun = time.perf_counter()
-        with daemon.send(messages.Status(), "", "root") as sock:
+        with daemon.send(command, "", "root") as sock:
             found = 0
             while True:
                 answer = reply(sock)
                 found += len(answer.services)
                 if not answer.more:
                     break
-        times.append(time.perf_counter() - begun)
-        assert found == 1000
-    assert min(times) < 0.05, "the budget is 10 ms on an idle machine"
-    Path(os.environ.get("DURWARD_TIMES", os.devnull)).write_text(f"{times}\n")
+        assert found == expected
+        return time.perf_counter() - begun
+
+    pairs = [(took(messages.Status(), 1000), took(messages.Status("site-7"), 1)) for _ in range(9)]
+    assert min(all_ for all_, _ in pairs) < 200 * min(one for _, one in pairs), pairs

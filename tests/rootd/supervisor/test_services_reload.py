@@ -269,3 +269,16 @@ def test_services_that_are_removed_together_end_in_their_order(House: Any, spec:
         running = [run.slot // 1024 for run in house.privileged.runs.values()]
         seen += [running] if running not in seen else []
     assert seen == [[0, 1, 2, 3], [0, 1, 2], [0, 1], [0]]
+
+
+def test_how_many_processes_there_are_is_changed_without_touching_those_that_stay(House: Any, spec: Any) -> None:
+    house = House(spec(max_processes=4)).begin().later(2.0)
+    assert house.reload(spec(processes=3, max_processes=4)).operations == {}
+    assert house.later(2.0).states() == ["RUNNING"] * 3
+    assert house.pids()[0] == 1001
+    house.reload(spec(processes=1, max_processes=4))
+    assert house.later(2.0).pids() == [1001]
+    house.services.stop("site", house.now, "r")
+    house.later(2.0)
+    house.reload(spec(processes=2, max_processes=4))
+    assert house.later(2.0).states() == ["STOPPED"] * 2
