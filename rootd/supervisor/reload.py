@@ -68,6 +68,7 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     problems = check.problems_of(bundle, compiled)
     services = check.services_of(bundle)
     policy = [] if services is None else check.policy_of(compiled, services)
+    compiler.read.cache_clear()  # the files as they were parsed: nobody asks for them again, and they are large
     if not compiled.problems and (compiled.table != table or compiled.digest != digest):
         both = "privileged and supervisor do not make the same of the same files: this is a fault of Durward's"
         return Loaded(number, digest, None, NOBODY, [Problem("", 0, "", both)])
