@@ -97,7 +97,11 @@ stop = { signal = "TERM", timeout = "5s" }
 
 
 def plain(name: str, *words: str, more: str = "") -> str:
-    """A service that runs services/plain.py with these words; `more` are further lines of its table."""
+    """A service that runs services/plain.py with these words; `more` are further lines of its table.
+
+    It is ready after a moment, where they do not say otherwise.
+    """
+    more = more if "ready = " in more else f'ready = {{ after = "0.1s" }}\n{more}'
     argv = "".join(f', "{word}"' for word in words)
     return f"""\
 [service.{name}]

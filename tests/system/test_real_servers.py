@@ -24,7 +24,7 @@ from policy import messages
 
 pytestmark = pytest.mark.root
 
-SHORT, LONG = 5, 100  # restarts
+SHORT, LONG = 2, 100  # restarts
 BUDGET = 5.0  # seconds of the test for each of them
 NOTHING = "0" * 16  # of capabilities
 LISTENING = "0A"  # of proc(5) net/tcp

@@ -148,7 +148,9 @@ def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec
     of = spec(**changes)
     found: dict[Slot, float] = {Slot(): 100.0}
     edge = [(Slot(), 100.0, 1)]
-    for _ in range(8 + bool(of.requires) + 2 * bool(of.parts)):  # a turn and hooks are further events
+    for _ in range(
+        8 + bool(of.requires) + (2 if of.requires and of.parts else bool(of.parts))
+    ):  # a turn and hooks are further events
         further = []
         for slot, now, run in edge:
             for event, delay in may_happen(slot, run, now):
