@@ -134,7 +134,7 @@ def test_a12_logins_of_two_people_at_once_are_never_mixed_up(auth, people) -> No
             told[table.hash_of(granted.token)] = person
             client.close()
     ups = [push for push in auth.pushed if isinstance(push, login.SessionUp)]
-    assert len(told) == 120
+    assert len(told) == 60
     assert all((up.user, up.uid) == (told[up.hash].name, told[up.hash].uid) for up in ups)
 
 
