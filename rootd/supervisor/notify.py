@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 
@@ -28,7 +29,7 @@ _UCRED = struct.Struct("=iII")
 Heard = Callable[[int, dict[str, str], float], None]
 
 
-class Channel:
+class Channel(ABC):
     """One run's socket or pipe; it is ours."""
 
     def __init__(self, run: int, fd: int) -> None:
@@ -37,9 +38,9 @@ class Channel:
         self.count = 0
         os.set_blocking(fd, False)
 
+    @abstractmethod
     def hear(self) -> dict[str, str] | None:
         """What is said now, if anything is; None at the end."""
-        raise NotImplementedError
 
     def close(self) -> None:
         os.close(self.fd)
