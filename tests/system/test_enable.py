@@ -238,7 +238,6 @@ def test_kill_9_around_it_costs_no_choice_that_was_told_and_makes_none_that_was_
     house.stop()
 
 
-@pytest.mark.slow  # it hangs twice, for as long as it is waited for; test_choices has the same with a clock of its own
 def test_a_log_that_hangs_is_not_waited_for_for_ever_and_what_it_does_later_is_taken_back(
     make_house: MakeHouse,
 ) -> None:

@@ -29,7 +29,7 @@ TOGETHER = (
     ("privileged", "supervisor"), ("privileged", "log"), ("supervisor", "log"), ("supervisor", "auth"),
     ("supervisor", "probe"), PARTS,
 )  # fmt: skip
-AGAIN = 2  # deaths of one part, one behind the other: the keeper's pauses between them double
+AGAIN = 3  # deaths of one part, one behind the other: the keeper's pauses between them double
 
 COUNTER = """\
 [service.counter]

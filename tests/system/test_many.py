@@ -14,7 +14,7 @@ from house import House
 
 pytestmark = pytest.mark.root
 
-FEW, MANY = 30, 1_000
+FEW, MANY = 60, 1_000
 ONE = """
 [service.{name}]
 command = ["/bin/sleep", "100000"]

@@ -20,7 +20,7 @@ from policy import messages
 
 pytestmark = pytest.mark.root
 
-RESTARTS = 10
+RESTARTS = 20
 LISTENING = "0A"  # of proc(5) net/tcp
 STEPS = ["starting the new process", "ready", "stopping", "old process stopped"]
 
@@ -68,7 +68,7 @@ def accept_blocks(house: House) -> bool:
 
 
 @pytest.mark.usefixtures("quiet_end")
-def test_ten_rolling_restarts_of_gunicorn_fail_no_request(house: House) -> None:
+def test_twenty_rolling_restarts_of_gunicorn_fail_no_request(house: House) -> None:
     pids = set(house.pids("site"))
     with house.load() as load:
         for _ in range(RESTARTS):

@@ -82,13 +82,13 @@ def test_c5_c14_nothing_that_it_says_is_heard_by_the_supervisor(taken: Hostage) 
     before, open_before = standing(house, ROLE), descriptors(house.pid_of("supervisor"))
     deeds_before = deeds(house, "spawn", "signal", "commit")
     for said in (
-        "ipc.Message(ipc.CHECKED, seq=1)", "ipc.Message(ipc.EXITED, run=1)",
+        "ipc.Message(ipc.CHECKED, seq=1)", "ipc.Message(ipc.EXITED, run=1)", "ipc.Message(ipc.RECORDED, seq=1)",
         "ipc.Message(ipc.CHECKED, seq=2**32 - 1, arg=-1, extra=-1, name='x' * 160, digest=b'\\xff' * 32)",
     ):  # fmt: skip
         taken.run(TOOLS)
         taken.dies(f"mine.send({said}.encode())\ntry:\n    mine.recv(1)\nfinally:\n    os._exit(9)")
         assert prompt_status(house) < PATIENT
-    for nonsense in ("mine.send(b'x')", "socket.send_fds(mine, [bytes(300)], [0, 1, 2])"):
+    for nonsense in ("mine.send(b'x')", "mine.send(bytes(200_000))", "socket.send_fds(mine, [bytes(300)], [0, 1, 2])"):
         taken.run(TOOLS)
         taken.dies(f"{nonsense}\nos._exit(9)")
         assert prompt_status(house) < PATIENT

@@ -50,7 +50,6 @@ def test_c6_a_descriptor_that_is_attached_ends_it_and_is_not_kept(hostage: Hosta
     hostage.house.until(lambda: descriptors(privileged) == before, "nothing of it is kept")
 
 
-@pytest.mark.slow  # some seconds of flood
 def test_c16_who_does_not_read_his_answers_is_ended_when_they_are_too_many(hostage: Hostage) -> None:
     hostage.dies("""
     packet = ipc.Message(ipc.ABORT, seq=1).encode()

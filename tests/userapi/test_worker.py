@@ -86,7 +86,6 @@ def test_h6_more_half_sent_requests_than_a_worker_holds_do_not_stop_an_honest_cl
             sock.close()
 
 
-@pytest.mark.slow  # as long as a request may take
 def test_h6_a_half_sent_request_is_closed_when_its_time_is_up_however_it_drips(gunicorn):
     with gunicorn().ready().connect() as sock:
         begun = time.monotonic()

@@ -123,7 +123,7 @@ def test_a21_passwords_that_nobody_has(auth, people, password: str) -> None:
 def test_a12_logins_of_two_people_at_once_are_never_mixed_up(auth, people) -> None:
     pair = [people("alice"), people("bob")]
     told: dict[str, Any] = {}
-    for turn in range(15):
+    for turn in range(30):
         clients = [(auth.client(), pair[(turn + number) % 2]) for number in range(4)]
         for number, (client, person) in enumerate(clients):
             client.ask(login.Login(person.name, person.password, source(number)))
@@ -134,7 +134,7 @@ def test_a12_logins_of_two_people_at_once_are_never_mixed_up(auth, people) -> No
             told[table.hash_of(granted.token)] = person
             client.close()
     ups = [push for push in auth.pushed if isinstance(push, login.SessionUp)]
-    assert len(told) == 60
+    assert len(told) == 120
     assert all((up.user, up.uid) == (told[up.hash].name, told[up.hash].uid) for up in ups)
 
 

@@ -62,7 +62,7 @@ def test_every_change_of_one_bit_is_found() -> None:
 def test_every_change_of_one_byte_is_found() -> None:
     data = b"".join(chain_of({"kind": "start"}, {"kind": "x"}))
     for at in range(len(data)):
-        for value in range(at % 3, 256, 3):
+        for value in range(256):
             if value != data[at]:
                 changed = data[:at] + bytes([value]) + data[at + 1 :]
                 assert chain.verify(split(changed), {0: KEY}).problems, (at, value)

@@ -129,5 +129,5 @@ class History(RuleBasedStateMachine):
         assert self.log.choices.wake_at() is None
 
 
-History.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+History.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestHistories = History.TestCase

@@ -348,7 +348,7 @@ def test_no_history_doubles_loses_or_hangs_anything(House: Any, spec: Any, machi
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
+            max_examples=80,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -119,4 +119,4 @@ class History(RuleBasedStateMachine):
 
 def test_any_history_tells_each_event_once_and_in_order_or_says_what_is_missing(monkeypatch: Any) -> None:
     monkeypatch.setattr(watching, "KEPT", KEPT)
-    run_state_machine_as_test(History, settings=settings(max_examples=80, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(History, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
