@@ -1,20 +1,27 @@
 """What every test may use. Privileged tests skip with a reason when not root; where CI runs, none may skip.
 
 The slow ones run only when -m names them, as the benchmark does.
+Two processes may share the work (pytest-xdist): what uses the same accounts stays in one of them, and so does a file.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+TESTS = Path(__file__).parent
+TOGETHER = ("system", "rootd/auth")  # each has the accounts of a run for itself
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "slow" not in config.option.markexpr and (slow := [item for item in items if item.get_closest_marker("slow")]):
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+    items.sort(key=lambda item: not item.path.is_relative_to(TESTS / "system"))  # the longest first
     if os.geteuid() == 0:
         return
     skip = pytest.mark.skip(
@@ -23,6 +30,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(skip)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0].removeprefix("tests/")
+            return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
+
+    return Together(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
