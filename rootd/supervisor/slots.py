@@ -185,7 +185,7 @@ class Slots:
         while self.wake_at() is not None and self._timers and self._timers[0][0] <= now:
             instance = heapq.heappop(self._timers)[2]
             instance.due = None
-            self.apply(instance, states.TimeUp(), now)
+            self.apply(instance, states.TimeUp(self.monitor.finding(instance)), now)
 
     def _become(self, instance: Instance, slot: states.Slot) -> None:
         before, instance.slot = instance.slot, slot

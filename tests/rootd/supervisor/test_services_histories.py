@@ -66,7 +66,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 5))
     def cancel(self, which: int) -> None:
-        """Whatever is taken back, nothing ends that is wanted, but what waits for its turn."""
+        """Whatever is taken back, nothing ends that is wanted, but what waits for its turn, or its hook."""
         services = self.house.services
         going = [one for one in services.operations.all() if not one.ended]
         if not going:
@@ -77,7 +77,7 @@ class Histories(RuleBasedStateMachine):
         for key, slot in before.items():
             now = services._slots.instances.get(key)
             if slot.wanted == "up" and (now is None or now.slot.wanted == "down"):
-                assert isinstance(slot.state, states.Waiting), (key, slot)
+                assert isinstance(slot.state, states.Waiting | states.Preparing), (key, slot)
 
     def watch(self) -> None:
         """From now on, see what is spawned before its time: a rolling restart apart, which waits for nothing."""
