@@ -84,13 +84,13 @@ class Histories(RuleBasedStateMachine):
         slots = self.house.services._slots
         spawn = slots._spawn
 
-        def checked(instance: Any) -> None:
+        def checked(instance: Any, now: float) -> None:
             if instance.spec.name == "front" and not isinstance(instance.slot.state, states.Replacing):
                 before = {name: [one for one in slots.of(name) if not one.removed] for name in ("plain", "web", "once")}
                 how = {name: order.standing(found).word for name, found in before.items()}
                 assert how["plain"] == "ready"
                 assert "coming" not in how.values()
-            spawn(instance)
+            spawn(instance, now)
 
         slots._spawn = checked
 
@@ -256,7 +256,7 @@ class Histories(RuleBasedStateMachine):
         }
         for key, instance in slots.instances.items():
             spawning = any(isinstance(part, states.Spawning) for part in states.legs(instance.slot.state))
-            assert spawning == (key in asked or instance.held)
+            assert spawning == (key in asked or key in slots._strays._held)
 
     @invariant()
     def there_are_as_many_slots_as_are_configured_or_were_asked_for(self) -> None:
