@@ -3,7 +3,7 @@
 Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state files, reads
         logs, choices and who sent a notification, and else only has its links and its doors.
 Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
-Rule 3: its memory is privileged's facts, auth's sessions, three files on tmpfs and the choices that log keeps for it:
+Rule 3: its memory is privileged's facts, auth's sessions, four files on tmpfs and the choices that log keeps for it:
         killed, it is started again from them.
 
 Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
@@ -331,7 +331,7 @@ class Supervisor:
     def restore(self) -> None:
         restores = (
             ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
-            ("choosing", self.choices.restore),
+            ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(files.read(self.kept(name), STATE_LIMIT)):
@@ -341,6 +341,7 @@ class Supervisor:
         except OSError as error:
             self.choices.load(None, error.strerror or str(error))
         operations = self.services.operations
+        operations.reserve = lambda number: self.write("numbers", str(number).encode())
         operations.events = watching.first(operations.events)
         self.desk.watchers.begin(operations.events)
         self.save()  # before the first number is given out: the next one begins after those

@@ -17,7 +17,7 @@ from supervisor_daemon import ALICE, SUPERVISOR_UID, Daemon, reply
 
 from policy import login, messages, wire
 from rootd import ipc
-from rootd.supervisor import watching
+from rootd.supervisor import operations, watching
 
 pytestmark = pytest.mark.root
 
@@ -112,6 +112,27 @@ def test_killed_and_started_again_it_takes_over_what_runs_and_what_was_wanted(
     state = running.path / "run/supervisor/state.json"
     assert state.stat().st_mode & 0o777 == 0o600
     assert state.stat().st_uid == SUPERVISOR_UID
+
+
+@pytest.mark.parametrize("kept", ["as it is", "as it was before", "damaged"])
+def test_no_operation_has_the_number_of_one_that_somebody_was_told_of(
+    running: Daemon, generation: Make, kept: str
+) -> None:
+    state, told = running.path / "run/supervisor/state.json", []
+    for run in (6, 7):
+        before = state.read_bytes()
+        with running.send(messages.Restart("site"), "", "root") as sock:
+            while running.record()["kind"] != "decision":
+                pass
+            accepted = reply(sock)
+            assert isinstance(accepted, messages.Accepted)
+            told.append(accepted.operation)
+        running.kill()
+        if kept != "as it is":  # killed before it could write that down
+            state.write_bytes(before if kept == "as it was before" else b"{")
+        running.start()
+        running.begin(generation(), fact(run))
+    assert told[0] < told[1] < told[0] + 2 * operations.AHEAD
 
 
 @pytest.mark.parametrize("kept", ["as it is", "as it was before", "none", "damaged"])
