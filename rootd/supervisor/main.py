@@ -301,12 +301,12 @@ class Supervisor:
         self.reloads.facts(known, now)
         self.services.facts_done(now)
 
-    def adopt(self, loaded: Loaded, now: float) -> None:
-        """This generation counts from now on, as far as it can be understood."""
+    def adopt(self, loaded: Loaded, now: float) -> dict[str, int]:
+        """This generation counts from now on, as far as it can be understood. Returns what it has begun, by service."""
         for problem in loaded.problems:
             note(f"only root is let in: {problem.file}:{problem.line}: {problem.key}: {problem.text}")
         self.desk.policy = loaded.policy
-        self.load(now)
+        begun = self.load(now)
         self.audit.record(
             {
                 "kind": "load", "generation": loaded.generation, "digest": loaded.digest.hex(),
@@ -314,19 +314,22 @@ class Supervisor:
                 "problems": len(loaded.problems),
             }
         )  # fmt: skip
+        return begun
 
     def probed(self, number: int, problem: str) -> None:
         self.services.probed(number, problem, self.clock())
 
-    def load(self, now: float) -> None:
+    def load(self, now: float) -> dict[str, int]:
         """What is configured, with the choices that were made against it; again when another choice counts."""
         current = self.reloads.current
-        self.services.load(self.choices.over(current.specs or ()), current.generation, now)
+        return self.services.load(self.choices.over(current.specs or ()), current.generation, now).operations
 
     # -- events and the state file ---------------------------------------------------------------------------
 
     def publish(self, event: watching.Happened) -> None:
         self.desk.publish(event)
+        if isinstance(event, messages.Ended):
+            self.reloads.ended(event, self.clock())
 
     def restore(self) -> None:
         restores = (

@@ -229,10 +229,11 @@ def test_sighup_reloads_and_sigterm_ends_everything_in_order(running: Daemon, ge
     running.tell(ipc.Message(ipc.DONE, seq=commit.seq))
     assert {running.heard("privileged", op).op for op in (ipc.SIGNAL, ipc.SPAWN)} == {ipc.SIGNAL, ipc.SPAWN}
     assert running.record()["kind"] == "load"
-    outcome = running.record()
-    assert (outcome["id"], outcome["ok"], outcome["action"]) == (reload["id"], True, "reload")
     running.keeper.send_now(ipc.Message(ipc.END))
     assert running.record()["action"] == "shutdown"
+    outcome = running.record()
+    assert (outcome["id"], outcome["ok"], outcome["action"]) == (reload["id"], False, "reload"), "it had begun a start"
+    assert "other was not started: the daemon is being shut down" in outcome["result"]
 
 
 def test_the_end_comes_when_everything_has_stopped(running: Daemon) -> None:
