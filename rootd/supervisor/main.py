@@ -78,7 +78,8 @@ class Supervisor:
         self._running = 0
         self._used: set[int] = set()  # generations of runs
         self.performer = Performer()
-        self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()))
+        renew = partial(self.tell, "privileged", ipc.Message(ipc.RENEW))
+        self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
         self.services = Services(self._effects.append, self.publish, wall, self.probes, f"{settings.paths.run}/probe")
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)

@@ -189,7 +189,7 @@ def test_c14_many_generations_make_no_more_runs(build: Build, monkeypatch: pytes
 def test_c5_fuzzed_messages_of_the_right_size_are_answered_or_ignored_and_it_stays_up(build: Build) -> None:
     house = build(entry(SLEEPER))
     dice = random.Random(20261123)
-    quiet = (ipc.REPLACE, ipc.SHUTDOWN, ipc.STAGE, ipc.SPAWN)
+    quiet = (ipc.REPLACE, ipc.SHUTDOWN, ipc.STAGE, ipc.SPAWN, ipc.RENEW)
     for _ in range(3000):
         op = dice.choice([n for n in range(256) if n not in quiet])
         fields = {
@@ -204,6 +204,12 @@ def test_c5_fuzzed_messages_of_the_right_size_are_answered_or_ignored_and_it_sta
         house.ask(op, seq=1, **fields)
         assert house.hear(ipc.DONE)[0].arg != 0 or op == ipc.ABORT
     assert house.spawn().op == ipc.SPAWNED
+
+
+def test_that_probe_does_not_answer_is_told_to_the_keeper_and_answered(build: Build) -> None:
+    house = build(entry(SLEEPER))
+    house.ask(ipc.RENEW, seq=7, name="supervisor", arg=1)
+    assert (house.hear(ipc.DONE)[0].seq, house.renewed) == (7, [("", 0)]), "whatever else the message says"
 
 
 @pytest.mark.parametrize("packet", [b"", b"x", bytes(ipc.SIZE), bytes(ipc.SIZE + 1), bytes(100_000)])
