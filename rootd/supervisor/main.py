@@ -195,6 +195,7 @@ class Supervisor:
         elif role == "privileged":
             self._facts = False
             self.performer.connect(self.links[role])
+            self.probes.told_again()
         return None
 
     def unlink(self, role: str) -> None:

@@ -31,11 +31,12 @@ class ProbeLink:
         self._loop, self._note = loop, note
         self._link: ipc.Link | None = None
         self._asked: set[int] = set()
+        self._hangs = False  # the one that was linked last, as far as is known
 
     def connect(self, fd: int) -> None:
         """probe has been (re)started; owns the descriptor from now on."""
         was_linked = self._disconnect()
-        self._link = ipc.link_from(fd)
+        self._link, self._hangs = ipc.link_from(fd), False
         self.watch()
         if was_linked:
             self.gone()
@@ -69,8 +70,14 @@ class ProbeLink:
         """By who waits too long for an answer: it may hang, and would not see the end of its link either."""
         if self._link is not None:
             self._note("probe does not answer: it is killed, and started again")
+            self._hangs = True
             self.renew()
             self._ended()
+
+    def told_again(self) -> None:
+        """privileged was started again: the last one may have died before it had that passed on."""
+        if self._hangs:
+            self.renew()
 
     def _ended(self) -> None:
         """A probe that lives sees that too, and ends, to be started again."""
