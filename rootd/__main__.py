@@ -121,7 +121,7 @@ def check(config: str, asked: bool) -> int:
         build_environment()
         from rootd import check as checker
 
-        checked = checker.check(config, PYTHON)
+        checked = checker.check(config, PYTHON, asked)
         sys.stderr.write(
             checker.render(checked.problems) + "".join(f"note: {note}\n" for note in checked.notes if asked)
         )

@@ -34,9 +34,12 @@ class Checked(NamedTuple):
     summary: str  # for when there is no problem
 
 
-def check(config_dir: str, python: str) -> Checked:
-    """Read, resolve, compile and check the files of a directory, and the directories that they name."""
-    from rootd import accounts
+def check(config_dir: str, python: str, warn: bool = False) -> Checked:
+    """Read, resolve, compile and check the files of a directory, and the directories that they name.
+
+    warn: note too what would not work on this machine now, although it is no mistake.
+    """
+    from rootd import accounts, outlook
     from rootd.config.gather import gather
 
     bundle = gather(config_dir, python, accounts.resolve)
@@ -45,6 +48,8 @@ def check(config_dir: str, python: str) -> Checked:
     if not os.path.isdir(f"{config_dir}/policy.d"):
         notes.append(f"there is no {config_dir}/policy.d: nobody but root may do anything")
     problems = problems_of(bundle, compiled._replace(problems=(*compiled.problems, *wrong)))
+    warnings = tuple(outlook.warnings(bundle, addresses(bundle.files))) if warn else ()
+    notes += map(headline, problems_of(bundle, compiled._replace(problems=warnings)))
     services = services_of(bundle)
     policy = None if services is None else policy_of(compiled, services)
     if isinstance(policy, list):

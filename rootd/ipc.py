@@ -28,8 +28,8 @@ FDS_LIMIT = 4  # descriptors in one packet
 STDERR_LIMIT = 4_096  # bytes of a note: PIPE_BUF, what a pipe that is ready takes at once
 QUEUE_LIMIT = 65_536  # packets waiting for a peer that does not read
 
-# supervisor -> privileged
-SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN = range(1, 9)
+# supervisor -> privileged; RENEW goes on to the keeper: a probe that does not answer is to be killed
+SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN, RENEW = range(1, 10)
 # privileged -> supervisor
 TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
 # privileged -> log, log -> privileged, supervisor -> log, log -> supervisor
@@ -40,7 +40,7 @@ STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
 CHECK, CHECKED = 80, 81
 
 MAIN, TREE = 0, 1  # scope of SIGNAL
-KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING = 1, 2, 4, 8, 16  # flags
+KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING, LEFT = 1, 2, 4, 8, 16, 32  # flags; LEFT: of a FACT, its end is known
 NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 TCP, HTTP = 1, 2  # scope of CHECK
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
@@ -49,7 +49,7 @@ REPLACE_CODE = 75  # exit status of a privileged that wants to be started again 
 # what a child of privileged was doing when it failed, by number in EXITED.extra
 STEPS = (
     "nothing", "gate", "cgroup", "session", "descriptors", "limits", "groups", "gid", "uid", "capabilities",
-    "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify",
+    "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify", "left",
 )  # fmt: skip
 
 _TEXT = ("version", "op", "scope", "flags", "seq", "generation", "slot", "run", "arg", "extra", "digest", "name")

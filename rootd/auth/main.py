@@ -3,7 +3,7 @@
 Rule 1: the only process that sees passwords after the api, and the only one that makes sessions; it sees no commands.
 Rule 2: it runs no module itself (pam.py) and waits for nobody: children, peers and the supervisor have their time.
 Rule 3: it wakes up when somebody asks, and each minute while somebody is logged in; never otherwise.
-Rule 4: the keeper links two parts when one of them starts: without its link to a supervisor that lives on, it ends.
+Rule 4: without its link to a supervisor that lives on, it ends (lifeline).
 
 Two profiles of the sandbox. Linux-PAM before 1.6 reads the shadow file in this process: nothing may be executed. From
 1.6 on it runs unix_chkpwd for that: then this one program may be. A try at the start says which it is (needs_helper).
@@ -29,14 +29,13 @@ from rootd.auth.table import Table
 from rootd.auth.timers import Timers
 from rootd.config import settings
 from rootd.config.settings import Settings
+from rootd.lifeline import UNLINKED, Lifeline
 
 ATTEMPTS, ATTEMPTS_ROOM = 8, 32  # logins under way, and waiting for that
 CHECKS = 2  # re-checks under way
 API_CONNECTIONS = 64
 PEER_CONNECTIONS, PEER_EACH = 64, 4
-ALIVE = 1.0  # seconds after the end of its link in which a supervisor that dies has died
 MISCONFIGURED = 78  # EX_CONFIG
-UNLINKED = 75  # EX_TEMPFAIL
 READ = (
     "/etc", "/usr", "/lib", "/lib64", "/proc", "/run/nscd", "/var/lib/sss", "/run/systemd/userdb", "/dev/null",
 )  # fmt: skip
@@ -159,7 +158,7 @@ class Auth:
         self.ours = frozenset(account.uid for account in conf.accounts.values())  # no part of ours is a person
         self.doors: list[Door] = []
         self.status: int | None = None
-        self.supervisor = -1  # the pidfd of the one that was linked last
+        self.lifeline = Lifeline("auth", say)
 
     def heard(self, pull: login.Pull) -> None:
         self.logins.heard(pull)
@@ -185,20 +184,14 @@ class Auth:
     def connect(self, role: str, sock: int, pidfd: int) -> None:
         if role != "supervisor":
             return ipc.close_all((sock, pidfd))
-        if self.supervisor >= 0:
-            os.close(self.supervisor)
-        self.supervisor = pidfd
+        self.link.lose()
+        self.lifeline.linked(pidfd)
         self.link.connect(sock)
         return self.rounds.linked()
 
     def lost(self) -> None:
         """The link has been closed, by either side, or by the supervisor's death: then its successor is linked."""
-        self.timers.at(clock() + ALIVE, self.end_if_unlinked)
-
-    def end_if_unlinked(self) -> None:
-        if not self.link.is_there and not ipc.wait(self.supervisor, seconds=0):
-            say("the supervisor lives and is not linked: auth ends, to be started again and linked anew")
-            self.status = UNLINKED
+        self.lifeline.lost(clock())
 
     def run(self) -> int:
         """Until the keeper is gone or wants an end (0), or there is no way back to the supervisor."""
@@ -207,22 +200,13 @@ class Auth:
         for door in self.doors:
             door.open()
         while self.status is None:
-            due = self.timers.next()
-            self.loop.turn(None if due is None else due - clock())
+            due = [at for at in (self.timers.next(), self.lifeline.wake_at()) if at is not None]
+            self.loop.turn(min(due) - clock() if due else None)
             self.timers.run(clock())
+            if self.status is None and self.lifeline.is_cut(clock()):
+                self.status = UNLINKED
         return self.status
 
     def from_keeper(self, _events: int) -> None:
-        try:
-            received = self.keeper.receive()
-        except BlockingIOError:
-            return
-        if received is None or received[0].op == ipc.END:
+        if self.lifeline.is_over(self.keeper, self.connect):
             self.status = 0
-            return
-        message, fds = received
-        if message.op == ipc.LINK and len(fds) == 2:
-            self.connect(message.name, *fds)
-        else:
-            ipc.close_all(fds)
-            say(f"the keeper sent {message!r}, which auth does not know")

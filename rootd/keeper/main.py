@@ -224,6 +224,8 @@ class Keeper:
             ipc.close_all(fds)
             if message.op == ipc.DROP:
                 self.store.drop(message.name)
+            elif message.op == ipc.RENEW and PROBE in self.children:
+                signal.pidfd_send_signal(self.children[PROBE].pidfd, signal.SIGKILL)
             elif message.op == ipc.BEGIN and not self.begun:
                 self.begun = True
                 self.due.update(dict.fromkeys((LOG, SUPERVISOR, AUTH, PROBE), 0.0))

@@ -4,7 +4,8 @@ Rule 1: the only writer of the log tree and of the supervisor's choices, and the
 Rule 2: it wakes up when somebody wrote something, or while a disk is in trouble; never otherwise.
 Rule 3: a record, or a choice, is acknowledged when it is on disk (or with the errno that kept it from there), and never
         before.
-Rule 4: a peer that sends nonsense loses its link; the keeper brings the next one when that peer starts again.
+Rule 4: a peer that sends nonsense loses its link; the keeper brings the next one when that peer starts again. Where a
+        supervisor that lives on has closed its own, log ends (lifeline).
 Rule 5: who may send what is the table in Log.__init__; descriptors come only with LINK and PIPE.
 """
 
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 from rootd import confine, ipc, sandbox
 from rootd.config import settings
+from rootd.lifeline import UNLINKED, Lifeline
 from rootd.log import chain, choices
 from rootd.log.audit import RETRY, Audit
 from rootd.log.rotate import Mover, Source, check, source_of
@@ -98,6 +100,7 @@ class Log:
         self.gone: deque[ipc.Message] = deque(maxlen=DRAINED_LIMIT)
         self.audit_at: float | None = None  # when a disk in trouble is tried again
         self.ended = False
+        self.lifeline = Lifeline("log", say)
         self.handlers: dict[tuple[str, int], Handler] = {
             ("privileged", ipc.PIPE): self.pipe,
             ("privileged", ipc.DEED): self.deed,
@@ -122,7 +125,7 @@ class Log:
             self.connect(role, sock, pidfd)
 
     def run(self) -> int:
-        """Until the keeper is gone or wants an end; 0."""
+        """Until the keeper is gone or wants an end (0), or there is no way on with this supervisor."""
         self.loop.watch(self.keeper.fileno(), self.from_keeper)
         self.loop.watch(self.mover.fileno(), self.move)
         while not self.ended:
@@ -130,6 +133,9 @@ class Log:
             now = time.monotonic()
             self.mover.retry(now)
             self.settle(now)
+            if not self.ended and self.lifeline.is_cut(now):
+                self.end()
+                return UNLINKED
         self.end()
         return 0
 
@@ -138,7 +144,7 @@ class Log:
 
     def timeout(self, now: float) -> float | None:
         """Seconds until there is something to try again; None when nothing is in trouble."""
-        due = [when for when in (self.mover.wake_at, self.audit_at) if when is not None]
+        due = [when for when in (self.mover.wake_at, self.audit_at, self.lifeline.wake_at()) if when is not None]
         return max(min(due) - now, 0.0) if due else None
 
     def settle(self, now: float) -> None:
@@ -174,34 +180,26 @@ class Log:
         self.audit.close("end")
 
     def from_keeper(self, _events: int) -> None:
-        try:
-            received = self.keeper.receive()
-        except BlockingIOError:
-            return
-        if received is None or received[0].op == ipc.END:
+        if self.lifeline.is_over(self.keeper, self.connect):
             self.ended = True
-            return
-        message, fds = received
-        if message.op == ipc.LINK and len(fds) == 2:
-            self.connect(message.name, *fds)
-        else:
-            ipc.close_all(fds)
-            say(f"the keeper sent {message!r}, which log does not know")
 
     def connect(self, role: str, sock: int, pidfd: int) -> None:
         """A link to a peer. An older one is of a peer that is dead: what that had sent is heard first."""
-        os.close(pidfd)
         if role not in ("privileged", "supervisor"):
-            os.close(sock)
-            return
+            return ipc.close_all((sock, pidfd))
         if role in self.links:
             self.hear(role, LAST_MESSAGES)
             self.lose(role)
+        if role == "supervisor":
+            self.lifeline.linked(pidfd)
+        else:
+            os.close(pidfd)
         self.links[role] = ipc.link_from(sock, takes_fds=role == "privileged", body=role == "supervisor")
         self.watch(role)
         if role == "privileged":
             for message in self.gone:
                 self.send(role, message)
+        return None
 
     def watch(self, role: str) -> None:
         link = self.links[role]
@@ -227,6 +225,8 @@ class Log:
             try:
                 received = link.receive()
                 if received is None:
+                    if role == "supervisor":
+                        self.lifeline.lost(time.monotonic())
                     self.lose(role)
                     return
                 self.handle(role, link, *received)

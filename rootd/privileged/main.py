@@ -354,10 +354,9 @@ class Privileged:
             flags = ipc.RUNNING if number == self.generations.current else 0
             self.tell("supervisor", generation.told(flags=flags), generation.fd)
         for run in self.runs.values():
-            if not run.acknowledged:
-                fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
-                fact.extra = run.started
-                self.tell("supervisor", fact)
+            fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
+            fact.extra, fact.flags = run.started, ipc.LEFT if run.acknowledged else 0
+            self.tell("supervisor", fact)
         self.tell("supervisor", ipc.Message(ipc.FACTS_END))
         for run in self.runs.values():
             requests.tell_channel(self, run)

@@ -153,6 +153,12 @@ def may_be_replaced(house: Privileged) -> bool:
     return not house.deeds or (log is not None and not log.waiting)
 
 
+def answer_renew(house: Privileged, asked: ipc.Message) -> None:
+    """A probe hangs that the supervisor may not kill: the keeper does, and starts another."""
+    house.keeper.send_now(ipc.Message(ipc.RENEW))
+    house.done(asked, 0)
+
+
 def answer_shutdown(house: Privileged, asked: ipc.Message) -> None:
     house.done(asked, 0)
     house.shutdown()
@@ -167,6 +173,7 @@ HANDLERS: dict[int, Callable[[Privileged, ipc.Message], None]] = {
     ipc.ABORT: answer_abort,
     ipc.REPLACE: answer_replace,
     ipc.SHUTDOWN: answer_shutdown,
+    ipc.RENEW: answer_renew,
 }
 
 

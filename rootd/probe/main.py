@@ -3,7 +3,7 @@
 Rule 1: it connects where the supervisor says, sends one fixed request, and tells yes, or why not; it decides nothing.
 Rule 2: it keeps nothing: killed, it is started again, and the supervisor asks again what was not answered.
 Rule 3: it waits for nothing but its loop, and wakes up only while something is being checked.
-Rule 4: the keeper links two parts when one of them starts: without its link to a supervisor that lives on, it ends.
+Rule 4: without its link to a supervisor that lives on, it ends (lifeline).
 Rule 5: it imports little: it is one more process in the memory of every machine.
 """
 
@@ -17,11 +17,11 @@ import socket
 import time
 
 from rootd import confine, ipc, sandbox
+from rootd.lifeline import UNLINKED, Lifeline
 from rootd.probe import checks
 
 AT_ONCE = 64  # messages of the supervisor in one turn
-ALIVE = 1.0  # seconds after the end of its link in which a supervisor that dies has died
-NONSENSE, UNLINKED = 76, 75  # EX_PROTOCOL, EX_TEMPFAIL
+NONSENSE = 76  # EX_PROTOCOL
 SYSCALLS = ("connect",)
 SOCKETS = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -59,8 +59,7 @@ class Probe:
         self.loop = ipc.Loop()
         self.checks = checks.Checks(self.loop, self.answer)
         self.link: ipc.Link | None = None  # to the supervisor
-        self.supervisor = -1  # the pidfd of the one that was linked last
-        self.unlinked_at: float | None = None  # when a supervisor that is not linked must have died
+        self.lifeline = Lifeline("probe", say)
         self.status: int | None = None
 
     def take_over(self, inherited: ipc.Inherited) -> None:
@@ -75,38 +74,25 @@ class Probe:
         self.loop.watch(self.keeper.fileno(), self.from_keeper)
         while self.status is None:
             self.watch()
-            due = [at for at in (self.checks.wake_at(), self.unlinked_at) if at is not None]
+            due = [at for at in (self.checks.wake_at(), self.lifeline.wake_at()) if at is not None]
             self.loop.turn(min(due) - time.monotonic() if due else None)
             now = time.monotonic()
             self.checks.wake(now)
-            if self.unlinked_at is not None and now >= self.unlinked_at:
-                self.end_if_unlinked()
+            if self.status is None and self.lifeline.is_cut(now):
+                self.status = UNLINKED
         return self.status
 
     # -- the keeper ------------------------------------------------------------------------------------------
 
     def from_keeper(self, _events: int) -> None:
-        try:
-            received = self.keeper.receive()
-        except BlockingIOError:
-            return
-        if received is None or received[0].op == ipc.END:
+        if self.lifeline.is_over(self.keeper, self.connect):
             self.status = 0
-            return
-        message, fds = received
-        if message.op == ipc.LINK and len(fds) == 2:
-            self.connect(message.name, *fds)
-        else:
-            ipc.close_all(fds)
-            say(f"the keeper sent {message!r}, which probe does not know")
 
     def connect(self, role: str, sock: int, pidfd: int) -> None:
         if role != "supervisor":
             return ipc.close_all((sock, pidfd))
         self.lose()
-        if self.supervisor >= 0:
-            os.close(self.supervisor)
-        self.supervisor, self.unlinked_at = pidfd, None
+        self.lifeline.linked(pidfd)
         self.link = ipc.link_from(sock, body=True)
         return None
 
@@ -151,10 +137,4 @@ class Probe:
             self.link.close()
             self.link = None
             self.checks.clear()
-            self.unlinked_at = time.monotonic() + ALIVE
-
-    def end_if_unlinked(self) -> None:
-        self.unlinked_at = None
-        if self.link is None and not ipc.wait(self.supervisor, seconds=0):
-            say("the supervisor lives and is not linked: probe ends, to be started again and linked anew")
-            self.status = UNLINKED
+            self.lifeline.lost(time.monotonic())

@@ -93,7 +93,7 @@ class Choices:
     supervisor's `restore` is to be given, on tmpfs."""
 
     def __init__(
-        self, send: Callable[[ipc.Message], bool], changed: Callable[[float], None], mark: Callable[[bytes], None],
+        self, send: Callable[[ipc.Message], bool], changed: Callable[[float], object], mark: Callable[[bytes], None],
         note: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._send, self._changed, self._mark, self._note = send, changed, mark, note

@@ -188,7 +188,7 @@ def answer_cancel(desk: Desk, call: Call, command: messages.Cancel) -> None:
         raise Already(f"operation {operation.number} is cancelled already: {operation.cancelled}")
     why = f"cancelled by {call.user}"
     if operation.kind == "reload":
-        desk.reloads.cancel(why, desk.clock())
+        desk.reloads.cancel(operation, why, desk.clock())
     else:
         desk.services.cancel(operation, why, desk.clock())
     rest = "" if operation.ended else "; it ends when what has begun of it is over"

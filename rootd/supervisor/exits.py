@@ -30,6 +30,7 @@ _LASTING = {
     "gid": {errno.EPERM, errno.EINVAL},
     "uid": {errno.EPERM, errno.EINVAL},
     "capabilities": {errno.EPERM, errno.EINVAL},
+    "left": {0},
 }
 _WORDS = {
     "nothing": "cannot be started",
@@ -43,6 +44,7 @@ _WORDS = {
     "notify": "cannot make its notify socket",
     "no-new-privileges": "cannot give up new privileges",
     "capabilities": "cannot drop its capabilities",
+    "left": "cannot be started beside what is left of an earlier run, which does not end, even by SIGKILL",
 }
 
 

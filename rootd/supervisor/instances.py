@@ -39,8 +39,6 @@ class Instance:
         self.adopted_at = self.adopt_pause = 0.0  # when another process became the main one, and until the next may
         self.removed = False  # no longer configured: forgotten once nothing of it runs
         self.operation: Operation | None = None
-        self.strays: set[int] = set()  # runs that have no place here and are being killed
-        self.held = False  # a spawn waits for the strays to be gone
         self.due: float | None = None
         self.told: tuple[str, int, str] = ("", 0, "")  # what was published last
         self._saved: tuple[states.Slot, recover.SavedSlot] | None = None

@@ -109,7 +109,7 @@ def _preparing(spec: ServiceSpec, slot: Slot, state: Preparing, event: Event, no
         case StartAsked() | RestartAsked():
             again = None if state.next is None else Backoff(now)
             return replace(moves.forgiven(slot), state=replace(state, next=again)), ()
-        case StopAsked():
+        case StopAsked() | Cancelled():
             down = replace(slot, wanted="down", state=replace(state, next=Stopped()))
             return down, (EndHook("pre-start", 0),)
         case HookEnded("pre-start", _, problem):
@@ -125,7 +125,7 @@ def _preparing(spec: ServiceSpec, slot: Slot, state: Preparing, event: Event, no
             return replace(slot, state=Spawning(spec)), (Spawn(), Say("starting"))
         case (
             TimeUp() | Adopted() | BecameReady() | Failing() | HookEnded() | Died() | TreeEmpty()
-            | Held() | Cleared() | Barred() | Cancelled()
+            | Held() | Cleared() | Barred()
         ):  # fmt: skip
             return slot, ()
         case Spawned() | SpawnFailed() | SpawnLost():
@@ -190,12 +190,13 @@ def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Settling | Running, 
             return _given_up(spec, _healed(slot, state, now), state, reason, now, signo)
         case HookEnded() | Failing():
             return slot, ()
-        case TimeUp():
+        case TimeUp(found):
             if not isinstance(state, Starting):
                 return slot, ()
             if now < state.until or process.spec.ready_kind == "after":
                 return moves.ready_by_time(slot, state, now)
-            return _given_up(spec, slot, state, f"not ready in {process.spec.ready_timeout:g} s", now)
+            last = f", its last probe: {found}" if found else ""
+            return _given_up(spec, slot, state, f"not ready in {process.spec.ready_timeout:g} s{last}", now)
         case Died(run, exit_):
             if run != process.run:
                 return slot, ()

@@ -3,7 +3,7 @@
 Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state files, reads
         logs, choices and who sent a notification, and else only has its links and its doors.
 Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
-Rule 3: its memory is privileged's facts, auth's sessions, three files on tmpfs and the choices that log keeps for it:
+Rule 3: its memory is privileged's facts, auth's sessions, four files on tmpfs and the choices that log keeps for it:
         killed, it is started again from them.
 
 Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
@@ -78,7 +78,8 @@ class Supervisor:
         self._running = 0
         self._used: set[int] = set()  # generations of runs
         self.performer = Performer()
-        self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()))
+        renew = partial(self.tell, "privileged", ipc.Message(ipc.RENEW))
+        self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
         self.services = Services(self._effects.append, self.publish, wall, self.probes, f"{settings.paths.run}/probe")
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
@@ -194,6 +195,7 @@ class Supervisor:
         elif role == "privileged":
             self._facts = False
             self.performer.connect(self.links[role])
+            self.probes.told_again()
         return None
 
     def unlink(self, role: str) -> None:
@@ -301,12 +303,12 @@ class Supervisor:
         self.reloads.facts(known, now)
         self.services.facts_done(now)
 
-    def adopt(self, loaded: Loaded, now: float) -> None:
-        """This generation counts from now on, as far as it can be understood."""
+    def adopt(self, loaded: Loaded, now: float) -> dict[str, int]:
+        """This generation counts from now on, as far as it can be understood. Returns what it has begun, by service."""
         for problem in loaded.problems:
             note(f"only root is let in: {problem.file}:{problem.line}: {problem.key}: {problem.text}")
         self.desk.policy = loaded.policy
-        self.load(now)
+        begun = self.load(now)
         self.audit.record(
             {
                 "kind": "load", "generation": loaded.generation, "digest": loaded.digest.hex(),
@@ -314,24 +316,27 @@ class Supervisor:
                 "problems": len(loaded.problems),
             }
         )  # fmt: skip
+        return begun
 
     def probed(self, number: int, problem: str) -> None:
         self.services.probed(number, problem, self.clock())
 
-    def load(self, now: float) -> None:
+    def load(self, now: float) -> dict[str, int]:
         """What is configured, with the choices that were made against it; again when another choice counts."""
         current = self.reloads.current
-        self.services.load(self.choices.over(current.specs or ()), current.generation, now)
+        return self.services.load(self.choices.over(current.specs or ()), current.generation, now).operations
 
     # -- events and the state file ---------------------------------------------------------------------------
 
     def publish(self, event: watching.Happened) -> None:
         self.desk.publish(event)
+        if isinstance(event, messages.Ended):
+            self.reloads.ended(event, self.clock())
 
     def restore(self) -> None:
         restores = (
             ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
-            ("choosing", self.choices.restore),
+            ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(files.read(self.kept(name), STATE_LIMIT)):
@@ -341,6 +346,7 @@ class Supervisor:
         except OSError as error:
             self.choices.load(None, error.strerror or str(error))
         operations = self.services.operations
+        operations.reserve = lambda number: self.write("numbers", str(number).encode())
         operations.events = watching.first(operations.events)
         self.desk.watchers.begin(operations.events)
         self.save()  # before the first number is given out: the next one begins after those

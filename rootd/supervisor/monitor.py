@@ -52,6 +52,7 @@ class Check:
         self.failures = 0
         self.heard = 0.0  # when the watchdog was told last
         self.problem = ""  # that people have been shown
+        self.found = ""  # by the last probe
 
     @property
     def probe(self) -> Probe | None:
@@ -141,6 +142,10 @@ class Monitor:
             self._at(check, now + check.interval)
             self._tell_people(check, f"cannot be probed: {problem}")
 
+    def finding(self, instance: Instance) -> str:
+        """What the last probe said against its being ready; "" when none has said anything, or it is not asked."""
+        return next((check.found for check in self._of.get(id(instance), ()) if check.kind == "ready"), "")
+
     def away(self, now: float) -> None:
         """The probe process is started again: what it was asked is asked again."""
         asked, self._asked = self._asked, {}
@@ -193,7 +198,7 @@ class Monitor:
 
     def _found(self, check: Check, problem: str, now: float) -> None:
         self._at(check, now + check.interval)
-        check.failures = check.failures + 1 if problem else 0
+        check.failures, check.found = check.failures + 1 if problem else 0, problem
         if check.kind == "ready":
             self._tell_people(check, problem and f"not ready: {problem}")
             if not problem:

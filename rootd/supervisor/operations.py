@@ -23,6 +23,7 @@ STEPS_LIMIT = 200  # steps of one operation; further ones are counted, and left 
 TEXT_LIMIT = 4_000  # characters of a text that is told: with the problems of a reload it fits into a packet
 SHOWN = 1_000  # characters of a step or an outcome in a list of operations
 PATIENCE = 10.0  # seconds of failing and trying again, before a start is called failed
+AHEAD = 100  # numbers that are written as given out before they are: so many may be left out after a kill -9
 GIVE_UP = 3  # SIGKILLs to a tree, before its stop is called failed
 
 Kind = Literal["start", "stop", "restart", "signal", "scale", "shutdown", "reload"]
@@ -102,9 +103,10 @@ class Operations:
     def __init__(self, publish: Publish, wall: Callable[[], str]) -> None:
         self._publish = publish
         self._wall = wall
+        self.reserve: Callable[[int], None] = lambda _: None  # for the next supervisor: given out up to this one
         self._known: dict[int, Operation] = {}
         self._live = 0
-        self.last = 0  # number of the latest operation
+        self.last = self._reserved = 0  # number of the latest operation
         self.events = 0  # number of the latest event
 
     def begin(self, kind: Kind, service: str, request: str, now: float) -> Operation:
@@ -112,10 +114,20 @@ class Operations:
         if self._live >= LIVE_LIMIT and kind != "shutdown":
             raise Refusal("later", f"{self._live} operations are under way, which is the limit; try again later")
         self.last += 1
+        if self.last > self._reserved:  # before anybody is told
+            self._reserved = self.last + AHEAD
+            self.reserve(self._reserved)
         self._live += 1
         operation = self._known[self.last] = Operation(self.last, kind, service, request, now)
         operation.since = self._wall()
         return operation
+
+    def restore(self, data: bytes) -> str:
+        """What was reserved last is never given out again. Returns what is wrong with it ("" when nothing is)."""
+        if data and not (data.isdigit() and len(data) < 19):
+            return "the file of numbers is damaged: the number of an operation may be given out again"
+        self.last = max(self.last, int(data or b"0"))
+        return ""
 
     def find(self, number: int) -> Operation | None:
         return self._known.get(number)

@@ -175,7 +175,7 @@ class Order:
             return states.Held(())
         for name in spec.requires:
             found = standing(self._of(name))
-            if found.word == "down":
+            if found.word in ("down", "ending"):  # one that is ending is started again when it has ended
                 self._start(name, now)
                 found = standing(self._of(name))
             if found.word in ("failed", "down", "ending"):

@@ -20,21 +20,23 @@ class ProbeLink:
     """told(seq, problem): the answer to what was asked under that number; "" is success, else it says why not.
 
     gone(): whatever was asked and is not answered will not be: it must be asked again, where it still matters.
+    renew(): have it killed, and another one started.
     """
 
     def __init__(
         self, loop: ipc.Loop, note: Callable[[str], None], told: Callable[[int, str], None] = lambda *_: None,
-        gone: Callable[[], None] = lambda: None,
+        gone: Callable[[], None] = lambda: None, renew: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
-        self.told, self.gone = told, gone
+        self.told, self.gone, self.renew = told, gone, renew
         self._loop, self._note = loop, note
         self._link: ipc.Link | None = None
         self._asked: set[int] = set()
+        self._hangs = False  # the one that was linked last, as far as is known
 
     def connect(self, fd: int) -> None:
         """probe has been (re)started; owns the descriptor from now on."""
         was_linked = self._disconnect()
-        self._link = ipc.link_from(fd)
+        self._link, self._hangs = ipc.link_from(fd), False
         self.watch()
         if was_linked:
             self.gone()
@@ -65,7 +67,20 @@ class ProbeLink:
             self._loop.watch(self._link.fileno(), self._hear, events)
 
     def disconnect(self) -> None:
-        """The link has ended, or is ended by who waits too long for an answer: a probe that lives is started again."""
+        """By who waits too long for an answer: it may hang, and would not see the end of its link either."""
+        if self._link is not None:
+            self._note("probe does not answer: it is killed, and started again")
+            self._hangs = True
+            self.renew()
+            self._ended()
+
+    def told_again(self) -> None:
+        """privileged was started again: the last one may have died before it had that passed on."""
+        if self._hangs:
+            self.renew()
+
+    def _ended(self) -> None:
+        """A probe that lives sees that too, and ends, to be started again."""
         if self._disconnect():
             self.gone()
 
@@ -89,7 +104,7 @@ class ProbeLink:
             for _ in range(AT_ONCE):
                 received = link.receive()
                 if received is None:
-                    return self.disconnect()
+                    return self._ended()
                 self._checked(received[0])
                 if self._link is not link:  # by what was told
                     return None
@@ -97,7 +112,7 @@ class ProbeLink:
             return None
         except (OSError, ipc.Malformed) as problem:
             self._note(f"the link to probe is closed, it is started again: {problem}")
-            self.disconnect()
+            self._ended()
         return None
 
     def _checked(self, message: ipc.Message) -> None:

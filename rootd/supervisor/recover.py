@@ -7,7 +7,7 @@ Rule 3: pure: the events that it returns go through lifecycle like any others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -20,7 +20,7 @@ from rootd.supervisor.lifecycle import ready_until
 from rootd.supervisor.states import (
     Adopted, Backoff, BecameReady, Cleaning, Emptying, Event, Exited, Fatal, Leg, Living, Preparing, Process,
     Replacing, Rest, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked,
-    Stopped, Stopping, TreeEmpty, Wanted, legs, runs,
+    Stopped, Stopping, TreeEmpty, Waiting, Wanted, legs, runs,
 )  # fmt: skip
 # isort: on
 
@@ -42,6 +42,7 @@ class SavedSlot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     wanted: Wanted
     runs: tuple[SavedRun, ...] = ()
+    left: tuple[int, ...] = ()  # runs that have ended and are to be followed by a post-stop hook
     crashes: tuple[float, ...] = ()
     attempt: int = 0
     fatal: str = ""
@@ -91,6 +92,7 @@ def save(slot: Slot, exits: Iterable[str], shown: tuple[str, str, int]) -> Saved
     return SavedSlot(
         slot.wanted,
         tuple(_save_run(part) for part in legs(slot.state) if isinstance(part, Living)),
+        tuple(run for run in map(_to_follow, legs(slot.state)) if run is not None),
         slot.crashes,
         slot.attempt,
         end.reason if isinstance(end, Fatal) else "",
@@ -106,6 +108,17 @@ def _save_run(part: Living) -> SavedRun:
     return SavedRun(process.run, process.spec.digest, isinstance(part, Running), isinstance(part, Stopping))
 
 
+def _to_follow(part: Leg | Rest | Waiting) -> int | None:
+    """The run that has ended and is not followed by its post-stop hook yet, or by all of it."""
+    match part:
+        case Emptying(process) if process.spec.has("post-stop"):
+            return process.run
+        case Cleaning(_, run):
+            return run
+        case _:
+            return None
+
+
 def _rest_of(slot: Slot) -> Rest | None:
     match slot.state:
         case Stopping(next=rest) | Emptying(next=rest) | Cleaning(next=rest):
@@ -116,8 +129,28 @@ def _rest_of(slot: Slot) -> Rest | None:
             return None
 
 
-def rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process], now: float) -> Rebuilt:
-    """A slot at the start of the supervisor. processes: those that run, the oldest first."""
+def rebuild(
+    spec: ServiceSpec, saved: SavedSlot | None, found: list[Process], now: float,
+    left: Collection[int] = (), alone: bool = True,
+) -> Rebuilt:  # fmt: skip
+    """A slot at the start of the supervisor. found: its runs that are not over, the oldest first.
+
+    left: those runs of which the end is known, and only their trees are not empty. alone: no hook of it runs. A hook
+    that should follow a run that is over may have been run: better twice than never.
+    """
+    over = [process for process in found if process.run in left]
+    rebuilt = _rebuild(spec, saved, [process for process in found if process.run not in left], now)
+    slot, strays = rebuilt.slot, tuple(process.run for process in over)
+    if over and isinstance(slot.state, Rest):
+        return Rebuilt(replace(slot, state=Emptying(over[-1], now, 0, slot.state)), (), strays[:-1])
+    ended = () if saved is None else (*(run.run for run in saved.runs), *saved.left)
+    if ended and alone and isinstance(slot.state, Rest) and spec.has("post-stop"):
+        gone = Emptying(Process(ended[-1], 0, 0.0, spec), now, 0, slot.state)
+        return Rebuilt(replace(slot, state=gone), (TreeEmpty(ended[-1]),))
+    return replace(rebuilt, strays=(*rebuilt.strays, *strays))
+
+
+def _rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process], now: float) -> Rebuilt:
     wanted: Wanted = "up" if spec.autostart or processes else "down"
     slot = Slot(wanted)
     if saved is not None:

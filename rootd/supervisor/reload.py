@@ -1,6 +1,7 @@
 """New configuration: privileged reads and freezes it, we make the same of the same bytes; then it counts, or nothing.
 
 STAGE → TABLE (or DONE: as root then, REPLACE) → compile, compare, policy → COMMIT → DONE; or ABORT: nothing changed.
+Then the starts, stops and restarts that it has begun are waited for, and another reload may begin meanwhile.
 
 Rule 1: one at a time, and each ends: by an answer, by the end of privileged, or when its time is up.
 Rule 2: a configuration is taken whole, or refused whole with everything that is wrong with it.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from policy.messages import Problem
+from policy.messages import Ended, Problem, Step
 from policy.rules import Policy, build
 from rootd import check, ipc
 from rootd.config import compile as compiler
@@ -109,14 +110,19 @@ def fitting(problems: list[Problem]) -> list[Problem]:
 
 
 class Reloads:
-    """`send` gives a message to privileged, False when it is away; `adopt` makes a generation count."""
+    """`send` gives a message to privileged, False when it is away; `adopt` makes a generation count, and returns the
+    operations that it has begun, by service."""
 
     def __init__(
-        self, operations: Operations, send: Callable[[ipc.Message], bool], adopt: Callable[[Loaded, float], None]
+        self,
+        operations: Operations,
+        send: Callable[[ipc.Message], bool],
+        adopt: Callable[[Loaded, float], dict[str, int]],
     ) -> None:
         self.current = NOTHING
         self._operations, self._send, self._adopt = operations, send, adopt
         self._operation: Operation | None = None
+        self._taken: list[tuple[Operation, str]] = []  # whose operations are waited for, and what they have changed
         self._dry_run = False
         self._found: Loaded | None = None  # COMMIT was asked for it
         self._replacing = False
@@ -134,8 +140,10 @@ class Reloads:
         self._operations.step(self._operation, "reading and checking the files")
         return self._operation.number
 
-    def cancel(self, why: str, now: float) -> None:
-        """The one that is under way. Raises Refusal when the new configuration is being taken already."""
+    def cancel(self, operation: Operation, why: str, now: float) -> None:
+        """One that is under way. Raises Refusal when the new configuration is being taken, or counts, already."""
+        if operation is not self._operation:
+            raise Refusal("conflict", "the new configuration counts already: cancel what it has begun, each by itself")
         if self._found is not None or self._replacing:
             raise Refusal("conflict", "the new configuration is being taken already: it goes on to its end")
         self._ask(ipc.Message(ipc.ABORT))
@@ -179,11 +187,12 @@ class Reloads:
     def facts(self, running: Loaded, now: float) -> None:
         """A privileged that was started again has told which generation it runs."""
         found = self._found
+        begun: dict[str, int] = {}
         if running.generation != self.current.generation or running.digest != self.current.digest:
             self.current = running
-            self._adopt(running, now)
+            begun = self._adopt(running, now)
         if found is not None and found.generation == running.generation:
-            self._end(True, "reloaded", now)
+            self._follow("reloaded", begun, now)
         elif self._operation is not None and not self._replacing:
             self._end(False, "privileged was started again meanwhile: nothing was changed, try again", now)
 
@@ -198,8 +207,36 @@ class Reloads:
     def _take(self, found: Loaded, now: float) -> None:
         what = difference(self.current, found)
         self.current = found
-        self._adopt(found, now)
-        self._end(True, f"reloaded: {what}", now)
+        self._follow(f"reloaded: {what}", self._adopt(found, now), now)
+
+    def _follow(self, text: str, begun: dict[str, int], now: float) -> None:
+        """It counts. Its end is that of all that it has begun, well or not."""
+        operation, self._operation, self._found, self._replacing = self._operation, None, None, False
+        if operation is None:
+            return
+        known = {number: self._operations.find(number) for number in begun.values()}
+        operation.active = {number for number, one in known.items() if one is not None and not one.ended}
+        if operation.active:
+            self._operations.step(operation, f"{text}; waits for what it has begun: {', '.join(begun)}")
+        self._taken.append((operation, text))
+        for one in known.values():
+            operation.failures += _failed(one.events[-1]) if one is not None and one.ended else []
+        self._look(now)
+
+    def ended(self, event: Ended, now: float) -> None:
+        """An operation has ended: one that a reload has begun, or any other."""
+        for operation, _ in self._taken:
+            if event.operation in operation.active:
+                operation.active.discard(event.operation)
+                operation.failures += _failed(event)
+        self._look(now)
+
+    def _look(self, now: float) -> None:
+        over = [taken for taken in self._taken if not taken[0].active]
+        self._taken = [taken for taken in self._taken if taken[0].active]
+        for operation, text in over:
+            failed = operation.failures
+            self._operations.end(operation, not failed, "; ".join([text, *failed]), now)
 
     def _end(self, ok: bool, text: str, now: float, problems: Iterable[Problem] = ()) -> None:
         operation, self._operation, self._found, self._replacing = self._operation, None, None, False
@@ -210,3 +247,7 @@ class Reloads:
         self._seq = OTHERS + (self._seq + 1 - OTHERS) % OTHERS
         message.seq = self._seq
         return self._send(message)
+
+
+def _failed(event: Step | Ended) -> list[str]:
+    return [event.text] if isinstance(event, Ended) and not event.ok else []

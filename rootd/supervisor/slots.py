@@ -22,9 +22,8 @@ from rootd.supervisor.instances import Instance, Key
 from rootd.supervisor.monitor import Kind, Monitor, Prober
 from rootd.supervisor.perform import Adopt, Asked, Request, Requests, Resume, Shutdown
 from rootd.supervisor.sayings import Sayings
+from rootd.supervisor.strays import Strays
 from rootd.supervisor.tables import Tables, Whose
-
-SIGKILL = 9
 
 Told = Callable[[Instance, tuple[states.Effect, ...], float], None]
 Sent = Callable[[int, float], None]  # errno of a signal, 0 when it was sent
@@ -60,7 +59,7 @@ class Slots:
         self._of: dict[str, dict[int, Instance]] = {}
         self._tables = Tables()
         self._runs: dict[int, Instance] = {}
-        self._strays: dict[int, Instance | None] = {}
+        self._strays = Strays(self._requests, self.apply)
         self._sent: dict[int, Sent] = {}  # by the request's number
         self._timers: list[tuple[float, int, Instance]] = []
         self._pushed = 0
@@ -100,7 +99,7 @@ class Slots:
         self._become(instance, slot)
         for effect in effects:
             if isinstance(effect, states.Spawn):
-                self._spawn(instance)
+                self._spawn(instance, now)
             elif isinstance(effect, states.Signal):
                 self._requests.ask(instance.key, effect)
             elif isinstance(effect, states.RunHook):
@@ -119,7 +118,7 @@ class Slots:
             case ipc.SPAWNED:
                 asked = self._requests.answered(message.seq)
                 if asked is None:
-                    return self._kill_stray(message.run, None)
+                    return self._strays.kill(message.run)
                 errand = self._errands.asked(asked.key)
                 if errand is not None:
                     return self._errands.spawned(errand, message.run, now)
@@ -130,7 +129,7 @@ class Slots:
                     return self._errands.exited(message.run, exits.exit_of(message), now)
                 instance = self._runs.get(message.run)
                 if instance is None:
-                    return self._kill_stray(message.run, self._strays.get(message.run))
+                    return self._strays.kill(message.run)
                 self.apply(instance, states.Died(message.run, exits.exit_of(message)), now)
             case ipc.EMPTY:
                 self._over(message.run, now)
@@ -176,16 +175,18 @@ class Slots:
     def wake_at(self) -> float | None:
         while self._timers and self._timers[0][2].due != self._timers[0][0]:
             heapq.heappop(self._timers)
-        due = (self._timers[0][0] if self._timers else None, self.monitor.wake_at(), self._errands.wake_at())
+        others = (self.monitor.wake_at(), self._errands.wake_at(), self._strays.wake_at())
+        due = (self._timers[0][0] if self._timers else None, *others)
         return min((at for at in due if at is not None), default=None)
 
     def wake(self, now: float) -> None:
         self._errands.wake(now)
+        self._strays.wake(now)
         self.monitor.wake(now)
         while self.wake_at() is not None and self._timers and self._timers[0][0] <= now:
             instance = heapq.heappop(self._timers)[2]
             instance.due = None
-            self.apply(instance, states.TimeUp(), now)
+            self.apply(instance, states.TimeUp(self.monitor.finding(instance)), now)
 
     def _become(self, instance: Instance, slot: states.Slot) -> None:
         before, instance.slot = instance.slot, slot
@@ -218,9 +219,8 @@ class Slots:
             instance.told = shown
             self._say(instance.spec.name, instance.label, state, pid, text)
 
-    def _spawn(self, instance: Instance) -> None:
-        instance.held = bool(instance.strays)
-        if not instance.held:
+    def _spawn(self, instance: Instance, now: float) -> None:
+        if not self._strays.hold(instance, now):
             self._requests.ask(instance.key, states.Spawn(), instance.number, self.generation)
 
     def _answered(self, asked: Asked, message: ipc.Message, now: float) -> None:
@@ -245,18 +245,7 @@ class Slots:
         instance = self._runs.get(run)
         if instance is not None:
             return self.apply(instance, states.TreeEmpty(run), now)
-        waiting = self._strays.pop(run, None)
-        if waiting is not None:
-            waiting.strays.discard(run)
-            if waiting.held and not waiting.strays:
-                waiting.held = False
-                self.apply(waiting, states.SpawnLost(), now)
-        return None
-
-    def _kill_stray(self, run: int, instance: Instance | None) -> None:
-        """A run that there is no place for. Told again after its exit, which makes privileged forget it."""
-        self._strays[run] = instance
-        self._requests.ask(("", run), states.Signal(run, SIGKILL, tree=True))
+        return self._strays.over(run, now)
 
     # -- what is found -------------------------------------------------------------------------------------------
 
@@ -282,14 +271,14 @@ class Slots:
         facts, self._facts = sorted(self._facts, key=lambda fact: fact.extra), []
         asked = self._requests.forget()
         self._perform(Request(0, 0, 0, Resume()))
-        self._strays.clear()
+        self._strays.forget()
         self._sayings.forget()
         found: dict[Key, list[states.Process]] = {}
         errands: dict[Key, list[tuple[str, states.Process]]] = {}
         for fact in facts:
             whose = self._whose(fact, saved)
             if whose is None:
-                self._kill_stray(fact.run, None)
+                self._strays.kill(fact.run)
                 continue
             key, spec, part = whose
             process = states.Process(fact.run, fact.arg, fact.extra / 1e9, spec)
@@ -302,12 +291,12 @@ class Slots:
             over = self._reconcile_errands(errands, {fact.run for fact in facts}, now)
             rebuilt = self._reconcile(found, now)
         else:
-            rebuilt = self._rebuild(specs, found, errands, saved, ending, now)
+            left = {fact.run for fact in facts if fact.flags & ipc.LEFT}
+            rebuilt = self._rebuild(specs, found, errands, saved, ending, left, now)
         self.live = True
         for instance, what in rebuilt:
-            instance.held, instance.strays = False, set(what.strays)
             for run in what.strays:
-                self._kill_stray(run, instance)
+                self._strays.kill(run, instance)
             self._become(instance, what.slot)
         for instance, what in rebuilt:
             for event in (*what.events, states.TimeUp()):
@@ -324,14 +313,10 @@ class Slots:
         return self._tables.whose(fact, saved, self.generation)
 
     def _rebuild(
-        self,
-        specs: Mapping[ServiceSpec, int],
-        found: dict[Key, list[states.Process]],
-        errands: dict[Key, list[tuple[str, states.Process]]],
-        saved: recover.Saved,
-        ending: bool,
+        self, specs: Mapping[ServiceSpec, int], found: dict[Key, list[states.Process]],
+        errands: dict[Key, list[tuple[str, states.Process]]], saved: recover.Saved, ending: bool, left: set[int],
         now: float,
-    ) -> list[tuple[Instance, recover.Rebuilt]]:
+    ) -> list[tuple[Instance, recover.Rebuilt]]:  # fmt: skip
         """The first facts of this supervisor: every slot from them, and from what the last one wrote."""
         for spec, count in specs.items():
             for index in range(count):
@@ -348,13 +333,13 @@ class Slots:
             if was is not None:
                 instance.remember(was)
             if ending or instance.removed:
-                was = recover.SavedSlot("down")
-            what = recover.rebuild(instance.spec, was, found.get(key, []), now)
+                was = recover.SavedSlot("down", *((was.runs, was.left) if was else ()))
+            what = recover.rebuild(instance.spec, was, found.get(key, []), now, left, not errands.get(key))
             for part, process in errands.get(key, []):
                 slot, about = recover.with_errand(what.slot, part, process.spec)
                 what = replace(what, slot=slot)
                 if about is None:
-                    self._kill_stray(process.run, None)
+                    self._strays.kill(process.run)
                 else:
                     limit = process.spec.stop_timeout if part == "stop" else process.spec.hook_timeout
                     errand = Errand(instance, part, about, process.spec, limit)
@@ -373,7 +358,7 @@ class Slots:
             for part, process in [one for one in running if not self._errands.has(one[1].run)]:
                 mine = self._errands.unspawned(self.instances[key], part) if key in self.instances else None
                 if mine is None:
-                    self._kill_stray(process.run, None)
+                    self._strays.kill(process.run)
                 else:
                     self._errands.spawned(mine, process.run, now)
         return self._errands.reconcile(found)
@@ -382,7 +367,7 @@ class Slots:
         """privileged was started again: every slot against what it found."""
         for key in found.keys() - self.instances.keys():
             for process in found[key]:
-                self._kill_stray(process.run, None)
+                self._strays.kill(process.run)
         return [(one, recover.reconcile(one.slot, found.get(key, []), now)) for key, one in self.instances.items()]
 
     def _ask_again(self, asked: list[Asked], runs: set[int], now: float) -> None:

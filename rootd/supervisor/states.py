@@ -252,7 +252,9 @@ class TreeEmpty(msgspec.Struct, frozen=True):
 
 
 class TimeUp(msgspec.Struct, frozen=True):
-    """The time of wake_at has come, or any other time."""
+    """The time of wake_at has come, or any other time. found: what its probe said last against its being ready."""
+
+    found: str = ""
 
 
 Event = (
@@ -373,9 +375,7 @@ def public(part: Leg | Rest | Waiting) -> PublicState:
             return "STARTING"
         case Running():
             return "RUNNING"
-        case Stopping():
-            return "STOPPING"
-        case Emptying(next=Stopped() | Backoff(reason="")) | Cleaning(next=Stopped() | Backoff(reason="")):
+        case Stopping() | Emptying(next=Stopped() | Backoff(reason="")) | Cleaning(next=Stopped() | Backoff(reason="")):
             return "STOPPING"
         case Emptying(next=rest) | Cleaning(next=rest):
             return public(rest)

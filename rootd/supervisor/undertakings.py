@@ -251,7 +251,7 @@ class Undertakings:
 
 def _is_reversible(operation: Operation, instance: Instance) -> bool:
     match instance.slot.state:
-        case states.Waiting():
+        case states.Waiting() | states.Preparing(next=None):
             return instance.index in operation.idle
         case states.Replacing(
             states.Running(),

@@ -19,6 +19,7 @@ from rootd.supervisor.control import Connection
 LIMIT = 128  # watchers
 EACH = 16  # of one user
 KEPT = 1_024  # events of the past
+SHARE = 128  # of one service: one that has more loses its own first, so that a noisy one costs the others nothing
 GONE = 16_384  # services of which it is known which event was the last that is not kept any more
 AHEAD = 1 << 20  # more numbers than a supervisor can give to events between one state file and the next
 
@@ -70,8 +71,9 @@ class Watchers:
     def __init__(self, may_see: Callable[[Watching, str], bool | None]) -> None:
         self._may_see = may_see
         self._watchers: list[Watcher] = []
-        self._kept: deque[Happened] = deque()
-        self._gone: dict[str, int] = {}  # by service, the number of its last event that is not kept, ascending
+        self._kept: dict[int, Happened] = {}  # ascending
+        self._of: dict[str, deque[int]] = {}  # by service, the numbers of its events that are kept
+        self._gone: dict[str, int] = {}  # by service, the number of its last event that is not kept
         self._lost = 0  # up to this number, nobody knows what there was for whom
         self._begun = self._last = 0  # the numbers of this supervisor: those after the one, up to the other
 
@@ -96,7 +98,7 @@ class Watchers:
         if missed is not None:
             seen = missed.number
             connection.event(missed, kept=True)
-        past = operation if watcher.operation else self._kept if seen else ()
+        past = operation if watcher.operation else list(self._kept.values()) if seen else ()
         if not all(self._show(watcher, event, sees, kept=True) for event in past if watcher.begins_with(event, seen)):
             return True
         if not watcher.operation:
@@ -106,20 +108,27 @@ class Watchers:
 
     def publish(self, event: Happened) -> None:
         self._last = event.number
-        self._kept.append(event)
+        self._kept[event.number] = event
+        numbers = self._of.setdefault(event.service, deque())
+        numbers.append(event.number)
         if len(self._kept) > KEPT:
-            self._forget(self._kept.popleft())
+            self._forget(numbers[0] if len(numbers) > SHARE else next(iter(self._kept)))
         self._watchers = [
             watcher
             for watcher in self._watchers
             if self._show(watcher, event, functools.partial(self._may_see, watcher.call))
         ]
 
-    def _forget(self, event: Happened) -> None:
-        self._gone.pop(event.service, None)
-        self._gone[event.service] = event.number
+    def _forget(self, number: int) -> None:
+        """The oldest of its service."""
+        service = self._kept.pop(number).service
+        self._of[service].popleft()
+        if not self._of[service]:
+            del self._of[service]
+        self._gone.pop(service, None)
+        self._gone[service] = number
         if len(self._gone) > GONE:
-            self._lost = self._gone.pop(next(iter(self._gone)))
+            self._lost = max(self._lost, self._gone.pop(next(iter(self._gone))))
 
     def _missed(self, watcher: Watcher, sees: Sees) -> messages.Missed | None:
         """What he would have been shown, and is not kept. Of what he may not view, nothing is missing to him."""

@@ -87,12 +87,14 @@ class SimulatedRun:
         self.number, self.slot, self.generation, self.started = number, request.slot, request.generation, started
         self.pid = 1000 + number
         self.exited: ipc.Message | None = None
+        self.acknowledged = False
 
 
 class SimulatedPrivileged:
     """As rootd/privileged answers, message by message; `said` waits until the test delivers it.
 
-    stubborn: processes ignore their stop signal. failing: (errno, step) that every spawn fails with.
+    stubborn: processes ignore their stop signal. lingering: runs whose trees SIGKILL does not end.
+    failing: (errno, step) that every spawn fails with.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -103,6 +105,7 @@ class SimulatedPrivileged:
         self.up = self.heard = False
         self.last = 0
         self.stubborn = False
+        self.lingering: set[int] = set()
         self.refusing = 0  # the errno of each ADOPT
         self.failing: tuple[int, str] | None = None
         self.shut_down = False
@@ -151,7 +154,9 @@ class SimulatedPrivileged:
         self.said.append(ipc.Message(ipc.DONE, seq=seq, arg=errno.ESRCH if gone else 0))
         if run is None:
             return
-        if run.exited is not None and tree:
+        if run.exited is not None and tree and number in self.lingering:
+            run.acknowledged = True
+        elif run.exited is not None and tree:
             del self.runs[number]
             self.said.append(ipc.Message(ipc.EMPTY, run=number, slot=run.slot))
         elif signo == SIGKILL or (signo == 15 and not self.stubborn):
@@ -220,7 +225,7 @@ class House:
         self.privileged.up = True
         for run in self.privileged.runs.values():
             fact = ipc.Message(ipc.FACT, run=run.number, slot=run.slot, generation=run.generation)
-            fact.arg, fact.extra = run.pid, run.started
+            fact.arg, fact.extra, fact.flags = run.pid, run.started, ipc.LEFT if run.acknowledged else 0
             self.services.fact(fact, self.now)
         self.privileged.said.extend(run.exited for run in self.privileged.runs.values() if run.exited is not None)
         self.services.facts_done(self.now)

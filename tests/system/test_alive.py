@@ -105,7 +105,7 @@ listen = "0.0.0.0:80"
     load = house.load()
     (house.folder / "good").unlink()
     failed = house.operate(messages.Restart("work"))[1]
-    assert "not ready in 3 s; the old one keeps serving" in failed.text
+    assert "not ready in 3 s, its last probe: HTTP status 503; the old one keeps serving" in failed.text
     assert house.pids("work") == [before]
     (house.folder / "good").touch()
     done = house.operate(messages.Restart("work"))[1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from hostage import Hostage
 
@@ -54,5 +57,14 @@ def test_a_probe_that_is_killed_is_missed_and_its_successor_asked(taken: Hostage
     result = told.get(seq), len(gone)
     """
     assert taken.run(code) == ["", 1]
+    taken.resume()
+    assert house.wait_back("probe", old) != old
+
+
+def test_a_probe_that_hangs_is_killed_and_started_again(taken: Hostage) -> None:
+    house = taken.house
+    old = house.pid_of("probe")
+    os.kill(old, signal.SIGSTOP)
+    taken.run("part.probes.disconnect()")  # as monitor does, some seconds after the answer was due
     taken.resume()
     assert house.wait_back("probe", old) != old

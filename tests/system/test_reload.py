@@ -136,6 +136,19 @@ def test_only_the_changed_service_is_started_again_and_its_socket_is_the_same(ho
     assert house.http("/").status == 200
 
 
+def test_a_reload_ends_with_its_restarts_and_fails_with_the_name_of_what_failed(house: House) -> None:
+    old = house.pids("site")
+    house.write("services.d/site.toml", templates.SITE + 'environment = { COLOUR = "grey" }\n')
+    assert reload(house).ok
+    new = house.pids("site")
+    assert new != old, "it is another process already"
+    house.write("services.d/site.toml", templates.SITE + '[service.site.hooks]\npre_start = ["/bin/false"]\n')
+    ended = reload(house)
+    why = "site was not restarted: the new process: its pre-start hook: exit status 1; the old one keeps serving"
+    assert (ended.ok, ended.text.partition("; ")[2]) == (False, why)
+    assert house.pids("site") == new
+
+
 def test_a_changed_site_refuses_no_connection_on_its_way(house: House) -> None:
     seen = {house.pids("site")[0]}
     with house.load(interval=0.005) as load:

@@ -11,7 +11,7 @@ import signal
 from typing import cast
 
 import pytest
-from hostage import Hostage, deeds, descriptors
+from hostage import Hostage, deeds, descriptors, standing
 from house import House
 
 from rootd import ipc
@@ -119,10 +119,24 @@ def test_c5_no_operation_is_known_but_those_of_the_table(hostage: Hostage) -> No
     code = """
     odd = {"generation": limit, "slot": limit, "run": 2 ** 64 - 1, "arg": -(2 ** 63), "extra": 2 ** 63 - 1}
     odd |= {"digest": b"\\xff" * 32, "name": "../" * 53, "scope": 255, "flags": 255}
-    answers = [ask(op, **fields) for op in range(256) if not 1 <= op <= 8 for fields in ({}, odd)]
+    answers = [ask(op, **fields) for op in range(256) if not 1 <= op <= ipc.RENEW for fields in ({}, odd)]
     result = sorted({tuple(answer[:2]) for answer in answers})
     """
     assert hostage.run(code, limit=U32) == [[ipc.DONE, errno.EINVAL]]
+
+
+def test_c5_that_probe_is_to_be_killed_kills_probe_and_nobody_else_whatever_the_message_says(taken: Hostage) -> None:
+    house = taken.house
+    before, old = standing(house, ROLE, "probe"), house.pid_of("probe")
+    taken.run(TOOLS)
+    code = """
+    odd = {"generation": 2 ** 32 - 1, "slot": 2 ** 32 - 1, "run": 2 ** 64 - 1, "arg": pid, "scope": 255, "flags": 255}
+    result = [ask(ipc.RENEW, name=name, **odd)[:2] for name in ("keeper", "privileged", "log", "auth", "probe")]
+    """
+    assert taken.run(code, pid=house.pid_of("auth")) == [[ipc.DONE, 0]] * 5
+    taken.resume()
+    house.wait_back("probe", old)
+    assert standing(house, ROLE, "probe") == before
 
 
 def test_c5_no_process_becomes_the_main_one_of_a_run_that_it_is_not_of(hostage: Hostage) -> None:
@@ -192,7 +206,7 @@ def test_c5_c14_ten_thousand_random_messages_change_nothing(hostage: Hostage) ->
         fields = {name: dice.getrandbits(dice.choice((1, 2, size))) for name, size in sizes.items()}
         fields |= {"digest": dice.randbytes(32), "name": "".join(chr(dice.randrange(1, 0x7FF)) for _ in range(60))}
         fields["arg"] *= dice.choice((-1, 1))
-        op = dice.choice((ipc.SPAWN, ipc.SIGNAL, ipc.ADOPT, ipc.COMMIT, ipc.ABORT, dice.randrange(9, 256)))
+        op = dice.choice((ipc.SPAWN, ipc.SIGNAL, ipc.ADOPT, ipc.COMMIT, ipc.ABORT, dice.randrange(ipc.RENEW + 1, 256)))
         if op == ipc.SPAWN and fields["generation"] == 1:
             fields["slot"] |= 1
         answer = ask(op, **fields)

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from policy import login, wire
-from rootd import confine, ipc, sandbox
+from rootd import confine, ipc, lifeline, sandbox
 from rootd.auth import logins, main, pam
 from rootd.auth.pam import Verdict
 
@@ -123,7 +123,7 @@ def test_without_its_link_to_a_supervisor_that_lives_on_it_ends_to_be_linked_ane
 
 
 def test_when_the_supervisor_dies_it_waits_for_the_next_one(stage, people, monkeypatch) -> None:
-    monkeypatch.setattr(main, "ALIVE", 0.1)
+    monkeypatch.setattr(lifeline, "ALIVE", 0.1)
     dead = os.fork()
     if dead == 0:
         os._exit(0)

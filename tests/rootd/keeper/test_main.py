@@ -258,6 +258,14 @@ def test_a_role_that_raises_is_said_and_started_again(theatre: Theatre) -> None:
     assert "on purpose" in theatre.stderr.read_text()
 
 
+def test_a_probe_that_hangs_is_killed_when_privileged_says_so_and_another_is_started(theatre: Theatre) -> None:
+    hello = theatre.begin()["probe"]
+    os.kill(hello["hello"], signal.SIGSTOP)
+    theatre.order("privileged", do="send", op=ipc.RENEW, name="supervisor")
+    assert theatre.enter("probe")["probe"]["hello"] != hello["hello"]
+    assert "probe ended (signal 9) and is started again" in theatre.stderr.read_text()
+
+
 def test_replace_is_started_again_at_once_however_often(theatre: Theatre) -> None:
     theatre.begin()
     for _ in range(8):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rootd import ipc
+from rootd import ipc, lifeline
 from rootd.log import chain, main
 from rootd.log.rotate import RETRY
 
@@ -350,6 +350,15 @@ def test_a_supervisor_that_does_not_read_is_waited_for_and_the_others_go_on(room
         room.turn()
     assert answered == 1_000
     assert link is room.links["supervisor"]
+
+
+def test_where_a_supervisor_that_lives_has_closed_its_link_log_ends_to_be_linked_anew(room: Room) -> None:
+    for _ in range(2):  # that it was started again is no reason to end
+        room.connect("supervisor")
+        room.turn()
+    assert room.log.lifeline.wake_at() is None
+    room.links["supervisor"].close()
+    assert room.log.run() == lifeline.UNLINKED
 
 
 def test_a_link_to_somebody_unknown_is_closed(room: Room) -> None:

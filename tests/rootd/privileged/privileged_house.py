@@ -73,6 +73,7 @@ class House:
             sock = socket.create_server((spec.host, spec.port), backlog=spec.backlog)
             self.store[f"socket/{spec.key}"] = sock.detach()
         self.reaped: list[tuple[int, int]] = []
+        self.renewed: list[tuple[str, int]] = []
         self.spawned: list[int] = []
         self.stand_ins: list[int] = []
         self.inside: Callable[[], None] = lambda: None
@@ -141,6 +142,8 @@ class House:
                 self.store[message.name] = fds[0]
             elif message.op == ipc.DROP:
                 os.close(self.store.pop(message.name))
+            elif message.op == ipc.RENEW:
+                self.renewed.append((message.name, message.arg))
             elif message.op == ipc.END:
                 self.ended = True
 

@@ -15,7 +15,7 @@ import pytest
 from privileged_house import PYTHON, House, entry, read_json, tcp_socket
 
 from rootd import ipc
-from rootd.privileged import generations, requests
+from rootd.privileged import cgroup, generations, requests
 
 pytestmark = pytest.mark.root
 Build = Callable[..., House]
@@ -56,6 +56,22 @@ def test_the_exit_status_is_told_again_until_it_is_acknowledged(build: Build) ->
     house.hear(ipc.EMPTY)
     house.ask(ipc.SIGNAL, seq=5, run=run, arg=9, scope=ipc.TREE)
     assert house.hear(ipc.DONE)[0].arg == errno.ESRCH
+
+
+def test_a_run_of_which_something_is_left_is_told_to_the_next_supervisor_as_one_that_has_ended(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroup, "populated", lambda _: True)  # a process in an uninterruptible sleep, for one
+    house = build(entry("raise SystemExit(7)"))
+    run = house.spawn().run
+    for flags in (0, ipc.LEFT):
+        house.supervisor.close()
+        house.supervisor = house.link("supervisor", takes_fds=True)
+        fact, _ = house.hear(ipc.FACT, run=run)
+        assert (fact.run, fact.flags) == (run, flags)
+        house.hear(ipc.EXITED, run=run)
+        house.ask(ipc.SIGNAL, run=run, arg=9, scope=ipc.TREE)
+        assert house.hear(ipc.DONE)[0].arg == 0
 
 
 def test_d6_what_escaped_by_double_fork_and_setsid_is_killed_with_the_tree(build: Build) -> None:
@@ -173,7 +189,7 @@ def test_c14_many_generations_make_no_more_runs(build: Build, monkeypatch: pytes
 def test_c5_fuzzed_messages_of_the_right_size_are_answered_or_ignored_and_it_stays_up(build: Build) -> None:
     house = build(entry(SLEEPER))
     dice = random.Random(20261123)
-    quiet = (ipc.REPLACE, ipc.SHUTDOWN, ipc.STAGE, ipc.SPAWN)
+    quiet = (ipc.REPLACE, ipc.SHUTDOWN, ipc.STAGE, ipc.SPAWN, ipc.RENEW)
     for _ in range(3000):
         op = dice.choice([n for n in range(256) if n not in quiet])
         fields = {
@@ -188,6 +204,12 @@ def test_c5_fuzzed_messages_of_the_right_size_are_answered_or_ignored_and_it_sta
         house.ask(op, seq=1, **fields)
         assert house.hear(ipc.DONE)[0].arg != 0 or op == ipc.ABORT
     assert house.spawn().op == ipc.SPAWNED
+
+
+def test_that_probe_does_not_answer_is_told_to_the_keeper_and_answered(build: Build) -> None:
+    house = build(entry(SLEEPER))
+    house.ask(ipc.RENEW, seq=7, name="supervisor", arg=1)
+    assert (house.hear(ipc.DONE)[0].seq, house.renewed) == (7, [("", 0)]), "whatever else the message says"
 
 
 @pytest.mark.parametrize("packet", [b"", b"x", bytes(ipc.SIZE), bytes(ipc.SIZE + 1), bytes(100_000)])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rootd import ipc
+from rootd import ipc, lifeline
 from rootd.probe import checks, main
 
 pytestmark = pytest.mark.root
@@ -275,7 +275,7 @@ def test_a_supervisor_that_died_is_waited_for_and_its_checks_are_dropped(probe: 
     probe.unlink()
     assert conn.recv(1) == b"", "nobody waits for that answer"
     conn.close()
-    assert not ipc.wait(probe.pidfd, seconds=main.ALIVE * 1.5), "it goes on"
+    assert not ipc.wait(probe.pidfd, seconds=lifeline.ALIVE * 1.5), "it goes on"
     probe.link()
     assert probe.checked(key) == ""
 

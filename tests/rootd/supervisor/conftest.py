@@ -207,7 +207,7 @@ class Room:
         self.services = FakeServices(self.publish)
         self.sessions = Sessions()
         self.audit = Audit(self.to_log, self.clock, self.notes.append)
-        self.reloads = Reloads(self.services.operations, self.to_privileged, lambda loaded, now: None)
+        self.reloads = Reloads(self.services.operations, self.to_privileged, lambda loaded, now: {})
         self.kept: list[ipc.Message] = []
         self.log_keeps: int | None = 0  # the errno of each KEEP; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)

@@ -60,6 +60,28 @@ def test_a_hook_that_takes_too_long_is_killed_and_counts_as_failed(House: Any, s
     assert house.privileged.runs == {}
 
 
+@pytest.mark.parametrize("saved", ["before its end", "after it"])
+def test_a_post_stop_hook_that_was_not_spawned_yet_is_run_by_the_next_supervisor(
+    House: Any, spec: Any, saved: str
+) -> None:
+    house = House(spec(parts=LAST, restart_policy="never")).begin().later(2.0)
+    state = house.services.state()
+    house.privileged.exit(1, 0)
+    house.deliver(1)
+    house.privileged.heard = False  # the supervisor dies when it has heard that nothing is left
+    house.deliver()
+    assert house.privileged.errands() == []
+    house.reborn(state if saved == "before its end" else None).deliver()
+    assert one(house).slot == 5 * 1024
+    house.privileged.exit(one(house).number, 0)
+    house.later(20.0)
+    if saved == "after it":
+        assert (house.states(), house.privileged.last) == (["EXITED"], 2)
+    else:
+        assert house.states() == ["RUNNING"]
+    assert house.privileged.errands() == []
+
+
 def test_a_hook_that_cannot_be_spawned_fails_with_the_reason(House: Any, spec: Any) -> None:
     house = House(spec(parts=BEFORE, limit_count=1))
     house.privileged.failing = (11, "fork")

@@ -9,9 +9,9 @@ import pytest
 
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
-    Backoff, BecameReady, Cleaning, Died, Emptying, EndHook, Ended, Failing, Fatal, HookEnded, Preparing, Replacing,
-    RestartAsked, RollFailed, RunHook, Running, Say, Settling, Signal, Spawn, Spawning, StartAsked, StopAsked, Stopped,
-    Stopping, TreeEmpty,
+    Backoff, BecameReady, Cancelled, Cleaning, Died, Emptying, EndHook, Ended, Failing, Fatal, HookEnded, Preparing,
+    Replacing, RestartAsked, RollFailed, RunHook, Running, Say, Settling, Signal, Spawn, Spawning, StartAsked,
+    StopAsked, Stopped, Stopping, TreeEmpty,
 )  # fmt: skip
 
 TERM, KILL, ABRT = 15, 9, 6
@@ -61,6 +61,13 @@ def test_a_stop_ends_the_pre_start_hook_and_a_start_after_that_begins_anew(Histo
     assert isinstance(h.state, Backoff)
     assert h.slot.attempt == 0
     assert isinstance(h.at(h.now).state, Preparing)
+
+
+def test_a_start_that_is_taken_back_ends_the_pre_start_hook_and_nothing_is_spawned(History: Any) -> None:
+    h = History(**BEFORE)(StartAsked(), Cancelled())
+    assert hooks(h) == [("RunHook", "pre-start", 0), ("EndHook", "pre-start", 0)]
+    assert h(HookEnded("pre-start", 0, "it was ended")).state == Stopped()
+    assert (h.slot.wanted, h.done()) == ("down", [])
 
 
 def test_a_configuration_that_changed_meanwhile_has_its_own_pre_start_hook(History: Any) -> None:

@@ -17,7 +17,7 @@ from supervisor_daemon import ALICE, SUPERVISOR_UID, Daemon, reply
 
 from policy import login, messages, wire
 from rootd import ipc
-from rootd.supervisor import watching
+from rootd.supervisor import operations, watching
 
 pytestmark = pytest.mark.root
 
@@ -114,6 +114,27 @@ def test_killed_and_started_again_it_takes_over_what_runs_and_what_was_wanted(
     assert state.stat().st_uid == SUPERVISOR_UID
 
 
+@pytest.mark.parametrize("kept", ["as it is", "as it was before", "damaged"])
+def test_no_operation_has_the_number_of_one_that_somebody_was_told_of(
+    running: Daemon, generation: Make, kept: str
+) -> None:
+    state, told = running.path / "run/supervisor/state.json", []
+    for run in (6, 7):
+        before = state.read_bytes()
+        with running.send(messages.Restart("site"), "", "root") as sock:
+            while running.record()["kind"] != "decision":
+                pass
+            accepted = reply(sock)
+            assert isinstance(accepted, messages.Accepted)
+            told.append(accepted.operation)
+        running.kill()
+        if kept != "as it is":  # killed before it could write that down
+            state.write_bytes(before if kept == "as it was before" else b"{")
+        running.start()
+        running.begin(generation(), fact(run))
+    assert told[0] < told[1] < told[0] + 2 * operations.AHEAD
+
+
 @pytest.mark.parametrize("kept", ["as it is", "as it was before", "none", "damaged"])
 def test_who_has_seen_events_that_the_state_file_has_not_is_told_what_is_missing(
     running: Daemon, generation: Make, kept: str
@@ -208,10 +229,11 @@ def test_sighup_reloads_and_sigterm_ends_everything_in_order(running: Daemon, ge
     running.tell(ipc.Message(ipc.DONE, seq=commit.seq))
     assert {running.heard("privileged", op).op for op in (ipc.SIGNAL, ipc.SPAWN)} == {ipc.SIGNAL, ipc.SPAWN}
     assert running.record()["kind"] == "load"
-    outcome = running.record()
-    assert (outcome["id"], outcome["ok"], outcome["action"]) == (reload["id"], True, "reload")
     running.keeper.send_now(ipc.Message(ipc.END))
     assert running.record()["action"] == "shutdown"
+    outcome = running.record()
+    assert (outcome["id"], outcome["ok"], outcome["action"]) == (reload["id"], False, "reload"), "it had begun a start"
+    assert "other was not started: the daemon is being shut down" in outcome["result"]
 
 
 def test_the_end_comes_when_everything_has_stopped(running: Daemon) -> None:

@@ -43,6 +43,26 @@ def test_a_service_is_ready_when_its_probe_succeeds(House: Any, spec: Any) -> No
     assert house.later(100.0).probes == []
 
 
+def test_what_the_last_probe_said_is_the_reason_why_it_is_not_ready_in_time(House: Any, spec: Any) -> None:
+    house = House(spec(**READY, ready_timeout=2.0, restart_policy="never", autostart=False)).begin()
+    operation = house.services.start("site", house.now, "r")
+    answer(house.later(0.0), "connection refused")
+    answer(house.later(0.5), "HTTP status 503")
+    house.later(20.0)
+    why = "not ready in 2 s, its last probe: HTTP status 503"
+    assert (house.states(), text(house)) == (["FATAL"], why)
+    assert house.said(operation)[-1] == f"failed: site was not started: {why}"
+
+
+def test_the_new_process_of_a_rolling_restart_is_told_of_with_its_own_last_probe(House: Any, spec: Any) -> None:
+    house = House(spec(**READY | {"ready_probe": HTTP, "shared": True, "ready_timeout": 2.0})).begin()
+    answer(house.later(0.0))
+    operation = house.services.restart("site", house.now, "r")
+    answer(house.later(0.0), "HTTP status 500")
+    house.later(2.0)
+    assert "the new process: not ready in 2 s, its last probe: HTTP status 500" in " ".join(house.said(operation))
+
+
 def test_a_command_says_whether_it_is_ready(House: Any, spec: Any) -> None:
     house = House(spec(ready_kind="probe", ready_probe=COMMAND, parts=(("ready", 5),))).begin().later(0.0)
     [first] = house.privileged.errands()

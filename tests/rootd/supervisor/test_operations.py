@@ -135,3 +135,17 @@ def test_what_is_said_of_very_many_fits_into_a_packet() -> None:
         assert len(wire.ANSWER.encode(Answer(1, event))) < wire.LIMIT // 2
         assert event.text.startswith("site:0: ends with ")
         assert event.text.endswith(f" … ({len(text)} characters in all)")
+
+
+def test_a_number_is_reserved_before_it_is_given_out_and_never_given_out_again() -> None:
+    first, reserved = Operations(lambda _: None, lambda: "T"), list[int]()
+    first.reserve = lambda number: reserved.append(number - first.last)
+    for _ in range(operations.AHEAD + 2):
+        assert first.begin("start", "site", "r", 0.0).number == first.last
+    assert reserved == [operations.AHEAD, operations.AHEAD], "not for each"
+    second = Operations(lambda _: None, lambda: "T")
+    assert [second.restore(data) for data in (b"", b"101", b"7")] == ["", "", ""]
+    assert second.begin("start", "site", "r", 0.0).number == 102
+    for damaged in (b"{", b"-1", b"1" * 19, b"\xff"):
+        assert "the file of numbers is damaged" in second.restore(damaged)
+    assert second.last == 102

@@ -172,7 +172,7 @@ def test_a_start_meanwhile_ends_a_stop_that_waits(chain: Any) -> None:
     assert house.states("db") == house.states("app") == ["RUNNING"]
 
 
-def test_what_is_required_by_what_is_being_stopped_cannot_be_waited_for(chain: Any) -> None:
+def test_what_is_required_and_is_being_stopped_is_waited_for_and_started_again(chain: Any) -> None:
     house = up(chain)
     house.privileged.stubborn = True
     for name in ("front", "app", "db"):
@@ -180,8 +180,17 @@ def test_what_is_required_by_what_is_being_stopped_cannot_be_waited_for(chain: A
         house.deliver()
     house.privileged.exit(house.pids("app")[0] - 1000, 0)
     house.deliver()
+    stop = next(one.number for one in house.services.operations.all() if (one.kind, one.service) == ("stop", "db"))
     operation = house.services.start("app", house.now, "r")
-    assert house.said(operation)[-1] == "failed: app was not started: it requires db, which is being stopped"
+    assert house.said(operation) == ["waits for db"]
+    assert house.said(stop)[-1] == "failed: db was not stopped: start was asked for meanwhile"
+    assert house.states("db") == ["STOPPING"]
+    house.later(10.0)
+    assert house.states("db") == house.states("app") == ["STARTING"]
+    ready(house, "db")
+    house.later(2.0)
+    assert house.said(operation)[-1] == "ok: app started"
+    assert house.states("db") == house.states("app") == ["RUNNING"]
 
 
 def test_a_restart_spreads_to_those_that_say_so_and_run(House: Any, spec: Any) -> None:

@@ -24,12 +24,16 @@ class Ends:
         self.loop = ipc.Loop()
         self.notes: list[str] = []
         self.told: list[tuple[int, str]] = []
-        self.gone = 0
-        self.link = ProbeLink(self.loop, self.notes.append, lambda *found: self.told.append(found), self.lost)
+        self.gone = self.renewed = 0
+        told = self.told
+        self.link = ProbeLink(self.loop, self.notes.append, lambda *found: told.append(found), self.lost, self.renew)
         self.probe: ipc.Link | None = None
 
     def lost(self) -> None:
         self.gone += 1
+
+    def renew(self) -> None:
+        self.renewed += 1
 
     def connect(self) -> ipc.Link:
         self.close()
@@ -126,6 +130,20 @@ def test_while_probe_is_away_nothing_is_asked_and_when_it_went_that_was_said(end
     assert ends.told == [(1, "")]
 
 
+def test_one_that_does_not_answer_is_killed_and_one_that_ended_by_itself_is_not(ends: Ends) -> None:
+    ends.link.ask(1, KEY, None, 1.0)
+    ends.link.disconnect()
+    assert (ends.renewed, ends.gone, ends.notes) == (1, 1, ["probe does not answer: it is killed, and started again"])
+    ends.link.disconnect()
+    ends.link.told_again()  # the last privileged may have died before it passed that on
+    assert (ends.renewed, ends.gone) == (2, 1)
+    ends.connect()
+    ends.close()
+    ends.turn()
+    ends.link.told_again()
+    assert (ends.renewed, ends.gone) == (2, 2)
+
+
 def test_a_probe_that_is_not_there_yet_is_not_gone() -> None:
     made = Ends()
     assert not made.link.ask(1, KEY, None, 1.0)
@@ -162,7 +180,7 @@ def test_who_is_told_may_end_the_link(ends: Ends) -> None:
     assert ends.probe is not None
     ends.probe.send(ipc.Message(ipc.CHECKED, seq=1))
     ends.answer(2)
-    assert (ends.gone, ends.notes) == (1, [])
+    assert (ends.gone, ends.renewed) == (1, 1)
 
 
 @pytest.mark.parametrize(

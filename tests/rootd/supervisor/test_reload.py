@@ -10,7 +10,7 @@ import pytest
 
 from policy import messages
 from rootd import ipc
-from rootd.supervisor.operations import Operations, Refusal
+from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.reload import TIME_LIMIT, Loaded, Reloads, fitting, read_generation
 
 JOBS = '[service.jobs]\ncommand = ["/srv/jobs"]\nuser = "www-site"\n'
@@ -23,12 +23,16 @@ class House:
         self.sent: list[ipc.Message] = []
         self.adopted: list[Loaded] = []
         self.there = True
-        self.reloads = Reloads(
-            Operations(self.events.append, lambda: "now"), self.send, lambda loaded, now: self.adopted.append(loaded)
-        )
+        self.begun: dict[str, int] = {}  # by each configuration that counts
+        self.operations = Operations(self.events.append, lambda: "now")
+        self.reloads = Reloads(self.operations, self.send, self.adopt)
         self.first = generation()
         self.reloads.facts(read_generation(1, self.first.digest, self.first.fd), 0.0)
         self.adopted.clear()
+
+    def adopt(self, loaded: Loaded, _now: float) -> dict[str, int]:
+        self.adopted.append(loaded)
+        return self.begun
 
     def send(self, message: ipc.Message) -> bool:
         if self.there:
@@ -79,6 +83,63 @@ def test_a_good_configuration_is_committed_and_then_counts(house: House) -> None
     told = "reloaded: added: jobs; removed: site; sockets removed: http (tcp:0.0.0.0:80); policy: changed"
     assert (house.end.ok, house.end.text) == (True, told)
     assert house.reloads.current.generation == 2
+
+
+def following(house: House, *services: str) -> list[Operation]:
+    """A reload whose configuration counts, and that has begun a restart of each of these."""
+    begun = [house.operations.begin("restart", service, "", 1.0) for service in services]
+    house.begun = {one.service: one.number for one in begun}
+    house.begin()
+    house.staged(new(house))
+    house.done()
+    return begun
+
+
+def finish(house: House, operation: Operation, ok: bool, text: str) -> None:
+    house.operations.end(operation, ok, text, 5.0)
+    house.reloads.ended(house.events[-1], 5.0)
+
+
+def test_a_reload_ends_with_what_it_has_begun_and_fails_with_the_names_of_what_failed(house: House) -> None:
+    site, jobs = following(house, "site", "jobs")
+    reload = house.operations.all()[-1]
+    assert reload.events[-1].text.endswith("policy: changed; waits for what it has begun: site, jobs")
+    finish(house, house.operations.begin("stop", "other", "", 3.0), False, "other was not stopped: why")
+    finish(house, jobs, False, "jobs was not restarted: exit status 1; it is tried again")
+    assert not reload.ended
+    finish(house, site, True, "site restarted")
+    assert (house.end.operation, house.end.ok) == (reload.number, False)
+    assert house.end.text.startswith("reloaded: added: jobs; removed: site")
+    assert house.end.text.endswith("policy: changed; jobs was not restarted: exit status 1; it is tried again")
+
+
+def test_a_reload_whose_restarts_go_well_is_done_then_and_one_that_ended_before_counts(house: House) -> None:
+    (site,) = following(house, "site")
+    finish(house, site, True, "site restarted")
+    assert house.end.ok
+    assert house.end.text.endswith("policy: changed")
+    gone = house.operations.begin("restart", "site", "", 1.0)
+    house.operations.end(gone, False, "site was not restarted: why", 1.0)
+    house.begun = {"site": gone.number}
+    house.begin()
+    house.staged(house.make(number=3))
+    house.done()
+    assert (house.end.ok, house.end.text[-27:]) == (False, "site was not restarted: why")
+
+
+def test_another_reload_may_begin_while_one_waits_for_what_it_has_begun(house: House) -> None:
+    (site,) = following(house, "site")
+    first = house.operations.all()[-1]
+    with pytest.raises(Refusal, match="counts already: cancel what it has begun"):
+        house.reloads.cancel(first, "cancelled by alice", 3.0)
+    house.begun = {}
+    house.begin()
+    house.staged(house.make(number=3))
+    house.done()
+    assert house.end.ok
+    assert not first.ended
+    finish(house, site, True, "site restarted")
+    assert (house.end.operation, house.end.ok) == (first.number, True)
 
 
 def test_b6_a_bad_configuration_changes_nothing_and_is_told_with_every_line(house: House) -> None:
@@ -288,7 +349,7 @@ def test_what_counts_from_the_next_start_on_is_said(house: House) -> None:
 def test_one_that_is_cancelled_changes_nothing_and_privileged_forgets_it_whenever_it_answers(house: House) -> None:
     house.begin()
     seq = house.sent[-1].seq
-    house.reloads.cancel("cancelled by alice", 1.0)
+    house.reloads.cancel(house.operations.all()[-1], "cancelled by alice", 1.0)
     assert (house.end.ok, house.end.text) == (False, "nothing was changed: cancelled by alice")
     assert house.reloads.wake_at() is None
     late = new(house)
@@ -299,6 +360,6 @@ def test_one_that_is_cancelled_changes_nothing_and_privileged_forgets_it_wheneve
     house.begin()
     house.staged(new(house, number=3))
     with pytest.raises(Refusal, match="the new configuration is being taken already: it goes on to its end"):
-        house.reloads.cancel("cancelled by alice", 3.0)
+        house.reloads.cancel(house.operations.all()[-1], "cancelled by alice", 3.0)
     house.done()
     assert house.end.ok

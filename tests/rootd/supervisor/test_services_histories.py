@@ -66,7 +66,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 5))
     def cancel(self, which: int) -> None:
-        """Whatever is taken back, nothing ends that is wanted, but what waits for its turn."""
+        """Whatever is taken back, nothing ends that is wanted, but what waits for its turn, or its hook."""
         services = self.house.services
         going = [one for one in services.operations.all() if not one.ended]
         if not going:
@@ -77,20 +77,20 @@ class Histories(RuleBasedStateMachine):
         for key, slot in before.items():
             now = services._slots.instances.get(key)
             if slot.wanted == "up" and (now is None or now.slot.wanted == "down"):
-                assert isinstance(slot.state, states.Waiting), (key, slot)
+                assert isinstance(slot.state, states.Waiting | states.Preparing), (key, slot)
 
     def watch(self) -> None:
         """From now on, see what is spawned before its time: a rolling restart apart, which waits for nothing."""
         slots = self.house.services._slots
         spawn = slots._spawn
 
-        def checked(instance: Any) -> None:
+        def checked(instance: Any, now: float) -> None:
             if instance.spec.name == "front" and not isinstance(instance.slot.state, states.Replacing):
                 before = {name: [one for one in slots.of(name) if not one.removed] for name in ("plain", "web", "once")}
                 how = {name: order.standing(found).word for name, found in before.items()}
                 assert how["plain"] == "ready"
                 assert "coming" not in how.values()
-            spawn(instance)
+            spawn(instance, now)
 
         slots._spawn = checked
 
@@ -256,7 +256,7 @@ class Histories(RuleBasedStateMachine):
         }
         for key, instance in slots.instances.items():
             spawning = any(isinstance(part, states.Spawning) for part in states.legs(instance.slot.state))
-            assert spawning == (key in asked or instance.held)
+            assert spawning == (key in asked or key in slots._strays._held)
 
     @invariant()
     def there_are_as_many_slots_as_are_configured_or_were_asked_for(self) -> None:

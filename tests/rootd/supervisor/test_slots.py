@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from rootd import ipc
 from rootd.config.specs import Probe
 from rootd.supervisor.states import Signal
@@ -236,30 +234,29 @@ def test_a_third_run_of_one_slot_is_killed_and_the_newest_two_are_a_rolling_rest
     assert len(house.privileged.runs) == 1
 
 
-def test_nothing_is_spawned_where_a_stray_is_left(House: Any, spec: Any) -> None:
-    house = House(spec(shared=True)).begin().later(2.0)
-    house.stray(50, 0)
-    house.lose().link()
-    house.privileged.exit(1, 1)
-    house.deliver(3)
-    house.services.restart("site", house.now, "r", hard=True)
-    house.later(3.0)
-    assert len(house.privileged.mains()) == 1
-    assert house.states() == ["RUNNING"]
-
-
-def test_a_spawn_waits_for_the_stray_to_be_gone(House: Any, spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_supervisor_spawns_nothing_beside_a_tree_that_is_not_empty(House: Any, spec: Any) -> None:
     house = House(spec()).begin().later(2.0)
-    house.stray(50, 0)
-    monkeypatch.setattr(house.privileged, "exit", lambda *_: None)
-    house.lose().link().deliver()
-    monkeypatch.undo()
+    house.privileged.lingering = {1}
     house.privileged.exit(1, 1)
-    house.later(3.0)
-    assert house.states() == ["STARTING"]
-    assert house.privileged.last == 50
-    house.privileged.exit(50, -9)
-    assert house.later(3.0).pids() == [1051]
+    house.later(1.0)
+    house.reborn().later(20.0)
+    assert (house.privileged.last, house.pids()) == (1, [0])
+    assert len(house.services._slots.of("site")[0].slot.crashes) == 1, "its end is not counted twice"
+    house.privileged.lingering.clear()
+    assert house.later(6.0).pids() == [1002]
+
+
+def test_what_is_left_of_the_old_process_of_a_rolling_restart_is_known_too(House: Any, spec: Any) -> None:
+    house = House(spec(shared=True)).begin().later(2.0)
+    house.privileged.lingering = {1}
+    house.services.restart("site", house.now, "r")
+    house.later(2.0)
+    house.reborn().later(1.0)
+    assert (house.states(), house.pids()) == (["RUNNING"], [1002])
+    house.services.restart("site", house.now, "r", hard=True)
+    house.privileged.lingering.clear()
+    assert house.later(20.0).pids() == [1003]
+    assert list(house.privileged.runs) == [3]
 
 
 def test_a_run_that_appears_in_a_slot_at_rest_is_taken_over(House: Any, spec: Any) -> None:

@@ -85,7 +85,7 @@ def check(before: Slot, event: Event, after: Slot, effects: tuple[Effect, ...]) 
         serving = {part.process.run for part in legs(before.state) if isinstance(part, Running)}
         assert serving == {part.process.run for part in legs(after.state) if isinstance(part, Running)}
         assert not any(isinstance(effect, Signal) and effect.run in serving for effect in effects)
-        assert after.wanted == before.wanted or isinstance(before.state, Waiting)
+        assert after.wanted == before.wanted or isinstance(before.state, Waiting | Preparing)
     if isinstance(before.state, Waiting):
         assert not asked or isinstance(event, Cleared), "spawned before its turn"
     if after.wanted == "down":

@@ -172,6 +172,17 @@ def test_what_would_have_run_anyhow_is_not_taken_back(chain: Any) -> None:
     assert chain.later(5.0).states() == ["RUNNING", "RUNNING"]
 
 
+def test_a_pre_start_hook_is_ended_and_its_start_taken_back(House: Any, spec: Any) -> None:
+    house = House(spec(autostart=False, parts=(("pre-start", 5),), hook_timeout=300.0)).begin()
+    operation = house.services.start("site", house.now, "r")
+    house.later(1.0)
+    assert len(house.privileged.errands()) == 1
+    cancel(house, operation)
+    house.later(1.0)
+    assert last(house, operation) == f"failed: site was not started: {WHY}"
+    assert (house.states(), house.privileged.runs) == (["STOPPED"], {})
+
+
 def test_what_has_been_spawned_of_a_start_is_let_be(House: Any, spec: Any) -> None:
     house = House(spec(autostart=False)).begin()
     operation = house.services.start("site", house.now, "r")

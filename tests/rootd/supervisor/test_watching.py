@@ -266,3 +266,20 @@ def test_an_operation_that_was_followed_is_not_another_one_of_the_same_number(ro
     room.services.operations.step(room.services.operations.find(operation), "one")
     reply = room.client().ask(messages.Watch(operation=operation, after=after))
     assert (reply.kind, reply.text) == ("unknown", f"no operation {operation} that you may view")
+
+
+def test_a_noisy_service_costs_the_watchers_of_the_others_nothing(room: Any) -> None:
+    first = watch(room.client("root"), session="", service="jobs")
+    room.services.changed("jobs")
+    seen = first.receive().number
+    for _ in range(40):
+        room.services.changed("jobs")
+    for _ in range(3 * watching.KEPT):
+        room.services.changed("site")
+    watch(room.client("root"), range(seen + 1, seen + 41), session="", service="jobs", after=seen)
+    noisy = room.client("root")
+    noisy.send(messages.Watch(service="site", after=seen), "")
+    assert isinstance(noisy.receive(), messages.Missed)
+    kept = room.desk.watchers._kept
+    assert len(kept) == watching.KEPT
+    assert list(kept) == sorted(kept)
