@@ -42,18 +42,19 @@ ARROWS = {
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.config rootd.accounts rootd.privileged policy",
     "rootd.ipc": "",
+    "rootd.memory": "",
     "rootd.accounts": "rootd.config",
     "rootd.confine": "rootd.sandbox prctl",
     "rootd.sandbox": "rootd.confine prctl",
     "rootd.config": "rootd.config",
     "rootd.keeper": "rootd.keeper rootd.ipc",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.confine prctl",
-    "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.confine rootd.sandbox"
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
+    "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.memory rootd.confine rootd.sandbox"
     " policy msgspec",
-    "rootd.auth": "rootd.auth rootd.ipc rootd.confine rootd.sandbox rootd.accounts rootd.config.settings"
+    "rootd.auth": "rootd.auth rootd.ipc rootd.memory rootd.confine rootd.sandbox rootd.accounts rootd.config.settings"
     " policy.login policy.wire policy.names msgspec pam",
-    "rootd.probe": "rootd.probe rootd.ipc rootd.confine rootd.sandbox",
-    "rootd.log": "rootd.log rootd.ipc rootd.confine rootd.sandbox rootd.config.settings",
+    "rootd.probe": "rootd.probe rootd.ipc rootd.memory rootd.confine rootd.sandbox",
+    "rootd.log": "rootd.log rootd.ipc rootd.memory rootd.confine rootd.sandbox rootd.config.settings",
 }
 FORBIDDEN_EVERYWHERE = ("subprocess", "multiprocessing", "pickle", "marshal", "shelve", "pty", "code", "codeop")
 NOT_IN_CONFIG = ("dataclasses", "logging", "asyncio", "inspect")  # what they cost is paid by every fork (DESIGN §12)

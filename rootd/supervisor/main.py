@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from policy import messages
-from rootd import confine, ipc, sandbox
+from rootd import confine, ipc, memory, sandbox
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.supervisor import files, watching
@@ -314,6 +314,7 @@ class Supervisor:
                 "problems": len(loaded.problems),
             }
         )  # fmt: skip
+        memory.trim()
 
     def probed(self, number: int, problem: str) -> None:
         self.services.probed(number, problem, self.clock())
