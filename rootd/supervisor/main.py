@@ -306,6 +306,7 @@ class Supervisor:
         for problem in loaded.problems:
             note(f"only root is let in: {problem.file}:{problem.line}: {problem.key}: {problem.text}")
         self.desk.policy = loaded.policy
+        self.desk.spelled.forget()
         self.load(now)
         self.audit.record(
             {

@@ -178,6 +178,10 @@ class Services:
         """Raises KeyError."""
         return service_info(self._specs[name], self._slots.configured(name))
 
+    def made_of(self, name: str) -> tuple[object, ...]:
+        """All that info depends on: as long as this is equal, so is that. Raises KeyError."""
+        return self._specs[name], *(part for one in self._slots.configured(name) for part in one.made_of())
+
     def description(self, name: str) -> Description:
         """Raises KeyError."""
         spec = self._specs[name]
