@@ -83,10 +83,6 @@ class Instance:
         state, pid, text = self.told
         return ProcessInfo(self.label, state, pid, self.since, self.last_exit, text)
 
-    def made_of(self) -> tuple[object, ...]:
-        """All that service_info asks of it."""
-        return self.spec, self.slot, self.told, self.since, self.last_exit
-
     def note_end(self, event: states.Event, before: states.State, wall: Callable[[], str]) -> None:
         """Remember how it ended, once."""
         match event:

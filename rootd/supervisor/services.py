@@ -178,9 +178,12 @@ class Services:
         """Raises KeyError."""
         return service_info(self._specs[name], self._slots.configured(name))
 
-    def made_of(self, name: str) -> tuple[object, ...]:
+    def made_of(self, name: str) -> list[object]:
         """All that info depends on: as long as this is equal, so is that. Raises KeyError."""
-        return self._specs[name], *(part for one in self._slots.configured(name) for part in one.made_of())
+        parts: list[object] = [self._specs[name]]
+        for one in self._slots.of(name):
+            parts += one.slot, one.told, one.since, one.last_exit, one.spec, one.removed
+        return parts
 
     def description(self, name: str) -> Description:
         """Raises KeyError."""

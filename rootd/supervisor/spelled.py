@@ -30,7 +30,7 @@ class Spelled:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._known: dict[str, tuple[tuple[object, ...], msgspec.Raw]] = {}
+        self._known: dict[str, tuple[list[object], msgspec.Raw]] = {}
 
     def service(self, name: str) -> msgspec.Raw:
         """Its ServiceInfo, cut so that it fits into a packet. Raises KeyError."""

@@ -17,8 +17,8 @@ class Counted:
         self.state, self.asked = "RUNNING", 0
         self.processes = 1
 
-    def made_of(self, name: str) -> tuple[object, ...]:
-        return name, self.state, self.processes
+    def made_of(self, name: str) -> list[object]:
+        return [name, self.state, self.processes]
 
     def info(self, name: str) -> messages.ServiceInfo:
         self.asked += 1
