@@ -10,10 +10,13 @@ import json
 import os
 import sys
 import time
-from typing import Any, TextIO
 
 from userapi.cli import plain
 from userapi.cli.failure import Failure
+
+TYPE_CHECKING = False  # as typing says it: importing that takes longer than asking
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 COLOURS = {"RUNNING": "32", "STARTING": "33", "STOPPING": "33", "BACKOFF": "31", "FATAL": "31;1", "EXITED": "2"}
 UNUSED = {"live.": ("action", "failures", "interval", "timeout"), "hooks.": ("timeout",)}  # alone, they mean nothing
