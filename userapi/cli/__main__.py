@@ -6,6 +6,7 @@ One way in (HTTP to the api) or the other (root.sock); the commands do not know 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+COLLECT = 50_000  # things made until garbage is looked for: most commands are over before
+
+
 def main(argv: list[str] | None = None) -> int:
     """The exit code."""
+    gc.set_threshold(COLLECT)
     args = _parsed(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
