@@ -247,7 +247,7 @@ class Slots:
             return self.apply(instance, states.TreeEmpty(run), now)
         waiting = self._strays.pop(run, None)
         if waiting is not None:
-            waiting.strays.discard(run)
+            waiting.strays -= {run}
             if waiting.held and not waiting.strays:
                 waiting.held = False
                 self.apply(waiting, states.SpawnLost(), now)
@@ -305,7 +305,7 @@ class Slots:
             rebuilt = self._rebuild(specs, found, errands, saved, ending, now)
         self.live = True
         for instance, what in rebuilt:
-            instance.held, instance.strays = False, set(what.strays)
+            instance.held, instance.strays = False, frozenset(what.strays)
             for run in what.strays:
                 self._kill_stray(run, instance)
             self._become(instance, what.slot)
