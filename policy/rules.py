@@ -105,6 +105,13 @@ def first(found: Iterable[Rows[R]], action: str, targets: Sequence[str]) -> R | 
     return best
 
 
+def entries_of(found: Iterable[Rows[R]], action: str) -> frozenset[str]:
+    """Of these rows, the entries of `on` for which first would find a rule for this action."""
+    return frozenset(
+        target for rows in found for target, rules in rows.items() if any(action in rule.may for rule in rules)
+    )
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """All rules of all files. `hash` is the SHA-256 (hex) of the files' paths and texts."""
 

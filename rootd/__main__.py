@@ -1,7 +1,7 @@
 """The program: durward-rootd --config DIR [--check].
 
 It becomes the parent of all orphans, raises what it may hold open, and hands the roles to the keeper. Each role is
-imported in its own process only, so that each has in memory what it alone needs.
+imported in its own process only, so that each has in memory what it alone needs; what all need is shared (memory).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import prctl
 
-from rootd import ipc
+from rootd import ipc, memory
 from rootd.keeper import main as keeper
 
 DEFAULT_CONFIG = "/etc/durward"
@@ -44,6 +44,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.chdir("/")
     os.umask(0o022)
+    memory.share()
     return keeper.Keeper(roles(config)).run()
 
 

@@ -25,7 +25,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_107, 992, 8_829
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_123, 992, 8_889
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -44,18 +44,19 @@ ARROWS = {
     "rootd.outlook": "rootd.config rootd.privileged policy",
     "rootd.ipc": "",
     "rootd.lifeline": "rootd.ipc",
+    "rootd.memory": "",
     "rootd.accounts": "rootd.config",
     "rootd.confine": "rootd.sandbox prctl",
     "rootd.sandbox": "rootd.confine prctl",
     "rootd.config": "rootd.config",
     "rootd.keeper": "rootd.keeper rootd.ipc",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.confine prctl",
-    "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.confine rootd.sandbox"
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
+    "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.memory rootd.confine rootd.sandbox"
     " policy msgspec",
-    "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.confine rootd.sandbox rootd.accounts rootd.config.settings"
-    " policy.login policy.wire policy.names msgspec pam",
-    "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.confine rootd.sandbox",
-    "rootd.log": "rootd.log rootd.ipc rootd.lifeline rootd.confine rootd.sandbox rootd.config.settings",
+    "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
+    " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
+    "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
+    "rootd.log": "rootd.log rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.config.settings",
 }
 FORBIDDEN_EVERYWHERE = ("subprocess", "multiprocessing", "pickle", "marshal", "shelve", "pty", "code", "codeop")
 NOT_IN_CONFIG = ("dataclasses", "logging", "asyncio", "inspect")  # what they cost is paid by every fork (DESIGN §12)

@@ -6,6 +6,7 @@ ends. READY=1 is gunicorn's, sent after the application was loaded (preload_app)
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
@@ -96,6 +97,11 @@ def _check(listener: socket.socket) -> None:
             f"durward-api does not speak without TLS on {address[0]}:{address[1]}: passwords would be read on the way;"
             " set [api] tls, or behind_proxy where something else terminates TLS"
         )
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """What is loaded stays: the collector need not look at it again, in no worker."""
+    gc.freeze()
 
 
 def post_fork(server: Any, worker: Any) -> None:

@@ -18,7 +18,7 @@ import socket
 import time
 
 from policy import login
-from rootd import confine, ipc, sandbox
+from rootd import confine, ipc, memory, sandbox
 from rootd.auth import pam
 from rootd.auth.doors import Door
 from rootd.auth.link import Link
@@ -71,6 +71,7 @@ def main(link_fd: int) -> int:
     wall_in(f"{conf.paths.run}/auth", helper=needs_helper(work, account.name, f"{conf.paths.run}/auth"))
     auth = Auth(keeper, conf, table, work)
     auth.take_over(inherited)
+    memory.trim()
     return auth.run()
 
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rootd import confine, ipc, sandbox
+from rootd import confine, ipc, memory, sandbox
 from rootd.config import settings
 from rootd.lifeline import UNLINKED, Lifeline
 from rootd.log import chain, choices
@@ -42,6 +42,7 @@ def main(link_fd: int) -> int:
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
     sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices"))
     log.take_over(inherited)
+    memory.trim()
     return log.run()
 
 

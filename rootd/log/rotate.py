@@ -94,6 +94,8 @@ def cut(window: bytes, room: int, reach: int, at_line_end: bool) -> tuple[int, b
 class LogFile:
     """One file that pipes end in, with its rotated predecessors. Open only while it is busy."""
 
+    __slots__ = ("_allowance", "_name", "_process", "_root", "fd", "users")
+
     def __init__(self, root: int, process: str, stream: int) -> None:
         self._root = root
         self._process = process
@@ -179,6 +181,8 @@ class LogFile:
 
 class Pipe:
     """One stream of one run: the read end, which this owns, and where it goes."""
+
+    __slots__ = ("capacity", "fd", "file", "grown", "source")
 
     def __init__(self, source: Source, fd: int, file: LogFile) -> None:
         self.source = source

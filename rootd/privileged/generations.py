@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rootd import ipc
+from rootd import ipc, memory
 from rootd.config.table import INSTANCES, Entry, Socket, Table, load_table
 from rootd.privileged import listen, stage
 from rootd.privileged.spawn import Run, process_name
@@ -145,6 +145,7 @@ class Generations:
         self.staged = None
         self.adopt(staged, self.staged_sockets)
         self.staged_sockets = {}
+        memory.trim()
         return True
 
     def abort(self) -> None:

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rootd import confine, ipc
+from rootd import confine, ipc, memory
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
@@ -61,6 +61,7 @@ def main(link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence
     keeper.send_now(ipc.Message(ipc.BEGIN))
     for role, (sock, pidfd) in inherited.links.items():
         privileged.link(role, sock, pidfd)
+    memory.trim()
     return privileged.serve()
 
 

@@ -16,7 +16,7 @@ import select
 import socket
 import time
 
-from rootd import confine, ipc, sandbox
+from rootd import confine, ipc, memory, sandbox
 from rootd.lifeline import UNLINKED, Lifeline
 from rootd.probe import checks
 
@@ -35,6 +35,7 @@ def main(link_fd: int) -> int:
     sandbox.enter(allow=SYSCALLS, sockets=SOCKETS, streams=True)
     probe = Probe(keeper)
     probe.take_over(inherited)
+    memory.trim()
     return probe.run()
 
 

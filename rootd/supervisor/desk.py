@@ -28,6 +28,7 @@ from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
 from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
 from rootd.supervisor.sessions import Session, Sessions
+from rootd.supervisor.spelled import Spelled
 
 if TYPE_CHECKING:
     from rootd.supervisor.services import Services
@@ -67,7 +68,7 @@ class Desk:
         self.services, self.sessions, self.audit = services, sessions, audit
         self.reloads, self.choices = reloads, choices
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
-        self.rate = Rate(audit.record, expires)
+        self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
         self._over: dict[int, messages.Ended] = {}  # operations that ended while they were being asked for

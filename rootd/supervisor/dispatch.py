@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -18,14 +18,12 @@ from policy import decide, explain, messages
 from policy.names import Action
 from rootd.supervisor import logs, watching
 from rootd.supervisor.operations import Already, Refusal
+from rootd.supervisor.spelled import PACKET, cut, fitting, in_packets, spell
 
 if TYPE_CHECKING:
     from rootd.supervisor.desk import Call, Desk
 
-PACKET = 60_000  # bytes of services in one packet
 EXITS = 15_000  # bytes of a service's last exits
-
-T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -36,68 +34,31 @@ class Row(NamedTuple):
 
 def answer_status(desk: Desk, call: Call, command: messages.Status) -> None:
     names = [command.service] if command.service else decide.viewable(desk.policy, call.identity, desk.all_groups())
-    infos = (desk.services.info(name) for name in names)
-    _answer_in_packets(call, messages.Services, in_packets(infos, lambda info: cut(info, PACKET)))
+    _answer_in_packets(call, messages.Services, map(desk.spelled.service, names))
 
 
 def answer_operations(desk: Desk, call: Call, command: messages.ListOperations) -> None:
     seen = functools.cache(lambda service: desk.may_view(call.identity, service))  # many are about the same service
-    infos = (
-        one.info()
+    listed = (
+        msgspec.Raw(spell(one.info()))
         for one in desk.services.operations.all()
         if command.service in (None, one.service) and (command.ended or not one.ended) and seen(one.service)
     )
-    _answer_in_packets(call, messages.Listed, in_packets(infos))
+    _answer_in_packets(call, messages.Listed, listed)
 
 
-def _answer_in_packets(call: Call, reply: type[messages.Services | messages.Listed], pieces: Iterator[Any]) -> None:
-    packets = list(pieces)
+def _answer_in_packets(call: Call, reply: type[Any], things: Iterable[msgspec.Raw]) -> None:
+    """reply: Services or Listed, of things that are spelled already."""
+    packets = list(in_packets(things))
     for number, packet in enumerate(packets, 1):
         more = number < len(packets)
         call.connection.answer(reply(packet, more), more=more)
 
 
-def in_packets(infos: Iterator[T], shorten: Callable[[T], T] = lambda info: info) -> Iterator[list[T]]:
-    """In pieces that fit into a packet each; one empty piece when there is none."""
-    room, piece = PACKET, list[T]()
-    for info in infos:
-        info = shorten(info)
-        size = len(_encode(info)) + 1
-        if size > room:
-            yield piece
-            room, piece = PACKET, []
-        room -= size
-        piece.append(info)
-    yield piece
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def cut(info: messages.ServiceInfo, room: int) -> messages.ServiceInfo:
-    """With as many of its processes as fit into so many bytes, and how many that are."""
-    if len(_encode(info)) < room:
-        return info
-    count = len(info.processes)
-    bare = replace(info, processes=[], text=f"{count} processes, of which {count} are shown. {info.text}")
-    processes = fitting(info.processes, room - len(_encode(bare)) - 1)
-    text = f"{count} processes, of which {len(processes)} are shown. {info.text}"
-    return replace(info, processes=processes, text=text)
-
-
-def fitting(items: list[T], room: int) -> list[T]:
-    """The first ones, as many as fit into so many bytes."""
-    for at, item in enumerate(items):
-        room -= len(_encode(item)) + 1
-        if room < 0:
-            return items[:at]
-    return items
-
-
 def answer_describe(desk: Desk, call: Call, command: messages.Describe) -> None:
     found = desk.services.description(command.service)
     found = replace(found, exits=fitting(found.exits, EXITS), chosen_by=desk.choices.by(command.service))
-    rest = len(_encode(found)) - len(_encode(found.service))
+    rest = len(spell(found)) - len(spell(found.service))
     call.connection.answer(replace(found, service=cut(found.service, PACKET - rest)))
 
 

@@ -5,7 +5,6 @@ Rule: nothing is decided here, and lifecycle knows nothing of it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,14 +24,19 @@ Key = tuple[str, int]  # service, instance
 
 
 class Instance:
-    """Owned by services, which alone changes it."""
+    """Owned by services, which alone changes it. There are thousands: what is mostly empty is shared."""
+
+    __slots__ = (
+        "_saved", "adopt_pause", "adopted_at", "due", "exits", "held", "index", "last_exit", "operation", "refused",
+        "removed", "since", "slot", "spec", "status", "strays", "told",
+    )  # fmt: skip
 
     def __init__(self, spec: ServiceSpec, index: int, slot: states.Slot, since: str) -> None:
         self.spec = spec
         self.index = index
         self.slot = slot
         self.since = since  # when the shown state began
-        self.exits: deque[str] = deque(maxlen=EXITS_LIMIT)  # newest first, each with its time
+        self.exits: tuple[str, ...] = ()  # newest first, each with its time
         self.last_exit = ""
         self.status: dict[int, str] = {}  # the service's own words, by the run
         self.refused = 0  # the run whose MAINPID was refused last
@@ -93,7 +97,7 @@ class Instance:
             case _:
                 return
         self.last_exit = said
-        self.exits.appendleft(f"{wall()} {said}")
+        self.exits = (f"{wall()} {said}", *self.exits[: EXITS_LIMIT - 1])
 
     def save(self) -> recover.SavedSlot:
         if self._saved is None or self._saved[0] is not self.slot:
@@ -104,7 +108,7 @@ class Instance:
         """The ends that the last supervisor knew of, and since when the slot was what it was."""
         self.since, state, pid = saved.shown
         self.told = state, pid, ""
-        self.exits.extend(saved.exits[:EXITS_LIMIT])
+        self.exits = saved.exits[:EXITS_LIMIT]
         self.last_exit = self.exits[0].partition(" ")[2] if self.exits else ""
 
 

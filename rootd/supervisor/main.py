@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from policy import messages
-from rootd import confine, ipc, sandbox
+from rootd import confine, ipc, memory, sandbox
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.supervisor import files, watching
@@ -308,6 +308,7 @@ class Supervisor:
         for problem in loaded.problems:
             note(f"only root is let in: {problem.file}:{problem.line}: {problem.key}: {problem.text}")
         self.desk.policy = loaded.policy
+        self.desk.spelled.forget()
         begun = self.load(now)
         self.audit.record(
             {
@@ -316,6 +317,7 @@ class Supervisor:
                 "problems": len(loaded.problems),
             }
         )  # fmt: skip
+        memory.trim()
         return begun
 
     def probed(self, number: int, problem: str) -> None:

@@ -9,7 +9,6 @@ Rule 4: sequence numbers below OTHERS are Requests'; whoever else asks privilege
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
@@ -58,13 +57,13 @@ class Requests:
 
     def __init__(self, perform: Callable[[Request], None]) -> None:
         self._perform = perform
-        self._queues: dict[Key, deque[Request]] = {}
+        self._queues: dict[Key, list[Request]] = {}  # short ones: an empty deque takes 600 bytes
         self._out: dict[int, Key] = {}
         self._last = 0
 
     def ask(self, key: Key, effect: Spawn | Signal | Adopt | Shutdown, slot: int = 0, generation: int = 0) -> int:
         """The request's number. To kill a tree that waits to be killed is one request."""
-        queue = self._queues.setdefault(key, deque())
+        queue = self._queues.setdefault(key, [])
         for waiting in queue:
             if waiting.seq not in self._out and waiting.effect == effect and isinstance(effect, Signal) and effect.tree:
                 return waiting.seq
@@ -80,7 +79,7 @@ class Requests:
         if key is None:
             return None
         queue = self._queues[key]
-        request = queue.popleft()
+        request = queue.pop(0)
         if queue:
             self._send(key, queue[0])
         else:

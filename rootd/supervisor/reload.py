@@ -29,6 +29,7 @@ from rootd.config.trusted import MAIN, File
 from rootd.supervisor.difference import NO_CHANGE, difference
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
+from rootd.supervisor.tables import stamped
 
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
@@ -73,7 +74,7 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     if not compiled.problems and (compiled.table != table or compiled.digest != digest):
         both = "privileged and supervisor do not make the same of the same files: this is a fault of Durward's"
         return Loaded(number, digest, None, NOBODY, [Problem("", 0, "", both)])
-    specs = None if compiled.problems else compiled.specs
+    specs = None if compiled.problems else tuple(stamped(spec, number) for spec in compiled.specs)
     if isinstance(policy, Policy) and not problems:
         sockets = load_table(compiled.table).sockets
         return Loaded(number, digest, specs, policy, [], compiled.settings, sockets)

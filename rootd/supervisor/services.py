@@ -28,6 +28,7 @@ from rootd.supervisor.order import Order
 from rootd.supervisor.perform import Request
 from rootd.supervisor.scaling import Scaling
 from rootd.supervisor.slots import Slots
+from rootd.supervisor.tables import stamped
 from rootd.supervisor.undertakings import Undertakings
 
 __all__ = ["Already", "LoadReport", "Refusal", "Services"]
@@ -71,8 +72,8 @@ class Services:
     def load(self, specs: Iterable[ServiceSpec], generation: int, now: float) -> LoadReport:
         """From now on this is the configuration. What did not change is not touched; what changed and is wanted is
         restarted, rolling where that can be. Before the first facts nothing is done."""
-        stamped = (spec._replace(generation=generation) for spec in sorted(specs, key=lambda spec: spec.priority))
-        old, self._specs = self._specs, {spec.name: spec for spec in stamped}
+        ordered = sorted(specs, key=lambda spec: spec.priority)
+        old, self._specs = self._specs, {spec.name: stamped(spec, generation) for spec in ordered}
         new, self._slots.generation = self._specs, generation
         self._under.specs = new
         self._scaling.load(new)
@@ -177,6 +178,13 @@ class Services:
     def info(self, name: str) -> ServiceInfo:
         """Raises KeyError."""
         return service_info(self._specs[name], self._slots.configured(name))
+
+    def made_of(self, name: str) -> list[object]:
+        """All that info depends on: as long as this is equal, so is that. Raises KeyError."""
+        parts: list[object] = [self._specs[name]]
+        for one in self._slots.of(name):
+            parts += one.slot, one.told, one.since, one.last_exit, one.spec, one.removed
+        return parts
 
     def description(self, name: str) -> Description:
         """Raises KeyError."""

@@ -17,6 +17,11 @@ LIMIT = 64  # configurations that are remembered for the runs of older ones
 Whose = tuple[Key, ServiceSpec, str]  # the slot, the configuration, and what of it (specs.PARTS; "": its own process)
 
 
+def stamped(spec: ServiceSpec, generation: int) -> ServiceSpec:
+    """As of that generation; itself where it is so already, which is in memory once then."""
+    return spec if spec.generation == generation else spec._replace(generation=generation)
+
+
 class Tables:
     def __init__(self) -> None:
         self._tables: dict[int, dict[int, tuple[ServiceSpec, str]]] = {}  # generation -> entry -> spec, part
@@ -24,8 +29,8 @@ class Tables:
     def add(self, generation: int, specs: Iterable[ServiceSpec]) -> None:
         table = self._tables[generation] = {}
         for spec in specs:
-            stamped = spec._replace(generation=generation)
-            table |= {spec.entry: (stamped, "")} | {entry: (stamped, part) for part, entry in spec.parts}
+            own = stamped(spec, generation)
+            table |= {spec.entry: (own, "")} | {entry: (own, part) for part, entry in spec.parts}
         while len(self._tables) > LIMIT:
             del self._tables[min(self._tables)]
 

@@ -6,19 +6,26 @@ One way in (HTTP to the api) or the other (root.sock); the commands do not know 
 from __future__ import annotations
 
 import contextlib
-import importlib
+import gc
 import os
 import sys
-from typing import Any
 
 from userapi.cli.failure import FAILED, INTERRUPTED, Failure
-from userapi.cli.parser import COMMANDS, parse
+from userapi.cli.quick import parse as quickly
 from userapi.cli.render import Screen
+
+TYPE_CHECKING = False  # as typing says it: importing that takes longer than asking
+if TYPE_CHECKING:
+    from typing import Any
+
+
+COLLECT = 50_000  # things made until garbage is looked for: most commands are over before
 
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code."""
-    args = parse(sys.argv[1:] if argv is None else argv)
+    gc.set_threshold(COLLECT)
+    args = _parsed(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -39,9 +46,31 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+def _parsed(argv: list[str]) -> Any:
+    quick = quickly(argv)
+    if quick is not None:
+        return quick
+    from userapi.cli import parser
+
+    return parser.parse(argv)
+
+
+def _function(command: str) -> Any:
+    """What carries it out."""
+    if command == "status":
+        from userapi.cli import queries
+
+        return queries.status
+    from importlib import import_module
+
+    from userapi.cli.parser import COMMANDS
+
+    module, function, _, _ = COMMANDS[command]
+    return getattr(import_module(f"userapi.cli.{module}"), function)  # both are of our own table
+
+
 def _run(args: Any, screen: Screen) -> int:
-    module, function, _, _ = COMMANDS[args.command]
-    carry_out = getattr(importlib.import_module(f"userapi.cli.{module}"), function)  # both are of our own table
+    carry_out = _function(args.command)
     ask = _transport(args, screen)
     try:
         return int(carry_out(ask, screen, args))

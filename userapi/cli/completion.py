@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from userapi.cli.failure import OK, Failure
-from userapi.cli.parser import ALL, GROUP
+from userapi.cli.quick import ALL, GROUP
 from userapi.cli.render import Screen
 from userapi.cli.spelled import is_name
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+from collections import namedtuple
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from userapi.cli.failure import Failure
 
@@ -18,13 +18,10 @@ HEAD = 64 * 1024
 CONNECT = 10.0  # seconds
 
 
-class Where(NamedTuple):
-    scheme: str  # unix, http, https
-    host: str  # or the path of the socket
-    port: int
+# unix, http or https; the host, or the path of the socket; the port. With types it would take typing, which is slow
+Where = namedtuple("Where", ("scheme", "host", "port"))
 
-
-_LOOPBACK = re.compile(r"\A127(?:\.(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}\Z")  # 127.x.example is a name
+_LOOPBACK = r"\A127(?:\.(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}\Z"  # 127.x.example is a name
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -47,7 +44,7 @@ def where(url: str) -> Where:
         raise Failure(
             "usage", f"{url} is no address: unix:/path, https://host[:port], or to this machine http://127.0.0.1[:port]"
         )
-    if scheme == "http" and host not in ("localhost", "::1") and not _LOOPBACK.match(host):
+    if scheme == "http" and host not in ("localhost", "::1") and not re.match(_LOOPBACK, host):
         raise Failure("usage", f"{url} would send the password and the session in clear: use https://{rest}")
     return Where(scheme, host, int(port) if port else 443 if scheme == "https" else 80)
 

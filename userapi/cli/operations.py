@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from userapi.cli.failure import BAD_CONFIG, FAILED, INTERRUPTED, OK, Failure
-from userapi.cli.parser import is_plain
+from userapi.cli.quick import is_plain
 from userapi.cli.render import Screen
 
 MOST = 1024  # processes of a service

@@ -7,20 +7,15 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-URL = "unix:/run/durward/api.sock"
+from userapi.cli.quick import is_plain, url
+
 ROOT = "/run/durward/root.sock"
 EXITS = (
     "exit codes: 0 done or allowed, 1 failed or denied by why, 2 usage, 3 not running, 4 no such service that you may"
     " view, 65 bad configuration, 69 daemon unreachable, 75 try again later, 77 permission denied; of several services"
     " the gravest: 77, 4, 3, 75, 69, 2, 1"
 )
-GROUP, ALL = "group:", "all"
 TARGET = "a service, group:NAME, a glob such as 'worker-*', or all; of globs and groups, what you may view"
-
-
-def is_plain(word: str) -> bool:
-    """The name of one service, and no word that may mean several."""
-    return word != ALL and not word.startswith(GROUP) and not any(mark in word for mark in "*?[")
 
 
 def _name(word: str) -> str:
@@ -183,8 +178,7 @@ def _common(parser: argparse.ArgumentParser, unset: Any) -> None:
     def default(value: Any) -> Any:
         return unset or value
 
-    url = default(os.environ.get("DURWARD_URL") or URL)
-    parser.add_argument("--url", default=url, help="unix:/path or https://host (DURWARD_URL)")
+    parser.add_argument("--url", default=default(url()), help="unix:/path or https://host (DURWARD_URL)")
     parser.add_argument("--cacert", default=default(""), metavar="FILE", help="trust these CAs, not the system's")
     parser.add_argument(
         "--root", default=default(""), metavar="PATH", help="ask as root on root.sock; PATH may be left out"

@@ -25,7 +25,8 @@ def text(data: str) -> str:
 
 def line(data: object) -> str:
     """One line, whatever it holds."""
-    return _without_surrogates(str(data).translate(_LINE))
+    text = str(data)
+    return text if text.isascii() and text.isprintable() else _without_surrogates(text.translate(_LINE))
 
 
 def _without_surrogates(data: str) -> str:

@@ -10,10 +10,12 @@ line, by "is": changed, step, ended, and missed, for events that are not kept an
 
 from __future__ import annotations
 
-from typing import Any
-
 from userapi.cli.failure import FAILED, NOT_RUNNING, OK, Failure, no_service
 from userapi.cli.render import Screen
+
+TYPE_CHECKING = False  # as typing says it: importing that takes longer than asking
+if TYPE_CHECKING:
+    from typing import Any
 
 ALIVE = frozenset({"RUNNING", "STARTING", "STOPPING"})
 

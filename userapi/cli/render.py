@@ -10,10 +10,13 @@ import json
 import os
 import sys
 import time
-from typing import Any, TextIO
 
 from userapi.cli import plain
 from userapi.cli.failure import Failure
+
+TYPE_CHECKING = False  # as typing says it: importing that takes longer than asking
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 COLOURS = {"RUNNING": "32", "STARTING": "33", "STOPPING": "33", "BACKOFF": "31", "FATAL": "31;1", "EXITED": "2"}
 UNUSED = {"live.": ("action", "failures", "interval", "timeout"), "hooks.": ("timeout",)}  # alone, they mean nothing
@@ -65,6 +68,7 @@ class Screen:
             return
         now = time.clock_gettime(time.CLOCK_REALTIME)
         rows: list[tuple[str, ...]] = []
+        ages: dict[str, str] = {}  # many have started in the same second
         for service in services:
             for process in service["processes"] or [{**service, "pid": 0, "since": ""}]:
                 last, text = str(process.get("exit") or ""), str(process.get("text") or "")
@@ -73,14 +77,19 @@ class Screen:
                 parts = ("" if last in text else before, text, "disabled" if unexpected else "")
                 told = "; ".join(part for part in parts if part)
                 pid = str(process["pid"]) if process["pid"] else "-"
-                rows.append((process["name"], process["state"], pid, age(process["since"], now), told))
+                since = process["since"]
+                if since not in ages:
+                    ages[since] = age(since, now)
+                rows.append((process["name"], process["state"], pid, ages[since], told))
             if service.get("text") and service["processes"]:
                 rows.append(("", "", "", "", service["text"]))
         title = ("NAME", "STATE", "PID", "SINCE", "")
         rows, widths = _columns(title, rows)
-        for row in [title, *rows]:
-            cells = [row[0].ljust(widths[0]), self.state(row[1], widths[1]), row[2].rjust(widths[2])]
-            sys.stdout.write("  ".join([*cells, row[3].ljust(widths[3]), row[4]]).rstrip() + "\n")
+        lines = []
+        for name, state, pid, since, told in [title, *rows]:
+            cells = (name.ljust(widths[0]), self.state(state, widths[1]), pid.rjust(widths[2]), since.ljust(widths[3]))
+            lines.append("  ".join((*cells, told)).rstrip() + "\n")
+        sys.stdout.write("".join(lines))
 
     def operations(self, operations: list[dict[str, Any]]) -> None:
         """A line an operation: how far it is, or how it ended."""
@@ -169,7 +178,7 @@ def _lines(out: TextIO, lines: list[str]) -> None:
 def _columns(title: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[int]]:
     """The rows, harmless, and the widths of all columns but the last."""
     rows = [tuple(plain.line(cell) for cell in row) for row in rows]
-    return rows, [max(len(row[column]) for row in [title, *rows]) for column in range(len(title) - 1)]
+    return rows, [max(map(len, column)) for column in zip(title, *rows, strict=True)][:-1]
 
 
 def age(since: str, now: float) -> str:

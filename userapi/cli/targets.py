@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from userapi.cli.failure import BAD_CONFIG, DENIED, FAILED, LATER, NOT_RUNNING, OK, UNKNOWN, UNREACHABLE, USAGE, Failure
-from userapi.cli.parser import ALL, GROUP, is_plain
+from userapi.cli.quick import ALL, GROUP, is_plain
 
 # of several exit codes the first in this order is the command's; and what the last line calls those that have it
 GRAVITY = {

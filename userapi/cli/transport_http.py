@@ -6,11 +6,14 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from userapi.cli import http1, session_file
 from userapi.cli.failure import Failure
 from userapi.cli.spelled import spelled
+
+TYPE_CHECKING = False  # as typing says it: importing that takes longer than asking
+if TYPE_CHECKING:
+    from typing import Any
 
 QUICK = 40.0  # seconds: longer than the api waits for anybody
 QUIET = 340.0  # seconds of silence in a stream

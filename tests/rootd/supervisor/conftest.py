@@ -89,6 +89,9 @@ class FakeServices:
         found = [messages.ProcessInfo(one, "RUNNING", 7, "2026-11-23T12:00:00Z", text=self.text) for one in names]
         return messages.ServiceInfo(name, "RUNNING", "up", found, list(self.groups_of(name)))
 
+    def made_of(self, name: str) -> list[object]:
+        return [self.info(name)]
+
     def description(self, name: str) -> messages.Description:
         return messages.Description(self.info(name), {"user": "www" + self.text}, ["http"], [])
 

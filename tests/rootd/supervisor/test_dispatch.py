@@ -10,13 +10,13 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from policy import login, messages, wire
+from policy import login, messages
 from policy.names import Action
 from policy.parse import parse
 from policy.rules import Policy
 from rootd.supervisor import sessions
 from rootd.supervisor.desk import spoken
-from rootd.supervisor.dispatch import DISPATCH, PACKET, cut, in_packets
+from rootd.supervisor.dispatch import DISPATCH
 from rootd.supervisor.reload import NOBODY
 
 EVERY: dict[type[Any], messages.Command] = {
@@ -216,17 +216,6 @@ def test_status_of_a_thousand_services_comes_in_packets_and_quickly(room: Any) -
     assert packets > 2
     assert time.perf_counter() - begun < 2.0
     assert len(room.decisions()) == 1
-
-
-def test_a_service_of_very_many_processes_still_fits_into_a_packet() -> None:
-    many = [messages.ProcessInfo(f"site:{n}", "RUNNING", n, "2026", text="x" * 100) for n in range(1024)]
-    infos = iter([messages.ServiceInfo("site", "RUNNING", "up", many, text="so be it")])
-    packets = list(in_packets(infos, lambda info: cut(info, PACKET)))
-    assert [len(packet) for packet in packets] == [1]
-    shown = packets[-1][0]
-    assert shown.processes == many[: len(shown.processes)]
-    assert shown.text == f"1024 processes, of which {len(shown.processes)} are shown. so be it"
-    assert 50_000 < len(wire.ANSWER.encode(messages.Answer(1, messages.Services(packets[0])))) < wire.LIMIT
 
 
 @pytest.mark.parametrize("processes", [1, 75, 300, 1024])

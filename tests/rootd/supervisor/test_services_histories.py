@@ -16,6 +16,7 @@ from rootd import ipc
 from rootd.config.specs import Probe
 from rootd.supervisor import order, states
 from rootd.supervisor.operations import Refusal
+from rootd.supervisor.spelled import Spelled, spell
 
 NAMES = ("plain", "web", "once", "front", "deep")
 PARTS = (("pre-start", 20), ("post-start", 21), ("stop", 22), ("post-stop", 23), ("ready", 24))
@@ -27,6 +28,7 @@ ENDS = ((0, 0), (1, 0), (-9, 0), (127, errno.ENOENT << 8 | ipc.STEPS.index("exec
 class Histories(RuleBasedStateMachine):
     House: Any
     spec: Any
+    spelled: Spelled | None = None
 
     @initialize()
     def begin(self) -> None:
@@ -265,6 +267,14 @@ class Histories(RuleBasedStateMachine):
             count = services._scaling.count(spec)
             assert [one.index for one in services._slots.configured(spec.name)] == list(range(count))
             assert count <= spec.max_processes
+
+    @invariant()
+    def what_is_shown_again_because_nothing_has_changed_is_what_would_be_shown_anew(self) -> None:
+        services = self.house.services
+        if self.spelled is None or self.spelled._services is not services:
+            self.spelled = Spelled(services)
+        for spec in self.house.specs if services._slots.live else ():
+            assert bytes(self.spelled.service(spec.name)) == spell(services.info(spec.name))
 
     @invariant()
     def what_waits_for_a_hook_has_one(self) -> None:

@@ -6,7 +6,8 @@ import importlib
 
 import pytest
 
-from userapi.cli.parser import COMMANDS, ROOT, URL, parse
+from userapi.cli.parser import COMMANDS, ROOT, parse
+from userapi.cli.quick import URL
 
 
 def test_every_row_names_a_function_that_exists():

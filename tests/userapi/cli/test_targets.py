@@ -6,7 +6,7 @@ import pytest
 
 from userapi.cli import targets
 from userapi.cli.failure import EXIT, Failure
-from userapi.cli.parser import is_plain
+from userapi.cli.quick import is_plain
 
 SERVICES = [
     {"name": "site", "groups": ["frontend"]},
