@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import tomllib
 from collections.abc import Iterable
-from functools import cache, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
-from rootd.config import keys, shape
+from rootd.config import keys, kinds, shape
 from rootd.config.keys import meant
+
+# isort: off
+from rootd.config.sections import Path as Path, Problem as Problem, Section as Section, read as read, read_section
+
+# isort: on
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
 from rootd.config.specs import ServiceSpec, parts_of, spec_of
 from rootd.config.table import LEAVE, Entry, Socket, Table
@@ -31,16 +34,7 @@ NEVER = {"policy": "always", "limit": "9999 in 1s"}  # is it given up: it is eve
 OWN = {"sockets": [API], "ready": {"notify": True}, "restart": NEVER, "stop": {"timeout": "15s"}}
 OPEN = "can be reached by others, and passwords would pass in the clear: set tls, or say behind_proxy = true"
 
-PROBES = ("command", "http", "tcp")
 SHARED = "another process on the same sockets might answer: let it say READY=1 (notify), or probe it by a command"
-
-Path = tuple[str, ...]  # of keys; () is the file as a whole
-
-
-class Problem(NamedTuple):
-    file: str
-    path: tuple[str | int, ...]  # with the places in lists
-    text: str
 
 
 class Bundle(NamedTuple):
@@ -55,15 +49,6 @@ class Bundle(NamedTuple):
     pam: dict[str, bool]  # whether /etc/pam.d has it
 
 
-class Section(NamedTuple):
-    """One table of a file. values: by key, parsed; None where that failed and where there is nothing."""
-
-    file: str
-    path: Path
-    raw: dict[str, Any]
-    values: dict[str, Any]
-
-
 class Compiled(NamedTuple):
     settings: Settings | None
     table: bytes  # one line
@@ -71,74 +56,6 @@ class Compiled(NamedTuple):
     specs: tuple[ServiceSpec, ...]  # in the order of the entries, unless the table alone was wanted
     policy: tuple[File, ...]
     problems: tuple[Problem, ...]  # when there is one, all but policy is empty
-
-
-def read_section(kind: str, raw: Any, file: str, path: Path, problems: list[Problem]) -> Section:
-    """Each key of a section by its row in the table of keys."""
-    known, values = keys.SECTIONS[kind], dict.fromkeys(keys.SECTIONS[kind])
-    if not isinstance(raw, dict):
-        problems.append(Problem(file, path, "must be a table"))
-        return Section(file, path, {}, values)
-    problems += [Problem(file, (*path, name), f"no such key{meant(name, known)}") for name in raw if name not in known]
-    for name, key in known.items():
-        where = (*path, name)
-        if name not in raw:
-            values[name], each = default(kind, name)
-            problems += [Problem(file, (*where, *inner), text) for inner, text in each]
-        elif key.type in keys.SECTIONS:
-            values[name] = read_section(key.type, raw[name], file, where, problems).values
-        else:
-            try:
-                values[name] = keys.parse(key.type, raw[name])
-            except keys.Wrong as wrong:
-                problems += [Problem(file, (*where, *inner), text) for inner, text in wrong.each]
-    return Section(file, path, raw, values)
-
-
-@cache  # most services leave most keys out: each default is parsed once, and all of them share it
-def default(kind: str, name: str) -> tuple[Any, tuple[tuple[tuple[str | int, ...], str], ...]]:
-    """The value of a key that is not there, and what is wrong with that: where beneath it, and why."""
-    key, problems = keys.SECTIONS[kind][name], list[Problem]()
-    if key.type in keys.SECTIONS and key.default is not None:
-        values = read_section(key.type, key.default, "", (), problems).values
-        return values, tuple((problem.path, problem.text) for problem in problems)
-    try:
-        return None if key.default is None else keys.parse(key.type, key.default), ()
-    except keys.Wrong:
-        return None, (((), f"is missing: {key.doc}"),)
-
-
-@lru_cache(maxsize=1)  # names_needed and compile_bundle look at the same files
-def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, ...]]:
-    """Every section of the files, by its path, and what is wrong with them. The policy is not read here."""
-    problems: list[Problem] = []
-    found: dict[Path, Section] = {}
-    for file in files:
-        try:
-            raw = {} if file.error or file.path.startswith("policy.d/") else tomllib.loads(file.text)
-        except (ValueError, RecursionError) as error:
-            file = file._replace(error=str(error))
-        if file.error:
-            problems.append(Problem(file.path, (), file.error))
-            continue
-        known = keys.MAIN if file.path == MAIN else ("socket", "service")
-        problems += [Problem(file.path, (n,), f"no such section{meant(n, known)}") for n in raw if n not in known]
-        if file.path == MAIN:
-            for kind in [kind for kind in known if kind in raw or kind != "api"]:
-                found[kind,] = read_section(kind, raw.get(kind, {}), file.path, (kind,), problems)
-            continue
-        for kind in [kind for kind in known if kind in raw]:
-            if not isinstance(raw[kind], dict):
-                problems.append(Problem(file.path, (kind,), "must be a table"))
-                continue
-            for path, table in [((kind, name), table) for name, table in raw[kind].items()]:
-                if path in found:
-                    problems.append(Problem(file.path, path, f"is in {found[path].file} already"))
-                elif not keys.NAME.fullmatch(path[1]) or path[1].startswith("durward-") or path[1] == "audit":
-                    problems.append(Problem(file.path, path, f"{keys.NAME_WORDS}, but not durward-… and audit"))
-                section = read_section(kind, table, file.path, path, problems)
-                found |= {path: section} if isinstance(table, dict) else {}
-    return found, tuple(problems)
 
 
 def pam_services(auth: dict[str, Any]) -> dict[str, str]:
@@ -261,6 +178,8 @@ class _Compiler:
         for socket in [socket for socket in values["sockets"] or () if socket not in self.sockets]:
             self.say(service, "sockets", f"there is no [socket.{socket}]{meant(socket, self.sockets)}")
         self.probes(service)
+        for key, text in kinds.problems(values):
+            self.say(service, key, text)
         environment = self.environment(service, user or User(0, 0, (), "/", ""))
         if user is None or None in also or (values["group"] and gid is None):
             return
@@ -281,9 +200,9 @@ class _Compiler:
     def probes(self, service: Section) -> None:
         """One way to become ready, at most one probe that it is alive, and each proves what it is to prove."""
         names = service.values["sockets"] or ()
-        for key, kinds in {"ready": ("after", "notify", "fd", *PROBES), "live": PROBES}.items():
+        for key, ways in {"ready": kinds.WAYS, "live": kinds.PROBES}.items():
             values = service.values[key]
-            chosen = [kind for kind in kinds if values[kind] is not None and values[kind] is not False]
+            chosen = [way for way in ways if values[way] is not None and values[way] is not False]
             if len(chosen) > 1:
                 self.say(service, key, f"{' and '.join(chosen)} exclude each other")
             if values["tcp"] and values["tcp"].kind != "stream":

@@ -41,9 +41,9 @@ class ServiceSpec(NamedTuple):
     max_unavailable: int  # of them, while they are restarted
     groups: tuple[str, ...]  # of services
     autostart: bool
-    ready_kind: str  # after, notify, fd, probe
+    ready_kind: str  # after, notify, fd, probe; exit: of a one-shot
     ready_after: float
-    ready_timeout: float
+    ready_timeout: float  # of a one-shot, to its end; 0: it has its time
     restart_policy: str  # always, on-failure, never
     expected: tuple[int, ...]  # exit codes that are no failure
     backoff_first: float
@@ -103,7 +103,9 @@ def probe_of(values: dict[str, Any]) -> Probe | None:
     return Probe("command") if values["command"] else None
 
 
-def ready_kind_of(ready: dict[str, Any], probe: Probe | None) -> str:
+def ready_kind_of(kind: str, ready: dict[str, Any], probe: Probe | None) -> str:
+    if kind == "oneshot":
+        return "exit"
     return "probe" if probe else "notify" if ready["notify"] else "fd" if ready["fd"] else "after"
 
 
@@ -116,7 +118,8 @@ def spec_of(
     spec = ServiceSpec(
         name=entry.service, entry=0, processes=values["processes"], max_processes=entry.count,
         groups=values["groups"], autostart=values["autostart"],
-        ready_kind=ready_kind_of(ready, ready_probe), ready_timeout=ready["timeout"],
+        ready_kind=ready_kind_of(values["kind"], ready, ready_probe),
+        ready_timeout=(values["timeout"] or 0.0) if values["kind"] == "oneshot" else ready["timeout"],
         ready_after=1.0 if ready["after"] is None else ready["after"],
         restart_policy=restart["policy"], expected=restart["expected"],
         backoff_first=restart["backoff"][0], backoff_cap=restart["backoff"][1],

@@ -77,7 +77,8 @@ class Instance:
         state, why = states.public(part), states.reason(part)
         if isinstance(part, states.Living):
             return state, part.process.pid, why or self.status.get(part.process.run, "")
-        return state, 0, why
+        is_done = isinstance(part, states.Exited) and part.clean and self.spec.ready_kind == "exit"
+        return state, 0, why or ("done" if is_done else "")
 
     def info(self) -> ProcessInfo:
         state, pid, text = self.told

@@ -1,0 +1,36 @@
+"""What kind of service it is: what each kind says of itself where the file does not, and what makes no sense with it.
+
+Rule: a kind is keys that are set, and a few that it may not have; nothing but the supervisor's spec knows of it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+ONESHOT = {"restart": {"policy": "never"}}
+PROBES = ("command", "http", "tcp")
+WAYS = ("after", "notify", "fd", *PROBES)
+
+
+def with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
+    """A service's keys as they are in the file, with those that its kind sets."""
+    if raw.get("kind") != "oneshot":
+        return raw
+    return raw | {key: own | raw.get(key, {}) for key, own in ONESHOT.items() if isinstance(raw.get(key, {}), dict)}
+
+
+def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What makes no sense with this kind: the key, and why. values: of a service, parsed."""
+    if values["kind"] != "oneshot":
+        if values["timeout"]:
+            yield "timeout", 'is of a one-shot: ready.timeout is that of others, or say kind = "oneshot"'
+        return
+    if any(values["ready"][way] is not None and values["ready"][way] is not False for way in WAYS):
+        yield "ready", "a one-shot is ready when it has ended well, and not before"
+    if any(values["live"][name] for name in (*PROBES, "watchdog")):
+        yield "live", "a one-shot has nothing that goes on to be probed: its time is timeout"
+    if values["hooks"]["post_start"]:
+        yield "hooks", "a one-shot has no post_start: post_stop runs when it has ended, and what requires it then"
+    if values["restart"]["policy"] == "always":
+        yield "restart", 'a one-shot is not started again when it has done its work: "never" or "on-failure"'
