@@ -17,7 +17,8 @@ from rootd.config import keys, kinds, shape
 from rootd.config.keys import meant
 
 # isort: off
-from rootd.config.sections import Path as Path, Problem as Problem, Section as Section, read as read, read_section
+from rootd.config.inherit import Path as Path, Problem as Problem
+from rootd.config.sections import Section as Section, placed, read as read, read_section
 
 # isort: on
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
@@ -111,7 +112,8 @@ class _Compiler:
         return Compiled(settings, table, hashlib.sha256(table).digest(), tuple(specs), policy, ())
 
     def say(self, section: Section, key: str, text: str) -> None:
-        self.problems.append(Problem(section.file, (*section.path, key), text))
+        told = placed(section, Problem(section.file, (*section.path, key), text))
+        self.problems += [] if section.origins and told in self.problems else [told]
 
     def known(self, section: Section, key: str, name: str | None, facts: dict[str, Any], what: str = "user") -> Any:
         """The fact about a name, or a problem."""

@@ -76,6 +76,8 @@ KEYS = (
     Key("socket", "v6only", "flag", True, "an IPv6 address takes no IPv4 connections"),
     Key("socket", "freebind", "flag", False, "bind before the machine has the address"),
     Key("service", "command", "command", REQUIRED, "a program by its absolute path, and arguments; there is no shell"),
+    Key("template", "instances", "[name]", [], "services NAME-INSTANCE of it; {instance} in its values is their name"),
+    Key("service", "extends", "name", None, "a template, or another service, whose keys it has where it has none"),
     Key("service", "kind", "simple|oneshot", "simple", "oneshot: it does its work and ends; ready when it has, well"),
     Key("service", "timeout", "period", None, "of a one-shot: in which it must have ended; else it has its time"),
     Key("service", "user", "user", REQUIRED, "whom it runs as"),
@@ -142,6 +144,7 @@ KEYS = (
 # fmt: on
 MAIN = ("paths", "accounts", "auth", "api", "audit")  # the sections of durward.toml
 SECTIONS = {key.section: {other.name: other for other in KEYS if other.section == key.section} for key in KEYS}
+SECTIONS["template"] |= SECTIONS["service"]
 
 
 class Wrong(ValueError):

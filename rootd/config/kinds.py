@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-ONESHOT = {"restart": {"policy": "never"}}
+OWN: dict[str, dict[str, Any]] = {"oneshot": {"restart": {"policy": "never"}}}  # what a kind sets
+NOT_FOR = {"oneshot": ("ready", "live"), "simple": ("timeout",)}  # what [defaults] does not say of it
 PROBES = ("command", "http", "tcp")
 WAYS = ("after", "notify", "fd", *PROBES)
 
 
 def with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
     """A service's keys as they are in the file, with those that its kind sets."""
-    if raw.get("kind") != "oneshot":
-        return raw
-    return raw | {key: own | raw.get(key, {}) for key, own in ONESHOT.items() if isinstance(raw.get(key, {}), dict)}
+    own = OWN.get(str(raw.get("kind")), {})
+    return raw | {key: value | raw.get(key, {}) for key, value in own.items() if isinstance(raw.get(key, {}), dict)}
 
 
 def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:

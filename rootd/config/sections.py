@@ -9,17 +9,10 @@ import tomllib
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from rootd.config import keys, kinds
+from rootd.config import inherit, keys, kinds
+from rootd.config.inherit import Layer, Path, Problem
 from rootd.config.keys import meant
 from rootd.config.trusted import MAIN, File
-
-Path = tuple[str, ...]  # of keys; () is the file as a whole
-
-
-class Problem(NamedTuple):
-    file: str
-    path: tuple[str | int, ...]  # with the places in lists
-    text: str
 
 
 class Section(NamedTuple):
@@ -29,6 +22,7 @@ class Section(NamedTuple):
     path: Path
     raw: dict[str, Any]
     values: dict[str, Any]
+    origins: inherit.Origins = {}  # noqa: RUF012  # of a service that takes keys from elsewhere: where they are
 
 
 def read_section(kind: str, raw: Any, file: str, path: Path, problems: list[Problem]) -> Section:
@@ -68,9 +62,13 @@ def default(kind: str, name: str) -> tuple[Any, tuple[tuple[tuple[str | int, ...
 
 @lru_cache(maxsize=1)  # names_needed and compile_bundle look at the same files
 def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, ...]]:
-    """Every section of the files, by its path, and what is wrong with them. The policy is not read here."""
+    """Every section of the files, by its path, and what is wrong with them. The policy is not read here.
+
+    Services have what they take from [defaults], templates and each other.
+    """
     problems: list[Problem] = []
     found: dict[Path, Section] = {}
+    layers: dict[Path, Layer] = {}
     for file in files:
         try:
             raw = {} if file.error or file.path.startswith("policy.d/") else tomllib.loads(file.text)
@@ -79,7 +77,7 @@ def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, .
         if file.error:
             problems.append(Problem(file.path, (), file.error))
             continue
-        known = keys.MAIN if file.path == MAIN else ("socket", "service")
+        known = keys.MAIN if file.path == MAIN else ("socket", "defaults", "template", "service")
         problems += [Problem(file.path, (n,), f"no such section{meant(n, known)}") for n in raw if n not in known]
         if file.path == MAIN:
             for kind in [kind for kind in known if kind in raw or kind != "api"]:
@@ -89,12 +87,51 @@ def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, .
             if not isinstance(raw[kind], dict):
                 problems.append(Problem(file.path, (kind,), "must be a table"))
                 continue
-            for path, table in [((kind, name), table) for name, table in raw[kind].items()]:
-                if path in found:
-                    problems.append(Problem(file.path, path, f"is in {found[path].file} already"))
-                elif not keys.NAME.fullmatch(path[1]) or path[1].startswith("durward-") or path[1] == "audit":
+            tables: dict[Path, Any] = {(kind,): raw[kind]}
+            if kind != "defaults":
+                tables = {(kind, name): table for name, table in raw[kind].items()}
+            for path, table in tables.items():
+                before = found.get(path) or layers.get(path)
+                if before:
+                    problems.append(Problem(file.path, path, f"is in {before.file} already"))
+                elif path[1:] and (
+                    not keys.NAME.fullmatch(path[1]) or path[1].startswith("durward-") or path[1] == "audit"
+                ):
                     problems.append(Problem(file.path, path, f"{keys.NAME_WORDS}, but not durward-… and audit"))
-                table = kinds.with_defaults(table) if kind == "service" and isinstance(table, dict) else table
-                section = read_section(kind, table, file.path, path, problems)
-                found |= {path: section} if isinstance(table, dict) else {}
+                if kind == "socket" or not isinstance(table, dict):
+                    section = read_section(kind, table, file.path, path, problems)
+                    found |= {path: section} if isinstance(table, dict) else {}
+                else:
+                    layers[path] = Layer(file.path, path, table)
+    for path, layer in layers.items():
+        if path[0] == "defaults" or (path[0] == "template" and not layer.raw.get("instances")):
+            look_at(layer, problems)
+    for name, origins, layer, table in inherit.services(layers, problems):
+        told: list[Problem] = []
+        section = read_section("service", kinds.with_defaults(table), layer.file, layer.path, told)
+        found["service", name] = section._replace(origins=origins)
+        moved = [placed(found["service", name], problem) for problem in told] if origins else told
+        problems += [problem for problem in moved if problem not in problems]
     return found, tuple(problems)
+
+
+def look_at(layer: Layer, problems: list[Problem]) -> None:
+    """What is no service by itself: its keys, as they would be in one."""
+    told: list[Problem] = []
+    kind = "template" if layer.path[0] == "template" else "service"
+    read_section(kind, inherit.expanded(layer.raw, "x"), layer.file, layer.path, told)
+    problems += [problem for problem in told if not problem.text.startswith("is missing")]
+    if layer.path[0] == "defaults" and "extends" in layer.raw:
+        problems.append(Problem(layer.file, ("defaults", "extends"), "no such key"))
+
+
+def is_name(name: str) -> bool:
+    """Whether a service, template or socket of the files may have it."""
+    return keys.NAME.fullmatch(name) is not None and not name.startswith("durward-") and name != "audit"
+
+
+def placed(section: Section, problem: Problem) -> Problem:
+    """The problem where the key was written that it is about."""
+    inner = problem.path[len(section.path) :]
+    origin = section.origins.get(inner[:2]) or section.origins.get(inner[:1])
+    return Problem(origin.file, (*origin.path, *inner), problem.text) if origin else problem

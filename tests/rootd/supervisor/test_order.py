@@ -282,7 +282,7 @@ def test_what_requires_a_one_shot_waits_until_it_has_ended_well_and_needs_it_onc
     assert (house.states("job"), house.services.info("job").processes[0].text) == (["EXITED"], "done")
     house.services.restart("site", house.now, "r")
     house.deliver()
-    assert spawned(house) == ["job", "site"]
+    assert spawned(house) == ["job", "site", "site"]
 
 
 def test_a_one_shot_that_fails_fails_what_waits_for_it(House: Any, spec: Any) -> None:

@@ -42,9 +42,7 @@ class Histories(RuleBasedStateMachine):
                 name="deep", entry=4, shared=True, limit_count=3, ready_kind="probe", ready_probe=Probe("command"),
                 parts=PARTS, live_probe=Probe("http", "tcp:127.0.0.1:80", "/"), live_failures=2, watchdog=60.0,
             ),
-            self.spec(
-                name="job", entry=5, ready_kind="exit", ready_timeout=20.0, restart_policy="never", requires=("plain",)
-            ),
+            self.spec(name="job", entry=5, ready_kind="exit", ready_timeout=20.0, restart_policy="never"),
         )  # fmt: skip
         self.watch()
         self.house.begin()

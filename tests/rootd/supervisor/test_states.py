@@ -145,20 +145,7 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
         {"ready_kind": "exit", "ready_timeout": 0.0, "restart_policy": "never", "shared": True},
         {"ready_kind": "exit", "restart_policy": "on-failure", "parts": (("pre-start", 8), ("stop", 9))},
     ],
-    ids=(
-        "plain",
-        "notify",
-        "newline",
-        "never",
-        "on-failure",
-        "ordered",
-        "patient",
-        "around",
-        "beside",
-        "hooked",
-        "one-shot",
-        "one-shot-hooked",
-    ),  # fmt: skip
+    ids="plain notify newline never on-failure ordered patient around beside hooked one-shot one-shot-hooked".split(),
 )
 def test_every_short_history_keeps_its_promises_and_comes_to_what_is_wanted(spec: Any, changes: dict[str, Any]) -> None:
     """All histories of up to eight events, and its turn, each slot once; the time is looked at after 2 s or 40 s."""
