@@ -64,9 +64,10 @@ MAY_FORK = {
     "rootd/__main__.py",  # the throw-away child that checks the configuration
     "rootd/privileged/spawn.py",  # services
     "rootd/privileged/stage.py",  # the throw-away child that parses
+    "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
 }
-MAY_EXEC = {"rootd/privileged/spawn.py", "rootd/sandbox.py"}  # the second tries whether it is refused
+MAY_EXEC = {"rootd/privileged/spawn.py", "rootd/pidfile.py", "rootd/sandbox.py"}  # the last tries whether it is refused
 DROPS = {
     "setuid", "setgid", "setgroups", "initgroups", "setreuid", "setregid", "setresuid", "setresgid", "seteuid",
 }  # fmt: skip

@@ -282,17 +282,19 @@ class _Compiler:
 
     def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]
+        command = kinds.command_of(values, self.bundle.python)
         names = (*values["signals"], values["stop"]["signal"], *dict(values["stop"]["then"]), "KILL")
         watchdog = values["live"]["watchdog"]
         names = (*names, "ABRT") if watchdog else names
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
         return Entry(
-            service=name, count=most(values), path=values["command"][0], argv=values["command"],
+            service=name, count=most(values), path=command[0], argv=command,
             env=environment, cwd=values["directory"], uid=user.uid, gid=gid, groups=groups,
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
             signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
-            notify=values["ready"]["notify"] or bool(watchdog), ready_fd=values["ready"]["fd"] or 0,
+            notify=values["ready"]["notify"] or bool(watchdog) or values["kind"] == "forking",
+            ready_fd=values["ready"]["fd"] or 0,
             probe="probe" in (values["ready"]["over"], values["live"]["over"]),
             nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
             log=(values["log"]["size"], values["log"]["keep"]),

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 OWN: dict[str, dict[str, Any]] = {"oneshot": {"restart": {"policy": "never"}}}  # what a kind sets
-NOT_FOR = {"oneshot": ("ready", "live"), "simple": ("timeout",)}  # what [defaults] does not say of it
+# what [defaults] does not say of a kind
+NOT_FOR = {"oneshot": ("ready", "live"), "simple": ("timeout",), "forking": ("ready", "timeout")}
 PROBES = ("command", "http", "tcp")
 WAYS = ("after", "notify", "fd", *PROBES)
 
@@ -22,11 +23,16 @@ def with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
 
 def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What makes no sense with this kind: the key, and why. values: of a service, parsed."""
+    ready = [way for way in WAYS if values["ready"][way] is not None and values["ready"][way] is not False]
+    if (values["kind"] == "forking") != bool(values["pid_file"]):
+        yield "pid_file", 'kind = "forking" takes a pid_file, and a pid_file takes kind = "forking"'
+    if values["kind"] == "forking" and set(ready) - {*PROBES}:
+        yield "ready", "a forking service is ready when its pid file says so, or a probe: command, http or tcp"
     if values["kind"] != "oneshot":
         if values["timeout"]:
             yield "timeout", 'is of a one-shot: ready.timeout is that of others, or say kind = "oneshot"'
         return
-    if any(values["ready"][way] is not None and values["ready"][way] is not False for way in WAYS):
+    if ready:
         yield "ready", "a one-shot is ready when it has ended well, and not before"
     if any(values["live"][name] for name in (*PROBES, "watchdog")):
         yield "live", "a one-shot has nothing that goes on to be probed: its time is timeout"
@@ -34,3 +40,10 @@ def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "hooks", "a one-shot has no post_start: post_stop runs when it has ended, and what requires it then"
     if values["restart"]["policy"] == "always":
         yield "restart", 'a one-shot is not started again when it has done its work: "never" or "on-failure"'
+
+
+def command_of(values: dict[str, Any], python: str) -> tuple[str, ...]:
+    """What is executed: of a forking service, what says in its place which process it has become (rootd/pidfile)."""
+    command: tuple[str, ...] = values["command"]
+    forking = (python, "-I", "-m", "rootd.pidfile", values["pid_file"], *command)
+    return forking if values["kind"] == "forking" else command

@@ -106,7 +106,7 @@ def probe_of(values: dict[str, Any]) -> Probe | None:
 def ready_kind_of(kind: str, ready: dict[str, Any], probe: Probe | None) -> str:
     if kind == "oneshot":
         return "exit"
-    return "probe" if probe else "notify" if ready["notify"] else "fd" if ready["fd"] else "after"
+    return "probe" if probe else "notify" if ready["notify"] or kind == "forking" else "fd" if ready["fd"] else "after"
 
 
 def spec_of(

@@ -36,6 +36,7 @@ class Instance:
         self.last_exit = ""
         self.status: dict[int, str] = {}  # the service's own words, by the run
         self.refused = 0  # the run whose MAINPID was refused last
+        self.adopted_run = 0  # that changed its main process last
         self.adopted_at = self.adopt_pause = 0.0  # when another process became the main one, and until the next may
         self.removed = False  # no longer configured: forgotten once nothing of it runs
         self.operation: Operation | None = None

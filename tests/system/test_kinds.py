@@ -1,0 +1,118 @@
+"""One-shots, daemons that fork themselves, and templates, as real processes in one house."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from house import House
+from templates import plain
+
+from policy import messages
+
+pytestmark = pytest.mark.root
+
+FORKER = """
+[service.forker]
+command = ["@PREFIX@/bin/python3", "-I", "@SERVICES@/forker.py", "@FOLDER@/pids/forker"]
+kind = "forking"
+pid_file = "@FOLDER@/pids/forker"
+user = "@jobs@"
+restart = { backoff = "0.1s..1s" }
+"""
+WORKERS = """
+[defaults]
+user = "@jobs@"
+ready = { after = "0s" }
+
+[template.worker]
+command = ["@PREFIX@/bin/python3", "-I", "@SERVICES@/plain.py", "say", "{instance}", "@FOLDER@"]
+instances = ["mail", "pdf"]
+"""
+
+
+@pytest.fixture(scope="module")
+def kinds(people: object, space: object, tmp_path_factory: object) -> Iterator[House]:
+    services = {
+        "forker.toml": FORKER,
+        "workers.toml": WORKERS.replace(', "@FOLDER@"]', "]"),
+        "job.toml": plain("job", "say", "done", "exit", "0", more='kind = "oneshot"\nready = {}'),
+        "broken.toml": plain("broken", "exit", "3", more='kind = "oneshot"\nready = {}'),
+        "site.toml": plain("site", "say", "begun", more='requires = ["job"]'),
+        "never.toml": plain("never", "say", "begun", more='requires = ["broken"]'),
+    }
+    house = House(people, space, services, {})  # type: ignore[arg-type]
+    (house.folder / "pids").mkdir()
+    os.chown(house.folder / "pids", house.people["jobs"].uid, house.people["jobs"].gid)
+    try:
+        house.start(wait=False)
+        house.until(house.answers, "root.sock answers")
+        yield house
+        house.stop()
+    finally:
+        house.remove()
+
+
+def of(house: House, name: str) -> messages.ProcessInfo:
+    return house.status()[name].processes[0]
+
+
+def when(house: House, name: str, state: str) -> None:
+    house.wait_for(lambda found: found[name].state == state, f"{name} is {state}")
+
+
+def test_a_one_shot_is_done_before_what_requires_it_begins(kinds: House) -> None:
+    when(kinds, "site", "RUNNING")
+    assert (of(kinds, "job").state, of(kinds, "job").text, of(kinds, "job").exit) == ("EXITED", "done", "exit status 0")
+    when(kinds, "never", "FATAL")
+    assert of(kinds, "never").text == "it requires broken: it ended by itself: exit status 3"
+
+
+def test_a_start_of_a_one_shot_waits_for_its_end_and_a_stop_makes_it_undone(kinds: House) -> None:
+    before = kinds.service_log("job").count("done")
+    assert kinds.operate(messages.Start("job"))[1].ok
+    kinds.until(lambda: kinds.service_log("job").count("done") == before + 1, "it did its work once more")
+    failed = kinds.operate(messages.Start("broken"))[1]
+    assert (failed.ok, failed.text) == (False, "broken was not started: it ended by itself: exit status 3")
+    kinds.ask(messages.Stop("broken", with_dependants=True))
+    when(kinds, "broken", "STOPPED")
+
+
+def test_the_process_that_the_pid_file_names_is_the_one_that_is_seen_and_watched(kinds: House) -> None:
+    when(kinds, "forker", "RUNNING")
+    named = int((kinds.folder / "pids" / "forker").read_text())
+    kinds.until(lambda: of(kinds, "forker").pid == named, "it is the main process")
+    with open(f"/proc/{named}/status") as status:
+        uid = next(line.split()[1] for line in status if line.startswith("Uid:"))
+    assert int(uid) == kinds.people["jobs"].uid
+    os.kill(named, 9)
+    kinds.until(lambda: of(kinds, "forker").pid not in (0, named), "another one has come")
+    path = kinds.folder / "pids" / "forker"
+    kinds.until(
+        lambda: str(of(kinds, "forker").pid) == path.read_text().strip() != str(named), "the second one is found"
+    )
+    assert of(kinds, "forker").state == "RUNNING"
+
+
+def test_it_is_stopped_and_started_like_any_other(kinds: House) -> None:
+    assert kinds.operate(messages.Restart("forker"))[1].ok
+    named = int((kinds.folder / "pids" / "forker").read_text())
+    kinds.until(lambda: of(kinds, "forker").pid == named, "it is the main process")
+    assert kinds.operate(messages.Stop("forker"))[1].ok
+    assert not os.path.exists(f"/proc/{named}")
+
+
+def test_a_link_in_place_of_its_pid_file_shows_nothing_and_ends_nothing_of_others(kinds: House) -> None:
+    path = kinds.folder / "pids" / "forker"
+    path.unlink()
+    path.symlink_to("/run/no-such-file")
+    assert kinds.operate(messages.Start("forker"))[1].ok, "the daemon puts its own file in its place"
+    assert kinds.operate(messages.Stop("forker"))[1].ok
+
+
+def test_instances_of_a_template_are_services_with_their_own_words(kinds: House) -> None:
+    for instance in ("mail", "pdf"):
+        when(kinds, f"worker-{instance}", "RUNNING")
+        kinds.until(lambda name=instance: name in kinds.service_log(f"worker-{name}"), "it has said its name")
+        assert kinds.status()[f"worker-{instance}"].groups == ["worker"]
