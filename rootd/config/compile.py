@@ -179,6 +179,12 @@ class _Compiler:
         also = {self.known(service, "supplementary_groups", group, self.bundle.groups, "group") for group in more}
         for socket in [socket for socket in values["sockets"] or () if socket not in self.sockets]:
             self.say(service, "sockets", f"there is no [socket.{socket}]{meant(socket, self.sockets)}")
+        if (fastcgi := values["fastcgi"]) is not None:
+            listen: tuple[Socket, ...] = self.sockets[fastcgi].values["listen"] or () if fastcgi in self.sockets else ()
+            if fastcgi not in self.sockets:
+                self.say(service, "fastcgi", f"there is no [socket.{fastcgi}]{meant(fastcgi, self.sockets)}")
+            elif len(listen) != 1 or listen[0].kind != "stream":
+                self.say(service, "fastcgi", f"socket {fastcgi} must have one address, for connections")
         self.probes(service)
         for key, text in kinds.problems(values):
             self.say(service, key, text)
@@ -202,6 +208,7 @@ class _Compiler:
     def probes(self, service: Section) -> None:
         """One way to become ready, at most one probe that it is alive, and each proves what it is to prove."""
         names = service.values["sockets"] or ()
+        held = names or service.values["fastcgi"]
         for key, ways in {"ready": kinds.WAYS, "live": kinds.PROBES}.items():
             values = service.values[key]
             chosen = [way for way in ways if values[way] is not None and values[way] is not False]
@@ -216,7 +223,7 @@ class _Compiler:
             elif values["over"] and not values["http"]:
                 self.say(service, key, 'over = "probe" is for http')
             many = key == "ready" or (service.values["processes"] or 1) > 1
-            if names and many and (values["tcp"] or (values["http"] and not values["over"])):
+            if held and many and (values["tcp"] or (values["http"] and not values["over"])):
                 self.say(service, key, SHARED)
         ready, over = service.values["ready"], any(service.values[key]["over"] for key in ("ready", "live"))
         if over and "probe" in names:
@@ -250,7 +257,7 @@ class _Compiler:
         run = self.main["paths"].values["run"] if self.main else None
         for name, section in self.sockets.items():
             values = section.values
-            services = [n for n, s in self.services.items() if name in (s.values["sockets"] or ()) and n in self.run_as]
+            services = [n for n, s in self.services.items() if name in on(s.values) and n in self.run_as]
             group = self.known(section, "group", values["group"], self.bundle.groups, "group")
             gid = group if group is not None else self.run_as[services[0]][1] if services else 0
             about = {key: values[key] for key in ("mode", "backlog", "v6only", "freebind")}
@@ -298,7 +305,13 @@ class _Compiler:
             probe="probe" in (values["ready"]["over"], values["live"]["over"]),
             nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
             log=(values["log"]["size"], values["log"]["keep"]),
+            stdin=next((s.key for s in sockets if s.name == values["fastcgi"]), ""),
         )  # fmt: skip
+
+
+def on(values: dict[str, Any]) -> tuple[str, ...]:
+    """The names of all sockets that a service gets."""
+    return (*(values["sockets"] or ()), *([values["fastcgi"]] if values["fastcgi"] else []))
 
 
 def most(values: dict[str, Any]) -> int:

@@ -88,6 +88,7 @@ KEYS = (
     Key("service", "directory", "path", "/", "the working directory"),
     Key("service", "umask", "mode", "022", "bits that new files do not get"),
     Key("service", "sockets", "[name]", [], "descriptors from 3, with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID"),
+    Key("service", "fastcgi", "name", None, "a socket that is its descriptor 0, as FastCGI has it (and inetd's wait)"),
     Key("service", "environment", "variables", {}, "its variables"),
     Key("service", "environment_file", "path", None, "NAME=value lines of root's; they win over environment"),
     Key("service", "autostart", "flag", True, "start with the daemon"),

@@ -90,7 +90,9 @@ def parts_of(entry: Entry, values: dict[str, Any]) -> list[tuple[str, Entry]]:
         if command := values[section][key]:
             own = (pair for pair in entry.env if pair[0] != "WATCHDOG_USEC")
             environment = tuple(sorted((*own, ("DURWARD_HOOK", name))))
-            bare = entry._replace(sockets=(), signals=(signal.SIGKILL.value,), notify=False, ready_fd=0, probe=False)
+            bare = entry._replace(
+                sockets=(), stdin="", signals=(signal.SIGKILL.value,), notify=False, ready_fd=0, probe=False
+            )
             found.append((name, bare._replace(path=command[0], argv=command, env=environment)))
     return found
 
@@ -127,7 +129,7 @@ def spec_of(
         stop_signal=signal.Signals[f"SIG{stop['signal']}"].value, stop_timeout=stop["timeout"],
         stop_then=tuple((signal.Signals[f"SIG{name}"].value, seconds) for name, seconds in stop["then"]),
         max_unavailable=values["max_unavailable"],
-        signals=values["signals"], sockets=values["sockets"], shared=bool(values["sockets"]), user=values["user"],
+        signals=values["signals"], sockets=values["sockets"], shared=bool(entry.held()), user=values["user"],
         requires=(), after=(), priority=0, restart_with=(), settings=tuple(shown("service", raw)), digest="",
         ready_probe=ready_probe, ready_interval=ready["interval"],
         live_probe=probe_of(live), live_interval=live["interval"], live_timeout=live["timeout"],

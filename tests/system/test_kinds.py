@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -30,6 +32,16 @@ ready = { after = "0s" }
 command = ["@PREFIX@/bin/python3", "-I", "@SERVICES@/plain.py", "say", "{instance}", "@FOLDER@"]
 instances = ["mail", "pdf"]
 """
+FASTCGI = """
+[socket.fcgi]
+listen = "unix:@FOLDER@/run/sockets/fcgi.sock"
+
+[template.fcgi]
+command = ["@PREFIX@/bin/python3", "-I", "@SERVICES@/responder.py"]
+fastcgi = "fcgi"
+processes = 2
+instances = ["a", "b"]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +49,7 @@ def kinds(people: object, space: object, tmp_path_factory: object) -> Iterator[H
     services = {
         "forker.toml": FORKER,
         "workers.toml": WORKERS.replace(', "@FOLDER@"]', "]"),
+        "fastcgi.toml": FASTCGI,
         "job.toml": plain("job", "say", "done", "exit", "0", more='kind = "oneshot"\nready = {}'),
         "broken.toml": plain("broken", "exit", "3", more='kind = "oneshot"\nready = {}'),
         "site.toml": plain("site", "say", "begun", more='requires = ["job"]'),
@@ -116,3 +129,33 @@ def test_instances_of_a_template_are_services_with_their_own_words(kinds: House)
         when(kinds, f"worker-{instance}", "RUNNING")
         kinds.until(lambda name=instance: name in kinds.service_log(f"worker-{name}"), "it has said its name")
         assert kinds.status()[f"worker-{instance}"].groups == ["worker"]
+
+
+def asked(house: House) -> str:
+    """What one request to the FastCGI socket is answered."""
+
+    def record(kind: int, content: bytes) -> bytes:
+        return struct.pack("!BBHHBx", 1, kind, 1, len(content), 0) + content
+
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20.0)
+        sock.connect(str(house.run_dir / "sockets" / "fcgi.sock"))
+        begin = struct.pack("!HB5x", 1, 0)
+        sock.sendall(record(1, begin) + record(4, b"\x0e\x03REQUEST_METHODGET") + record(4, b"") + record(5, b""))
+        answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    length = struct.unpack("!H", answer[4:6])[0]
+    return answer[8 : 8 + length].partition(b"\r\n\r\n")[2].decode()
+
+
+def test_fastcgi_responders_of_several_services_share_one_socket_that_outlives_them(kinds: House) -> None:
+    when(kinds, "fcgi-a", "RUNNING")
+    when(kinds, "fcgi-b", "RUNNING")
+    before = {str(pid) for name in ("fcgi-a", "fcgi-b") for pid in kinds.pids(name)}
+    assert len(before) == 4
+    assert {asked(kinds).split()[1] for _ in range(20)} <= before
+    assert kinds.operate(messages.Restart("fcgi-a"))[1].ok
+    assert kinds.operate(messages.Stop("fcgi-b"))[1].ok
+    name, pid = asked(kinds).split()
+    assert name in ("fcgi-a.0", "fcgi-a.1")
+    assert int(pid) in kinds.pids("fcgi-a")
+    assert pid not in before

@@ -79,3 +79,50 @@ def test_a_pid_file_and_forking_go_together(compiled: Compile) -> None:
     for text in (FORKING, FORKING.replace('"forking"', '"simple"') + 'pid_file = "/run/d/d.pid"\n'):
         [problem] = compiled("[auth]", {"a.toml": text}).problems
         assert problem.path == ("service", "d", "pid_file")
+
+
+FASTCGI = """
+[socket.fcgi]
+listen = "unix:/run/durward/sockets/fcgi.sock"
+[service.php]
+command = ["/usr/bin/php-cgi"]
+user = "www-site"
+fastcgi = "fcgi"
+hooks = { pre_start = ["/bin/true"] }
+[service.more]
+command = ["/usr/bin/php-cgi"]
+user = "worker"
+fastcgi = "fcgi"
+"""
+
+
+def test_a_fastcgi_service_gets_its_socket_as_descriptor_0_and_may_share_it(compiled: Compile) -> None:
+    found = compiled("[auth]", {"a.toml": FASTCGI})
+    php, more, hook = load_table(found.table).entries
+    assert (php.stdin, more.stdin, hook.stdin) == (*["unix:/run/durward/sockets/fcgi.sock"] * 2, "")
+    assert php.held() == (php.stdin,)
+    assert php.sockets == hook.held() == ()
+    assert load_table(found.table).sockets[0].users == (1001, 1002)
+    assert [spec.shared for spec in found.specs] == [True, True]
+
+
+def test_a_probe_over_a_socket_that_others_answer_proves_nothing_there_either(compiled: Compile) -> None:
+    text = FASTCGI.replace("hooks = {", 'ready = { tcp = "127.0.0.1:80" }\nhooks = {')
+    [problem] = compiled("[auth]", {"a.toml": text}).problems
+    assert problem.path == ("service", "php", "ready")
+
+
+@pytest.mark.parametrize(
+    ("listen", "part"),
+    [('["127.0.0.1:1", "127.0.0.1:2"]', "must have one address"), ('"udp:127.0.0.1:1"', "for connections")],
+)
+def test_the_socket_of_fastcgi_has_one_address_for_connections(compiled: Compile, listen: str, part: str) -> None:
+    text = FASTCGI.replace('"unix:/run/durward/sockets/fcgi.sock"', listen)
+    found = compiled("[auth]", {"a.toml": text}).problems
+    assert {one.path for one in found} == {("service", "php", "fastcgi"), ("service", "more", "fastcgi")}
+    assert all(part in one.text for one in found)
+
+
+def test_a_socket_that_is_not_there_is_told(compiled: Compile) -> None:
+    found = compiled("[auth]", {"a.toml": FASTCGI.replace('fastcgi = "fcgi"', 'fastcgi = "fgci"')}).problems
+    assert found[0].text == "there is no [socket.fgci]; did you mean 'fcgi'?"
