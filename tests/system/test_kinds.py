@@ -51,6 +51,8 @@ def kinds(people: object, space: object, tmp_path_factory: object) -> Iterator[H
         "workers.toml": WORKERS.replace(', "@FOLDER@"]', "]"),
         "fastcgi.toml": FASTCGI,
         "job.toml": plain("job", "say", "done", "exit", "0", more='kind = "oneshot"\nready = {}'),
+        "long.toml": plain("long", "wait", "@FOLDER@/finish", "exit", "0", more='kind = "oneshot"\nready = {}'),
+        "last.toml": plain("last", "say", "begun", more='requires = ["long"]'),
         "broken.toml": plain("broken", "exit", "3", more='kind = "oneshot"\nready = {}'),
         "site.toml": plain("site", "say", "begun", more='requires = ["job"]'),
         "never.toml": plain("never", "say", "begun", more='requires = ["broken"]'),
@@ -159,3 +161,29 @@ def test_fastcgi_responders_of_several_services_share_one_socket_that_outlives_t
     assert name in ("fcgi-a.0", "fcgi-a.1")
     assert int(pid) in kinds.pids("fcgi-a")
     assert pid not in before
+
+
+def test_kill_9_of_what_decides_and_of_what_spawns_costs_no_work_and_no_daemon(kinds: House) -> None:
+    assert kinds.operate(messages.Start("forker"))[1].ok
+    kinds.until(
+        lambda: str(of(kinds, "forker").pid) == (kinds.folder / "pids" / "forker").read_text().strip(), "it runs"
+    )
+    before = of(kinds, "long").pid, of(kinds, "forker").pid
+    for part in ("supervisor", "privileged"):
+        kinds.kill9(part)
+        kinds.until(kinds.answers, "root.sock answers")
+        kinds.until(lambda: (of(kinds, "long").pid, of(kinds, "forker").pid) == before, "both are as they were")
+        assert (of(kinds, "long").state, of(kinds, "long").text) == ("RUNNING", "at work")
+        assert (of(kinds, "last").state, of(kinds, "last").text) == ("STARTING", "waits for long")
+    (kinds.folder / "finish").touch()
+    when(kinds, "last", "RUNNING")
+    assert (of(kinds, "long").state, of(kinds, "long").text) == ("EXITED", "done")
+
+
+def test_a_one_shot_that_is_done_is_still_done_for_the_next_supervisor(kinds: House) -> None:
+    when(kinds, "job", "EXITED")
+    kinds.kill9("supervisor")
+    kinds.until(kinds.answers, "root.sock answers")
+    assert (of(kinds, "job").state, of(kinds, "job").text) == ("EXITED", "done")
+    assert kinds.operate(messages.Restart("site"))[1].ok
+    assert of(kinds, "job").state == "EXITED"
