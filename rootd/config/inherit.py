@@ -43,13 +43,16 @@ def services(layers: dict[Path, Layer], problems: list[Problem]) -> Iterator[Fou
         if path[0] == "defaults" or (path[0] == "template" and not layer.raw.get("instances")):
             continue
         defaults, found = layers.get(("defaults",)), chain(layer, layers, problems)
+        if path[0] == "service" and defaults is None and found == [layer]:
+            yield path[1], {}, layer, layer.raw  # most are so
+            continue
         origins, raw, templated = merged(found, defaults)
         if path[0] == "template":
             yield from instances(layer, origins, raw, layers, problems)
         elif templated and expanded(raw, "") != raw:
             problems.append(Problem(layer.file, path, f"{INSTANCE} has a value in the instances of a template alone"))
         else:
-            yield path[1], origins if defaults or found[1:] else {}, layer, raw
+            yield path[1], origins, layer, raw
 
 
 def instances(

@@ -17,7 +17,9 @@ WAYS = ("after", "notify", "fd", *PROBES)
 
 def with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
     """A service's keys as they are in the file, with those that its kind sets."""
-    own = OWN.get(str(raw.get("kind")), {})
+    own = OWN.get(str(raw.get("kind")))
+    if own is None:
+        return raw
     return raw | {key: value | raw.get(key, {}) for key, value in own.items() if isinstance(raw.get(key, {}), dict)}
 
 
