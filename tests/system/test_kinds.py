@@ -23,6 +23,14 @@ pid_file = "@FOLDER@/pids/forker"
 user = "@jobs@"
 restart = { backoff = "0.1s..1s" }
 """
+LINKER = """
+[service.linker]
+command = ["/bin/true"]
+kind = "forking"
+pid_file = "@FOLDER@/pids/linker"
+user = "@jobs@"
+autostart = false
+"""
 WORKERS = """
 [defaults]
 user = "@jobs@"
@@ -47,7 +55,7 @@ instances = ["a", "b"]
 @pytest.fixture(scope="module")
 def kinds(people: object, space: object, tmp_path_factory: object) -> Iterator[House]:
     services = {
-        "forker.toml": FORKER,
+        "forker.toml": FORKER + LINKER,
         "workers.toml": WORKERS.replace(', "@FOLDER@"]', "]"),
         "fastcgi.toml": FASTCGI,
         "job.toml": plain("job", "say", "done", "exit", "0", more='kind = "oneshot"\nready = {}'),
@@ -118,12 +126,25 @@ def test_it_is_stopped_and_started_like_any_other(kinds: House) -> None:
     assert not os.path.exists(f"/proc/{named}")
 
 
-def test_a_link_in_place_of_its_pid_file_shows_nothing_and_ends_nothing_of_others(kinds: House) -> None:
-    path = kinds.folder / "pids" / "forker"
-    path.unlink()
-    path.symlink_to("/run/no-such-file")
-    assert kinds.operate(messages.Start("forker"))[1].ok, "the daemon puts its own file in its place"
-    assert kinds.operate(messages.Stop("forker"))[1].ok
+def test_a_link_in_place_of_a_pid_file_is_followed_by_nobody_who_may_read_more_than_the_service(kinds: House) -> None:
+    (kinds.folder / "pids" / "linker").symlink_to("/etc/shadow")
+    kinds.ask(messages.Start("linker"))
+    refused = f"waits for its pid file: {kinds.folder}/pids/linker: Permission denied"
+    kinds.until(lambda: of(kinds, "linker").text == refused, "it says why it is not ready")
+    assert kinds.operate(messages.Stop("linker"))[1].ok
+
+
+def test_a_pid_file_that_names_anothers_process_makes_nobody_watch_or_end_that(kinds: House) -> None:
+    when(kinds, "site", "RUNNING")
+    [other] = kinds.pids("site")
+    (kinds.folder / "pids" / "linker").unlink()
+    (kinds.folder / "pids" / "linker").write_text(str(other))
+    kinds.ask(messages.Start("linker"))
+    kinds.until(
+        lambda: f"names {other}, which is no process of this" in of(kinds, "linker").text, "it says what is wrong"
+    )
+    assert kinds.operate(messages.Stop("linker"))[1].ok
+    assert kinds.pids("site") == [other]
 
 
 def test_instances_of_a_template_are_services_with_their_own_words(kinds: House) -> None:
