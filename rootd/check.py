@@ -98,7 +98,7 @@ def directories(bundle: Bundle) -> Iterator[tuple[str, Path, str, Callable[[], N
     made = (paths["run"], f"{paths['run']}/sockets")  # by us, at the start
     wanted = {accounts["api"]: {compiler.API}}
     for section in [section for path, section in found.items() if path[0] == "service"]:
-        wanted.setdefault(section.values["user"], set()).update(section.values["sockets"] or ())
+        wanted.setdefault(section.values["user"], set()).update(compiler.on(section.values))
     for file, where, address in addresses(bundle.files):
         folder = os.path.dirname(address.path)
         users = [bundle.users.get(user or "") for user, sockets in wanted.items() if address.name in sockets]

@@ -25,7 +25,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_126, 992, 8_895
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_130, 1_200, 9_150
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -67,9 +67,10 @@ MAY_FORK = {
     "rootd/__main__.py",  # the throw-away child that checks the configuration
     "rootd/privileged/spawn.py",  # services
     "rootd/privileged/stage.py",  # the throw-away child that parses
+    "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
 }
-MAY_EXEC = {"rootd/privileged/spawn.py", "rootd/sandbox.py"}  # the second tries whether it is refused
+MAY_EXEC = {"rootd/privileged/spawn.py", "rootd/pidfile.py", "rootd/sandbox.py"}  # the last tries whether it is refused
 DROPS = {
     "setuid", "setgid", "setgroups", "initgroups", "setreuid", "setregid", "setresuid", "setresgid", "seteuid",
 }  # fmt: skip

@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import tomllib
 from collections.abc import Iterable
-from functools import cache, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
-from rootd.config import keys, shape
+from rootd.config import keys, kinds, shape
 from rootd.config.keys import meant
+
+# isort: off
+from rootd.config.inherit import Path as Path, Problem as Problem
+from rootd.config.sections import Section as Section, placed, read as read, read_section
+
+# isort: on
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
 from rootd.config.specs import ServiceSpec, parts_of, spec_of
 from rootd.config.table import LEAVE, Entry, Socket, Table
@@ -31,16 +35,7 @@ NEVER = {"policy": "always", "limit": "9999 in 1s"}  # is it given up: it is eve
 OWN = {"sockets": [API], "ready": {"notify": True}, "restart": NEVER, "stop": {"timeout": "15s"}}
 OPEN = "can be reached by others, and passwords would pass in the clear: set tls, or say behind_proxy = true"
 
-PROBES = ("command", "http", "tcp")
 SHARED = "another process on the same sockets might answer: let it say READY=1 (notify), or probe it by a command"
-
-Path = tuple[str, ...]  # of keys; () is the file as a whole
-
-
-class Problem(NamedTuple):
-    file: str
-    path: tuple[str | int, ...]  # with the places in lists
-    text: str
 
 
 class Bundle(NamedTuple):
@@ -55,15 +50,6 @@ class Bundle(NamedTuple):
     pam: dict[str, bool]  # whether /etc/pam.d has it
 
 
-class Section(NamedTuple):
-    """One table of a file. values: by key, parsed; None where that failed and where there is nothing."""
-
-    file: str
-    path: Path
-    raw: dict[str, Any]
-    values: dict[str, Any]
-
-
 class Compiled(NamedTuple):
     settings: Settings | None
     table: bytes  # one line
@@ -71,74 +57,6 @@ class Compiled(NamedTuple):
     specs: tuple[ServiceSpec, ...]  # in the order of the entries, unless the table alone was wanted
     policy: tuple[File, ...]
     problems: tuple[Problem, ...]  # when there is one, all but policy is empty
-
-
-def read_section(kind: str, raw: Any, file: str, path: Path, problems: list[Problem]) -> Section:
-    """Each key of a section by its row in the table of keys."""
-    known, values = keys.SECTIONS[kind], dict.fromkeys(keys.SECTIONS[kind])
-    if not isinstance(raw, dict):
-        problems.append(Problem(file, path, "must be a table"))
-        return Section(file, path, {}, values)
-    problems += [Problem(file, (*path, name), f"no such key{meant(name, known)}") for name in raw if name not in known]
-    for name, key in known.items():
-        where = (*path, name)
-        if name not in raw:
-            values[name], each = default(kind, name)
-            problems += [Problem(file, (*where, *inner), text) for inner, text in each]
-        elif key.type in keys.SECTIONS:
-            values[name] = read_section(key.type, raw[name], file, where, problems).values
-        else:
-            try:
-                values[name] = keys.parse(key.type, raw[name])
-            except keys.Wrong as wrong:
-                problems += [Problem(file, (*where, *inner), text) for inner, text in wrong.each]
-    return Section(file, path, raw, values)
-
-
-@cache  # most services leave most keys out: each default is parsed once, and all of them share it
-def default(kind: str, name: str) -> tuple[Any, tuple[tuple[tuple[str | int, ...], str], ...]]:
-    """The value of a key that is not there, and what is wrong with that: where beneath it, and why."""
-    key, problems = keys.SECTIONS[kind][name], list[Problem]()
-    if key.type in keys.SECTIONS and key.default is not None:
-        values = read_section(key.type, key.default, "", (), problems).values
-        return values, tuple((problem.path, problem.text) for problem in problems)
-    try:
-        return None if key.default is None else keys.parse(key.type, key.default), ()
-    except keys.Wrong:
-        return None, (((), f"is missing: {key.doc}"),)
-
-
-@lru_cache(maxsize=1)  # names_needed and compile_bundle look at the same files
-def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, ...]]:
-    """Every section of the files, by its path, and what is wrong with them. The policy is not read here."""
-    problems: list[Problem] = []
-    found: dict[Path, Section] = {}
-    for file in files:
-        try:
-            raw = {} if file.error or file.path.startswith("policy.d/") else tomllib.loads(file.text)
-        except (ValueError, RecursionError) as error:
-            file = file._replace(error=str(error))
-        if file.error:
-            problems.append(Problem(file.path, (), file.error))
-            continue
-        known = keys.MAIN if file.path == MAIN else ("socket", "service")
-        problems += [Problem(file.path, (n,), f"no such section{meant(n, known)}") for n in raw if n not in known]
-        if file.path == MAIN:
-            for kind in [kind for kind in known if kind in raw or kind != "api"]:
-                found[kind,] = read_section(kind, raw.get(kind, {}), file.path, (kind,), problems)
-            continue
-        for kind in [kind for kind in known if kind in raw]:
-            if not isinstance(raw[kind], dict):
-                problems.append(Problem(file.path, (kind,), "must be a table"))
-                continue
-            for path, table in [((kind, name), table) for name, table in raw[kind].items()]:
-                if path in found:
-                    problems.append(Problem(file.path, path, f"is in {found[path].file} already"))
-                elif not keys.NAME.fullmatch(path[1]) or path[1].startswith("durward-") or path[1] == "audit":
-                    problems.append(Problem(file.path, path, f"{keys.NAME_WORDS}, but not durward-… and audit"))
-                section = read_section(kind, table, file.path, path, problems)
-                found |= {path: section} if isinstance(table, dict) else {}
-    return found, tuple(problems)
 
 
 def pam_services(auth: dict[str, Any]) -> dict[str, str]:
@@ -194,7 +112,8 @@ class _Compiler:
         return Compiled(settings, table, hashlib.sha256(table).digest(), tuple(specs), policy, ())
 
     def say(self, section: Section, key: str, text: str) -> None:
-        self.problems.append(Problem(section.file, (*section.path, key), text))
+        told = placed(section, Problem(section.file, (*section.path, key), text))
+        self.problems += [] if section.origins and told in self.problems else [told]
 
     def known(self, section: Section, key: str, name: str | None, facts: dict[str, Any], what: str = "user") -> Any:
         """The fact about a name, or a problem."""
@@ -260,7 +179,15 @@ class _Compiler:
         also = {self.known(service, "supplementary_groups", group, self.bundle.groups, "group") for group in more}
         for socket in [socket for socket in values["sockets"] or () if socket not in self.sockets]:
             self.say(service, "sockets", f"there is no [socket.{socket}]{meant(socket, self.sockets)}")
+        if (fastcgi := values["fastcgi"]) is not None:
+            listen: tuple[Socket, ...] = self.sockets[fastcgi].values["listen"] or () if fastcgi in self.sockets else ()
+            if fastcgi not in self.sockets:
+                self.say(service, "fastcgi", f"there is no [socket.{fastcgi}]{meant(fastcgi, self.sockets)}")
+            elif len(listen) != 1 or listen[0].kind != "stream":
+                self.say(service, "fastcgi", f"socket {fastcgi} must have one address, for connections")
         self.probes(service)
+        for key, text in kinds.problems(values):
+            self.say(service, key, text)
         environment = self.environment(service, user or User(0, 0, (), "/", ""))
         if user is None or None in also or (values["group"] and gid is None):
             return
@@ -281,9 +208,10 @@ class _Compiler:
     def probes(self, service: Section) -> None:
         """One way to become ready, at most one probe that it is alive, and each proves what it is to prove."""
         names = service.values["sockets"] or ()
-        for key, kinds in {"ready": ("after", "notify", "fd", *PROBES), "live": PROBES}.items():
+        held = names or service.values["fastcgi"]
+        for key, ways in {"ready": kinds.WAYS, "live": kinds.PROBES}.items():
             values = service.values[key]
-            chosen = [kind for kind in kinds if values[kind] is not None and values[kind] is not False]
+            chosen = [way for way in ways if values[way] is not None and values[way] is not False]
             if len(chosen) > 1:
                 self.say(service, key, f"{' and '.join(chosen)} exclude each other")
             if values["tcp"] and values["tcp"].kind != "stream":
@@ -295,7 +223,7 @@ class _Compiler:
             elif values["over"] and not values["http"]:
                 self.say(service, key, 'over = "probe" is for http')
             many = key == "ready" or (service.values["processes"] or 1) > 1
-            if names and many and (values["tcp"] or (values["http"] and not values["over"])):
+            if held and many and (values["tcp"] or (values["http"] and not values["over"])):
                 self.say(service, key, SHARED)
         ready, over = service.values["ready"], any(service.values[key]["over"] for key in ("ready", "live"))
         if over and "probe" in names:
@@ -329,7 +257,7 @@ class _Compiler:
         run = self.main["paths"].values["run"] if self.main else None
         for name, section in self.sockets.items():
             values = section.values
-            services = [n for n, s in self.services.items() if name in (s.values["sockets"] or ()) and n in self.run_as]
+            services = [n for n, s in self.services.items() if name in on(s.values) and n in self.run_as]
             group = self.known(section, "group", values["group"], self.bundle.groups, "group")
             gid = group if group is not None else self.run_as[services[0]][1] if services else 0
             about = {key: values[key] for key in ("mode", "backlog", "v6only", "freebind")}
@@ -361,21 +289,29 @@ class _Compiler:
 
     def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]
+        command = kinds.command_of(values, self.bundle.python)
         names = (*values["signals"], values["stop"]["signal"], *dict(values["stop"]["then"]), "KILL")
         watchdog = values["live"]["watchdog"]
         names = (*names, "ABRT") if watchdog else names
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
         return Entry(
-            service=name, count=most(values), path=values["command"][0], argv=values["command"],
+            service=name, count=most(values), path=command[0], argv=command,
             env=environment, cwd=values["directory"], uid=user.uid, gid=gid, groups=groups,
             umask=values["umask"], limits=tuple((keys.LIMITS[kind], *ends) for kind, ends in sorted(limits.items())),
             sockets=tuple((wanted, s.key) for wanted in values["sockets"] for s in sockets if s.name == wanted),
             signals=tuple(sorted({signal.Signals[f"SIG{name}"].value for name in names})),
-            notify=values["ready"]["notify"] or bool(watchdog), ready_fd=values["ready"]["fd"] or 0,
+            notify=values["ready"]["notify"] or bool(watchdog) or values["kind"] == "forking",
+            ready_fd=values["ready"]["fd"] or 0,
             probe="probe" in (values["ready"]["over"], values["live"]["over"]),
             nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
             log=(values["log"]["size"], values["log"]["keep"]),
+            stdin=next((s.key for s in sockets if s.name == values["fastcgi"]), ""),
         )  # fmt: skip
+
+
+def on(values: dict[str, Any]) -> tuple[str, ...]:
+    """The names of all sockets that a service gets."""
+    return (*(values["sockets"] or ()), *([values["fastcgi"]] if values["fastcgi"] else []))
 
 
 def most(values: dict[str, Any]) -> int:

@@ -76,6 +76,11 @@ KEYS = (
     Key("socket", "v6only", "flag", True, "an IPv6 address takes no IPv4 connections"),
     Key("socket", "freebind", "flag", False, "bind before the machine has the address"),
     Key("service", "command", "command", REQUIRED, "a program by its absolute path, and arguments; there is no shell"),
+    Key("template", "instances", "[name]", [], "services NAME-INSTANCE of it; {instance} in its values is their name"),
+    Key("service", "extends", "name", None, "a template, or another service, whose keys it has where it has none"),
+    Key("service", "kind", "simple|oneshot|forking", "simple", "oneshot: ready when it ended; forking: see pid_file"),
+    Key("service", "pid_file", "path", None, "of a forking one: which process goes on, when the first has ended well"),
+    Key("service", "timeout", "period", None, "of a one-shot: in which it must have ended; else it has its time"),
     Key("service", "user", "user", REQUIRED, "whom it runs as"),
     Key("service", "group", "user", None, "in place of the user's own group"),
     Key("service", "supplementary_groups", "[user]", [], "groups besides those that the user is in"),
@@ -83,6 +88,7 @@ KEYS = (
     Key("service", "directory", "path", "/", "the working directory"),
     Key("service", "umask", "mode", "022", "bits that new files do not get"),
     Key("service", "sockets", "[name]", [], "descriptors from 3, with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID"),
+    Key("service", "fastcgi", "name", None, "a socket that is its descriptor 0, as FastCGI has it (and inetd's wait)"),
     Key("service", "environment", "variables", {}, "its variables"),
     Key("service", "environment_file", "path", None, "NAME=value lines of root's; they win over environment"),
     Key("service", "autostart", "flag", True, "start with the daemon"),
@@ -121,7 +127,7 @@ KEYS = (
     Key("live", "failures", "1..100", 3, "probes in a row that fail, before something is done"),
     Key("live", "action", "restart|report", "restart", "what is done; report: people see it"),
     Key("live", "watchdog", "period", None, "it says WATCHDOG=1 by sd_notify(3) more often than that"),
-    Key("restart", "policy", "always|on-failure|never", "on-failure", "when it is started again"),
+    Key("restart", "policy", "always|on-failure|never", "on-failure", "when it is started again; a one-shot: never"),
     Key("restart", "expected", "[0..255]", [0], "exit codes that are no failure"),
     Key("restart", "backoff", "backoff", "0.1s..30s", "how long it waits before the first restart, and at most"),
     Key("restart", "limit", "rate", "5 in 60s", "crashes after which it is given up"),
@@ -140,6 +146,7 @@ KEYS = (
 # fmt: on
 MAIN = ("paths", "accounts", "auth", "api", "audit")  # the sections of durward.toml
 SECTIONS = {key.section: {other.name: other for other in KEYS if other.section == key.section} for key in KEYS}
+SECTIONS["template"] |= SECTIONS["service"]
 
 
 class Wrong(ValueError):

@@ -41,9 +41,9 @@ class ServiceSpec(NamedTuple):
     max_unavailable: int  # of them, while they are restarted
     groups: tuple[str, ...]  # of services
     autostart: bool
-    ready_kind: str  # after, notify, fd, probe
+    ready_kind: str  # after, notify, fd, probe; exit: of a one-shot
     ready_after: float
-    ready_timeout: float
+    ready_timeout: float  # of a one-shot, to its end; 0: it has its time
     restart_policy: str  # always, on-failure, never
     expected: tuple[int, ...]  # exit codes that are no failure
     backoff_first: float
@@ -90,7 +90,9 @@ def parts_of(entry: Entry, values: dict[str, Any]) -> list[tuple[str, Entry]]:
         if command := values[section][key]:
             own = (pair for pair in entry.env if pair[0] != "WATCHDOG_USEC")
             environment = tuple(sorted((*own, ("DURWARD_HOOK", name))))
-            bare = entry._replace(sockets=(), signals=(signal.SIGKILL.value,), notify=False, ready_fd=0, probe=False)
+            bare = entry._replace(
+                sockets=(), stdin="", signals=(signal.SIGKILL.value,), notify=False, ready_fd=0, probe=False
+            )
             found.append((name, bare._replace(path=command[0], argv=command, env=environment)))
     return found
 
@@ -103,8 +105,10 @@ def probe_of(values: dict[str, Any]) -> Probe | None:
     return Probe("command") if values["command"] else None
 
 
-def ready_kind_of(ready: dict[str, Any], probe: Probe | None) -> str:
-    return "probe" if probe else "notify" if ready["notify"] else "fd" if ready["fd"] else "after"
+def ready_kind_of(kind: str, ready: dict[str, Any], probe: Probe | None) -> str:
+    if kind == "oneshot":
+        return "exit"
+    return "probe" if probe else "notify" if ready["notify"] or kind == "forking" else "fd" if ready["fd"] else "after"
 
 
 def spec_of(
@@ -116,7 +120,8 @@ def spec_of(
     spec = ServiceSpec(
         name=entry.service, entry=0, processes=values["processes"], max_processes=entry.count,
         groups=values["groups"], autostart=values["autostart"],
-        ready_kind=ready_kind_of(ready, ready_probe), ready_timeout=ready["timeout"],
+        ready_kind=ready_kind_of(values["kind"], ready, ready_probe),
+        ready_timeout=(values["timeout"] or 0.0) if values["kind"] == "oneshot" else ready["timeout"],
         ready_after=1.0 if ready["after"] is None else ready["after"],
         restart_policy=restart["policy"], expected=restart["expected"],
         backoff_first=restart["backoff"][0], backoff_cap=restart["backoff"][1],
@@ -124,7 +129,7 @@ def spec_of(
         stop_signal=signal.Signals[f"SIG{stop['signal']}"].value, stop_timeout=stop["timeout"],
         stop_then=tuple((signal.Signals[f"SIG{name}"].value, seconds) for name, seconds in stop["then"]),
         max_unavailable=values["max_unavailable"],
-        signals=values["signals"], sockets=values["sockets"], shared=bool(values["sockets"]), user=values["user"],
+        signals=values["signals"], sockets=values["sockets"], shared=bool(entry.held()), user=values["user"],
         requires=(), after=(), priority=0, restart_with=(), settings=tuple(shown("service", raw)), digest="",
         ready_probe=ready_probe, ready_interval=ready["interval"],
         live_probe=probe_of(live), live_interval=live["interval"], live_timeout=live["timeout"],

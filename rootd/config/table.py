@@ -35,6 +35,11 @@ class Entry(NamedTuple):
     nnp: bool
     root: bool
     log: tuple[int, int]  # bytes of a file, rotated files kept
+    stdin: str = ""  # key of a Socket that is its descriptor 0; "": /dev/null
+
+    def held(self) -> tuple[str, ...]:
+        """The keys of all sockets that it gets."""
+        return (*(key for _, key in self.sockets), *([self.stdin] if self.stdin else []))
 
 
 class Socket(NamedTuple):

@@ -223,7 +223,7 @@ class Generations:
     def keys(self, run: Run) -> list[str]:
         """The sockets that a run was handed."""
         entry = self.entry(run.generation, run.slot)
-        return [key for _, key in entry.sockets] if entry else []
+        return list(entry.held()) if entry else []
 
     def about(self, run: Run | None) -> dict[str, Any]:
         """What a deed tells of its run, by names that people know: "site.1", or "site pre-start" for a hook of it."""

@@ -29,7 +29,7 @@ DEED_SPAWN, DEED_SIGNAL, DEED_EXITED, DEED_COMMIT, DEED_START, DEED_SHUTDOWN, DE
 
 def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
     entry = house.generations.entry(asked.generation, asked.slot)
-    if entry is None or any(key not in house.generations.sockets for _, key in entry.sockets):
+    if entry is None or any(key not in house.generations.sockets for key in entry.held()):
         return house.done(asked, errno.EINVAL)  # no such slot, or of a generation whose sockets were let go
     about = house.runs.get(asked.run)
     if asked.run and not is_of(house, about, entry):

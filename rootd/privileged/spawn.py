@@ -176,7 +176,9 @@ def spawn(
         born = fork_into(group) if group else None
         pid = os.fork() if born is None else born[0]
         if pid == 0:
-            become_service(entry, environment, writers, inherited, child_gate, ready, held)
+            become_service(
+                entry, environment, writers, inherited, child_gate, ready, held, sockets.get(entry.stdin, -1)
+            )
         pidfd = os.pidfd_open(pid) if born is None else born[1]
         kept.append(pidfd)
         started_run = Run(run, slot, generation, pid, started, pidfd)
@@ -297,12 +299,12 @@ def build_environment(entry: Entry, process: str, notify: str, about: int = 0) -
 
 def become_service(
     entry: Entry, environment: dict[str, str], writers: list[int], sockets: list[int], gate: int, ready: int,
-    held: tuple[int, ...],
+    held: tuple[int, ...], stdin: int = -1,
 ) -> None:  # fmt: skip
     """In the fork: what DESIGN §5 says, and exec. Never returns; a failure goes over the gate."""
     step = "descriptors"
     try:
-        gate = place_descriptors(writers, sockets, gate, {entry.ready_fd: ready} if ready >= 0 else {})
+        gate = place_descriptors(writers, sockets, gate, {entry.ready_fd: ready} if ready >= 0 else {}, stdin)
         step = "gate"
         if os.read(gate, 1) != GATE_OPEN:
             os._exit(FAILED)  # not 0: a service that never ran has not done its work
@@ -337,13 +339,13 @@ def become_service(
         os._exit(FAILED)
 
 
-def place_descriptors(writers: list[int], sockets: list[int], gate: int, ready: dict[int, int]) -> int:
-    """0 is /dev/null, 1 and 2 the pipes, 3… the sockets, `ready` where its entry says; all others are closed.
+def place_descriptors(writers: list[int], sockets: list[int], gate: int, ready: dict[int, int], stdin: int = -1) -> int:
+    """0 is stdin or /dev/null, 1 and 2 the pipes, 3… the sockets, `ready` where its entry says; all others are closed.
 
     But the gate: it comes after the last of them, and is closed by exec. Returns its number.
     """
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    placed = dict(enumerate((null, *writers, *sockets))) | ready
+    placed = dict(enumerate((null if stdin < 0 else stdin, *writers, *sockets))) | ready
     last = max(placed) + 1
     wanted = {
         target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, last + 1) for target, fd in (placed | {last: gate}).items()

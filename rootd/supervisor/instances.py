@@ -40,6 +40,7 @@ class Instance:
         self.last_exit = ""
         self.status: dict[int, str] = {}  # the service's own words, by the run
         self.refused = 0  # the run whose MAINPID was refused last
+        self.adopted_run = 0  # that changed its main process last
         self.adopted_at = self.adopt_pause = 0.0  # when another process became the main one, and until the next may
         self.removed = False  # no longer configured: forgotten once nothing of it runs
         self.operation: Operation | None = None
@@ -79,7 +80,8 @@ class Instance:
         state, why = states.public(part), states.reason(part)
         if isinstance(part, states.Living):
             return state, part.process.pid, why or self.status.get(part.process.run, "")
-        return state, 0, why
+        is_done = isinstance(part, states.Exited) and part.clean and self.spec.ready_kind == "exit"
+        return state, 0, why or ("done" if is_done else "")
 
     def info(self) -> ProcessInfo:
         state, pid, text = self.told

@@ -27,14 +27,16 @@ from rootd.supervisor.states import (
     Adopted, Await, Backoff, Barred, BecameReady, Cancelled, Cleaning, Cleared, Died, Emptying, Ended, EndHook, Event,
     Exited, Failing, Fatal, Held, HookEnded, Living, Preparing, Process, Replacing, Rest, RestartAsked, Running, Say,
     Settling, Signal, Slot, Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked,
-    Stopped, Stopping, TimeUp, TreeEmpty, Waiting,
+    Stopped, Stopping, TimeUp, TreeEmpty, Waiting, Working,
 )  # fmt: skip
 # isort: on
 
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
 
-__all__ = ["Impossible", "ready_until", "step"]
+__all__ = ["Impossible", "ready_until", "step", "work_until"]
+
+Alive = Starting | Working | Settling | Running
 
 
 def step(spec: ServiceSpec, slot: Slot, event: Event, now: float) -> Step:
@@ -49,7 +51,7 @@ def step(spec: ServiceSpec, slot: Slot, event: Event, now: float) -> Step:
             return _preparing(spec, slot, state, event, now)
         case Spawning():
             return _spawning(spec, slot, state, event, now)
-        case Starting() | Settling() | Running():
+        case Starting() | Working() | Settling() | Running():
             return _alive(spec, slot, state, event, now)
         case Stopping() | Emptying():
             return _ending(spec, slot, state, event, now)
@@ -66,7 +68,7 @@ def _resting(spec: ServiceSpec, slot: Slot, state: Rest, event: Event, now: floa
         case StartAsked() | RestartAsked():
             return moves.spawn(spec, moves.forgiven(slot))
         case StopAsked():
-            return replace(slot, wanted="down", state=state if isinstance(state, Exited) else Stopped()), ()
+            return replace(slot, wanted="down", state=_down(spec, state)), ()
         case TimeUp():
             return moves.rest(spec, slot, state, now)
         case (
@@ -146,6 +148,8 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
                 return moves.stop(slot, process, Stopped(), now)
             if state.cancelled:
                 return moves.stop(slot, process, Backoff(now), now)
+            if state.spec.ready_kind == "exit":
+                return replace(slot, state=Working(process, work_until(process))), ()
             return moves.ready_by_time(slot, Starting(process, ready_until(process)), now)
         case SpawnFailed(failure):
             said = words(failure, state.spec)
@@ -165,7 +169,7 @@ def _spawning(spec: ServiceSpec, slot: Slot, state: Spawning, event: Event, now:
             assert_never(event)
 
 
-def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Settling | Running, event: Event, now: float) -> Step:
+def _alive(spec: ServiceSpec, slot: Slot, state: Alive, event: Event, now: float) -> Step:
     process = state.process
     match event:
         case StartAsked() | Held() | Cleared() | Barred() | Cancelled():
@@ -191,6 +195,8 @@ def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Settling | Running, 
         case HookEnded() | Failing():
             return slot, ()
         case TimeUp(found):
+            if isinstance(state, Working) and state.until is not None and now >= state.until:
+                return _given_up(spec, slot, state, f"took more than {process.spec.ready_timeout:g} s", now)
             if not isinstance(state, Starting):
                 return slot, ()
             if now < state.until or process.spec.ready_kind == "after":
@@ -215,21 +221,19 @@ def _alive(spec: ServiceSpec, slot: Slot, state: Starting | Settling | Running, 
             assert_never(event)
 
 
-def _stopped(slot: Slot, state: Starting | Settling | Running, rest: Rest, now: float, signo: int = 0) -> Step:
+def _stopped(slot: Slot, state: Alive, rest: Rest, now: float, signo: int = 0) -> Step:
     slot, effects = moves.stop(slot, state.process, rest, now, signo)
     return slot, (*moves.unhook(state), *effects)
 
 
-def _given_up(
-    spec: ServiceSpec, slot: Slot, state: Starting | Settling | Running, reason: str, now: float, signo: int = 0
-) -> Step:
+def _given_up(spec: ServiceSpec, slot: Slot, state: Alive, reason: str, now: float, signo: int = 0) -> Step:
     """It runs, and is not what it should be: stopped, and judged as if it had ended by itself."""
     slot, rest = moves.judged(spec, slot, None, reason, now)
     slot, effects = _stopped(slot, state, rest, now, signo)
     return slot, (Ended(reason), *effects)
 
 
-def _healed(slot: Slot, state: Starting | Settling | Running, now: float) -> Slot:
+def _healed(slot: Slot, state: Alive, now: float) -> Slot:
     """After a healthy while a crash is the first one again."""
     return replace(slot, attempt=0) if isinstance(state, Running) and now - state.since >= HEALTHY else slot
 
@@ -240,7 +244,7 @@ def _ending(spec: ServiceSpec, slot: Slot, state: Stopping | Emptying, event: Ev
         case StartAsked() | RestartAsked():
             return replace(moves.forgiven(slot), state=replace(state, next=Backoff(now))), ()
         case StopAsked():
-            return replace(slot, wanted="down", state=replace(state, next=_down(state.next))), ()
+            return replace(slot, wanted="down", state=replace(state, next=_down(process.spec, state.next))), ()
         case HookEnded("stop", run, problem) if run == process.run:
             told = isinstance(state, Emptying) or len(state.then) <= len(process.spec.stop_then)
             if not problem or told:
@@ -285,7 +289,7 @@ def _cleaning(spec: ServiceSpec, slot: Slot, state: Cleaning, event: Event, now:
         case StartAsked() | RestartAsked():
             return replace(moves.forgiven(slot), state=replace(state, next=Backoff(now))), ()
         case StopAsked():
-            return replace(slot, wanted="down", state=replace(state, next=_down(state.next))), ()
+            return replace(slot, wanted="down", state=replace(state, next=_down(state.spec, state.next))), ()
         case HookEnded("post-stop", run, problem) if run == state.run:
             slot, effects = moves.rest(spec, slot, state.next, now)
             return slot, (*((Say(f"its post-stop hook: {problem}"),) if problem else ()), *effects)
@@ -300,9 +304,15 @@ def _cleaning(spec: ServiceSpec, slot: Slot, state: Cleaning, event: Event, now:
             assert_never(event)
 
 
-def _down(rest: Rest) -> Rest:
-    """What something that is ending anyway comes to rest in, when a stop is asked meanwhile."""
-    return rest if isinstance(rest, Exited) else Stopped()
+def _down(spec: ServiceSpec, rest: Rest) -> Rest:
+    """What something that has ended, or is ending, rests in when a stop is asked. A one-shot has done nothing then."""
+    return rest if isinstance(rest, Exited) and spec.ready_kind != "exit" else Stopped()
+
+
+def work_until(process: Process) -> float | None:
+    """When a one-shot is given up; None where it may take its time."""
+    limit = process.spec.ready_timeout
+    return process.started + limit if limit else None
 
 
 def ready_until(process: Process) -> float:

@@ -47,7 +47,7 @@ def _of(state: states.Leg | states.Rest | states.Waiting) -> Standing:
             return Standing("down")
         case (
             states.Backoff() | states.Waiting() | states.Preparing()
-            | states.Spawning() | states.Starting() | states.Settling()
+            | states.Spawning() | states.Starting() | states.Working() | states.Settling()
         ):  # fmt: skip
             return Standing("coming")
         case states.Stopping(next=rest) | states.Emptying(next=rest) | states.Cleaning(next=rest):

@@ -14,13 +14,13 @@ import msgspec
 from msgspec.structs import replace
 
 from rootd.supervisor.exits import Exit
-from rootd.supervisor.lifecycle import ready_until
+from rootd.supervisor.lifecycle import ready_until, work_until
 
 # isort: off
 from rootd.supervisor.states import (
     Adopted, Backoff, BecameReady, Cleaning, Emptying, Event, Exited, Fatal, Leg, Living, Preparing, Process,
     Replacing, Rest, Running, Settling, Slot, Spawned, Spawning, SpawnLost, Starting, StopAsked,
-    Stopped, Stopping, TreeEmpty, Waiting, Wanted, legs, runs,
+    Stopped, Stopping, TreeEmpty, Waiting, Wanted, Working, legs, runs,
 )  # fmt: skip
 # isort: on
 
@@ -230,12 +230,14 @@ def _at_rest(slot: Slot, saved: SavedSlot | None, now: float) -> Rest:
     return Fatal(saved.fatal) if saved is not None and saved.fatal else Backoff(now)
 
 
-def _taken_over(process: Process, was: SavedRun | None, now: float) -> Running | Starting:
+def _taken_over(process: Process, was: SavedRun | None, now: float) -> Running | Starting | Working:
     """READY=1 may have been said to the last supervisor alone: one that runs counts as ready, if nothing is to follow.
 
     What was not ready is probed anew, and what has a post-start hook gets it (again).
     """
     until, spec = ready_until(process), process.spec
+    if spec.ready_kind == "exit":
+        return Working(process, work_until(process))
     if spec.ready_kind == "after" and now < until:
         return Starting(process, until)
     if was is not None and not was.ready and (spec.ready_kind == "probe" or spec.has("post-start")):

@@ -59,7 +59,8 @@ class Sayings:
 
     def _adopt(self, instance: Instance, process: states.Process, pid: int, now: float) -> None:
         """One after the other: what is said while one is asked, or at once after it was done, is not heard."""
-        often = process.run in self._adopting or now - instance.adopted_at < instance.adopt_pause
+        again = instance.adopted_run == process.run  # the first one of a run is heard: it is started seldom enough
+        often = process.run in self._adopting or (again and now - instance.adopted_at < instance.adopt_pause)
         if pid != process.pid and not often and not self._requests.full(instance.key):
             self._adopting[process.run] = None
             self._requests.ask(instance.key, Adopt(process.run, pid))
@@ -83,7 +84,7 @@ class Sayings:
             seldom = now - instance.adopted_at >= 2 * ADOPT_MOST
             longer = min(2 * instance.adopt_pause, ADOPT_MOST)
             instance.adopt_pause = ADOPT_AGAIN if seldom else max(longer, ADOPT_AGAIN)
-            instance.adopted_at = now
+            instance.adopted_at, instance.adopted_run = now, effect.run
             return self._apply(instance, states.Adopted(effect.run, effect.pid), now)
         mine = states.runs(instance.slot.state).get(effect.run)
         if (

@@ -1,4 +1,4 @@
-"""The nouns of lifecycle: what a slot can be, what can happen to it, and what is to be done about it.
+"""The nouns of lifecycle: what a slot can be. events has what can happen to it, and what is to be done about it.
 
 Rule 1: a state carries what is true in it, and nothing else; what is wanted is beside it, in Slot.
 Rule 2: nothing here decides: the questions at the end only read a state.
@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING, Literal, assert_never
 
 import msgspec
 
+# isort: off
+from rootd.supervisor.events import (
+    Adopted as Adopted, Await as Await, Barred as Barred, BecameReady as BecameReady, Cancelled as Cancelled,
+    Cleared as Cleared, Died as Died, Effect as Effect, Ended as Ended, EndHook as EndHook, Event as Event,
+    Failing as Failing, Held as Held, Hook as Hook, HookEnded as HookEnded, RestartAsked as RestartAsked,
+    RollFailed as RollFailed, RunHook as RunHook, Say as Say, Signal as Signal, Spawn as Spawn, Spawned as Spawned,
+    SpawnFailed as SpawnFailed, SpawnLost as SpawnLost, StartAsked as StartAsked, StopAsked as StopAsked,
+    TimeUp as TimeUp, TreeEmpty as TreeEmpty,
+)  # fmt: skip
+
+# isort: on
 from rootd.supervisor.exits import Exit
 
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
 
 Wanted = Literal["up", "down"]
-Hook = Literal["pre-start", "post-start", "stop", "post-stop"]
 PublicState = Literal["STOPPED", "STARTING", "RUNNING", "BACKOFF", "STOPPING", "EXITED", "FATAL", "UNKNOWN"]
 
 # Supervisor's names and numbers, in the order in which a service of several processes shows the worst of them.
@@ -98,6 +108,13 @@ class Starting(msgspec.Struct, frozen=True):
     until: float
 
 
+class Working(msgspec.Struct, frozen=True):
+    """A one-shot at its work: what comes after it waits until it has ended well. At `until`, if any, it is given up."""
+
+    process: Process
+    until: float | None
+
+
 class Settling(msgspec.Struct, frozen=True):
     """It is ready, and its post-start hook runs: it counts as started when that has ended well."""
 
@@ -147,9 +164,9 @@ class Replacing(msgspec.Struct, frozen=True):
 
 
 Rest = Stopped | Backoff | Exited | Fatal
-Leg = Preparing | Spawning | Starting | Settling | Running | Stopping | Emptying | Cleaning
+Leg = Preparing | Spawning | Starting | Working | Settling | Running | Stopping | Emptying | Cleaning
 State = Rest | Waiting | Leg | Replacing
-Living = Starting | Settling | Running | Stopping  # with a main process that has not been seen to end
+Living = Starting | Working | Settling | Running | Stopping  # with a main process that has not been seen to end
 Holding = Living | Emptying  # with a run that is not over
 
 
@@ -162,169 +179,13 @@ class Slot(msgspec.Struct, frozen=True):
     attempt: int = 0  # crashes in a row, without a healthy while between them
 
 
-# -- events ----------------------------------------------------------------------------------------------------
-
-
-class StartAsked(msgspec.Struct, frozen=True):
-    pass
-
-
-class StopAsked(msgspec.Struct, frozen=True):
-    pass
-
-
-class RestartAsked(msgspec.Struct, frozen=True):
-    hard: bool = False
-
-
-class Cancelled(msgspec.Struct, frozen=True):
-    """What was asked for is taken back, as far as nothing that serves ends by it."""
-
-
-class Held(msgspec.Struct, frozen=True):
-    """What it comes after is on its way."""
-
-    on: tuple[str, ...]
-
-
-class Cleared(msgspec.Struct, frozen=True):
-    """Its turn has come."""
-
-
-class Barred(msgspec.Struct, frozen=True):
-    """What it requires will not be ready."""
-
-    reason: str
-
-
-class Spawned(msgspec.Struct, frozen=True):
-    run: int
-    pid: int
-    started: float
-
-
-class SpawnFailed(msgspec.Struct, frozen=True):
-    failure: Exit
-
-
-class SpawnLost(msgspec.Struct, frozen=True):
-    """privileged was started again and knows nothing of the SPAWN."""
-
-
-class Adopted(msgspec.Struct, frozen=True):
-    """Another process of the run is its main process now."""
-
-    run: int
-    pid: int
-
-
-class BecameReady(msgspec.Struct, frozen=True):
-    run: int
-
-
-class Failing(msgspec.Struct, frozen=True):
-    """It is ready no more: it does not answer, or was silent for too long. signo: tells it to end; 0 is as usual."""
-
-    run: int
-    reason: str
-    signo: int = 0
-
-
-class HookEnded(msgspec.Struct, frozen=True):
-    """A hook of the slot is over. run: the process that it was about, 0 for none; problem: "" when it ended well."""
-
-    hook: Hook
-    run: int
-    problem: str
-
-
-class Died(msgspec.Struct, frozen=True):
-    """EXITED: told again by each new privileged until its tree is told to die."""
-
-    run: int
-    exit: Exit
-
-
-class TreeEmpty(msgspec.Struct, frozen=True):
-    """Nothing of the run is left, whether or not its exit was seen."""
-
-    run: int
-
-
-class TimeUp(msgspec.Struct, frozen=True):
-    """The time of wake_at has come, or any other time. found: what its probe said last against its being ready."""
-
-    found: str = ""
-
-
-Event = (
-    StartAsked | StopAsked | RestartAsked | Cancelled | Held | Cleared | Barred
-    | Spawned | SpawnFailed | SpawnLost | Adopted | BecameReady | Failing | HookEnded | Died | TreeEmpty | TimeUp
-)  # fmt: skip
-
-
-# -- effects ---------------------------------------------------------------------------------------------------
-
-
-class Await(msgspec.Struct, frozen=True):
-    """Somebody has to say when its turn comes: Held, Cleared or Barred."""
-
-
-class Spawn(msgspec.Struct, frozen=True):
-    """about: the run that a hook or a probe command is about; 0 for a process, and for what is about none."""
-
-    about: int = 0
-
-
-class RunHook(msgspec.Struct, frozen=True):
-    """HookEnded tells of its end. spec: the configuration that it is of; run: the process that it is about, or 0."""
-
-    hook: Hook
-    run: int
-    spec: ServiceSpec
-
-
-class EndHook(msgspec.Struct, frozen=True):
-    """Its outcome is not wanted any more; HookEnded is told all the same."""
-
-    hook: Hook
-    run: int
-
-
-class Signal(msgspec.Struct, frozen=True):
-    run: int
-    signo: int
-    tree: bool = False
-
-
-class Say(msgspec.Struct, frozen=True):
-    """A step for whoever waits for an operation on the slot."""
-
-    text: str
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """It ended unasked, could not be spawned, or was given up."""
-
-    text: str
-
-
-class RollFailed(msgspec.Struct, frozen=True):
-    """The new process of a rolling restart will not take over; the old one keeps serving."""
-
-    reason: str
-
-
-Effect = Await | Spawn | RunHook | EndHook | Signal | Say | Ended | RollFailed
-
-
 # -- what others ask of a state --------------------------------------------------------------------------------
 
 
 def wake_at(state: State) -> float | None:
     """When the state wants to hear TimeUp; None for never."""
     match state:
-        case Backoff(until) | Starting(_, until):
+        case Backoff(until) | Starting(_, until) | Working(_, until):
             return until
         case Stopping(_, kill_at) | Emptying(_, kill_at):
             return kill_at
@@ -373,7 +234,7 @@ def public(part: Leg | Rest | Waiting) -> PublicState:
             return "FATAL"
         case Waiting() | Preparing() | Spawning() | Starting() | Settling():
             return "STARTING"
-        case Running():
+        case Running() | Working():
             return "RUNNING"
         case Stopping() | Emptying(next=Stopped() | Backoff(reason="")) | Cleaning(next=Stopped() | Backoff(reason="")):
             return "STOPPING"
@@ -394,6 +255,8 @@ def reason(part: Leg | Rest | Waiting) -> str:
             return reason(part.next)
         case Cleaning():
             return "; ".join(filter(None, (reason(part.next), "its post-stop hook runs")))
+        case Working():
+            return "at work"
         case Preparing() | Settling():
             return f"its {'pre' if isinstance(part, Preparing) else 'post'}-start hook runs"
         case _:

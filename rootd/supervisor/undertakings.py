@@ -104,9 +104,9 @@ class Undertakings:
             return 0
 
     def to_restart(self, name: str) -> bool:
-        """Of what changed: what is wanted, and has not done its work and ended."""
+        """Of what changed: what is wanted, but for what has done its work and ended, or is at it."""
         slots = [instance.slot for instance in self._slots.of(name)]
-        return any(slot.wanted == "up" and not isinstance(slot.state, states.Exited) for slot in slots)
+        return any(slot.wanted == "up" and not isinstance(slot.state, states.Exited | states.Working) for slot in slots)
 
     def tell(self, operation: Operation, instances: list[Instance], now: float) -> None:
         """A start, stop or scaling goes to its slots."""

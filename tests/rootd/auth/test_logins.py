@@ -290,11 +290,9 @@ def test_a20_while_twenty_are_wrong_somebody_else_logs_in(auth, people) -> None:
     clients = [auth.client() for _ in range(20)]
     for number, client in enumerate(clients):
         client.ask(login.Login(alice.name, "wrong", source(number)))
-    begun = time.monotonic()
     auth.granted(bob)
-    assert (
-        time.monotonic() - begun < 5.0
-    )  # a login alone takes 0.05 s; eight at a time with PAM's delays would take 6 s
+    answered, _, _ = select.select([client.sock for client in clients], [], [], 0)
+    assert len(answered) < 20  # eight at a time, each with PAM's delay: whoever waits for all of them waits for 6 s
     assert {auth.answer(client) for client in clients} <= {DENIED}
 
 

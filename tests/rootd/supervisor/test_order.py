@@ -274,3 +274,31 @@ def test_what_is_being_replaced_is_ready_while_one_of_the_two_runs(spec: Any) ->
     ):  # fmt: skip
         both = Instance(spec(), 0, states.Slot(state=states.Replacing(old, other)), "")
         assert standing([both]).word == expected
+
+
+def test_what_requires_a_one_shot_waits_until_it_has_ended_well_and_needs_it_once(House: Any, spec: Any) -> None:
+    job = spec(name="job", digest="j", ready_kind="exit", ready_timeout=0.0, restart_policy="never")
+    house = House(job, spec(name="site", entry=1, digest="s", requires=("job",))).begin()
+    house.deliver()
+    house.later(500.0)
+    assert spawned(house) == ["job"]
+    assert (house.states("job"), house.states("site")) == (["RUNNING"], ["STARTING"])
+    assert [house.services.info(name).processes[0].text for name in ("job", "site")] == ["at work", "waits for job"]
+    [run] = house.privileged.mains()
+    house.privileged.exit(run.number, 0)
+    house.deliver()
+    assert house.later(1.0).states("site") == ["RUNNING"]
+    assert (house.states("job"), house.services.info("job").processes[0].text) == (["EXITED"], "done")
+    house.services.restart("site", house.now, "r")
+    house.deliver()
+    assert spawned(house) == ["job", "site", "site"]
+
+
+def test_a_one_shot_that_fails_fails_what_waits_for_it(House: Any, spec: Any) -> None:
+    job = spec(name="job", digest="j", ready_kind="exit", ready_timeout=0.0, restart_policy="never")
+    house = House(job, spec(name="site", entry=1, digest="s", requires=("job",))).begin()
+    house.deliver()
+    house.privileged.exit(house.privileged.mains()[0].number, 3)
+    house.deliver()
+    assert house.states("site") == ["FATAL"]
+    assert house.services.info("site").processes[0].text == "it requires job: it ended by itself: exit status 3"

@@ -178,3 +178,15 @@ def test_a_run_that_is_over_by_then_is_not_asked_for(house: Any) -> None:
     assert house.states() == ["EXITED"]
     says(house, 4711)
     assert adoptions(house) == [(1, 4711)]
+
+
+def test_the_first_change_of_each_run_is_heard_however_soon_it_comes(House: Any, spec: Any) -> None:
+    """A service that forks and crashes at once says it at every start: unheard, its end would be that of the first."""
+    house = House(spec(ready_kind="notify")).begin().deliver()
+    says(house, 4711, READY="1")
+    house.deliver()
+    house.privileged.exit(1, 1)
+    house.deliver()
+    house.services.notified(2, {"MAINPID": "4712", "READY": "1"}, house.now)
+    assert house.deliver().pids() == [4712]
+    assert adoptions(house) == [(1, 4711), (2, 4712)]

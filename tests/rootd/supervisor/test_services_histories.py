@@ -18,7 +18,7 @@ from rootd.supervisor import order, states
 from rootd.supervisor.operations import Refusal
 from rootd.supervisor.spelled import Spelled, spell
 
-NAMES = ("plain", "web", "once", "front", "deep")
+NAMES = ("plain", "web", "once", "front", "deep", "job")
 PARTS = (("pre-start", 20), ("post-start", 21), ("stop", 22), ("post-stop", 23), ("ready", 24))
 EVERY = (*PARTS[:4], ("live", 24))
 names = st.sampled_from(NAMES)
@@ -44,6 +44,7 @@ class Histories(RuleBasedStateMachine):
                 name="deep", entry=4, shared=True, limit_count=3, ready_kind="probe", ready_probe=Probe("command"),
                 parts=PARTS, live_probe=Probe("http", "tcp:127.0.0.1:80", "/"), live_failures=2, watchdog=60.0,
             ),
+            self.spec(name="job", entry=5, ready_kind="exit", ready_timeout=20.0, restart_policy="never"),
         )  # fmt: skip
         self.watch()
         self.house.begin()

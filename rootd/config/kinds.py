@@ -1,0 +1,51 @@
+"""What kind of service it is: what each kind says of itself where the file does not, and what makes no sense with it.
+
+Rule: a kind is keys that are set, and a few that it may not have; nothing but the supervisor's spec knows of it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+OWN: dict[str, dict[str, Any]] = {"oneshot": {"restart": {"policy": "never"}}}  # what a kind sets
+# what [defaults] does not say of a kind
+NOT_FOR = {"oneshot": ("ready", "live"), "simple": ("timeout",), "forking": ("ready", "timeout")}
+PROBES = ("command", "http", "tcp")
+WAYS = ("after", "notify", "fd", *PROBES)
+
+
+def with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
+    """A service's keys as they are in the file, with those that its kind sets."""
+    own = OWN.get(str(raw.get("kind")))
+    if own is None:
+        return raw
+    return raw | {key: value | raw.get(key, {}) for key, value in own.items() if isinstance(raw.get(key, {}), dict)}
+
+
+def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What makes no sense with this kind: the key, and why. values: of a service, parsed."""
+    ready = [way for way in WAYS if values["ready"][way] is not None and values["ready"][way] is not False]
+    if (values["kind"] == "forking") != bool(values["pid_file"]):
+        yield "pid_file", 'kind = "forking" takes a pid_file, and a pid_file takes kind = "forking"'
+    if values["kind"] == "forking" and set(ready) - {*PROBES}:
+        yield "ready", "a forking service is ready when its pid file says so, or a probe: command, http or tcp"
+    if values["kind"] != "oneshot":
+        if values["timeout"]:
+            yield "timeout", 'is of a one-shot: ready.timeout is that of others, or say kind = "oneshot"'
+        return
+    if ready:
+        yield "ready", "a one-shot is ready when it has ended well, and not before"
+    if any(values["live"][name] for name in (*PROBES, "watchdog")):
+        yield "live", "a one-shot has nothing that goes on to be probed: its time is timeout"
+    if values["hooks"]["post_start"]:
+        yield "hooks", "a one-shot has no post_start: post_stop runs when it has ended, and what requires it then"
+    if values["restart"]["policy"] == "always":
+        yield "restart", 'a one-shot is not started again when it has done its work: "never" or "on-failure"'
+
+
+def command_of(values: dict[str, Any], python: str) -> tuple[str, ...]:
+    """What is executed: of a forking service, what says in its place which process it has become (rootd/pidfile)."""
+    command: tuple[str, ...] = values["command"]
+    forking = (python, "-I", "-m", "rootd.pidfile", values["pid_file"], *command)
+    return forking if values["kind"] == "forking" else command
