@@ -27,8 +27,8 @@ class Instance:
     """Owned by services, which alone changes it. There are thousands: what is mostly empty is shared."""
 
     __slots__ = (
-        "_saved", "adopt_pause", "adopted_at", "due", "exits", "held", "index", "last_exit", "operation", "refused",
-        "removed", "since", "slot", "spec", "status", "strays", "told",
+        "_saved", "adopt_pause", "adopted_at", "adopted_run", "due", "exits", "index", "last_exit", "operation", "refused",
+        "removed", "since", "slot", "spec", "status", "told",
     )  # fmt: skip
 
     def __init__(self, spec: ServiceSpec, index: int, slot: states.Slot, since: str) -> None:
