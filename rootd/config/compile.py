@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from rootd.config import keys, shape
 from rootd.config.keys import meant
-from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
+from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User, pam_services
 from rootd.config.specs import ServiceSpec, parts_of, spec_of
 from rootd.config.table import LEAVE, Entry, Socket, Table
 from rootd.config.trusted import MAIN, File
@@ -122,8 +122,10 @@ def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, .
             problems.append(Problem(file.path, (), file.error))
             continue
         known = keys.MAIN if file.path == MAIN else ("socket", "service")
+        top = {key: raw.pop(key) for key in keys.SECTIONS[keys.TOP] if file.path == MAIN and key in raw}
         problems += [Problem(file.path, (n,), f"no such section{meant(n, known)}") for n in raw if n not in known]
         if file.path == MAIN:
+            found[keys.TOP,] = read_section(keys.TOP, top, file.path, (), problems)
             for kind in [kind for kind in known if kind in raw or kind != "api"]:
                 found[kind,] = read_section(kind, raw.get(kind, {}), file.path, (kind,), problems)
             continue
@@ -139,11 +141,6 @@ def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, .
                 section = read_section(kind, table, file.path, path, problems)
                 found |= {path: section} if isinstance(table, dict) else {}
     return found, tuple(problems)
-
-
-def pam_services(auth: dict[str, Any]) -> dict[str, str]:
-    login = auth["pam_service"] or "durward"
-    return {"pam_service": login, "pam_account_service": auth["pam_account_service"] or f"{login}-account"}
 
 
 def names_needed(files: tuple[File, ...]) -> tuple[set[str], set[str], set[str], set[str]]:
@@ -188,7 +185,8 @@ class _Compiler:
         for index, (entry, service) in enumerate(zip(tuple(entries), self.services.values(), strict=True)):
             parts = parts_of(entry, service.values)
             if not table_alone:
-                specs.append(spec_of(entry, parts, service.raw, service.values, index, len(entries)))
+                spec = spec_of(entry, parts, service.raw, service.values, index, len(entries))
+                specs.append(spec._replace(exit_on=entry.service in self.main[keys.TOP].values["exit_on"]))
             entries += [part for _, part in parts]
         table = shape.to_json(Table(tuple(entries), sockets, any(entry.root for entry in entries)))
         return Compiled(settings, table, hashlib.sha256(table).digest(), tuple(specs), policy, ())
@@ -215,9 +213,11 @@ class _Compiler:
                     self.say(self.main["accounts"], role, f"must be an account of its own: {others[0]} has {name}")
                 groups = (self.bundle.groups.get("shadow"),) if role == "auth" else ()
                 self.accounts[role] = Account(name, user.uid, user.gid, tuple(g for g in groups if g is not None))
+        for name in sorted(set(values[keys.TOP]["exit_on"] or ()) - self.services.keys()):
+            self.say(self.main[keys.TOP], "exit_on", f"there is no [service.{name}]{meant(name, self.services)}")
         pam = pam_services(values["auth"])
         for key, name in pam.items():
-            if name == "other" or not self.bundle.pam.get(name):
+            if "api" in self.main and (name == "other" or not self.bundle.pam.get(name)):
                 self.say(self.main["auth"], key, f'there is no /etc/pam.d/{name}: "other" may let everybody in')
         paths, auth = Paths(**values["paths"]), Auth(**values["auth"] | pam)
         if None not in paths and len({*paths} - {"/"}) < len(paths):

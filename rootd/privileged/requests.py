@@ -155,7 +155,7 @@ def may_be_replaced(house: Privileged) -> bool:
 
 def answer_shutdown(house: Privileged, asked: ipc.Message) -> None:
     house.done(asked, 0)
-    house.shutdown()
+    house.shutdown(asked.arg)
 
 
 HANDLERS: dict[int, Callable[[Privileged, ipc.Message], None]] = {

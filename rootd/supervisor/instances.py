@@ -34,6 +34,7 @@ class Instance:
         self.since = since  # when the shown state began
         self.exits: deque[str] = deque(maxlen=EXITS_LIMIT)  # newest first, each with its time
         self.last_exit = ""
+        self.end: Exit | None = None  # the same as a value, as far as this supervisor has seen it
         self.status: dict[int, str] = {}  # the service's own words, by the run
         self.refused = 0  # the run whose MAINPID was refused last
         self.adopted_at = self.adopt_pause = 0.0  # when another process became the main one, and until the next may
@@ -89,11 +90,13 @@ class Instance:
             case states.Died(run, end) if process := _living(before, run):
                 said = words(end, process.spec)
             case states.TreeEmpty(run) if process := _living(before, run):
-                said = words(Exit(None), process.spec)
-            case states.SpawnFailed(failure):
-                said = words(failure, self.spec)
+                end = Exit(None)
+                said = words(end, process.spec)
+            case states.SpawnFailed(end):
+                said = words(end, self.spec)
             case _:
                 return
+        self.end = end
         self.last_exit = said
         self.exits.appendleft(f"{wall()} {said}")
 
