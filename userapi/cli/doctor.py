@@ -73,6 +73,9 @@ def examine(ask: Any, args: Any) -> Iterator[Finding]:
     if ("api",) in found:
         yield from pam(pam_services(found["auth",].values).values())
     yield from given_up(found, bundle, compiler.ROOTLIKE)
+    for path, section in found.items():
+        if path[0] == "service":
+            yield from program(path[1], section.values, bundle)
     running = [*daemon(ask, args, paths.get("run", ""))]
     yield from running
     listens = [one for (kind, *_), section in found.items() if kind in ("socket", "api")
@@ -93,7 +96,9 @@ def configuration(config: str, bundle: Bundle) -> Iterator[Finding]:
         todo = f"mend it; durward-rootd --check --config {config} shows the place"
         yield Finding("configuration", PROBLEM, check.headline(problem), todo)
     for note in checked.notes:
-        yield Finding("configuration", UNKNOWN if "only root" in note else WARNING, note)
+        hidden = "only root can look" in note
+        todo = "sudo durward doctor" if hidden else "a policy is a grant in policy.d/10-first.toml, say"
+        yield Finding("configuration", UNKNOWN if hidden else WARNING, note, todo)
     if not checked.problems:
         yield Finding("configuration", machine.OK, checked.summary)
 
@@ -119,6 +124,35 @@ def directories(paths: dict[str, str]) -> Iterator[Finding]:
     if os.path.exists(first):
         text = f"{first} is still on this machine: who takes it over can forge the audit log from its beginning"
         yield Finding("directories", WARNING, text, "move it to where this machine cannot reach it")
+
+
+def program(service: str, values: dict[str, Any], bundle: Bundle) -> Iterator[Finding]:
+    """Its program must be there, and its own user should not be able to put another in its place."""
+    user = bundle.users.get(values["user"] or "")
+    path = os.path.realpath((values["command"] or [""])[0])
+    if user is None or not user.uid or not values["command"]:
+        return
+    for place in (path, *ancestors(path)):
+        try:
+            about = os.stat(place)
+        except FileNotFoundError:
+            told = f"{service}: there is no {place}: it cannot be started"
+            return (yield Finding("services", PROBLEM, told, "install it, or mend its command"))
+        except OSError as error:
+            return (yield Finding("services", UNKNOWN, f"{service}: {place}: {error.strerror}"))
+        mode, sticky = about.st_mode, stat.S_ISDIR(about.st_mode) and about.st_mode & stat.S_ISVTX
+        mine = about.st_uid == user.uid or (about.st_gid in user.groups and mode & 0o020)
+        if mine or (mode & 0o002 and not sticky):
+            told = f"{service} may replace its own program by {place}: who takes it over once stays"
+            todo = f"chown root {place}; chmod go-w {place}"
+            return (yield Finding("services", WARNING, told, todo))
+    yield Finding("services", machine.OK, f"{service}: {path}, which its user cannot replace")
+
+
+def ancestors(path: str) -> Iterator[str]:
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
 
 
 def pam(names: Any) -> Iterator[Finding]:

@@ -60,7 +60,7 @@ def test_every_problem_of_the_files_is_told_and_ends_it_with_1(folder: Path) -> 
     assert status == 1
     assert told["problems"] == sum(one["level"] == PROBLEM for one in told["findings"]) > 0
     assert any("accounts.log" in text for level, text in of(told, "configuration") if level == PROBLEM)
-    assert all(one["todo"] for one in told["findings"] if one["level"] in (WARNING, PROBLEM) and one["group"] != "x")
+    assert all(one["todo"] for one in told["findings"] if one["level"] in (WARNING, PROBLEM))
 
 
 def test_people_see_groups_levels_and_what_to_do(folder: Path) -> None:
@@ -106,6 +106,26 @@ def test_a_directory_that_others_may_write_is_a_problem_and_a_first_key_that_is_
     assert (PROBLEM, f"{folder}/log (log) has mode 777: others may write it") in found
     assert (OK, f"{folder}/run has mode 755") in found
     assert any(level == WARNING and "audit.initial is still" in text for level, text in found)
+
+
+def test_d14_a_program_that_its_own_user_may_replace_is_told(folder: Path) -> None:
+    place = folder / "program"
+    place.mkdir(mode=0o755)
+    shutil.copy("/bin/true", place / "serve")
+    write(folder, "durward.toml", settings(folder))
+    service = f'[service.site]\ncommand = ["{place}/serve"]\nuser = "nobody"\n'
+    write(folder, "services.d/a.toml", service)
+    [(level, _)] = of(run(folder, "--json")[1], "services")
+    assert level == OK
+    for path in (place / "serve", place):
+        os.chown(path, NOBODY, 0)
+        [(level, text)] = of(run(folder, "--json")[1], "services")
+        assert level == WARNING
+        assert text.startswith(f"site may replace its own program by {path}: ")
+        os.chown(path, 0, 0)
+    (place / "serve").unlink()
+    [(level, text)] = of(run(folder, "--json")[1], "services")
+    assert (level, text) == (PROBLEM, f"site: there is no {place}/serve: it cannot be started")
 
 
 def test_a_file_of_pam_that_is_not_there_or_not_roots_is_a_problem(tmp_path: Path) -> None:

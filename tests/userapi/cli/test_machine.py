@@ -57,12 +57,12 @@ def number(name: str) -> int:
 )
 def test_what_the_kernel_refuses_is_found_by_trying_it(syscall: int, level: str, words: str) -> None:
     told = found(f"forbid({syscall})", "machine.kernel()")
-    assert [(one, text) for one, text in told if text.startswith(words)][0][0] == level
+    assert next((one, text) for one, text in told if text.startswith(words))[0] == level
     assert all(one in (OK, WARNING) for one, text in told if not text.startswith(words))
 
 
 def test_a_kernel_that_has_it_is_said_to_have_it() -> None:
-    told = dict((text, level) for level, text in found("", "machine.kernel()"))
+    told = {text: level for level, text in found("", "machine.kernel()")}
     assert told["pidfd"] == told["sealed memfds"] == told["seccomp filters"] == OK
 
 
