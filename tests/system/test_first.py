@@ -17,6 +17,7 @@ from space import Space
 from policy import messages
 
 pytestmark = pytest.mark.root
+EXAMPLE = HERE.parents[1] / "packaging" / "examples" / "container"
 
 SERVICES = {
     "base": (("say", "begun"), ""),
@@ -140,6 +141,24 @@ def test_asked_to_end_it_stops_in_order_and_ends_with_0(make_house: Make) -> Non
     house = contained(make_house(texts(SERVICES), policy={})).start()
     house.stop()
     assert [one["process"] for one in house.audit() if one.get("deed") == "exited"] == ["site", "base"]
+
+
+def test_the_example_serves_and_its_site_takes_the_container_with_it(make_house: Make) -> None:
+    """packaging/examples/container, with the tests' accounts, directories and prefix in place of its own."""
+    house = contained(make_house({}, policy={}))
+    settings = (EXAMPLE / "durward.toml").read_text().replace("/var/lib/durward", str(house.state))
+    settings = settings.replace("/run/durward", str(house.run_dir)).replace("/var/log/durward", str(house.log))
+    accounts = templates.settings(house, PAM_SERVICE).partition("[accounts]")[2].partition("[auth]")[0]
+    house.write("durward.toml", f"{settings}\n[accounts]{accounts}")
+    service = (EXAMPLE / "services.d" / "site.toml").read_text()
+    house.write("services.d/site.toml", service.replace("/opt/durward", "@PREFIX@").replace("www-site", "@www@"))
+    house.start()
+    assert house.http("/").status == 200
+    assert house.cli("www", "status").returncode == 69, "there is no api"
+    mine = processes_of({house.people["www"].uid})
+    (arbiter,) = [pid for pid in mine if int(status_of(pid, "PPid")) not in mine]
+    os.kill(arbiter, signal.SIGTERM)
+    assert ended(house) == 0
 
 
 def test_it_can_be_ended_before_it_listens(make_house: Make) -> None:
