@@ -65,14 +65,17 @@ def examine(ask: Any, args: Any) -> Iterator[Finding]:
     yield from machine.limits(processes, max((values["backlog"] or 0 for values in sockets), default=0))
     zones = any("timezone" in file.text for file in bundle.files if file.path.startswith("policy.d/"))
     yield from machine.python(zones)
-    yield from configuration(args.config, bundle)
+    told = [*configuration(args.config, bundle)]
+    yield from told
+    wrong = any(one.level in (PROBLEM, UNKNOWN) for one in told)
     if ("paths",) not in found:
         return
     paths = {name: path for name, path in found["paths",].values.items() if path}
     yield from directories(paths)
     if ("api",) in found:
         yield from pam(pam_services(found["auth",].values).values())
-    yield from given_up(found, bundle, compiler.ROOTLIKE)
+    given = given_up(found, bundle, compiler.ROOTLIKE)
+    yield from (one for one in given if one.level != machine.OK or not wrong)  # "nothing" is said of what is understood
     for path, section in found.items():
         if path[0] == "service":
             yield from program(path[1], section.values, bundle)

@@ -59,6 +59,7 @@ def test_every_problem_of_the_files_is_told_and_ends_it_with_1(folder: Path) -> 
     status, told = run(folder, "--json")
     assert status == 1
     assert told["problems"] == sum(one["level"] == PROBLEM for one in told["findings"]) > 0
+    assert of(told, "given up") == [], "nothing is said to be well of what was not understood"
     assert any("accounts.log" in text for level, text in of(told, "configuration") if level == PROBLEM)
     assert all(one["todo"] for one in told["findings"] if one["level"] in (WARNING, PROBLEM))
 
