@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -25,6 +26,9 @@ BAD_CONFIGURATION, NOT_ROOT = 65, 77  # EX_DATAERR, EX_NOPERM of sysexits.h
 
 def main() -> int:
     open_standard_descriptors()
+    if os.getpid() == 1:  # of a container: until the keeper listens, the kernel ignores what has no handler
+        for number in keeper.ENDING:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(
         prog="durward-rootd", description="Holds the doors: binds, spawns as configured users, asks the policy."
     )

@@ -38,6 +38,8 @@ ARROWS = {
     "userapi.gunicorn_conf": "userapi prctl",
     "userapi.walls": "userapi rootd.sandbox",  # it holds no privilege, and gives some away
     "userapi.cli": "userapi.cli userapi.tail policy",
+    "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
+    "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.config rootd.accounts rootd.outlook rootd.privileged policy",

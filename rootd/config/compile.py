@@ -21,7 +21,7 @@ from rootd.config.inherit import Path as Path, Problem as Problem
 from rootd.config.sections import Section as Section, placed, read as read, read_section
 
 # isort: on
-from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
+from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User, pam_services
 from rootd.config.specs import ServiceSpec, parts_of, spec_of
 from rootd.config.table import LEAVE, Entry, Socket, Table
 from rootd.config.trusted import MAIN, File
@@ -57,11 +57,6 @@ class Compiled(NamedTuple):
     specs: tuple[ServiceSpec, ...]  # in the order of the entries, unless the table alone was wanted
     policy: tuple[File, ...]
     problems: tuple[Problem, ...]  # when there is one, all but policy is empty
-
-
-def pam_services(auth: dict[str, Any]) -> dict[str, str]:
-    login = auth["pam_service"] or "durward"
-    return {"pam_service": login, "pam_account_service": auth["pam_account_service"] or f"{login}-account"}
 
 
 def names_needed(files: tuple[File, ...]) -> tuple[set[str], set[str], set[str], set[str]]:
@@ -106,7 +101,8 @@ class _Compiler:
         for index, (entry, service) in enumerate(zip(tuple(entries), self.services.values(), strict=True)):
             parts = parts_of(entry, service.values)
             if not table_alone:
-                specs.append(spec_of(entry, parts, service.raw, service.values, index, len(entries)))
+                spec = spec_of(entry, parts, service.raw, service.values, index, len(entries))
+                specs.append(spec._replace(exit_on=entry.service in self.main[keys.TOP].values["exit_on"]))
             entries += [part for _, part in parts]
         table = shape.to_json(Table(tuple(entries), sockets, any(entry.root for entry in entries)))
         return Compiled(settings, table, hashlib.sha256(table).digest(), tuple(specs), policy, ())
@@ -134,9 +130,11 @@ class _Compiler:
                     self.say(self.main["accounts"], role, f"must be an account of its own: {others[0]} has {name}")
                 groups = (self.bundle.groups.get("shadow"),) if role == "auth" else ()
                 self.accounts[role] = Account(name, user.uid, user.gid, tuple(g for g in groups if g is not None))
+        for name in sorted(set(values[keys.TOP]["exit_on"] or ()) - self.services.keys()):
+            self.say(self.main[keys.TOP], "exit_on", f"there is no [service.{name}]{meant(name, self.services)}")
         pam = pam_services(values["auth"])
         for key, name in pam.items():
-            if name == "other" or not self.bundle.pam.get(name):
+            if "api" in self.main and (name == "other" or not self.bundle.pam.get(name)):
                 self.say(self.main["auth"], key, f'there is no /etc/pam.d/{name}: "other" may let everybody in')
         paths, auth = Paths(**values["paths"]), Auth(**values["auth"] | pam)
         if None not in paths and len({*paths} - {"/"}) < len(paths):

@@ -46,6 +46,7 @@ class Key(NamedTuple):
 
 # fmt: off
 KEYS = (
+    Key("daemon", "exit_on", "[name]", [], "services: when one has ended for good, all ends with its exit status"),
     Key("paths", "run", "path", "/run/durward", "sockets, and what a boot may forget"),
     Key("paths", "log", "path", "/var/log/durward", "logs of the services and the audit log"),
     Key("paths", "state", "path", "/var/lib/durward", "what a boot may not forget"),
@@ -144,6 +145,7 @@ KEYS = (
     *(Key("limits", name, "limit", None, f"RLIMIT_{name.upper()} of setrlimit(2)") for name in LIMITS),
 )
 # fmt: on
+TOP = "daemon"  # the keys that stand in durward.toml before its sections
 MAIN = ("paths", "accounts", "auth", "api", "audit")  # the sections of durward.toml
 SECTIONS = {key.section: {other.name: other for other in KEYS if other.section == key.section} for key in KEYS}
 SECTIONS["template"] |= SECTIONS["service"]

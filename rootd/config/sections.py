@@ -78,8 +78,10 @@ def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, .
             problems.append(Problem(file.path, (), file.error))
             continue
         known = keys.MAIN if file.path == MAIN else ("socket", "defaults", "template", "service")
+        top = {key: raw.pop(key) for key in keys.SECTIONS[keys.TOP] if file.path == MAIN and key in raw}
         problems += [Problem(file.path, (n,), f"no such section{meant(n, known)}") for n in raw if n not in known]
         if file.path == MAIN:
+            found[keys.TOP,] = read_section(keys.TOP, top, file.path, (), problems)
             for kind in [kind for kind in known if kind in raw or kind != "api"]:
                 found[kind,] = read_section(kind, raw.get(kind, {}), file.path, (kind,), problems)
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rootd.config import shape
 
@@ -63,6 +63,12 @@ class Settings(NamedTuple):
     auth: Auth
     api: Api | None
     audit: Audit
+
+
+def pam_services(auth: dict[str, Any]) -> dict[str, str]:
+    """The files of /etc/pam.d that [auth] means."""
+    login = auth["pam_service"] or "durward"
+    return {"pam_service": login, "pam_account_service": auth["pam_account_service"] or f"{login}-account"}
 
 
 def to_json(settings: Settings) -> bytes:

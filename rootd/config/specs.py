@@ -73,6 +73,7 @@ class ServiceSpec(NamedTuple):
     watchdog: float = 0.0  # it is to be heard more often than that; 0: never
     hook_timeout: float = 30.0
     parts: tuple[tuple[str, int], ...] = ()  # commands besides its own, by their name: index in the table
+    exit_on: bool = False  # the daemon ends when it has ended
     generation: int = 0  # the configuration that it is of: the number that privileged knows it by
 
     def part(self, name: str) -> int | None:

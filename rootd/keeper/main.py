@@ -33,6 +33,9 @@ HANDED: dict[str, tuple[str, ...]] = {
 }
 WIRES = ((PRIVILEGED, SUPERVISOR), (PRIVILEGED, LOG), (SUPERVISOR, LOG), (SUPERVISOR, AUTH), (SUPERVISOR, PROBE))
 
+ENDING, FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), (signal.SIGUSR1, signal.SIGUSR2)
+HANDLED = (signal.SIGCHLD, signal.SIGHUP, *ENDING, *FORWARDED)
+
 HEALTHY = 10.0  # seconds after which a death is the first one again
 BACKOFF_FIRST, BACKOFF_CAP = 0.1, 5.0  # seconds between restarts of a part that keeps dying; the first is at once
 LAST_WORD = 5.0  # seconds that the others have to end when privileged has said END
@@ -73,10 +76,11 @@ class Keeper:
 
     def run(self) -> int:
         """Until everything has ended; returns the exit status of the whole."""
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in HANDLED:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
         self.loop.watch(self.wakeup.fileno(), lambda _: self.woken())
+        self.reap()  # what a container's entry point has left that has become us
         while True:
             now = time.monotonic()
             for role in [role for role, when in self.due.items() if when <= now]:
@@ -97,9 +101,11 @@ class Keeper:
         if signal.SIGHUP in signals and SUPERVISOR in self.children and not self.asked_to_end:
             self.tell(SUPERVISOR, ipc.Message(ipc.STAGE))
         for number in signals:
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if number in ENDING:
                 self.asked_to_end += 1
                 self.end()
+            elif number in FORWARDED and SUPERVISOR in self.children:
+                self.tell(SUPERVISOR, ipc.Message(ipc.SIGNAL, arg=number))
 
     def end(self) -> None:
         """Asked once: the supervisor stops everything in order. Again: privileged ends at once. Too early: all do."""
@@ -228,7 +234,8 @@ class Keeper:
                 signal.pidfd_send_signal(self.children[PROBE].pidfd, signal.SIGKILL)
             elif message.op == ipc.BEGIN and not self.begun:
                 self.begun = True
-                self.due.update(dict.fromkeys((LOG, SUPERVISOR, AUTH, PROBE), 0.0))
+                parts = (LOG, SUPERVISOR, PROBE) if message.scope == ipc.NO_LOGINS else (LOG, SUPERVISOR, AUTH, PROBE)
+                self.due.update(dict.fromkeys(parts, 0.0))
             elif message.op == ipc.END:
                 self.finish(min(max(message.arg, 0), 255))
         return True
@@ -287,7 +294,7 @@ def become_role(role: str, run: Role, link: int) -> None:
     status = 70  # EX_SOFTWARE
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in HANDLED:
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         if link != 3:

@@ -58,7 +58,7 @@ def main(link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)
-    keeper.send_now(ipc.Message(ipc.BEGIN))
+    keeper.send_now(ipc.Message(ipc.BEGIN, scope=0 if privileged.settings.api else ipc.NO_LOGINS))
     for role, (sock, pidfd) in inherited.links.items():
         privileged.link(role, sock, pidfd)
     memory.trim()
@@ -375,11 +375,11 @@ class Privileged:
         self.last_run = max(self.last_run + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
         return self.last_run
 
-    def shutdown(self) -> None:
-        """Whatever is left is killed; then the keeper may let go of everything."""
+    def shutdown(self, status: int = 0) -> None:
+        """Whatever is left is killed; then the keeper may let go of everything, and ends with this status."""
         self.deed(requests.DEED_SHUTDOWN)
         self.kill_all()
-        self.keeper.send_now(ipc.Message(ipc.END))
+        self.keeper.send_now(ipc.Message(ipc.END, arg=status))
         self.status = 0
 
     def kill_all(self) -> None:

@@ -161,7 +161,7 @@ def answer_renew(house: Privileged, asked: ipc.Message) -> None:
 
 def answer_shutdown(house: Privileged, asked: ipc.Message) -> None:
     house.done(asked, 0)
-    house.shutdown()
+    house.shutdown(asked.arg)
 
 
 HANDLERS: dict[int, Callable[[Privileged, ipc.Message], None]] = {

@@ -9,6 +9,7 @@ Sources: memfd_create(2), fcntl(2) F_ADD_SEALS, flock(2), unix(7).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -144,13 +145,19 @@ def make_directories(settings: Settings) -> None:
 
 
 def lock(run: str) -> int:
-    """Whoever holds it is the one instance of this run directory. Raises BlockingIOError when another does."""
+    """Whoever holds it is the one instance of this run directory. Raises BlockingIOError when another does.
+
+    What a supervisor of the last boot wrote counts no more; a container's boot is the start of its first process.
+    """
     fd = os.open(f"{run}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
         raise
+    if os.getppid() == 1:  # in a container a start is a boot, also where its run directory was kept
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{run}/supervisor/state.json")
     return fd
 
 

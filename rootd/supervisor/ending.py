@@ -3,6 +3,7 @@
 Rule 1: a service is told to end when all that comes after it has ended, or will not end.
 Rule 2: our own api ends when nothing else is left, so that whoever asked sees it happen.
 Rule 3: it is never refused, however much is under way.
+Rule 4: it begins by itself when a service has ended that exit_on names; then the daemon ends with that one's status.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from policy.names import RESERVED
-from rootd.supervisor import states
+from rootd.supervisor import exits, states
 from rootd.supervisor.instances import Instance
 from rootd.supervisor.operations import Operation, Operations, verdict
 from rootd.supervisor.order import Order
@@ -22,6 +23,7 @@ class Ending:
 
     def __init__(self, slots: Slots, operations: Operations, order: Order) -> None:
         self.operation: Operation | None = None
+        self.status = 0  # the exit status of the daemon
         self._slots, self._operations, self._order = slots, operations, order
         self._untold: set[str] = set()  # services that wait with their end for others
 
@@ -35,8 +37,9 @@ class Ending:
         self.look(now)
         return self.operation
 
-    def recovered(self, now: float) -> None:
+    def recovered(self, status: int, now: float) -> None:
         """The last supervisor was at it: recovery has told every slot."""
+        self.status = status
         if self.operation is None:
             self.operation = self._operations.begin("shutdown", "", "", now)
 
@@ -56,6 +59,19 @@ class Ending:
                     self._tell_in_turn(self.operation, name, now)
         self.look(now)
 
+    def last_words(self, instance: Instance) -> str:
+        """Why the daemon is to end, when this slot's service has ended for good; else "". The status is noted."""
+        there = self._slots.configured(instance.spec.name)
+        over = (states.Exited, states.Fatal)
+        if self.operation is not None or not instance.spec.exit_on or not self._slots.live:
+            return ""
+        if not there or not all(isinstance(one.slot.state, over) for one in there):
+            return ""
+        codes = [exits.status_of(one.end, isinstance(one.slot.state, states.Fatal)) for one in there]
+        self.status = next((code for code in codes if code), 0)
+        how = instance.last_exit or states.reason(states.shown(instance.slot.state))
+        return f"{instance.spec.name} has ended ({how}), and exit_on says that all ends then: exit status {self.status}"
+
     def look(self, now: float) -> None:
         """How far it is."""
         operation = self.operation
@@ -70,7 +86,7 @@ class Ending:
                 if why := verdict(operation, one.slot, now):
                     operation.failures.append(f"{one.label}: {why}")
             failed = "; ".join(operation.failures)
-            self._slots.shut_down()
+            self._slots.shut_down(self.status)
             self._operations.end(operation, not failed, failed or "all services stopped", now)
 
     def _tell_in_turn(self, operation: Operation, name: str, now: float) -> None:

@@ -93,6 +93,19 @@ def status_words(exit_: Exit) -> str:
     return f"killed by {signal_name(-exit_.code)}{', core dumped' if exit_.core else ''}"
 
 
+def status_of(exit_: Exit | None, failed: bool) -> int:
+    """As a shell says it: the exit code, 128 + signal, 127 and 126 for what was not found or could not be executed.
+
+    failed: it was given up, which is no success however its last process ended. 1 where nothing better is known.
+    """
+    if exit_ is None or (exit_.code is None and not exit_.failure):
+        return 1
+    if exit_.failure:
+        return 127 if exit_.failure >> 8 == errno.ENOENT else 126
+    code = exit_.code or 0
+    return 128 - code if code < 0 else code or int(failed)
+
+
 def lasting(exit_: Exit) -> bool:
     """Whether the same would happen at each further try, until somebody changes something on the machine."""
     number, step = divmod(exit_.failure, 256)

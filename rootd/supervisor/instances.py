@@ -27,8 +27,8 @@ class Instance:
     """Owned by services, which alone changes it. There are thousands: what is mostly empty is shared."""
 
     __slots__ = (
-        "_saved", "adopt_pause", "adopted_at", "adopted_run", "due", "exits", "index", "last_exit", "operation", "refused",
-        "removed", "since", "slot", "spec", "status", "told",
+        "_saved", "adopt_pause", "adopted_at", "adopted_run", "due", "end", "exits", "index", "last_exit", "operation",
+        "refused", "removed", "since", "slot", "spec", "status", "told",
     )  # fmt: skip
 
     def __init__(self, spec: ServiceSpec, index: int, slot: states.Slot, since: str) -> None:
@@ -38,6 +38,7 @@ class Instance:
         self.since = since  # when the shown state began
         self.exits: tuple[str, ...] = ()  # newest first, each with its time
         self.last_exit = ""
+        self.end: Exit | None = None  # the same as a value, as far as this supervisor has seen it
         self.status: dict[int, str] = {}  # the service's own words, by the run
         self.refused = 0  # the run whose MAINPID was refused last
         self.adopted_run = 0  # that changed its main process last
@@ -93,11 +94,13 @@ class Instance:
             case states.Died(run, end) if process := _living(before, run):
                 said = words(end, process.spec)
             case states.TreeEmpty(run) if process := _living(before, run):
-                said = words(Exit(None), process.spec)
-            case states.SpawnFailed(failure):
-                said = words(failure, self.spec)
+                end = Exit(None)
+                said = words(end, process.spec)
+            case states.SpawnFailed(end):
+                said = words(end, self.spec)
             case _:
                 return
+        self.end = end
         self.last_exit = said
         self.exits = (f"{wall()} {said}", *self.exits[: EXITS_LIMIT - 1])
 

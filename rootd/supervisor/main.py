@@ -28,6 +28,7 @@ from rootd.supervisor.auth_link import AuthLink
 from rootd.supervisor.choices import LIMIT, Choices
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
+from rootd.supervisor.exits import signal_name
 from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.notify import Notify, Pipe, Socket
 from rootd.supervisor.perform import OTHERS, Performer, Request
@@ -80,7 +81,8 @@ class Supervisor:
         self.performer = Performer()
         renew = partial(self.tell, "privileged", ipc.Message(ipc.RENEW))
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
-        self.services = Services(self._effects.append, self.publish, wall, self.probes, f"{settings.paths.run}/probe")
+        place = f"{settings.paths.run}/probe"
+        self.services = Services(self._effects.append, self.publish, wall, self.probes, place, note)
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
@@ -177,6 +179,9 @@ class Supervisor:
             self.desk.signalled(messages.Shutdown(), note)
         elif message.op == ipc.STAGE:
             self.desk.signalled(messages.Reload(), note)
+        elif message.op == ipc.SIGNAL:
+            for name in self.services.ends_all():
+                self.desk.signalled(messages.Signal(name, signal_name(message.arg).removeprefix("SIG")), note)
 
     def link(self, role: str, sock: int, pidfd: int) -> None:
         """A part of ours has been (re)started: this is the link to it."""

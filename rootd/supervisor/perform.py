@@ -29,7 +29,9 @@ class Adopt(NamedTuple):
 
 
 class Shutdown(NamedTuple):
-    """The last of all: what is left is killed, and the daemon ends."""
+    """The last of all: what is left is killed, and the daemon ends with this exit status."""
+
+    status: int = 0
 
 
 class Resume(NamedTuple):
@@ -132,8 +134,8 @@ class Performer:
                 message = ipc.Message(ipc.SIGNAL, seq=request.seq, run=run, arg=signo, scope=scope)
             case Adopt(run, pid):
                 message = ipc.Message(ipc.ADOPT, seq=request.seq, run=run, arg=pid)
-            case Shutdown():
-                message = ipc.Message(ipc.SHUTDOWN, seq=request.seq)
+            case Shutdown(status):
+                message = ipc.Message(ipc.SHUTDOWN, seq=request.seq, arg=status)
             case _:
                 assert_never(request.effect)
         if self._link is not None and self._open:

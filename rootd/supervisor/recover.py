@@ -57,6 +57,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     version: int = VERSION
     ending: bool = False  # a shutdown is under way
+    status: int = 0  # that the daemon ends with then
     operation: int = 0
     event: int = 0
     slots: dict[str, SavedSlot] = {}

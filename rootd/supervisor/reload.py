@@ -90,7 +90,8 @@ def fixed(running: Settings | None, new: Settings | None) -> Iterator[compiler.P
     """What a daemon has made its own at its start: directories, accounts, doors."""
     if running is None or new is None:
         return
-    same = {("auth", "local"): running.auth.local == new.auth.local}
+    same: dict[tuple[str, ...], bool] = {("auth", "local"): running.auth.local == new.auth.local}
+    same["api",] = running.api is not None or new.api is None  # else there is no auth, and nobody could log in
     for name, before, after in zip(Paths._fields, running.paths, new.paths, strict=True):
         same["paths", name] = before == after
     for role, account in running.accounts.items():

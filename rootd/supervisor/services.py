@@ -53,7 +53,9 @@ class Services:
         wall: Callable[[], str],
         prober: Prober,
         place: str,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
+        """say: to whoever looks after the daemon as a whole."""
         self.operations = Operations(publish, wall)
         self._slots = Slots(perform, self._told, self.operations.changed, wall, prober, place)
         self._under = Undertakings(self.operations, self._slots)
@@ -62,6 +64,7 @@ class Services:
         self._saved = recover.Saved()
         self._scaling = Scaling()
         self._ending = Ending(self._slots, self.operations, self.order)
+        self._say = say
 
     # -- what is configured ----------------------------------------------------------------------------------
 
@@ -142,7 +145,7 @@ class Services:
         slots = {f"{name}:{index}": one.save() for (name, index), one in self._slots.instances.items()}
         numbers = self.operations.last, self.operations.events
         ending, scaled = self._ending.operation is not None, self._scaling.save()
-        return recover.write(recover.Saved(recover.VERSION, ending, *numbers, slots, scaled))
+        return recover.write(recover.Saved(recover.VERSION, ending, self._ending.status, *numbers, slots, scaled))
 
     def fact(self, message: ipc.Message, now: float) -> None:
         """A run that is not over; nothing follows from it before facts_done."""
@@ -156,7 +159,7 @@ class Services:
         if not self._slots.live and not self._slots.no_facts():  # else it is another daemon: what is configured counts
             self._scaling.recovered(self._specs, saved, self._slots.highest(saved))
         if saved.ending:
-            self._ending.recovered(now)
+            self._ending.recovered(saved.status, now)
         with self.order.at_once(now):
             specs = {spec: self._scaling.count(spec) for spec in self._specs.values()}
             self._slots.facts_done(specs, saved, self._ending.operation is not None, now)
@@ -196,6 +199,10 @@ class Services:
         """Everything that an operation has said; empty when it is unknown."""
         found = self.operations.find(operation)
         return list(found.events) if found else []
+
+    def ends_all(self) -> tuple[str, ...]:
+        """The services of exit_on: signals that are sent to the daemon and mean nothing to it are meant for them."""
+        return tuple(name for name, spec in self._specs.items() if spec.exit_on)
 
     # -- what is asked ---------------------------------------------------------------------------------------
 
@@ -322,4 +329,7 @@ class Services:
             self.order.awaits(instance, now)
         self._under.follow(instance, effects, now)
         self.order.changed(instance.spec.name, now)
+        if why := self._ending.last_words(instance):
+            self._say(why)
+            self.stop_all(now, "")
         self._ending.happened(instance, now)

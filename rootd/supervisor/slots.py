@@ -169,8 +169,8 @@ class Slots:
         """Whether too much waits for privileged already."""
         return self._requests.full(instance.key)
 
-    def shut_down(self) -> None:
-        self._requests.ask(("", 0), Shutdown())
+    def shut_down(self, status: int) -> None:
+        self._requests.ask(("", 0), Shutdown(status))
 
     def wake_at(self) -> float | None:
         while self._timers and self._timers[0][2].due != self._timers[0][0]:

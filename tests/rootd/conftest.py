@@ -108,7 +108,7 @@ class SimulatedPrivileged:
         self.lingering: set[int] = set()
         self.refusing = 0  # the errno of each ADOPT
         self.failing: tuple[int, str] | None = None
-        self.shut_down = False
+        self.shut_down, self.status = False, 0
         self.parts: set[int] = set()  # entries that are hooks and the like
 
     def perform(self, request: Request) -> None:
@@ -127,7 +127,7 @@ class SimulatedPrivileged:
             case Adopt(run, pid):
                 self.adopt(request.seq, run, pid)
             case Shutdown():
-                self.shut_down = True
+                self.shut_down, self.status = True, request.effect.status
                 self.said.append(ipc.Message(ipc.DONE, seq=request.seq))
 
     def spawn(self, request: Request) -> None:

@@ -17,7 +17,7 @@ from userapi.cli.spelled import is_name
 
 WORDS = (
     "login logout whoami status start stop restart signal scale enable disable logs events operations cancel describe"
-    " reload why revoke shutdown completion"
+    " reload why revoke shutdown doctor completion"
 )
 ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -37,8 +37,9 @@ OPTIONS = {
     "reload": "--dry-run --no-wait",
     "revoke": "--all",
     "shutdown": "--no-wait",
+    "doctor": "--config --strict",
 }
-VALUED = "--url --cacert --color --user -u --lines -n --stream --operation --after"  # the next word is theirs
+VALUED = "--url --cacert --color --user -u --lines -n --stream --operation --after --config"  # the next word is theirs
 STREAMS, COLOURS = "stdout stderr", "auto always never"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())

@@ -10,6 +10,7 @@ from typing import Any
 from userapi.cli.quick import is_plain, url
 
 ROOT = "/run/durward/root.sock"
+CONFIG = "/etc/durward"
 EXITS = (
     "exit codes: 0 done or allowed, 1 failed or denied by why, 2 usage, 3 not running, 4 no such service that you may"
     " view, 65 bad configuration, 69 daemon unreachable, 75 try again later, 77 permission denied; of several services"
@@ -139,6 +140,11 @@ def _revoke(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(no_wait=False)
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="DIR", default=CONFIG, help="default: %(default)s")
+    parser.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
+
+
 def _completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "fish"))
 
@@ -169,6 +175,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),
     "revoke": ("operations", "revoke", "end somebody's sessions", _revoke),
     "shutdown": ("operations", "shutdown", "end the daemon and all services (with --root)", _wait),
+    "doctor": ("doctor", "doctor", "what this machine gives and the configuration gives up, and what to do", _doctor),
     "completion": ("completion", "completion", "completion for a shell", _completion),
     "__complete": ("completion", "names", "", _names),
 }

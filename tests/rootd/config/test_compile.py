@@ -278,7 +278,7 @@ def test_d13_a_command_that_is_empty_or_relative_is_refused(compiled: Compile, c
 
 def test_every_problem_is_told_at_once_and_there_is_no_table(compiled: Compile) -> None:
     found = compiled(
-        '[paths]\nrun = 5\n[accounts]\nlog = "nobody-here"\n[audit]\non_failure = "?"',
+        '[paths]\nrun = 5\n[accounts]\nlog = "nobody-here"\n[audit]\non_failure = "?"\n[api]',
         {
             "a.toml": '[service.a]\ncommand = []\nuser = "none"\nenvironment_file = "/etc/env"\n',
             "b.toml": '[socket.b]\nlisten = "x"\ngroup = "none"\n[service.a]\n',

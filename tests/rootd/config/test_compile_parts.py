@@ -156,3 +156,24 @@ def test_a_hook_that_changes_changes_the_service_and_no_other(compiled: Compile)
     assert before[0].digest != after[0].digest
     assert before[1].digest == after[1].digest == fewer[1].digest
     assert before[1].parts != fewer[1].parts
+
+
+def test_exit_on_stands_before_the_sections_and_names_services_that_there_are(compiled: Compile) -> None:
+    [spec] = compiled('exit_on = ["site"]\n[auth]\n').specs
+    assert (spec.name, spec.exit_on) == ("site", True)
+    assert [spec.exit_on for spec in compiled("[auth]\n[api]\n").specs] == [False, False]
+    [problem] = compiled('exit_on = ["sites", "durward-api"]\n[auth]\n').problems[1:]
+    assert (problem.file, problem.path) == ("durward.toml", ("exit_on",))
+    assert problem.text == "there is no [service.sites]; did you mean 'site'?"
+    [problem] = compiled("exit_on = 5\n[auth]\n").problems
+    assert problem.text == "must be a list"
+
+
+def test_what_ends_the_daemon_changes_without_a_restart_of_the_service(compiled: Compile) -> None:
+    [one], [other] = compiled('exit_on = ["site"]\n[auth]\n').specs, compiled("[auth]\n").specs
+    assert one.digest == other.digest
+
+
+def test_without_an_api_nobody_logs_in_and_no_pam_service_is_needed(compiled: Compile) -> None:
+    assert compiled("[auth]\n", pam=False).settings is not None
+    assert compiled("[auth]\n[api]\n", pam=False).settings is None

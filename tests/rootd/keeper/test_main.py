@@ -51,7 +51,8 @@ def puppet(role: str, address: str, link_fd: int) -> int:
             match order["do"]:
                 case "send":
                     fds = [os.memfd_create("x")] if order.get("fd") else []
-                    link.send_now(ipc.Message(order["op"], name=order.get("name", ""), arg=order.get("arg", 0)), *fds)
+                    more = {"arg": order.get("arg", 0), "scope": order.get("scope", 0)}
+                    link.send_now(ipc.Message(order["op"], name=order.get("name", ""), **more), *fds)
                     ipc.close_all(fds)
                 case "raw":
                     link.sock.send(b"nonsense")
@@ -316,6 +317,29 @@ def test_sighup_asks_the_supervisor_to_reload(theatre: Theatre) -> None:
     theatre.begin()
     os.kill(theatre.pid, signal.SIGHUP)
     theatre.hear_op("supervisor", ipc.STAGE)
+
+
+@pytest.mark.parametrize("signo", [signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_mean_nothing_to_it_are_passed_on(theatre: Theatre, signo: int) -> None:
+    theatre.begin()
+    os.kill(theatre.pid, signo)
+    while (word := theatre.hear("supervisor")).get("op") != ipc.SIGNAL:
+        continue
+    assert word["arg"] == signo
+
+
+def test_sigquit_ends_it_in_order_as_sigterm_does(theatre: Theatre) -> None:
+    theatre.begin()
+    os.kill(theatre.pid, signal.SIGQUIT)
+    theatre.hear_op("supervisor", ipc.END)
+
+
+def test_where_nobody_logs_in_there_is_no_auth(theatre: Theatre) -> None:
+    theatre.enter("privileged")
+    theatre.order("privileged", do="send", op=ipc.BEGIN, scope=ipc.NO_LOGINS)
+    assert theatre.enter("log", "supervisor", "probe")["probe"]["links"] == ["supervisor"]
+    theatre.order("supervisor", do="exit", status=1)
+    assert theatre.enter("supervisor")["supervisor"]["links"] == ["log", "privileged", "probe"]
 
 
 def test_sigterm_before_anything_has_begun_ends_it(theatre: Theatre) -> None:

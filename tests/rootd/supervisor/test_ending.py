@@ -89,3 +89,43 @@ def test_a_reload_meanwhile_that_says_otherwise_who_waits_for_whom_holds_up_noth
     assert house.said(operation)[-1] == "ok: all services stopped"
     assert house.privileged.shut_down
     assert not house.privileged.runs
+
+
+@pytest.mark.parametrize(("end", "status"), [(0, 0), (7, 7), (-9, 137)])
+def test_when_a_service_of_exit_on_has_ended_all_ends_with_its_status(
+    House: Any, spec: Any, end: int, status: int
+) -> None:
+    last = spec(name="site", entry=1, exit_on=True, restart_policy="never", digest="s")
+    house = House(spec(name="db"), last).begin().later(10.0)
+    assert house.services.ends_all() == ("site",)
+    house.privileged.exit(house.pids("site")[0] - 1000, end)
+    house.later(30.0)
+    assert house.privileged.shut_down
+    assert house.privileged.status == status
+    assert not house.privileged.runs
+
+
+def test_a_service_of_exit_on_that_is_started_again_ends_nothing_and_one_that_is_given_up_does(
+    House: Any, spec: Any
+) -> None:
+    house = House(spec(name="site", exit_on=True, restart_policy="always", limit_count=2)).begin().later(10.0)
+    house.privileged.exit(house.pids("site")[0] - 1000, 0)
+    house.later(1.0)
+    assert not house.privileged.shut_down
+    for _ in range(4):
+        for pid in filter(None, house.pids("site")):
+            house.privileged.exit(pid - 1000, 3)
+        house.later(1.0)
+    assert house.privileged.shut_down
+    assert house.privileged.status == 3
+
+
+def test_all_processes_of_it_must_have_ended_and_what_is_stopped_by_people_ends_nothing(House: Any, spec: Any) -> None:
+    house = House(spec(name="site", exit_on=True, restart_policy="never", processes=2, max_processes=2)).begin()
+    house.later(10.0)
+    house.privileged.exit(house.pids("site")[0] - 1000, 3)
+    house.later(1.0)
+    assert not house.privileged.shut_down
+    house.services.stop("site", house.now, "r")
+    house.deliver().later(30.0)
+    assert not house.privileged.shut_down

@@ -74,3 +74,21 @@ def test_a_spawn_that_failed_is_never_an_ordinary_end() -> None:
 def test_why_a_process_cannot_be_the_main_one_has_words() -> None:
     assert exits.not_adopted(errno.EPERM) == "it is none of this process's own"
     assert exits.not_adopted(errno.EIO) == "Input/output error"
+
+
+@pytest.mark.parametrize(
+    ("end", "failed", "status"),
+    [
+        (Exit(0), False, 0),
+        (Exit(0), True, 1),
+        (Exit(3), True, 3),
+        (Exit(-9), False, 137),
+        (Exit(None), False, 1),
+        (None, True, 1),
+        (failure("exec", errno.ENOENT), True, 127),
+        (failure("exec", errno.EACCES), True, 126),
+        (failure("limits", errno.EPERM), True, 126),
+    ],
+)
+def test_an_end_as_the_exit_status_that_a_shell_would_have(end: Exit | None, failed: bool, status: int) -> None:
+    assert exits.status_of(end, failed) == status

@@ -363,3 +363,12 @@ def test_one_that_is_cancelled_changes_nothing_and_privileged_forgets_it_wheneve
         house.reloads.cancel(house.operations.all()[-1], "cancelled by alice", 3.0)
     house.done()
     assert house.end.ok
+
+
+def test_an_api_is_not_added_to_a_daemon_that_was_started_without_one(generation: Callable[..., Any]) -> None:
+    """It has no auth: nobody could log in."""
+    house = House(lambda *words, **more: generation(*words, **{"main": "[auth]\n"} | more))
+    house.begin()
+    house.staged(house.make(None, 2, main="[auth]\n[api]\n"))
+    assert house.sent[-1].op == ipc.ABORT
+    assert [problem.key for problem in house.end.problems] == ["api"]
