@@ -53,7 +53,7 @@ ARROWS = {
     "rootd.auth": "rootd.auth rootd.ipc rootd.confine rootd.sandbox rootd.accounts rootd.config.settings"
     " policy.login policy.wire policy.names msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.confine rootd.sandbox",
-    "rootd.log": "rootd.log rootd.ipc rootd.confine rootd.sandbox rootd.config.settings",
+    "rootd.log": "rootd.log rootd.ipc rootd.confine rootd.sandbox rootd.config.settings rootd.config.logs",
 }
 FORBIDDEN_EVERYWHERE = ("subprocess", "multiprocessing", "pickle", "marshal", "shelve", "pty", "code", "codeop")
 NOT_IN_CONFIG = ("dataclasses", "logging", "asyncio", "inspect")  # what they cost is paid by every fork (DESIGN §12)

@@ -12,7 +12,7 @@ SOURCES = sorted(path for package in ("rootd", "policy", "userapi") for path in 
 
 # who reads it, and what for
 RECORDS = {
-    "rootd/log/main.py:wall",  # the time of an audit record, and of a stamped line
+    "rootd/log/main.py:wall_ns",  # the time of an audit record, and of a stamped line
     "rootd/supervisor/main.py:wall",  # the time of an event, since when a process runs
     "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
     "rootd/auth/main.py:wall",  # until when a session is good, for people

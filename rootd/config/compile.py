@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
-from rootd.config import keys, shape
+from rootd.config import keys, logs, shape
 from rootd.config.keys import meant
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User
 from rootd.config.specs import ServiceSpec, parts_of, spec_of
@@ -362,6 +362,7 @@ class _Compiler:
     def entry(self, name: str, service: Section, sockets: Iterable[Socket]) -> Entry:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]
         names = (*values["signals"], values["stop"]["signal"], *dict(values["stop"]["then"]), "KILL")
+        log, streams = logs.how_of(values["log"])
         watchdog = values["live"]["watchdog"]
         names = (*names, "ABRT") if watchdog else names
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
@@ -374,7 +375,7 @@ class _Compiler:
             notify=values["ready"]["notify"] or bool(watchdog), ready_fd=values["ready"]["fd"] or 0,
             probe="probe" in (values["ready"]["over"], values["live"]["over"]),
             nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
-            log=(values["log"]["size"], values["log"]["keep"]),
+            log=log, streams=streams,
         )  # fmt: skip
 
 

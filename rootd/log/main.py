@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from rootd import confine, ipc, sandbox
 from rootd.config import settings
-from rootd.log import chain, choices
+from rootd.log import chain, choices, lines
 from rootd.log.audit import RETRY, Audit
-from rootd.log.rotate import Mover, Source, check, source_of
+from rootd.log.rotate import Mover
+from rootd.log.source import Source, check, source_of
 
 DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shutdown", 7: "adopt"}
 MESSAGES = 64  # heard of one peer in one turn
@@ -38,7 +39,8 @@ def main(link_fd: int) -> int:
     confine.become(account.uid, account.gid, account.groups)
     log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state), f"{conf.paths.state}/log")
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
-    sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices"))
+    written = (conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices")
+    sandbox.enter(write=written, allow=("utimensat",))
     log.take_over(inherited)
     return log.run()
 
@@ -61,8 +63,11 @@ def open_directories(log: str, state: str) -> tuple[int, int, int, int]:
 
 def wall() -> str:
     """The time that records bear: UTC, to the microsecond."""
-    seconds, rest = divmod(time.clock_gettime_ns(time.CLOCK_REALTIME), 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
+    return lines.time_of(wall_ns())
+
+
+def wall_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
 def say(text: str) -> None:
@@ -88,7 +93,7 @@ class Log:
     def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, place: str) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
-        self.mover = Mover(root, self.drained, say)
+        self.mover = Mover(root, self.drained, say, wall_ns)
         self.audit = Audit(audit, secrets, place, wall, say)
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []
@@ -128,7 +133,7 @@ class Log:
         while not self.ended:
             self.loop.turn(self.timeout(time.monotonic()))
             now = time.monotonic()
-            self.mover.retry(now)
+            self.mover.tend(now)
             self.settle(now)
         self.end()
         return 0
@@ -137,8 +142,8 @@ class Log:
         self.mover.turn(time.monotonic())
 
     def timeout(self, now: float) -> float | None:
-        """Seconds until there is something to try again; None when nothing is in trouble."""
-        due = [when for when in (self.mover.wake_at, self.audit_at) if when is not None]
+        """Seconds until there is something to do by itself; None when there is nothing."""
+        due = [when for when in (self.mover.next(), self.audit_at) if when is not None]
         return max(min(due) - now, 0.0) if due else None
 
     def settle(self, now: float) -> None:
