@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import time as clock
+import time
 from typing import NamedTuple
 
 LINE = 48 * 1024  # bytes of a record, as journald has it; fits a datagram and a pipe
@@ -35,18 +35,18 @@ def split(held: bytes, data: bytes, limit: int = LINE) -> tuple[list[bytes], byt
 def time_of(nanoseconds: int) -> str:
     """RFC 3339: UTC, to the microsecond."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return clock.strftime("%Y-%m-%dT%H:%M:%S", clock.gmtime(seconds)) + f".{rest // 1000:06d}Z"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
 
 
-def stamped(line: bytes, time: str) -> bytes:
-    return time.encode() + b" " + line + b"\n"
+def stamped(line: bytes, at: str) -> bytes:
+    return at.encode() + b" " + line + b"\n"
 
 
-def as_json(line: bytes, time: str, whose: Whose) -> bytes:
+def as_json(line: bytes, at: str, whose: Whose) -> bytes:
     """Bytes that are no UTF-8 are there as \\xNN."""
     text = line.decode(errors="backslashreplace")
     stream = "stdout" if whose.stream == 1 else "stderr"
-    about = {"time": time, "service": whose.service, "process": whose.process, "stream": stream, "line": text}
+    about = {"time": at, "service": whose.service, "process": whose.process, "stream": stream, "line": text}
     return json.dumps(about, separators=(",", ":")).encode() + b"\n"
 
 
@@ -64,9 +64,9 @@ def for_journald(line: bytes, whose: Whose) -> bytes:
     return fields.encode() + b"MESSAGE=" + line + b"\n"
 
 
-def for_syslog(line: bytes, time: str, whose: Whose) -> bytes:
+def for_syslog(line: bytes, at: str, whose: Whose) -> bytes:
     """NUL, at which receivers stop, is there as #000."""
     stream = "stdout" if whose.stream == 1 else "stderr"
     host = os.uname().nodename or "-"
-    head = f"<{DAEMON * 8 + SEVERITY[whose.stream]}>1 {time} {host} {whose.service:.48} {whose.process} {stream} - "
+    head = f"<{DAEMON * 8 + SEVERITY[whose.stream]}>1 {at} {host} {whose.service:.48} {whose.process} {stream} - "
     return head.encode() + line.replace(b"\0", b"#000")

@@ -31,15 +31,17 @@ OPTIONS = {
     "enable": "--no-wait --now",
     "disable": "--no-wait --now",
     "scale": "--no-wait",
-    "logs": "--follow --lines --stream --raw",
+    "logs": "--follow --lines --stream --since --grep --raw",
     "events": "--operation --after",
     "operations": "--all",
     "reload": "--dry-run --no-wait",
     "revoke": "--all",
     "shutdown": "--no-wait",
 }
-VALUED = "--url --cacert --color --user -u --lines -n --stream --operation --after"  # the next word is theirs
-STREAMS, COLOURS = "stdout stderr", "auto always never"
+VALUED = (
+    "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after"  # the next word is theirs
+)
+STREAMS, COLOURS = "stdout stderr both", "auto always never"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())
