@@ -110,7 +110,7 @@ class Tail:
 
     def resume(self, place: Cursor) -> None:
         """Stand at a place; at the newest file's beginning when that place is gone."""
-        descriptor = self._at(place.inode)
+        descriptor = self._at(place)
         if descriptor is None:
             descriptor = self._open(0)
             if descriptor is None:
@@ -207,15 +207,24 @@ class Tail:
             self._take(newer, 0)
         return rotated
 
-    def _at(self, inode: int) -> int | None:
+    def _at(self, place: Cursor) -> int | None:
+        """The file of a place. An inode may have been used again since a file was compressed: the newest one that is
+        long enough is taken."""
+        shorter: int | None = None
         for rotated in range(DEPTH):
             descriptor = self._open(rotated)
             if descriptor is None:
-                return None
-            if self._about(descriptor)[0] == inode:
-                return descriptor
-            self._close(descriptor)
-        return None
+                break
+            inode, size = self._about(descriptor)
+            if inode == place.inode and (place.offset <= size or shorter is None):
+                if place.offset <= size:
+                    if shorter is not None:
+                        self._close(shorter)
+                    return descriptor
+                shorter = descriptor
+            else:
+                self._close(descriptor)
+        return shorter
 
     def _take(self, descriptor: int, offset: int) -> None:
         if self._descriptor >= 0:

@@ -27,6 +27,7 @@ from rootd.log.source import Source, check, source_of
 DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shutdown", 7: "adopt"}
 MESSAGES = 64  # heard of one peer in one turn
 LAST_MESSAGES = ipc.QUEUE_LIMIT  # heard of a peer that is gone, or at the end
+LOSSES_LIMIT = 4_096  # processes' streams of which it is remembered what was lost; the last ones
 DRAINED_LIMIT = 4_096  # DRAINED messages that are repeated to a privileged that was started again
 
 
@@ -38,6 +39,7 @@ def main(link_fd: int) -> int:
     os.umask(0o027)
     confine.become(account.uid, account.gid, account.groups)
     log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state), f"{conf.paths.state}/log")
+    log.mover.open_sender()
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
     written = (conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices")
     sandbox.enter(write=written, allow=("utimensat",))
@@ -93,8 +95,9 @@ class Log:
     def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, place: str) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
-        self.mover = Mover(root, self.drained, say, wall_ns)
+        self.mover = Mover(root, self.drained, say, wall_ns, self.lost)
         self.audit = Audit(audit, secrets, place, wall, say)
+        self.losses: dict[tuple[str, int], tuple[int, int]] = {}  # process and stream: bytes and lines that are lost
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []
         self.kept = kept
@@ -207,6 +210,9 @@ class Log:
         if role == "privileged":
             for message in self.gone:
                 self.send(role, message)
+        else:
+            for process, stream in self.losses:
+                self.tell_loss(process, stream)
 
     def watch(self, role: str) -> None:
         link = self.links[role]
@@ -294,6 +300,18 @@ class Log:
         )
         self.gone.append(message)
         self.send("privileged", message)
+
+    def lost(self, source: Source, size: int, lines: int) -> None:
+        """Output of a service is gone: counted since log was started, and told to the supervisor, for people to see."""
+        before = self.losses.pop((source.process, source.stream), (0, 0))
+        self.losses[source.process, source.stream] = (before[0] + size, before[1] + lines)
+        while len(self.losses) > LOSSES_LIMIT:
+            del self.losses[next(iter(self.losses))]
+        self.tell_loss(source.process, source.stream)
+
+    def tell_loss(self, process: str, stream: int) -> None:
+        size, lines = self.losses[process, stream]
+        self.send("supervisor", ipc.Message(ipc.LOST, scope=stream, arg=size, extra=lines, name=process))
 
     def deed(self, _link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
         if message.scope not in DEEDS:

@@ -53,7 +53,6 @@ class Mover:
     def __init__(
         self, root: int, drained: Callable[[Source], None], say: Callable[[str], None],
         wall: Callable[[], int] = lambda: 0, lost: Callable[[Source, int, int], None] = lambda *_: None,
-        sender: Sender | None = None,
     ) -> None:  # fmt: skip
         self._root = root
         self._drained, self._say, self._wall, self._lost = drained, say, wall, lost
@@ -66,8 +65,9 @@ class Mover:
         self._parked: list[Pipe] = []  # not watched until the next retry
         self._troubled: set[Pipe] = set()  # those whose last attempt failed
         self._said: set[tuple[str, int | None]] = set()
+        self._gone = 0  # bytes lost in this trouble
         self._packer = Packer(root, say)
-        self._sender = sender or Sender()
+        self._sender: Sender | None = None
         self._look_out, self._look_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _grow(self._look_out)
         self._tee = ctypes.CDLL(None, use_errno=True).tee
@@ -94,6 +94,11 @@ class Mover:
         self._epoll.register(fd, select.EPOLLIN)
         if pipe.how.compress and pipe.target == "file":
             self._packer.want(source.process, file.name)  # what a log that was killed had left
+
+    def open_sender(self) -> Sender:
+        """Before the walls stand: behind them there is no socket to be had."""
+        self._sender = self._sender or Sender()
+        return self._sender
 
     def turn(self, now: float) -> None:
         """Move what is ready, a bounded amount."""
@@ -122,6 +127,8 @@ class Mover:
         parked, self._parked, self.wake_at = self._parked, [], None
         for pipe in parked:
             self._epoll.register(pipe.fd, select.EPOLLIN)
+            if pipe.out:  # which has left the pipe: nothing else would wake up for it
+                self._serve(pipe, now)
 
     def last(self, now: float) -> None:
         """Move what lies in the pipes now: log ends. A service that goes on talking does not hold it up."""
@@ -146,7 +153,8 @@ class Mover:
         for file in self._files.values():
             file.close()
         self._packer.close()
-        self._sender.close()
+        if self._sender is not None:
+            self._sender.close()
         self._epoll.close()
 
     def _serve(self, pipe: Pipe, now: float) -> None:
@@ -175,7 +183,9 @@ class Mover:
             self._troubled.discard(pipe)
             if not self._troubled:
                 self._said.clear()
-                self._say("all log files are being written again; what was lost, if anything, was said")
+                lost = f"{self._gone} bytes were lost" if self._gone else "nothing was lost"
+                self._gone = 0
+                self._say(f"all log files are being written again; {lost}")
 
     def _failed(self, pipe: Pipe, error: OSError, now: float) -> bool:
         """Nothing takes what the pipe holds: wait, or lose it. True at the end of the pipe."""
@@ -217,6 +227,7 @@ class Mover:
     def _report(self, pipe: Pipe) -> None:
         self._say(f"{pipe.shown}: lost {pipe.lost_bytes} bytes, {pipe.lost_lines} lines: {pipe.why}")
         self._lost(pipe.source, pipe.lost_bytes, pipe.lost_lines)
+        self._gone += pipe.lost_bytes
         pipe.lost_bytes = pipe.lost_lines = 0
 
     def _time(self) -> str:
@@ -227,7 +238,7 @@ class Mover:
         if not pipe.out:
             return
         if pipe.target != "file":
-            self._sender.send(pipe.target, pipe.source.stream, pipe.out)
+            self.open_sender().send(pipe.target, pipe.source.stream, pipe.out)
             return
         file, source = pipe.file, pipe.source
         self._use(pipe)

@@ -72,9 +72,9 @@ def test_a_broken_one_ends_where_it_breaks_and_a_bomb_comes_in_pieces(tmp_path: 
 
 
 def test_a_reader_walks_over_compressed_files_and_finds_its_place_in_one(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/stdout.log").write_bytes(b"four\n")
     _, inode = compressed(tmp_path, b"one\ntwo\nthree\n")
-    newest = tmp_path / "site/stdout.log"
-    newest.write_bytes(b"four\n")
 
     def opener(rotated: int) -> int | None:
         name = f"stdout.log.{rotated}.gz" if rotated else "stdout.log"

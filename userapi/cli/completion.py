@@ -38,9 +38,7 @@ OPTIONS = {
     "revoke": "--all",
     "shutdown": "--no-wait",
 }
-VALUED = (
-    "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after"  # the next word is theirs
-)
+VALUED = "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after"  # take a word
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())

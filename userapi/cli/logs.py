@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from userapi.cli import targets
 from userapi.cli.failure import OK, Failure, no_service
+from userapi.cli.parser import GROUP, is_plain
 from userapi.cli.plain import Stream
 from userapi.cli.render import Screen
 from userapi.cli.sifting import Sieve
@@ -73,7 +74,7 @@ def logs(ask: Any, screen: Screen, args: Any) -> int:
 
 def _wanted(ask: Any, screen: Screen, args: Any) -> tuple[list[Wanted], int]:
     """Each log that is meant, and the exit code of words that mean none."""
-    processes = {word for word in args.service if ":" in word and not word.startswith(targets.GROUP)}
+    processes = {word for word in args.service if ":" in word and not word.startswith(GROUP)}
     for process in [*processes, *filter(None, [args.process])]:
         if not _can_be(process):
             more = "; logs are of services, or of one process of one, such as site:0"
@@ -81,7 +82,7 @@ def _wanted(ask: Any, screen: Screen, args: Any) -> tuple[list[Wanted], int]:
     words = [word for word in args.service if word not in processes]
     names, missing = list[str](), dict[str, Failure]()
     if words:
-        alone = len(args.service) == 1 and targets.is_plain(words[0])
+        alone = len(args.service) == 1 and is_plain(words[0])
         names, missing = (words, missing) if alone else targets.meant(words, ask.status(None))
     for failure in missing.values():
         screen.progress(failure.text)

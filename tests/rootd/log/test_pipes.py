@@ -201,7 +201,7 @@ def test_a_receiver_that_does_not_read_costs_counted_lines_and_nobody_waits(
 
 def test_what_goes_to_our_own_output_waits_for_who_reads_it(house: Any) -> None:
     reader, ours = os.pipe()
-    house.mover._sender._fds = {1: ours, 2: ours}
+    house.mover.open_sender()._fds = {1: ours, 2: ours}
     writer = house.pipe(keep=how("inherit"))
     os.write(writer, b"hello\n")
     house.settle()
