@@ -15,6 +15,7 @@ import pytest
 from rootd import ipc
 from rootd.log import chain, main
 from rootd.log.rotate import RETRY
+from rootd.log.source import Source
 
 
 class Room:
@@ -389,3 +390,11 @@ def test_the_time_of_a_record_is_utc_to_the_microsecond() -> None:
 def test_every_deed_has_a_name() -> None:
     assert sorted(main.DEEDS) == [1, 2, 3, 4, 5, 6, 7]
     assert len(set(main.DEEDS.values())) == 7
+
+
+def test_what_is_lost_is_told_to_each_supervisor(room: Room) -> None:
+    for count in (10, 20):
+        room.log.lost(Source("site", 2, 1, 7, 1, 1), count, 1)
+    told = room.connect("supervisor").receive()
+    assert told is not None
+    assert (told[0].op, told[0].name, told[0].scope, told[0].arg, told[0].extra) == (ipc.LOST, "site", 2, 30, 2)
