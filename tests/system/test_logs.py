@@ -22,7 +22,7 @@ for n in range(@LINES@):
     if n % 7 == 0:
         os.write(2, b"%08d!\n" % n)
 """
-LOGS = """
+LOGS = r"""
 [service.writer]
 command = ["@PREFIX@/bin/python3", "-I", "-c", '''PROGRAM''']
 user = "@jobs@"
@@ -31,7 +31,7 @@ restart = { policy = "never" }
 log = { size = "256K", keep = 1000, compress = true, full = "wait" }
 
 [service.merged]
-command = ["@PREFIX@/bin/python3", "-I", "-c", "import os; [os.write(1 + n % 2, b'%d\\n' % n) for n in range(100)]"]
+command = ["@PREFIX@/bin/python3", "-I", "-c", 'import os; [os.write(1 + n % 2, b"%d\n" % n) for n in range(100)]']
 user = "@jobs@"
 restart = { policy = "never" }
 log = { stderr = "stdout", mode = "0600" }
@@ -43,7 +43,7 @@ restart = { policy = "never" }
 log = { format = "json" }
 
 [service.silent]
-command = ["@PREFIX@/bin/python3", "-I", "-c", "import os; print(os.readlink('/proc/self/fd/1') == '/dev/null' or 1 / 0)"]
+command = ["@PREFIX@/bin/python3", "-I", "-c", "import os; os.readlink('/proc/self/fd/1') == '/dev/null' or 1 / 0"]
 user = "@jobs@"
 restart = { policy = "never" }
 log = { target = "null" }
