@@ -62,6 +62,7 @@ class Mover:
         self._files: dict[tuple[str, int], LogFile] = {}
         self._open: dict[LogFile, None] = {}
         self._aging: dict[LogFile, None] = {}  # with something in them that will be too old
+        self._age_due: float | None = None  # when one of those is, or earlier
         self._parked: list[Pipe] = []  # not watched until the next retry
         self._troubled: set[Pipe] = set()  # those whose last attempt failed
         self._said: set[tuple[str, int | None]] = set()
@@ -107,16 +108,16 @@ class Mover:
 
     def next(self) -> float | None:
         """When to call tend; None: nothing is in trouble, no file grows old, and none is to be compressed."""
-        due = [file.due for file in self._aging if file.due is not None and not file.overdue]
-        due += [self.wake_at] if self.wake_at is not None else []
-        due += [self._packer.due] if self._packer.busy else []
-        return min(due, default=None)
+        due = (self.wake_at, self._age_due, self._packer.due if self._packer.busy else None)
+        return min((when for when in due if when is not None), default=None)
 
     def tend(self, now: float) -> None:
         """What is due: pipes in trouble, files that are too old, a slice of what is to be compressed."""
         self.retry(now)
-        for file in [file for file in self._aging if file.due is None or now >= file.due]:
-            self._grown_old(file, now)
+        if self._age_due is not None and now >= self._age_due:
+            for file in [file for file in self._aging if file.due is None or now >= file.due]:
+                self._grown_old(file, now)
+            self._age_due = min((file.due for file in self._aging if file.due is not None), default=None)
         if self._packer.busy and now >= self._packer.due:
             self._packer.step(now, busy=bool(self._epoll.poll(0, 1)))
 
@@ -289,9 +290,12 @@ class Mover:
             self._packer.want(file.process, file.name)
 
     def _note_age(self, file: LogFile, size: int, now: float) -> None:
-        if file.how.age:
+        if file.how.age and not file.overdue:
+            before = file.due
             file.age(size, now, self._wall() / 1e9)
             self._aging[file] = None
+            if file.due is not None and file.due != before:
+                self._age_due = file.due if self._age_due is None else min(self._age_due, file.due)
 
     def _grown_old(self, file: LogFile, now: float) -> None:
         """At the end of a line; where it is in the middle of one, when that ends."""
