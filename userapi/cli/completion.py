@@ -85,7 +85,7 @@ _durward() {{
         case $verb,${{#before[@]}} in
             ,0) names="{WORDS}" ;;
             describe,1|events,1|operations,1) names=$(durward __complete services view 2>/dev/null) ;;
-            logs,1) names=$(durward __complete services logs 2>/dev/null) ;;
+            logs,*) names=$(durward __complete targets logs 2>/dev/null) ;;
             scale,*) names=$(durward __complete services scale 2>/dev/null) ;;
             status,*) names=$(durward __complete targets view 2>/dev/null) ;;
             start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
@@ -130,7 +130,7 @@ _durward() {{
         case ${{before[1]}},${{#before}} in
             ,0) names=({WORDS}) ;;
             describe,1|events,1|operations,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
-            logs,1) names=(${{(f)"$(durward __complete services logs 2>/dev/null)"}}) ;;
+            logs,*) names=(${{(f)"$(durward __complete targets logs 2>/dev/null)"}}) ;;
             scale,*) names=(${{(f)"$(durward __complete services scale 2>/dev/null)"}}) ;;
             status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
             start,*|stop,*|restart,*|signal,1)
@@ -151,7 +151,7 @@ FISH = f"""# fish completion for durward: durward completion fish > ~/.config/fi
 complete -c durward -f
 complete -c durward -n __fish_use_subcommand -a "{WORDS}"
 complete -c durward -n "__fish_seen_subcommand_from describe events operations" -a "(durward __complete services view)"
-complete -c durward -n "__fish_seen_subcommand_from logs" -a "(durward __complete services logs)"
+complete -c durward -n "__fish_seen_subcommand_from logs" -a "(durward __complete targets logs)"
 complete -c durward -n "__fish_seen_subcommand_from scale" -a "(durward __complete services scale)"
 complete -c durward -n "__fish_seen_subcommand_from status" -a "(durward __complete targets view)"
 for verb in start stop restart signal
