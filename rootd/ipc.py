@@ -33,7 +33,7 @@ SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN, RENEW = range(1, 
 # privileged -> supervisor
 TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
 # privileged -> log, log -> privileged, supervisor -> log, log -> supervisor
-PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED, KEEP, KEPT = range(40, 49)
+PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED, KEEP, KEPT, LOST = range(40, 50)
 # privileged -> keeper (STORE … END), keeper -> everybody (HELD, HELD_END, LINK), keeper -> privileged (REAPED)
 STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
 # supervisor -> probe, probe -> supervisor

@@ -12,10 +12,11 @@ SOURCES = sorted(path for package in ("rootd", "policy", "userapi") for path in 
 
 # who reads it, and what for
 RECORDS = {
-    "rootd/log/main.py:wall",  # the time of an audit record, and of a stamped line
+    "rootd/log/main.py:wall_ns",  # the time of an audit record, and of a stamped line
     "rootd/supervisor/main.py:wall",  # the time of an event, since when a process runs
     "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
     "rootd/auth/main.py:wall",  # until when a session is good, for people
+    "userapi/cli/sifting.py:since_of",  # when "10m ago" was, by the times that lines have
     "userapi/cli/render.py:Screen.services",  # how long ago "since" is, on a terminal
     "userapi/cli/render.py:Screen.operations",  # the same, of an operation
 }

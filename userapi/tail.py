@@ -2,7 +2,8 @@
 
 Standard library only: the api and `durward --root` both read like this. Descriptors are read by pread, so the
 file's offset is never moved. A log is one stream of bytes: <name>.log, and before it .1, .2, …, which end at a
-line's end. The place in it is a Cursor: the inode of a file and an offset there.
+line's end; of those some may be compressed, and are read as if they were not. The place in it is a Cursor: the inode
+of a file, as it was before it was compressed, and an offset there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+from userapi import packed
 
 PIECE = 64 * 1024  # bytes read and sent at once
 MOST = 8 * 1024 * 1024  # bytes that the last lines may be
@@ -75,7 +78,8 @@ class Tail:
     """One reader's walk through a log. Closes every descriptor that it was given, at `close` at the latest."""
 
     def __init__(self, opener: Opener) -> None:
-        self._open = opener
+        self._opener = opener
+        self._packed: dict[int, tuple[int, int]] = {}  # descriptors of compressed files: inode and size of the plain
         self._descriptor = -1
         self._offset = 0
         self._seen = 0
@@ -89,21 +93,24 @@ class Tail:
             descriptor = self._open(rotated)
             if descriptor is None:
                 break
-            status = os.fstat(descriptor)
-            place, found = last_lines(descriptor, lines, MOST - total)
-            self.start = Cursor(status.st_ino, place)
+            inode, size = self._about(descriptor)
+            if descriptor in self._packed:
+                place, found = packed.last_lines(descriptor, size, lines, MOST - total)
+            else:
+                place, found = last_lines(descriptor, lines, MOST - total)
+            self.start = Cursor(inode, place)
             if rotated == 0:
                 self._take(descriptor, place)
             else:
-                self._older.append((descriptor, place, status.st_size))
-            total += status.st_size - place
+                self._older.append((descriptor, place, size))
+            total += size - place
             lines -= found
             if lines <= 0 or total >= MOST:
                 break
 
     def resume(self, place: Cursor) -> None:
         """Stand at a place; at the newest file's beginning when that place is gone."""
-        descriptor = self._at(place.inode)
+        descriptor = self._at(place)
         if descriptor is None:
             descriptor = self._open(0)
             if descriptor is None:
@@ -111,13 +118,13 @@ class Tail:
             self._take(descriptor, 0)
         else:
             self._take(descriptor, place.offset)
-            while self._offset > (size := os.fstat(self._descriptor).st_size):
+            while self._offset > (size := self._about(self._descriptor)[1]):
                 over = self._offset - size
                 if not self._step():
                     self._offset = size
                     break
                 self._offset = over
-        self.start = Cursor(os.fstat(self._descriptor).st_ino, self._offset)
+        self.start = Cursor(self._about(self._descriptor)[0], self._offset)
 
     def more(self, check: bool) -> Iterator[bytes]:
         """What was written since, up to now: a log that grows faster than it is read does not keep the caller here.
@@ -126,9 +133,9 @@ class Tail:
         """
         while self._older:
             old, place, end = self._older[-1]
-            yield from pieces(old, place, end)
+            yield from self._pieces(old, place, end)
             self._older.pop()
-            os.close(old)
+            self._close(old)
         if self._descriptor < 0:
             descriptor = self._open(0) if check else None
             if descriptor is None:
@@ -137,16 +144,17 @@ class Tail:
         followed = check and not self._newest()
         files = DEPTH  # to be read before the caller is asked again
         while files:
-            for data in pieces(self._descriptor, self._offset, os.fstat(self._descriptor).st_size):
+            for data in self._pieces(self._descriptor, self._offset, self._about(self._descriptor)[1]):
                 self._offset += len(data)
                 yield data
             status = os.fstat(self._descriptor)
-            if self._offset < status.st_size:
+            whole = self._descriptor in self._packed  # nothing is written to it any more
+            if self._offset < status.st_size and not whole:
                 return
             # a write sets both times, a rename only the second
             renamed = status.st_mtime_ns < status.st_ctime_ns != self._seen
             self._seen = status.st_ctime_ns
-            if not (renamed or followed):
+            if not (renamed or followed or whole):
                 return
             files = min(files - 1, self._step())
             followed = True  # and after the successor there may be another
@@ -159,48 +167,75 @@ class Tail:
         try:
             return os.path.sameopenfile(descriptor, self._descriptor)
         finally:
-            os.close(descriptor)
+            self._close(descriptor)
+
+    def _open(self, rotated: int) -> int | None:
+        descriptor = self._opener(rotated)
+        if descriptor is not None and rotated and (about := packed.original(descriptor)):
+            self._packed[descriptor] = about
+        return descriptor
+
+    def _close(self, descriptor: int) -> None:
+        self._packed.pop(descriptor, None)
+        os.close(descriptor)
+
+    def _about(self, descriptor: int) -> tuple[int, int]:
+        """Inode and size."""
+        status = os.fstat(descriptor)
+        return self._packed.get(descriptor, (status.st_ino, status.st_size))
+
+    def _pieces(self, descriptor: int, start: int, end: int) -> Iterator[bytes]:
+        return (packed.pieces if descriptor in self._packed else pieces)(descriptor, start, end)
 
     def _step(self) -> int:
         """Go on to the file after this one. How many are newer than this one was: 0 when there is none to go to."""
-        inode = os.fstat(self._descriptor).st_ino
+        inode = self._about(self._descriptor)[0]
         newer: int | None = None
         rotated = 0
         for rotated in range(DEPTH):
             descriptor = self._open(rotated)
             if descriptor is None:
                 break
-            found = os.fstat(descriptor).st_ino == inode
+            found = self._about(descriptor)[0] == inode
             if found:
-                os.close(descriptor)
+                self._close(descriptor)
                 break
             if newer is not None:
-                os.close(newer)
+                self._close(newer)
             newer = descriptor
         if newer is not None:  # when ours is deleted that is the oldest there is
             self._take(newer, 0)
         return rotated
 
-    def _at(self, inode: int) -> int | None:
+    def _at(self, place: Cursor) -> int | None:
+        """The file of a place. An inode may have been used again since a file was compressed: the newest one that is
+        long enough is taken."""
+        shorter: int | None = None
         for rotated in range(DEPTH):
             descriptor = self._open(rotated)
             if descriptor is None:
-                return None
-            if os.fstat(descriptor).st_ino == inode:
-                return descriptor
-            os.close(descriptor)
-        return None
+                break
+            inode, size = self._about(descriptor)
+            if inode == place.inode and (place.offset <= size or shorter is None):
+                if place.offset <= size:
+                    if shorter is not None:
+                        self._close(shorter)
+                    return descriptor
+                shorter = descriptor
+            else:
+                self._close(descriptor)
+        return shorter
 
     def _take(self, descriptor: int, offset: int) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            self._close(self._descriptor)
         self._descriptor = descriptor
         self._offset = offset
 
     def close(self) -> None:
         for descriptor, _, _ in self._older:
-            os.close(descriptor)
+            self._close(descriptor)
         self._older.clear()
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            self._close(self._descriptor)
             self._descriptor = -1

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
-from rootd.config import keys, kinds, shape
+from rootd.config import keys, kinds, logs, shape
 from rootd.config.keys import meant
 
 # isort: off
@@ -289,6 +289,7 @@ class _Compiler:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]
         command = kinds.command_of(values, self.bundle.python)
         names = (*values["signals"], values["stop"]["signal"], *dict(values["stop"]["then"]), "KILL")
+        log, streams = logs.how_of(values["log"])
         watchdog = values["live"]["watchdog"]
         names = (*names, "ABRT") if watchdog else names
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
@@ -302,8 +303,7 @@ class _Compiler:
             ready_fd=values["ready"]["fd"] or 0,
             probe="probe" in (values["ready"]["over"], values["live"]["over"]),
             nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
-            log=(values["log"]["size"], values["log"]["keep"]),
-            stdin=next((s.key for s in sockets if s.name == values["fastcgi"]), ""),
+            log=log, streams=streams, stdin=next((s.key for s in sockets if s.name == values["fastcgi"]), ""),
         )  # fmt: skip
 
 

@@ -140,8 +140,15 @@ KEYS = (
     Key("hooks", "post_start", "command", None, "when it is ready; where it fails, the process is stopped again"),
     Key("hooks", "post_stop", "command", None, "when nothing of a process is left, however it ended"),
     Key("hooks", "timeout", "period", "30s", "of each hook"),
-    Key("log", "size", "size", "50M", "of a file, after which the next is begun"),
-    Key("log", "keep", "1..1000", 10, "files that are kept besides"),
+    Key("log", "size", "size", "50M", "of a file, after which the next is begun (stdout_logfile_maxbytes)"),
+    Key("log", "keep", "1..1000", 10, "files that are kept besides (stdout_logfile_backups)"),
+    Key("log", "age", "span", None, "of a file, after which the next is begun, whatever its size"),
+    Key("log", "compress", "flag", False, "gzip the files that are kept, when there is nothing else to do"),
+    Key("log", "mode", "mode", "0640", "of the files, which are log's own; where others may read, their directory too"),
+    Key("log", "stderr", "own|stdout", "own", "stdout: both in one, in their order (redirect_stderr)"),
+    Key("log", "target", "file|journald|syslog|inherit|null", "file", "where it goes; all but file are at most once"),
+    Key("log", "format", "plain|stamped|json", "plain", "of files and inherit: as it is, with times, or JSON lines"),
+    Key("log", "full", "drop|wait", "drop", "disk: after 1 s output is dropped and counted; or it waits"),
     *(Key("limits", name, "limit", None, f"RLIMIT_{name.upper()} of setrlimit(2)") for name in LIMITS),
 )
 # fmt: on
@@ -282,6 +289,10 @@ def limit(value: Any) -> tuple[int, int] | None:
     return both[0], both[1]
 
 
+def age(amount: str, unit: str) -> float | None:
+    return found if 1 <= (found := seconds(amount, unit)) <= 3000 * UNITS["d"] else None
+
+
 def log_size(value: Any) -> int | None:
     found: int | None = size(value)
     return found if found and found >= 1024 else None
@@ -298,6 +309,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "size": ('a size of a kilobyte or more, such as "50M"', log_size),
     "duration": ('a time such as "0.5s", "10s", "2m" or "8h"', text(SPAN, seconds)),
     "period": ('a time such as "10s", "2m" or "8h", not 0', text(SPAN, lambda *span: seconds(*span) or None)),
+    "span": ('a time from "1s" to "3000d"', text(SPAN, age)),
     "step": (
         'a signal and a time such as "INT 5s"',
         text(rf"({SIGNALS}) {SPAN}", lambda name, *span: (name, seconds(*span))),

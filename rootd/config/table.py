@@ -34,7 +34,8 @@ class Entry(NamedTuple):
     probe: bool  # whether each process gets a socket of its own, as the last of its sockets
     nnp: bool
     root: bool
-    log: tuple[int, int]  # bytes of a file, rotated files kept
+    log: tuple[int, int]  # bytes of a file, and how it is kept (logs.py)
+    streams: tuple[str, ...] = ("stdout", "stderr")  # that have a pipe: stdout alone takes both, none: /dev/null
     stdin: str = ""  # key of a Socket that is its descriptor 0; "": /dev/null
 
     def held(self) -> tuple[str, ...]:

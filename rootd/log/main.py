@@ -21,13 +21,15 @@ from typing import NamedTuple
 from rootd import confine, ipc, memory, sandbox
 from rootd.config import settings
 from rootd.lifeline import UNLINKED, Lifeline
-from rootd.log import chain, choices
+from rootd.log import chain, choices, lines
 from rootd.log.audit import RETRY, Audit
-from rootd.log.rotate import Mover, Source, check, source_of
+from rootd.log.rotate import Mover
+from rootd.log.source import Source, check, source_of
 
 DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shutdown", 7: "adopt"}
 MESSAGES = 64  # heard of one peer in one turn
 LAST_MESSAGES = ipc.QUEUE_LIMIT  # heard of a peer that is gone, or at the end
+LOSSES_LIMIT = 4_096  # processes' streams of which it is remembered what was lost; the last ones
 DRAINED_LIMIT = 4_096  # DRAINED messages that are repeated to a privileged that was started again
 
 
@@ -39,8 +41,10 @@ def main(link_fd: int) -> int:
     os.umask(0o027)
     confine.become(account.uid, account.gid, account.groups)
     log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state), f"{conf.paths.state}/log")
+    log.mover.open_sender()
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
-    sandbox.enter(write=(conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices"))
+    written = (conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices")
+    sandbox.enter(write=written, allow=("utimensat",))
     log.take_over(inherited)
     memory.trim()
     return log.run()
@@ -64,8 +68,11 @@ def open_directories(log: str, state: str) -> tuple[int, int, int, int]:
 
 def wall() -> str:
     """The time that records bear: UTC, to the microsecond."""
-    seconds, rest = divmod(time.clock_gettime_ns(time.CLOCK_REALTIME), 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
+    return lines.time_of(wall_ns())
+
+
+def wall_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
 def say(text: str) -> None:
@@ -91,8 +98,9 @@ class Log:
     def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, place: str) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
-        self.mover = Mover(root, self.drained, say)
+        self.mover = Mover(root, self.drained, say, wall_ns, self.lost)
         self.audit = Audit(audit, secrets, place, wall, say)
+        self.losses: dict[tuple[str, int], tuple[int, int]] = {}  # process and stream: bytes and lines that are lost
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []
         self.kept = kept
@@ -132,7 +140,7 @@ class Log:
         while not self.ended:
             self.loop.turn(self.timeout(time.monotonic()))
             now = time.monotonic()
-            self.mover.retry(now)
+            self.mover.tend(now)
             self.settle(now)
             if not self.ended and self.lifeline.is_cut(now):
                 self.end()
@@ -144,8 +152,8 @@ class Log:
         self.mover.turn(time.monotonic())
 
     def timeout(self, now: float) -> float | None:
-        """Seconds until there is something to try again; None when nothing is in trouble."""
-        due = [when for when in (self.mover.wake_at, self.audit_at, self.lifeline.wake_at()) if when is not None]
+        """Seconds until there is something to do by itself; None when there is nothing."""
+        due = [when for when in (self.mover.next(), self.audit_at, self.lifeline.wake_at()) if when is not None]
         return max(min(due) - now, 0.0) if due else None
 
     def settle(self, now: float) -> None:
@@ -200,6 +208,9 @@ class Log:
         if role == "privileged":
             for message in self.gone:
                 self.send(role, message)
+        else:
+            for process, stream in self.losses:
+                self.tell_loss(process, stream)
         return None
 
     def watch(self, role: str) -> None:
@@ -290,6 +301,18 @@ class Log:
         )
         self.gone.append(message)
         self.send("privileged", message)
+
+    def lost(self, source: Source, size: int, lines: int) -> None:
+        """Output of a service is gone: counted since log was started, and told to the supervisor, for people to see."""
+        before = self.losses.pop((source.process, source.stream), (0, 0))
+        self.losses[source.process, source.stream] = (before[0] + size, before[1] + lines)
+        while len(self.losses) > LOSSES_LIMIT:
+            del self.losses[next(iter(self.losses))]
+        self.tell_loss(source.process, source.stream)
+
+    def tell_loss(self, process: str, stream: int) -> None:
+        size, lines = self.losses[process, stream]
+        self.send("supervisor", ipc.Message(ipc.LOST, scope=stream, arg=size, extra=lines, name=process))
 
     def deed(self, _link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
         if message.scope not in DEEDS:

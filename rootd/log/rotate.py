@@ -1,10 +1,12 @@
-"""Service output, from pipes to files: <log>/<process>/{stdout,stderr}.log, rotated to .1, .2 … by size.
+"""Service output, from pipes to files: <log>/<process>/{stdout,stderr}.log, rotated to .1, .2 … by size and age.
 
 Rule 1: bytes leave a pipe and enter their file in one system call (splice), so that SIGKILL at any moment loses none
         and doubles none. Nothing that must survive is held here: where a file ends is asked of the file, each time.
-Rule 2: nothing is ever thrown away but rotated files beyond `keep`. A pipe whose file cannot be written is left as it
-        is, its service waits when the pipe is full, and it is tried again each RETRY seconds; the others go on.
-Rule 3: output is not parsed; the only byte that is looked for is the newline before which a file may end.
+Rule 2: what cannot be written stays in its pipe, and is tried again each RETRY seconds; the others go on. After GRACE
+        seconds it is lost, and counted, where the service is not to wait (`full`); nothing else is ever thrown away
+        but rotated files beyond `keep`.
+Rule 3: plain output is not parsed; the only byte that is looked for is the newline before which a file may end.
+        What is stamped or sent on (pipes.py, forward.py) is read and written, so it is at most once.
 Rule 4: every name is opened beneath the log directory, component by component, never through a link.
 Rule 5: one turn moves at most TURN bytes of a pipe and looks at most at BATCH pipes; then the links have their turn.
 
@@ -17,6 +19,7 @@ Sources: splice(2) (O_APPEND files are refused, so the offset is the size), tee(
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -24,198 +27,54 @@ import os
 import select
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
+
+from rootd.log import lines
+from rootd.log.files import LogFile, write_whole
+from rootd.log.forward import Sender
+from rootd.log.pack import Packer
+from rootd.log.pipes import READ, Pipe
+from rootd.log.source import Source, cut
 
 TURN = 1024 * 1024  # bytes of one pipe in one go; also the size to which a busy pipe grows
 BATCH = 16  # pipes in one go
 LINE_LIMIT = 64 * 1024  # bytes by which the end of a line may make a file larger than its size
 FILES_LIMIT = 512  # files kept open
-KEEP_LIMIT = 1_000
 LAST_ROUNDS = 4  # looks at each pipe when log ends
-RETRY = 1.0  # seconds
-STREAMS = {"stdout": 1, "stderr": 2}
-
-_NAMES = {1: "stdout.log", 2: "stderr.log"}
-_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
-_OTHER = _FIRST | frozenset("_.-")
-_SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-class Source(NamedTuple):
-    """Whose pipe it is: one stream of one run, and the file that it goes to."""
-
-    process: str
-    stream: int
-    run: int
-    slot: int
-    size: int  # bytes at which the file is rotated
-    keep: int  # rotated files that are kept
-
-
-def check(source: Source) -> Source:
-    """The source itself, or ValueError with what is wrong with it."""
-    name = source.process
-    if not name or len(name) > 80 or name[0] not in _FIRST or not _OTHER.issuperset(name):
-        raise ValueError(f"{name!r} is not the name of a process")
-    if source.stream not in _NAMES:
-        raise ValueError(f"{source.stream} is not a stream")
-    if source.size < 1 or not 0 <= source.keep <= KEEP_LIMIT or source.run < 0 or source.slot < 0:
-        raise ValueError(f"a number of {source!r} is out of range")
-    return source
-
-
-def source_of(held_name: str) -> Source:
-    """From the name in the keeper's store, pipe/<process>/<stream>/<run>/<size>/<keep>/<slot>. Raises ValueError."""
-    parts = held_name.split("/")
-    if len(parts) != 7 or parts[0] != "pipe" or not all(p.isdecimal() and p.isascii() for p in parts[3:]):
-        raise ValueError(f"{held_name!r} is not the name of a pipe")
-    run, size, keep, slot = (int(part) for part in parts[3:])
-    return check(Source(parts[1], STREAMS.get(parts[2], 0), run, slot, size, keep))
-
-
-def cut(window: bytes, room: int, reach: int, at_line_end: bool) -> tuple[int, bool]:
-    """How much of window goes into the file, and whether the file then ends there.
-
-    room: bytes until the file has its size, reach: until it may not grow further (room < reach);
-    at_line_end: whether the file is not empty and ends with a newline.
-    """
-    if len(window) <= room:
-        return len(window), False
-    room = max(room, 0)
-    if end := window.rfind(b"\n", 0, room) + 1:
-        return end, True
-    if at_line_end or reach <= 0:
-        return 0, True
-    if end := window.find(b"\n", room, reach) + 1:
-        return end, True
-    return min(len(window), reach), len(window) >= reach
-
-
-class LogFile:
-    """One file that pipes end in, with its rotated predecessors. Open only while it is busy."""
-
-    __slots__ = ("_allowance", "_name", "_process", "_root", "fd", "users")
-
-    def __init__(self, root: int, process: str, stream: int) -> None:
-        self._root = root
-        self._process = process
-        self._name = _NAMES[stream]
-        self._allowance = 0  # bytes that a file may grow further because it could not be rotated
-        self.users = 0
-        self.fd = -1
-
-    @property
-    def shown(self) -> str:
-        return f"{self._process}/{self._name}"
-
-    def ready(self) -> int:
-        """Have the file open; its size. Raises OSError."""
-        if self.fd >= 0:
-            now = os.fstat(self.fd)
-            if now.st_nlink == 1:
-                return now.st_size
-            self.close()  # somebody removed it
-        directory = self._directory()
-        try:
-            self.fd = self._open(directory)
-        finally:
-            os.close(directory)
-        return os.fstat(self.fd).st_size
-
-    def room(self, size: int, limit: int) -> int:
-        return limit + self._allowance - size
-
-    def ends_line(self, size: int) -> bool:
-        return size > 0 and os.pread(self.fd, 1, size - 1) == b"\n"
-
-    def rotate(self, keep: int) -> None:
-        """Begin a new file. Killed in between, the next rotation goes on; a number left free is used first."""
-        directory = self._directory()
-        try:
-            numbers = self._numbers(directory)
-            for number in numbers:
-                if number > keep:
-                    os.unlink(f"{self._name}.{number}", dir_fd=directory)
-            if keep == 0:
-                os.unlink(self._name, dir_fd=directory)
-            else:
-                free = next((number for number in range(1, keep) if number not in numbers), keep)
-                for number in range(free, 0, -1):
-                    older = f"{self._name}.{number - 1}" if number > 1 else self._name
-                    os.rename(older, f"{self._name}.{number}", src_dir_fd=directory, dst_dir_fd=directory)
-            self._allowance = 0
-            self.close()
-            self.fd = self._open(directory)
-        finally:
-            os.close(directory)
-
-    def allow(self, more: int) -> None:
-        """Let the file grow further: it could not be rotated, and bytes matter more than sizes."""
-        self._allowance += more
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def _directory(self) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | _SAFE
-        try:
-            return os.open(self._process, flags, dir_fd=self._root)
-        except FileNotFoundError:
-            os.mkdir(self._process, 0o750, dir_fd=self._root)  # the group comes from the setgid log directory
-            return os.open(self._process, flags, dir_fd=self._root)
-
-    def _open(self, directory: int) -> int:
-        fd = os.open(self._name, os.O_RDWR | os.O_CREAT | _SAFE, 0o640, dir_fd=directory)
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            os.close(fd)
-            raise OSError(errno.EPERM, f"{self.shown} is not a plain file of log's own")
-        return fd
-
-    def _numbers(self, directory: int) -> set[int]:
-        tails = (name.removeprefix(f"{self._name}.") for name in os.listdir(directory))
-        return {int(tail) for tail in tails if tail.isascii() and tail.isdecimal() and tail[0] != "0"}
-
-
-class Pipe:
-    """One stream of one run: the read end, which this owns, and where it goes."""
-
-    __slots__ = ("capacity", "fd", "file", "grown", "source")
-
-    def __init__(self, source: Source, fd: int, file: LogFile) -> None:
-        self.source = source
-        self.fd = fd
-        self.file = file
-        self.capacity = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-        self.grown = self.capacity >= TURN
+RETRY, SOON, GRACE = 1.0, 0.01, 1.0  # seconds; SOON where a receiver has no room for a moment
 
 
 class Mover:
     """All pipes. `root` is the log directory, kept open; `drained` is told of each pipe at its end.
 
-    fileno() is ready when a pipe is: call turn then. wake_at says when to call retry, None when there is no trouble.
+    fileno() is ready when a pipe is: call turn then. next() says when to call tend, None when there is nothing to do.
+    wall: nanoseconds of the wall clock, for stamps. lost: is told of each loss, bytes and lines since the last time.
     """
 
-    def __init__(self, root: int, drained: Callable[[Source], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, root: int, drained: Callable[[Source], None], say: Callable[[str], None],
+        wall: Callable[[], int] = lambda: 0, lost: Callable[[Source, int, int], None] = lambda *_: None,
+    ) -> None:  # fmt: skip
         self._root = root
-        self._drained = drained
-        self._say = say
+        self._drained, self._say, self._wall, self._lost = drained, say, wall, lost
         self._epoll = select.epoll()
         self._pipes: dict[int, Pipe] = {}
         self._known: set[tuple[int, int]] = set()
         self._files: dict[tuple[str, int], LogFile] = {}
         self._open: dict[LogFile, None] = {}
+        self._aging: dict[LogFile, None] = {}  # with something in them that will be too old
+        self._age_due: float | None = None  # when one of those is, or earlier
         self._parked: list[Pipe] = []  # not watched until the next retry
         self._troubled: set[Pipe] = set()  # those whose last attempt failed
-        self._said: set[int] = set()
+        self._said: set[tuple[str, int | None]] = set()
+        self._gone = 0  # bytes lost in this trouble
+        self._packer = Packer(root, say)
+        self._sender: Sender | None = None
         self._look_out, self._look_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _grow(self._look_out)
         self._tee = ctypes.CDLL(None, use_errno=True).tee
         self._tee.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint)
         self._tee.restype = ctypes.c_ssize_t
-        self.wake_at: float | None = None
+        self.wake_at: float | None = None  # when parked pipes are looked at again
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -232,13 +91,35 @@ class Mover:
         )
         file.users += 1
         self._known.add(key)
-        self._pipes[fd] = Pipe(source, fd, file)
+        self._pipes[fd] = pipe = Pipe(source, fd, file, TURN)
         self._epoll.register(fd, select.EPOLLIN)
+        if pipe.how.compress and pipe.target == "file":
+            self._packer.want(source.process, file.name)  # what a log that was killed had left
+
+    def open_sender(self) -> Sender:
+        """Before the walls stand: behind them there is no socket to be had."""
+        self._sender = self._sender or Sender()
+        return self._sender
 
     def turn(self, now: float) -> None:
         """Move what is ready, a bounded amount."""
         for fd, _events in self._epoll.poll(0, BATCH):
             self._serve(self._pipes[fd], now)
+
+    def next(self) -> float | None:
+        """When to call tend; None: nothing is in trouble, no file grows old, and none is to be compressed."""
+        due = (self.wake_at, self._age_due, self._packer.due if self._packer.busy else None)
+        return min((when for when in due if when is not None), default=None)
+
+    def tend(self, now: float) -> None:
+        """What is due: pipes in trouble, files that are too old, a slice of what is to be compressed."""
+        self.retry(now)
+        if self._age_due is not None and now >= self._age_due:
+            for file in [file for file in self._aging if file.due is None or now >= file.due]:
+                self._grown_old(file, now)
+            self._age_due = min((file.due for file in self._aging if file.due is not None), default=None)
+        if self._packer.busy and now >= self._packer.due:
+            self._packer.step(now, busy=bool(self._epoll.poll(0, 1)))
 
     def retry(self, now: float) -> None:
         """Look again at the pipes whose files could not be written."""
@@ -247,12 +128,24 @@ class Mover:
         parked, self._parked, self.wake_at = self._parked, [], None
         for pipe in parked:
             self._epoll.register(pipe.fd, select.EPOLLIN)
+            if pipe.out:  # which has left the pipe: nothing else would wake up for it
+                self._serve(pipe, now)
 
     def last(self, now: float) -> None:
         """Move what lies in the pipes now: log ends. A service that goes on talking does not hold it up."""
         for _ in range(LAST_ROUNDS):
             for fd, _events in self._epoll.poll(0, len(self._pipes) + 1):
                 self._serve(self._pipes[fd], now)
+        for pipe in self._pipes.values():
+            if pipe.held and not pipe.losing:  # it has left the pipe: written as it is, where that can be
+                pipe.out.append(pipe.record(pipe.held, self._time(), len(pipe.held)))
+                pipe.held = b""
+            with contextlib.suppress(OSError):
+                self._deliver(pipe, now)
+            if pipe.out or pipe.losing:
+                with contextlib.suppress(BlockingIOError):
+                    pipe.discard()
+                self._report(pipe)
 
     def close(self) -> None:
         """Let go of every descriptor but the log directory. What is still in the pipes stays in them."""
@@ -260,29 +153,117 @@ class Mover:
             os.close(fd)
         for file in self._files.values():
             file.close()
+        self._packer.close()
+        if self._sender is not None:
+            self._sender.close()
         self._epoll.close()
 
     def _serve(self, pipe: Pipe, now: float) -> None:
         try:
-            ended = self._move(pipe)
+            if pipe.losing and now < pipe.try_at:
+                ended = pipe.discard()
+            elif pipe.losing and not self._own_up(pipe, now):
+                return
+            elif pipe.spliced:
+                ended = self._move(pipe, now)
+            else:
+                ended = not pipe.out and pipe.fill(self._time())
+                self._deliver(pipe, now)
         except BlockingIOError:
             return
         except OSError as error:
-            self._park(pipe, error, now)
-            return
-        if pipe in self._troubled:
+            ended = self._failed(pipe, error, now)
+        else:
+            self._recovered(pipe)
+        if ended:
+            self._end(pipe, now)
+
+    def _recovered(self, pipe: Pipe) -> None:
+        if pipe in self._troubled and not pipe.losing:
+            pipe.since = None
             self._troubled.discard(pipe)
             if not self._troubled:
                 self._said.clear()
-                self._say("all log files are being written again; nothing was lost")
-        if ended:
-            self._end(pipe)
+                lost = f"{self._gone} bytes were lost" if self._gone else "nothing was lost"
+                self._gone = 0
+                self._say(f"all log files are being written again; {lost}")
 
-    def _move(self, pipe: Pipe) -> bool:
+    def _failed(self, pipe: Pipe, error: OSError, now: float) -> bool:
+        """Nothing takes what the pipe holds: wait, or lose it. True at the end of the pipe."""
+        self._troubled.add(pipe)
+        pipe.since = now if pipe.since is None else pipe.since
+        pipe.why = error.strerror or ""
+        if pipe.how.drop and now - pipe.since >= GRACE:
+            pipe.try_at = now + RETRY
+            if ("dropped", error.errno) not in self._said:
+                self._said.add(("dropped", error.errno))
+                self._say(f"{pipe.shown}: output is dropped and counted from now on: {error.strerror}")
+            try:
+                return pipe.discard()
+            except BlockingIOError:
+                return False
+        self._park(pipe, error, now)
+        return False
+
+    def _own_up(self, pipe: Pipe, now: float) -> bool:
+        """Say in the log itself what is missing. False when the rest of a torn line is still to come. Raises OSError,
+        BlockingIOError while there is nothing new."""
+        if pipe.torn and not pipe.skip(self._look(pipe.fd, READ)):
+            return False
+        if pipe.spliced:
+            self._use(pipe)
+            size = pipe.file.ready(now)
+            text = (b"" if not size or pipe.file.ends_line(size) else b"\n") + pipe.notice() + b"\n"
+            write_whole(pipe.file.fd, text, size)
+        else:
+            pipe.out.append(pipe.record(pipe.notice(), self._time(), 0))
+            try:
+                self._deliver(pipe, now)
+            except OSError:
+                pipe.out.clear()
+                raise
+        self._report(pipe)
+        return True
+
+    def _report(self, pipe: Pipe) -> None:
+        self._say(f"{pipe.shown}: lost {pipe.lost_bytes} bytes, {pipe.lost_lines} lines: {pipe.why}")
+        self._lost(pipe.source, pipe.lost_bytes, pipe.lost_lines)
+        self._gone += pipe.lost_bytes
+        pipe.lost_bytes = pipe.lost_lines = 0
+
+    def _time(self) -> str:
+        return lines.time_of(self._wall())
+
+    def _deliver(self, pipe: Pipe, now: float) -> None:
+        """The records of a pipe to what takes them. Raises OSError; what was not taken stays."""
+        if not pipe.out:
+            return
+        if pipe.target != "file":
+            self.open_sender().send(pipe.target, pipe.source.stream, pipe.out)
+            return
+        file, source = pipe.file, pipe.source
+        self._use(pipe)
+        while pipe.out:
+            size = file.ready(now)
+            self._note_age(file, size, now)
+            batch, length, room = 0, 0, file.room(size, source.size)
+            for record, _ in pipe.out:
+                if length + len(record) > room and (length or size):
+                    break
+                batch, length = batch + 1, length + len(record)
+            if not batch:
+                self._rotate(file, source.size)
+                continue
+            write_whole(file.fd, b"".join(record for record, _ in list(pipe.out)[:batch]), size)
+            for _ in range(batch):
+                pipe.out.popleft()
+
+    def _move(self, pipe: Pipe, now: float) -> bool:
         """One splice. True at the end of the pipe; raises BlockingIOError when there is nothing in it."""
         file, source = pipe.file, pipe.source
-        self._use(file)
-        size = file.ready()
+        self._use(pipe)
+        size = file.ready(now)
+        self._note_age(file, size, now)
         room = file.room(size, source.size)
         if room >= TURN:
             moved = self._splice(pipe, size, TURN)
@@ -295,12 +276,43 @@ class Mover:
         if take and self._splice(pipe, size, take) < take:
             return False
         if full:
-            try:
-                file.rotate(source.keep)
-            except OSError as error:
-                file.allow(source.size)
-                self._say(f"{file.shown} cannot be rotated and grows on: {error.strerror}")
+            self._rotate(file, source.size)
         return False
+
+    def _rotate(self, file: LogFile, more: int) -> None:
+        self._aging.pop(file, None)
+        try:
+            file.rotate(file.how.keep)
+        except OSError as error:
+            file.allow(more)
+            self._say(f"{file.shown} cannot be rotated and grows on: {error.strerror}")
+        if file.how.compress:
+            self._packer.want(file.process, file.name)
+
+    def _note_age(self, file: LogFile, size: int, now: float) -> None:
+        if file.how.age and not file.overdue:
+            before = file.due
+            file.age(size, now, self._wall() / 1e9)
+            self._aging[file] = None
+            if file.due is not None and file.due != before:
+                self._age_due = file.due if self._age_due is None else min(self._age_due, file.due)
+
+    def _grown_old(self, file: LogFile, now: float) -> None:
+        """At the end of a line; where it is in the middle of one, when that ends."""
+        if file.due is None:
+            del self._aging[file]
+            return
+        try:
+            size = file.ready(now)
+            if size and file.ends_line(size):
+                self._rotate(file, file.limit)
+            elif file.due is not None:
+                file.overdue = size > 0
+                file.due = None if not size else file.due
+        except OSError:
+            file.due = now + RETRY
+        if file.overdue or file.due is None:
+            self._aging.pop(file, None)
 
     def _splice(self, pipe: Pipe, offset: int, count: int) -> int:
         moved = os.splice(pipe.fd, pipe.file.fd, count, offset_dst=offset, flags=os.SPLICE_F_NONBLOCK)
@@ -320,8 +332,10 @@ class Mover:
             window += os.read(self._look_out, copied - len(window))
         return window
 
-    def _use(self, file: LogFile) -> None:
+    def _use(self, pipe: Pipe) -> None:
         """Keep the files open that were used last."""
+        file = pipe.file
+        file.how, file.limit = pipe.how, pipe.source.size
         self._open.pop(file, None)
         self._open[file] = None
         if len(self._open) > FILES_LIMIT:
@@ -332,17 +346,25 @@ class Mover:
     def _park(self, pipe: Pipe, error: OSError, now: float) -> None:
         self._epoll.unregister(pipe.fd)
         self._parked.append(pipe)
-        self._troubled.add(pipe)
-        if self.wake_at is None:
-            self.wake_at = now + RETRY
-        if error.errno not in self._said:  # each kind of trouble once, not once a pipe
-            self._said.add(error.errno or 0)
+        soon = now + (SOON if error.errno == errno.ENOBUFS else RETRY)
+        self.wake_at = soon if self.wake_at is None else min(self.wake_at, soon)
+        kind = ("waiting", error.errno)  # each kind of trouble once, not once a pipe
+        if kind not in self._said and error.errno != errno.ENOBUFS:
+            self._said.add(kind)
             self._say(
-                f"{pipe.file.shown} cannot be written: {error.strerror}; its service waits when its pipe is full,"
+                f"{pipe.shown} cannot be written: {error.strerror}; its service waits when its pipe is full,"
                 " and so does every other with this trouble; tried again each second"
+                + ("; then output is dropped" if pipe.how.drop else "")
             )
 
-    def _end(self, pipe: Pipe) -> None:
+    def _end(self, pipe: Pipe, now: float) -> None:
+        if pipe.losing:
+            pipe.torn = False
+            with contextlib.suppress(OSError):
+                self._own_up(pipe, now)
+            if pipe.losing:
+                self._report(pipe)
+        self._troubled.discard(pipe)
         self._epoll.unregister(pipe.fd)
         os.close(pipe.fd)
         del self._pipes[pipe.fd]
@@ -352,6 +374,7 @@ class Mover:
         if pipe.file.users == 0:
             pipe.file.close()
             self._open.pop(pipe.file, None)
+            self._aging.pop(pipe.file, None)
             del self._files[(source.process, source.stream)]
         self._drained(source)
 

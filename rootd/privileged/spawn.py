@@ -153,7 +153,7 @@ def spawn(
             notify, ready = os.pipe2(os.O_CLOEXEC)
             kept, given = [notify], [ready]
         pipes, writers = {}, []
-        for stream in ("stdout", "stderr"):
+        for stream in entry.streams:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             kept.append(reader)
             given.append(writer)
@@ -342,10 +342,11 @@ def become_service(
 def place_descriptors(writers: list[int], sockets: list[int], gate: int, ready: dict[int, int], stdin: int = -1) -> int:
     """0 is stdin or /dev/null, 1 and 2 the pipes, 3… the sockets, `ready` where its entry says; all others are closed.
 
-    But the gate: it comes after the last of them, and is closed by exec. Returns its number.
+    One pipe is for both; where there is none, it is /dev/null. But the gate: it comes after the last of them, and is
+    closed by exec. Returns its number.
     """
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    placed = dict(enumerate((null if stdin < 0 else stdin, *writers, *sockets))) | ready
+    placed = dict(enumerate((null if stdin < 0 else stdin, *((writers or [null]) * 2)[:2], *sockets))) | ready
     last = max(placed) + 1
     wanted = {
         target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, last + 1) for target, fd in (placed | {last: gate}).items()

@@ -23,7 +23,12 @@ def open_log(top: str, process: str, stream: str, rotated: int) -> int:
     finally:
         os.close(fd)
     try:
-        fd = os.open(name, _FLAGS, dir_fd=folder)
+        try:
+            fd = os.open(name, _FLAGS, dir_fd=folder)
+        except FileNotFoundError:
+            if not rotated:
+                raise
+            fd = os.open(f"{name}.gz", _FLAGS, dir_fd=folder)  # it was compressed
     finally:
         os.close(folder)
     if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -258,6 +258,8 @@ class Supervisor:
                 self.audit.recorded(message)
             elif message.op == ipc.KEPT:
                 self.choices.kept(message, now)
+            elif message.op == ipc.LOST:
+                self.services.lost(message.name, message.scope, message.arg, message.extra)
         elif message.op == ipc.TABLE and len(fds) == 1:
             if self._facts:
                 self.reloads.staged(message, fds[0], now)

@@ -33,6 +33,8 @@ from rootd.supervisor.undertakings import Undertakings
 
 __all__ = ["Already", "LoadReport", "Refusal", "Services"]
 
+LOSSES_LIMIT = 4_096  # streams of which is remembered what log has lost of them
+
 
 class LoadReport(NamedTuple):
     """What a configuration changed. operations: the starts, stops and restarts that it began, by service."""
@@ -57,6 +59,7 @@ class Services:
     ) -> None:
         """say: to whoever looks after the daemon as a whole."""
         self.operations = Operations(publish, wall)
+        self.losses: dict[tuple[str, int], str] = {}  # by process, as its log is called, and number of the stream
         self._slots = Slots(perform, self._told, self.operations.changed, wall, prober, place)
         self._under = Undertakings(self.operations, self._slots)
         self.order = Order(self._slots.configured, self._slots.apply, partial(self._under.begin_if_possible, "start"))
@@ -193,7 +196,21 @@ class Services:
         """Raises KeyError."""
         spec = self._specs[name]
         exits = sorted((end for instance in self._slots.configured(name) for end in instance.exits), reverse=True)
-        return Description(self.info(name), dict(spec.settings), list(spec.sockets), exits)
+        info = self.info(name)
+        lost = [
+            f"{process.name} {stream}: {said}"
+            for process in info.processes
+            for number, stream in ((1, "stdout"), (2, "stderr"))
+            if (said := self.losses.get((process.name.replace(":", "."), number)))
+        ]
+        return Description(info, dict(spec.settings), list(spec.sockets), exits, lost=lost)
+
+    def lost(self, process: str, stream: int, size: int, lines: int) -> None:
+        """What log says it could not write of a process since log was started: all of it, each time."""
+        self.losses.pop((process, stream), None)
+        if len(self.losses) >= LOSSES_LIMIT:
+            del self.losses[next(iter(self.losses))]
+        self.losses[process, stream] = f"{size} bytes, {lines} lines"
 
     def operation_events(self, operation: int) -> list[Step | Ended]:
         """Everything that an operation has said; empty when it is unknown."""

@@ -31,7 +31,7 @@ OPTIONS = {
     "enable": "--no-wait --now",
     "disable": "--no-wait --now",
     "scale": "--no-wait",
-    "logs": "--follow --lines --stream --raw",
+    "logs": "--follow --lines --stream --since --grep --raw",
     "events": "--operation --after",
     "operations": "--all",
     "reload": "--dry-run --no-wait",
@@ -39,8 +39,10 @@ OPTIONS = {
     "shutdown": "--no-wait",
     "doctor": "--config --strict",
 }
-VALUED = "--url --cacert --color --user -u --lines -n --stream --operation --after --config"  # the next word is theirs
-STREAMS, COLOURS = "stdout stderr", "auto always never"
+VALUED = (
+    "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config"  # take a word
+)
+STREAMS, COLOURS = "stdout stderr both", "auto always never"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())
@@ -86,7 +88,7 @@ _durward() {{
         case $verb,${{#before[@]}} in
             ,0) names="{WORDS}" ;;
             describe,1|events,1|operations,1) names=$(durward __complete services view 2>/dev/null) ;;
-            logs,1) names=$(durward __complete services logs 2>/dev/null) ;;
+            logs,*) names=$(durward __complete targets logs 2>/dev/null) ;;
             scale,*) names=$(durward __complete services scale 2>/dev/null) ;;
             status,*) names=$(durward __complete targets view 2>/dev/null) ;;
             start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
@@ -131,7 +133,7 @@ _durward() {{
         case ${{before[1]}},${{#before}} in
             ,0) names=({WORDS}) ;;
             describe,1|events,1|operations,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
-            logs,1) names=(${{(f)"$(durward __complete services logs 2>/dev/null)"}}) ;;
+            logs,*) names=(${{(f)"$(durward __complete targets logs 2>/dev/null)"}}) ;;
             scale,*) names=(${{(f)"$(durward __complete services scale 2>/dev/null)"}}) ;;
             status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
             start,*|stop,*|restart,*|signal,1)
@@ -152,7 +154,7 @@ FISH = f"""# fish completion for durward: durward completion fish > ~/.config/fi
 complete -c durward -f
 complete -c durward -n __fish_use_subcommand -a "{WORDS}"
 complete -c durward -n "__fish_seen_subcommand_from describe events operations" -a "(durward __complete services view)"
-complete -c durward -n "__fish_seen_subcommand_from logs" -a "(durward __complete services logs)"
+complete -c durward -n "__fish_seen_subcommand_from logs" -a "(durward __complete targets logs)"
 complete -c durward -n "__fish_seen_subcommand_from scale" -a "(durward __complete services scale)"
 complete -c durward -n "__fish_seen_subcommand_from status" -a "(durward __complete targets view)"
 for verb in start stop restart signal

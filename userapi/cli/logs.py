@@ -1,54 +1,171 @@
-"""durward logs: the last lines of a service's log, and with -f what comes.
+"""durward logs: the last lines of services' logs, and with -f what comes.
 
-Terminal escapes are made harmless unless --raw. --json: {"service", "stream", "lines"}; with -f one {"line"} a line.
+Terminal escapes are made harmless unless --raw. Of several logs each line says whose it is. --json: of one log
+{"service", "stream", "lines"}, and with -f one {"line"} a line; of several one {"service", "stream", "line"} a line.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from userapi.cli import targets
 from userapi.cli.failure import OK, Failure, no_service
+from userapi.cli.parser import GROUP, is_plain
 from userapi.cli.plain import Stream
 from userapi.cli.render import Screen
+from userapi.cli.sifting import Sieve
+
+LINES = 100
+SEARCHED = 100_000  # lines of each log that --since and --grep look at, unless -n says how many
+WAITING = 1_000  # lines of several followed logs that wait to be printed
+COLOURS = ("36", "33", "32", "35", "34", "31")
+BOTH = ("stdout", "stderr")
+
+
+class Wanted(NamedTuple):
+    service: str
+    process: str
+    stream: str
 
 
 def logs(ask: Any, screen: Screen, args: Any) -> int:
-    service, colon, _ = args.service.partition(":")
-    process = args.process or (args.service if colon else "")
-    if process and not _can_be(process):
-        more = "; logs are of one service, or of one process of it, such as site:0"
-        raise Failure("unknown", no_service(args.service).text + more)
-    if args.lines < 0:
+    if args.lines is not None and args.lines < 0:
         raise Failure("usage", "-n takes a number of lines")
-    pieces = ask.logs(service, args.stream, process, args.lines, args.follow)
+    sifted = args.since is not None or args.grep is not None
+    lines = args.lines if args.lines is not None else SEARCHED if sifted else LINES
+    Sieve(args.since, args.grep)  # what is wrong with them is said before anything is asked for
+    wanted, code = _wanted(ask, screen, args)
+    if args.raw and (screen.as_json or sifted or len(wanted) > 1):
+        raise Failure("usage", "--raw is the bytes of one log: without --json, --since, --grep and other logs")
+    if len(wanted) > 1:
+        return _several(ask, screen, args, wanted, lines, code)
+    service, process, stream = wanted[0]
+    pieces = ask.logs(service, stream, process, lines, args.follow)
     if args.raw:
-        if screen.as_json:
-            raise Failure("usage", "--raw is bytes, --json is not: take one of them")
         for piece in pieces:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
         return OK
     texts = _harmless(pieces)
-    if not screen.as_json:
+    if not screen.as_json and not sifted:
         some = False
         for text in texts:
             some = some or bool(text)
             sys.stdout.write(text)
             sys.stdout.flush()
-        if not some and args.lines:
-            other = "stderr" if args.stream == "stdout" else "stdout"
-            screen.progress(f"nothing on {args.stream}; for the rest: --stream {other}")
-        return OK
-    lines = _lines(texts)
-    if args.follow:
-        for line in lines:
+        if not some and lines:
+            other = "stderr" if stream == "stdout" else "stdout"
+            screen.progress(f"nothing on {stream}; for the rest: --stream {other}")
+        return code
+    found = _sifted(screen, args, wanted[0], texts)
+    if screen.as_json and not args.follow:
+        screen.json({"service": service, "stream": stream, "lines": list(found)})
+        return code
+    for line in found:
+        if screen.as_json:
             screen.json({"line": line})
-            sys.stdout.flush()
-    else:
-        screen.json({"service": service, "stream": args.stream, "lines": list(lines)})
-    return OK
+        else:
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    return code
+
+
+def _wanted(ask: Any, screen: Screen, args: Any) -> tuple[list[Wanted], int]:
+    """Each log that is meant, and the exit code of words that mean none."""
+    processes = {word for word in args.service if ":" in word and not word.startswith(GROUP)}
+    for process in [*processes, *filter(None, [args.process])]:
+        if not _can_be(process):
+            more = "; logs are of services, or of one process of one, such as site:0"
+            raise Failure("unknown", no_service(process).text + more)
+    words = [word for word in args.service if word not in processes]
+    names, missing = list[str](), dict[str, Failure]()
+    if words:
+        alone = len(args.service) == 1 and is_plain(words[0])
+        names, missing = (words, missing) if alone else targets.meant(words, ask.status(None))
+    for failure in missing.values():
+        screen.progress(failure.text)
+    streams = BOTH if args.stream == "both" else (args.stream,)
+    meant = [(name, args.process) for name in names]
+    meant += [(process.partition(":")[0], process) for process in sorted(processes)]
+    return [Wanted(*one, stream) for one in meant for stream in streams], targets.gravest(
+        [failure.exit for failure in missing.values()]
+    )
+
+
+def _several(ask: Any, screen: Screen, args: Any, wanted: list[Wanted], lines: int, code: int) -> int:
+    codes = [code]
+    width = max(len(_label(one, args)) for one in wanted)
+    for index, found in _all_lines(ask, screen, args, wanted, lines):
+        one = wanted[index]
+        if isinstance(found, Failure):
+            codes.append(found.exit)
+            screen.progress(targets.line(_label(one, args), found.text))
+            continue
+        if screen.as_json:
+            screen.json({"service": one.service, "stream": one.stream, "line": found})
+        else:
+            label = _label(one, args).ljust(width)
+            colour = COLOURS[index % len(COLOURS)]
+            label = f"\x1b[{colour}m{label}\x1b[0m" if screen.colour else label
+            sys.stdout.write(f"{label} | {found}\n")
+        sys.stdout.flush()
+    return targets.gravest(codes)
+
+
+def _label(one: Wanted, args: Any) -> str:
+    return (one.process or one.service) + (f" {one.stream}" if args.stream == "both" else "")
+
+
+def _all_lines(
+    ask: Any, screen: Screen, args: Any, wanted: list[Wanted], lines: int
+) -> Iterator[tuple[int, str | Failure]]:
+    """Lines of all, by their places in `wanted`; one log after the other, or, followed, as they come."""
+
+    def of(one: Wanted) -> Iterator[str]:
+        pieces = ask.logs(one.service, one.stream, one.process, lines, args.follow)
+        return _sifted(screen, args, one, _harmless(pieces))
+
+    if not args.follow:
+        for index, one in enumerate(wanted):
+            try:
+                for line in of(one):
+                    yield index, line
+            except Failure as failure:
+                yield index, failure
+        return
+    import queue
+    import threading
+
+    waiting: queue.Queue[tuple[int, str | Failure | None]] = queue.Queue(WAITING)
+
+    def follow(index: int, one: Wanted) -> None:
+        try:
+            for line in of(one):
+                waiting.put((index, line))
+        except Failure as failure:
+            waiting.put((index, failure))
+        except OSError as error:
+            waiting.put((index, Failure("later", str(error))))
+        waiting.put((index, None))
+
+    for index, one in enumerate(wanted):
+        threading.Thread(target=follow, args=(index, one), daemon=True).start()
+    left = len(wanted)
+    while left:
+        index, found = waiting.get()
+        if found is None:
+            left -= 1
+        else:
+            yield index, found
+
+
+def _sifted(screen: Screen, args: Any, one: Wanted, texts: Iterator[str]) -> Iterator[str]:
+    sieve = Sieve(args.since, args.grep)
+    yield from filter(sieve.takes, _lines(texts))
+    if sieve.untimed and not sieve.timed:
+        screen.progress(f'{_label(one, args)}: its lines have no times: give it log = {{ format = "stamped" }}')
 
 
 def _can_be(process: str) -> bool:

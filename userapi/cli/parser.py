@@ -94,10 +94,15 @@ def _scale(parser: argparse.ArgumentParser) -> None:
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE", type=_name, help="or one process of it: site:1")
+    more = f"{TARGET}; or one process: site:1"
+    parser.add_argument("service", metavar="TARGET", type=_name, nargs="+", help=more)
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
-    parser.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="the last N lines (100)")
-    parser.add_argument("--stream", choices=("stdout", "stderr"), default="stdout")
+    parser.add_argument(
+        "-n", "--lines", type=int, metavar="N", help="the last N lines of each (100), or of those to search"
+    )
+    parser.add_argument("--stream", choices=("stdout", "stderr", "both"), default="stdout")
+    parser.add_argument("--since", metavar="TIME", help="lines with times, from this one or for so long: 10m, 2h")
+    parser.add_argument("--grep", metavar="REGEX", help="lines in which this is found")
     parser.add_argument("--process", default="", help=argparse.SUPPRESS)
     parser.add_argument("--raw", action="store_true", help="bytes as they are, terminal escapes too")
 
@@ -166,7 +171,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "enable": ("operations", "enable", "start services when the daemon starts", _enable),
     "disable": ("operations", "disable", "do not start services when the daemon starts", _enable),
     "scale": ("operations", "scale", "change how many processes services have", _scale),
-    "logs": ("logs", "logs", "what a service wrote", _logs),
+    "logs": ("logs", "logs", "what services wrote", _logs),
     "events": ("queries", "events", "what happens, as it happens", _events),
     "operations": ("queries", "operations", "what is under way", _operations),
     "cancel": ("operations", "cancel", "take back what is under way", _cancel),

@@ -119,6 +119,7 @@ class Screen:
         settings |= {"groups": ", ".join(service.get("groups", [])), "sockets": ", ".join(told["sockets"])}
         parts = [("wanted", service["wanted"]), *_enabled(told), *sorted(settings.items())]
         parts += [("exit", exit_) for exit_ in told["exits"]]
+        parts += [("lost output", lost) for lost in told.get("lost", [])]
         shown = [(plain.line(key), plain.line(value)) for key, value in parts if value not in ("", "[]")]
         width = max(len(key) for key, _ in shown)
         for key, value in shown:

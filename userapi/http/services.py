@@ -3,7 +3,7 @@
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
 "exit", "text"}], "groups", "text", "enabled"}]}, with ?service=NAME that one only. GET /services/NAME answers
-{"service", "settings", "sockets", "exits", "chosen_by"}, the last one "" where "enabled" is the configuration's.
+{"service", "settings", "sockets", "exits", "chosen_by", "lost"}, chosen_by "" where "enabled" is the configuration's.
 POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, scale {"processes": N},
 reload {"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
 """
@@ -64,7 +64,7 @@ def describe(name: str) -> Response:
     if not isinstance(reply, messages.Description):
         raise Problem("failed", "the supervisor answered something else")
     told = {"service": reply.service, "settings": reply.settings, "sockets": reply.sockets, "exits": reply.exits}
-    return json({**told, "chosen_by": reply.chosen_by})
+    return json({**told, "chosen_by": reply.chosen_by, "lost": reply.lost})
 
 
 @blueprint.post("/services/<name>/start")

@@ -12,6 +12,7 @@ import pytest
 from rootd.config import compile as compiler
 from rootd.config.compile import Bundle, Compiled, Problem
 from rootd.config.keys import RUN_LIMIT
+from rootd.config.logs import How, pack
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls
 from rootd.config.table import LEAVE, Entry, Socket, Table, load_table
 from rootd.config.trusted import File
@@ -85,7 +86,8 @@ def test_an_entry_has_exactly_what_is_configured(compiled: Compile) -> None:
         cwd="/srv/site", uid=1001, gid=8, groups=(8, 2001), umask=0o77,
         limits=((resource.RLIMIT_CORE, 0, 0), (resource.RLIMIT_MEMLOCK, -1, -1), (resource.RLIMIT_NOFILE, 100, 200)),
         sockets=(("app", "unix:/run/durward/sockets/app.sock"), ("http", "tcp:0.0.0.0:80"), ("http", "tcp:[::]:80")),
-        signals=(1, 2, 3, 9), notify=True, ready_fd=0, probe=False, nnp=False, root=False, log=(1 << 20, 3),
+        signals=(1, 2, 3, 9), notify=True, ready_fd=0, probe=False, nnp=False, root=False,
+        log=(1 << 20, pack(How(3, mode=0o640, drop=1))),
     )  # fmt: skip
 
 
@@ -97,7 +99,8 @@ def test_what_is_not_configured_is_little(compiled: Compile) -> None:
         ),
         cwd="/", uid=1002, gid=1002, groups=(1002,), umask=0o22, limits=((resource.RLIMIT_NOFILE, 1024, LEAVE),),
         sockets=(("http", "tcp:0.0.0.0:80"), ("http", "tcp:[::]:80")), signals=(1, 2, 3, 9, 10, 12, 14, 15, 18, 28),
-        notify=False, ready_fd=0, probe=False, nnp=True, root=False, log=(50 << 20, 10),
+        notify=False, ready_fd=0, probe=False, nnp=True, root=False,
+        log=(50 << 20, pack(How(10, mode=0o640, drop=1))),
     )  # fmt: skip
 
 

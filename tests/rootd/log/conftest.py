@@ -14,7 +14,8 @@ import pytest
 
 from rootd.log import audit, chain
 from rootd.log.audit import Audit
-from rootd.log.rotate import Mover, Source
+from rootd.log.rotate import Mover
+from rootd.log.source import Source
 
 
 class Place:

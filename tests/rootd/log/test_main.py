@@ -15,6 +15,7 @@ import pytest
 from rootd import ipc, lifeline
 from rootd.log import chain, main
 from rootd.log.rotate import RETRY
+from rootd.log.source import Source
 
 
 class Room:
@@ -244,7 +245,7 @@ def test_nothing_to_do_means_no_timer_at_all(room: Room) -> None:
     "fields",
     [
         {"name": "../x"}, {"name": ""}, {"scope": 0}, {"scope": 3}, {"arg": 0}, {"arg": -1}, {"extra": -1},
-        {"extra": 1 << 40}, {"name": "a/b"},
+        {"extra": 1 << 60}, {"name": "a/b"},
     ],
 )  # fmt: skip
 def test_E1_a_pipe_with_a_field_out_of_range_costs_privileged_its_link_and_log_goes_on(
@@ -398,3 +399,10 @@ def test_the_time_of_a_record_is_utc_to_the_microsecond() -> None:
 def test_every_deed_has_a_name() -> None:
     assert sorted(main.DEEDS) == [1, 2, 3, 4, 5, 6, 7]
     assert len(set(main.DEEDS.values())) == 7
+
+
+def test_what_is_lost_is_told_to_each_supervisor(room: Room) -> None:
+    room.log.lost(Source("site", 2, 1, 7, 1, 1), 30, 2)
+    peer = room.connect("supervisor")
+    room.turn()
+    assert f"op={ipc.LOST} scope=2 arg=30 extra=2 name='site'" in str(peer.receive())

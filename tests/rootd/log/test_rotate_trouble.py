@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from rootd.log import rotate
-from rootd.log.rotate import LogFile, Source
+from rootd.log.files import LogFile
+from rootd.log.source import Source
 
 DEADLINE = 60  # seconds that any wait of these tests may take
 

@@ -33,6 +33,11 @@ def test_the_log_of_a_process_is_found_by_the_name_that_people_see(top: Path) ->
     assert read(top, "site:0", "stdout", 1) == b"before\n"
 
 
+def test_a_rotated_log_that_was_compressed_is_found_by_its_number(top: Path) -> None:
+    (top / "site.0" / "stdout.log.2.gz").write_bytes(b"compressed")
+    assert read(top, "site:0", "stdout", 2) == b"compressed"
+
+
 @pytest.mark.parametrize("what", [("site:0", "stderr", 0), ("site:0", "stdout", 2), ("site:1", "stdout", 0)])
 def test_what_is_not_there_is_an_error_and_leaves_no_descriptor(top: Path, what: tuple[str, str, int]) -> None:
     before = os.listdir("/proc/self/fd")

@@ -178,6 +178,18 @@ def test_a_description_has_no_secret_and_says_how_it_ended(House: Any, spec: Any
     assert house.services.groups_of("site") == ("web",)
 
 
+def test_a_description_says_what_log_has_lost_of_each_process(House: Any, spec: Any) -> None:
+    house = House(spec()).begin()
+    [process] = house.services.info("site").processes
+    house.services.lost("site", 2, 10, 1)
+    house.services.lost("site", 2, 200, 20)
+    house.services.lost("other", 1, 5, 1)
+    assert house.services.description("site").lost == [f"{process.name} stderr: 200 bytes, 20 lines"]
+    for number in range(10_000):
+        house.services.lost(f"x{number}", 1, 5, 1)
+    assert len(house.services.losses) <= 4_096
+
+
 def test_what_a_run_says_that_is_not_known_is_not_heard(House: Any) -> None:
     house = House().begin().later(2.0)
     house.services.notified(99, {"READY": "1"}, house.now)

@@ -70,7 +70,7 @@ def test_the_script_is_what_its_shell_understands(durward, shell, tmp_path):
         (["durward", "signal", "site", "U"], "USR1 USR2"),
         (["durward", "sc"], "scale"),
         (["durward", "why", "sh"], "shutdown"),
-        (["durward", "logs", "--stream", ""], "stdout stderr"),
+        (["durward", "logs", "--stream", ""], "stdout stderr both"),
         (["durward", "logs", "--stream", "stderr", "-n", "5", "s"], ""),
         (["durward", "--color", "a"], "auto always"),
         (["durward", "restart", "--h"], "--hard --help"),
@@ -140,7 +140,7 @@ def test_bash_expands_nothing_of_what_is_offered(tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("durward logs --stream ", {"stdout", "stderr"}),
+        ("durward logs --stream ", {"stdout", "stderr", "both"}),
         ("durward --color ", {"auto", "always", "never"}),
         ("durward restart --h", {"--hard", "--help"}),
     ],

@@ -54,7 +54,7 @@ def test_no_command_is_status(alice):
 def test_describe_and_whoami(alice):
     assert "www" in alice("describe", "site").stdout
     told = json.loads(alice("describe", "site", "--json").stdout)
-    assert set(told) == {"service", "settings", "sockets", "exits", "chosen_by"}
+    assert set(told) == {"service", "settings", "sockets", "exits", "chosen_by", "lost"}
     assert "site: view, restart" in alice("whoami").stdout
     assert json.loads(alice("whoami", "--json").stdout)["uid"] == 1001
 

@@ -27,7 +27,8 @@ def test_one_service_may_be_asked_for(http, world):
 
 
 def test_a_service_is_described(http, world):
-    assert set(http.get("/api/v1/services/site").json) == {"service", "settings", "sockets", "exits", "chosen_by"}
+    told = http.get("/api/v1/services/site").json
+    assert set(told) == {"service", "settings", "sockets", "exits", "chosen_by", "lost"}
     assert world.commands() == [messages.Describe(service="site")]
 
 

@@ -1,0 +1,59 @@
+"""Records to those who keep logs of their own: journald, syslog, or whoever has our own stdout and stderr.
+
+Rule 1: at most once: what is on its way when log or a receiver is killed is gone. What is not taken is counted.
+Rule 2: nothing here waits: a receiver that does not take a record now is asked again later, by the mover.
+Rule 3: the one socket is made before the walls stand. It is bound to nothing, so that nobody can send to it, and each
+        record names its receiver: one that was started again is found without being connected to.
+
+Sources: systemd's "Native Journal Protocol", RFC 5424, unix(7), pipe(7) (PIPE_BUF).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from collections import deque
+
+PATHS = {"journald": "/run/systemd/journal/socket", "syslog": "/dev/log"}
+PIECE = 4_096  # bytes: what a pipe that is ready takes at once
+
+Record = tuple[bytes, int]  # what is sent, and how many bytes of the service's it stands for
+
+
+class Sender:
+    """Owns one datagram socket. fds: where `inherit` goes, by stream; the caller's."""
+
+    def __init__(self, fds: dict[int, int] | None = None) -> None:
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._fds = fds or {1: 1, 2: 2}
+
+    def send(self, target: str, stream: int, records: deque[Record]) -> None:
+        """As many as are taken now; those are removed. Raises OSError, ENOBUFS where it is to be tried again soon."""
+        while records:
+            record, stands_for = records[0]
+            if target == "inherit":
+                self._write(self._fds[stream], records, record, stands_for)
+                continue
+            try:
+                self._sock.sendto(record, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, PATHS[target])
+            except BlockingIOError:
+                raise OSError(errno.ENOBUFS, f"{target} does not take more now") from None
+            except FileNotFoundError:
+                raise OSError(errno.ENOTCONN, f"there is no {PATHS[target]}") from None
+            records.popleft()
+
+    def _write(self, fd: int, records: deque[Record], record: bytes, stands_for: int) -> None:
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        if not any(events & select.POLLOUT for _, events in poll.poll(0)):
+            raise OSError(errno.ENOBUFS, "who has our own output does not read it")
+        rest = record[os.write(fd, record[:PIECE]) :]
+        if rest:
+            records[0] = (rest, stands_for)
+        else:
+            records.popleft()
+
+    def close(self) -> None:
+        self._sock.close()

@@ -1,0 +1,223 @@
+"""Output that is stamped, sent on or lost: every byte is somewhere, or counted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootd.config.logs import FORMATS, TARGETS, How, pack
+from rootd.log import forward, rotate
+
+DROP = pack(How(1000, drop=1))
+
+
+def how(target: str = "file", form: str = "plain", **rest: int) -> int:
+    return pack(How(1000, target=TARGETS.index(target), form=FORMATS.index(form), **rest))
+
+
+@pytest.fixture
+def lost(house: Any) -> list[tuple[int, int]]:
+    told: list[tuple[int, int]] = []
+    house.mover._lost = lambda _source, size, lines: told.append((size, lines))
+    return told
+
+
+def put(writer: int, data: bytes, house: Any, now: float) -> None:
+    """All of it, however often the pipe is full."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(writer, view) :]
+        except BlockingIOError:
+            house.mover.tend(now)
+            house.mover.turn(now)
+            now += 0.25
+    house.settle(now)
+
+
+def test_on_a_full_disk_every_byte_is_in_the_file_or_counted_and_the_log_says_where(
+    house: Any, tiny: Path, lost: list[tuple[int, int]]
+) -> None:
+    """<log>/full has 64 KiB: the writer is never stopped for good, another service notices nothing."""
+    writer, other = house.pipe(process="full", keep=DROP), house.pipe(process="other", run=2, keep=DROP)
+    text = b"".join(b"line %06d\n" % n for n in range(60_000))
+    put(writer, text, house, 0.0)
+    os.write(other, b"not concerned\n")
+    house.settle(30.0)
+    house.mover.tend(60.0)
+    house.settle(60.0)
+    assert house.text("other/stdout.log") == b"not concerned\n"
+    assert any("dropped and counted" in said for said in house.said)
+    kept = (tiny / "stdout.log").read_bytes()
+    os.truncate(tiny / "stdout.log", 0)  # somebody makes room
+    os.write(writer, b"after\n")
+    house.settle(1_000.0)
+    after = (tiny / "stdout.log").read_bytes()
+    assert after.startswith(b"[durward: lost here, of stdout: ")
+    assert after.endswith(b": No space left on device]\nafter\n")
+    assert len(kept) + sum(size for size, _ in lost) == len(text)
+    assert text.startswith(kept)
+    assert sum(lines for _, lines in lost) == text.count(b"\n") - kept.count(b"\n")
+
+
+def test_a_service_that_is_to_wait_waits_and_loses_nothing(house: Any, tiny: Path, lost: list[tuple[int, int]]) -> None:
+    writer = house.pipe(process="full", keep=1000)
+    text, sent = b"x" * 63 + b"\n", 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += os.write(writer, text * 64)
+            house.settle(0.0)
+    for now in range(2, 20):
+        house.mover.tend(float(now))
+        house.settle(float(now))
+    os.truncate(tiny / "stdout.log", (kept := 4096))
+    gone = (64 << 10) - kept
+    house.mover.tend(30.0)
+    house.settle(30.0)
+    assert (tiny / "stdout.log").stat().st_size <= sent - gone + (64 << 10)
+    assert lost == []
+
+
+def test_a_loss_that_nobody_could_be_told_of_is_reported_at_the_end_of_the_pipe(
+    house: Any, tiny: Path, lost: list[tuple[int, int]]
+) -> None:
+    (tiny / "filler").write_bytes(bytes(64 << 10))
+    writer = house.pipe(process="full", keep=DROP)
+    os.write(writer, b"one\ntwo\n")
+    house.settle(0.0)
+    house.mover.tend(5.0)
+    house.settle(5.0)
+    os.close(writer)
+    house.settle(5.0)
+    house.mover.tend(10.0)
+    house.settle(10.0)
+    assert house.drained
+    assert lost == [(8, 2)]
+
+
+def test_stamped_lines_have_their_time_and_files_end_with_whole_lines(house: Any) -> None:
+    house.mover._wall = lambda: 1_767_323_045_000_006_000
+    writer = house.pipe(keep=how(form="stamped"), size=120)
+    os.write(writer, b"one\ntwo\nhal")
+    house.settle()
+    os.write(writer, b"f\nthree\nfour\nlast")
+    os.close(writer)
+    house.settle()
+    stamp = b"2026-01-02T03:04:05.000006Z "
+    lines = (b"one", b"two", b"half", b"three", b"four", b"last")
+    assert house.text() == b"".join(stamp + line + b"\n" for line in lines)
+    assert all(file.stat().st_size <= 120 for file in house.files())
+    assert len(house.files()) > 1
+
+
+def test_json_lines_tell_two_streams_in_one_service_apart(house: Any) -> None:
+    out, err = house.pipe(keep=how(form="json")), house.pipe(stream=2, keep=how(form="json"))
+    os.write(out, b"fine\n")
+    os.write(err, b"\xff bad\n")
+    house.settle()
+    assert json.loads(house.text())["stream"] == "stdout"
+    assert json.loads(house.text("site/stderr.log"))["line"] == "\\xff bad"
+
+
+def test_a_line_of_ten_megabytes_is_moved_in_bounded_pieces(house: Any) -> None:
+    writer = house.pipe(keep=how(form="stamped"), size=100 << 20)
+    put(writer, b"y" * (10 << 20) + b"\n", house, 0.0)
+    assert house.text().count(b"y") == 10 << 20
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    path = str(tmp_path / "journal")
+    monkeypatch.setattr(forward, "PATHS", {"journald": path, "syslog": path})
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind(path)
+    receiver.setblocking(False)
+    yield receiver
+    receiver.close()
+
+
+def received(sock: socket.socket) -> list[bytes]:
+    found = []
+    while True:
+        try:
+            found.append(sock.recv(1 << 17))
+        except BlockingIOError:
+            return found
+
+
+def test_journald_gets_each_line_with_its_fields_and_there_is_no_file(house: Any, journal: socket.socket) -> None:
+    writer = house.pipe(stream=2, keep=how("journald"))
+    os.write(writer, b"one\ntwo\n")
+    house.settle()
+    first, second = received(journal)
+    assert b"DURWARD_PROCESS=site\n" in first
+    assert b"PRIORITY=4\n" in first
+    assert (first[-12:], second[-12:]) == (b"MESSAGE=one\n", b"MESSAGE=two\n")
+    assert house.files("site/stderr.log") == []
+
+
+def test_a_receiver_that_was_started_again_is_found(house: Any, journal: socket.socket) -> None:
+    writer = house.pipe(keep=how("syslog", drop=1))
+    path = journal.getsockname()
+    journal.close()
+    os.unlink(path)
+    os.write(writer, b"waits a moment\n")
+    house.settle(0.0)
+    again = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    again.bind(path)
+    again.setblocking(False)
+    house.mover.tend(1.0)
+    house.settle(1.0)
+    assert received(again)[0].endswith(b" waits a moment")
+    again.close()
+
+
+def test_a_receiver_that_does_not_read_costs_counted_lines_and_nobody_waits(
+    house: Any, journal: socket.socket, lost: list[tuple[int, int]]
+) -> None:
+    writer = house.pipe(keep=how("journald", drop=1))
+    text = b"".join(b"line %06d\n" % n for n in range(30_000))
+    put(writer, text, house, 0.0)
+    got = received(journal)
+    os.close(writer)
+    for now in range(1_000, 1_010):
+        house.mover.tend(float(now))
+        house.settle(float(now))
+        got += received(journal)
+    assert house.drained
+    lines = [record for record in got if b"MESSAGE=line " in record]
+    assert lost
+    assert len(lines) + sum(count for _, count in lost) == 30_000
+    assert len(lines) * 12 + sum(size for size, _ in lost) == len(text)
+    assert any(b"MESSAGE=[durward: lost here" in record for record in got)
+
+
+def test_what_goes_to_our_own_output_waits_for_who_reads_it(house: Any) -> None:
+    reader, ours = os.pipe()
+    house.mover.open_sender()._fds = {1: ours, 2: ours}
+    writer = house.pipe(keep=how("inherit"))
+    os.write(writer, b"hello\n")
+    house.settle()
+    assert os.read(reader, 100) == b"site | hello\n"
+    os.set_blocking(ours, False)
+    filled = 0
+    while True:
+        try:
+            filled += os.write(ours, bytes(4096))
+        except BlockingIOError:
+            break
+    os.write(writer, b"later\n")
+    house.settle(0.0)
+    assert house.mover.next() == rotate.SOON
+    while filled:
+        filled -= len(os.read(reader, filled))
+    house.mover.tend(1.0)
+    house.settle(1.0)
+    assert os.read(reader, 100) == b"site | later\n"

@@ -1,0 +1,95 @@
+"""What services write, in files that are rotated by size and compressed, through kill -9 of log again and again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from house import House
+
+pytestmark = pytest.mark.root
+
+PROGRAM = r"""
+import os, sys
+n = 0
+line = b"x" * 80
+for n in range(@LINES@):
+    os.write(1, b"%08d %s\n" % (n, line))
+    if n % 7 == 0:
+        os.write(2, b"%08d!\n" % n)
+"""
+LOGS = r"""
+[service.writer]
+command = ["@PREFIX@/bin/python3", "-I", "-c", '''PROGRAM''']
+user = "@jobs@"
+processes = WRITERS
+restart = { policy = "never" }
+log = { size = "256K", keep = 1000, compress = true, full = "wait" }
+
+[service.merged]
+command = ["@PREFIX@/bin/python3", "-I", "-c", 'import os; [os.write(1 + n % 2, b"%d\n" % n) for n in range(100)]']
+user = "@jobs@"
+restart = { policy = "never" }
+log = { stderr = "stdout", mode = "0600" }
+
+[service.stamped]
+command = ["@PREFIX@/bin/python3", "-I", "-c", "print('hello')"]
+user = "@jobs@"
+restart = { policy = "never" }
+log = { format = "json" }
+
+[service.silent]
+command = ["@PREFIX@/bin/python3", "-I", "-c", "import os; os.readlink('/proc/self/fd/1') == '/dev/null' or 1 / 0"]
+user = "@jobs@"
+restart = { policy = "never" }
+log = { target = "null" }
+"""
+
+
+def text(folder: Path, stream: str) -> bytes:
+    """All of it, oldest first; of a file that is there twice, once. Nothing when it was renamed under our eyes."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.glob(f"{stream}.log*"), key=lambda path: len(path.name)):
+        number = re.fullmatch(rf"{stream}\.log\.([0-9]+)(?:\.gz)?", path.name)
+        if number or path.name == f"{stream}.log":
+            found[int(number[1]) if number else 0] = path
+    try:
+        return b"".join(
+            gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            for _, path in sorted(found.items(), reverse=True)
+        )
+    except FileNotFoundError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("writers", "lines", "kills"), [(8, 30_000, 4), pytest.param(100, 20_000, 20, marks=pytest.mark.slow)]
+)
+def test_every_line_is_there_once_through_rotation_compression_and_kill_9(
+    make_house: Callable[..., House], writers: int, lines: int, kills: int
+) -> None:
+    services = LOGS.replace("PROGRAM", PROGRAM.replace("@LINES@", str(lines))).replace("WRITERS", str(writers))
+    house = make_house(services={"logs.toml": services}, policy={}).start(wait=False)
+    house.until(house.answers, "the supervisor answers")
+    for _ in range(kills):
+        old = house.kill9("log")
+        house.wait_back("log", old)
+    folders = [house.log / f"writer.{number}" for number in range(writers)]
+    out = b"".join(b"%08d %s\n" % (n, b"x" * 80) for n in range(lines))
+    err = b"".join(b"%08d!\n" % n for n in range(0, lines, 7))
+    house.until(lambda: all(text(folder, "stdout").endswith(out[-100:]) for folder in folders), "all is written", 120)
+    for folder in folders:
+        house.until(lambda folder=folder: text(folder, "stdout") == out, f"every line of {folder.name} once")
+        house.until(lambda folder=folder: text(folder, "stderr") == err, "and of stderr")
+    house.until(lambda: list(house.log.glob("writer.*/stdout.log.*.gz")), "some of it is compressed")
+    merged = house.log / "merged"
+    assert (merged / "stdout.log").read_bytes() == b"".join(b"%d\n" % n for n in range(100)), "in their order"
+    assert (merged / "stdout.log").stat().st_mode & 0o777 == 0o600
+    assert not (merged / "stderr.log").exists()
+    assert json.loads(house.service_log("stamped"))["line"] == "hello"
+    assert not (house.log / "silent").exists()
+    house.until(lambda: house.status()["silent"].processes[0].state == "EXITED", "its output was /dev/null")
