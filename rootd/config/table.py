@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rootd.config import shape
+from rootd.config.extras import Extra
 
 INSTANCES = 1024  # slot = index of the entry * INSTANCES + instance
 LEAVE = -2  # a hard limit that stays what privileged has
@@ -35,6 +36,7 @@ class Entry(NamedTuple):
     nnp: bool
     root: bool
     log: tuple[int, int]  # bytes of a file, rotated files kept
+    extra: Extra | None = None  # what most services do not ask for
 
 
 class Socket(NamedTuple):
