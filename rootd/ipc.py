@@ -64,7 +64,7 @@ class Message:
 
     arg and extra are signed 64 bit; digest is 32 bytes; name is text of at most NAME_LIMIT bytes.
     body (at most BODY_LIMIT bytes) follows the fixed part and is empty on every link but those from supervisor
-    to log and to probe.
+    to log and to probe, and from privileged to the keeper: the names of several descriptors that are stored at once.
     """
 
     __slots__ = ("arg", "body", "digest", "extra", "flags", "generation", "name", "op", "run", "scope", "seq", "slot")

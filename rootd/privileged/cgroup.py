@@ -47,8 +47,8 @@ def name_of(run: str) -> str:
     return "durward" + run.replace("%", "%25").replace("-", "%2D").replace("/", "-")
 
 
-def make(name: str, uid: int) -> str:
-    """As root: our subtree, given to uid, with this process in it.
+def make(name: str, uid: int, *pids: int) -> str:
+    """As root: our subtree, given to uid, with this process and those in it.
 
     The path, or "" where there is no cgroup2, or one that cannot kill (before Linux 5.14): there groups are killed.
     """
@@ -61,7 +61,8 @@ def make(name: str, uid: int) -> str:
             os.makedirs(path, exist_ok=True)
             for file in ("", "/cgroup.procs", "/cgroup.subtree_control"):
                 os.chown(path + file, uid, -1)
-        attach(f"{base}/self", os.getpid())
+        for pid in (os.getpid(), *pids):
+            attach(f"{base}/self", pid)
     except OSError:
         return ""
     return base if os.path.exists(f"{base}/self/cgroup.kill") else ""

@@ -25,12 +25,12 @@ from rootd.config.settings import Settings
 from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
 from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
+from rootd.privileged.spawner import Spawner, clean_signals
 
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
 BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
 HEARTBEAT, SETTLED = 60.0, 1.0  # seconds: between questions to log (one that answers none is ended); to the first
 DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
-PIPE_STREAMS = {"stdout": 1, "stderr": 2}
 
 
 class Cannot(Exception):
@@ -38,16 +38,20 @@ class Cannot(Exception):
 
     def __init__(self, status: int, *reasons: str) -> None:
         super().__init__("; ".join(reasons))
-        self.status = status
-        self.reasons = reasons
+        self.status, self.reasons = status, reasons
 
 
-def main(link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence[str]], None]) -> int:
-    """`explain` prints the reasons why we cannot start, each with its place in the files: not this process's work."""
-    keeper = ipc.link_from(link_fd, takes_fds=True)
+def main(
+    link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence[str]], None], helper: Spawner | None = None
+) -> int:
+    """`explain` prints the reasons why we cannot start, each with its place in the files: not this process's work.
+
+    helper: forked before this file was imported, for then it is small.
+    """
+    keeper, helper = ipc.link_from(link_fd, takes_fds=True), helper or Spawner()
     inherited = ipc.inherit(keeper)
     try:
-        privileged = Privileged(keeper, config_dir, python)
+        privileged = Privileged(keeper, config_dir, python, helper)
         if any(name.startswith("generation/") for name in inherited.held):
             privileged.take_back(inherited)
         else:
@@ -57,11 +61,15 @@ def main(link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root
+    clean_signals()
+    helper.become(account.uid, account.gid, account.groups, CAPABILITIES, keep_bounding=root)
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)
     keeper.send_now(ipc.Message(ipc.BEGIN))
     for role, (sock, pidfd) in inherited.links.items():
         privileged.link(role, sock, pidfd)
-    return privileged.serve()
+    status = privileged.serve()
+    helper.close()
+    return status
 
 
 class Privileged:
@@ -69,8 +77,8 @@ class Privileged:
 
     settings: Settings
 
-    def __init__(self, keeper: ipc.Link, config_dir: str, python: str) -> None:
-        self.keeper = keeper
+    def __init__(self, keeper: ipc.Link, config_dir: str, python: str, helper: Spawner) -> None:
+        self.keeper, self.helper = keeper, helper
         self.config_dir, self.python = config_dir, python
         self.loop = ipc.Loop()
         self.tree = ""
@@ -153,12 +161,13 @@ class Privileged:
 
     def make_tree(self) -> None:
         account = self.settings.accounts["privileged"]
-        self.tree = cgroup.make(cgroup.name_of(self.settings.paths.run), account.uid)
+        self.tree = cgroup.make(cgroup.name_of(self.settings.paths.run), account.uid, self.helper.pid)
         if self.tree:
             cgroup.sweep(self.tree, set(self.runs))
 
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
+        self.loop.watch(self.helper.fileno(), lambda _: self.alone())
         beat = self.look = time.monotonic() + SETTLED  # look: when runs of which nobody has told are to be ended
         while self.status is None:
             self.loop.turn(min(beat, self.look) - time.monotonic())
@@ -170,6 +179,11 @@ class Privileged:
                 beat = now + HEARTBEAT
                 self.ask_log()
         return self.status
+
+    def alone(self) -> None:
+        """The spawner is gone: we are started again, with another one."""
+        note("its spawner has ended; both are started again")
+        self.status = CANNOT_START
 
     def hear_keeper(self) -> None:
         try:
@@ -202,7 +216,7 @@ class Privileged:
             self.heard = self.beat
             pipes, self.orphan_pipes = self.orphan_pipes, {}
             for name, fd in pipes.items():
-                self.give_pipe(name, fd)
+                requests.give_pipe(self, name, fd)
             waiting, self.deeds = self.deeds, deque(maxlen=DEEDS_LIMIT)
             for deed in waiting:
                 self.send_deed(deed)
@@ -264,8 +278,12 @@ class Privileged:
         return True
 
     def store(self, name: str, fd: int) -> None:
-        self.keeper.send_now(ipc.Message(ipc.STORE, name=name), fd)
-        self.kept.add(name)
+        self.store_all({name: fd})
+
+    def store_all(self, held: dict[str, int]) -> None:
+        """All of it, or none."""
+        self.keeper.send_now(ipc.Message(ipc.STORE, body="\n".join(held).encode()), *held.values())
+        self.kept.add(*held)
 
     def drop(self, name: str) -> None:
         self.keeper.send_now(ipc.Message(ipc.DROP, name=name))
@@ -286,23 +304,6 @@ class Privileged:
     def unrecorded(self) -> bool:
         """Whether so many deeds wait for the log that no more may be done (what is left may still be killed)."""
         return len(self.deeds) >= DEEDS_LIMIT // 2
-
-    def give_pipe(self, name: str, fd: int) -> None:
-        """To log, and out of this process; kept for the next log when there is none now."""
-        _, process, stream, run, size, keep, slot = name.split("/")
-        message = ipc.Message(ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process)
-        message.arg, message.extra = int(size), int(keep)
-        if self.tell("log", message, fd):
-            os.close(fd)
-        else:
-            self.orphan_pipes[name] = fd
-
-    def drained(self, message: ipc.Message) -> None:
-        """log has every byte of a pipe whose other end is closed: the store may forget it."""
-        stream = "stdout" if message.scope == 1 else "stderr"
-        name = f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{message.extra}/{message.slot}"
-        if len(name.encode()) <= ipc.NAME_LIMIT:
-            self.drop(name)
 
     def ask_log(self) -> None:
         """The heartbeat. A log that has not answered the last one stops every service that talks."""
@@ -391,7 +392,7 @@ class Privileged:
 
 HANDLERS: dict[str, dict[int, Callable[[Privileged, ipc.Message], None]]] = {
     "supervisor": requests.HANDLERS,
-    "log": {ipc.PONG: Privileged.ponged, ipc.DRAINED: Privileged.drained},
+    "log": {ipc.PONG: Privileged.ponged, ipc.DRAINED: requests.drained},
 }
 
 

@@ -282,7 +282,7 @@ def test_privileged_holds_its_sockets_its_runs_its_links_and_no_other_descriptor
     assert kinds == {
         "/dev/null": 1, str(house.messages_file): 2, "anon_inode:[eventpoll]": 1,
         "anon_inode:[pidfd]": runs + 1 + 2,  # of supervisor and log too
-        "socket": 3 + 2,  # keeper, supervisor, log; the notify sockets of teller and the api
+        "socket": 4 + 2,  # keeper, spawner, supervisor, log; the notify sockets of teller and the api
         "/memfd:durward-generation (deleted)": 1,
         "tcp 80": 1, "tcp6 80": 1, f"tcp {templates.API_PORT}": 1,
         f"{house.run_dir}/sockets/full.sock": 1, f"{house.run_dir}/api.sock": 1,
