@@ -18,7 +18,8 @@ import prctl
 
 ALL_SETS = (prctl.CAP_EFFECTIVE, prctl.CAP_PERMITTED, prctl.CAP_INHERITABLE)
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")  # in the order of proc(5)
-CAPBSET_READ, CAPBSET_DROP, SET_DUMPABLE, SET_NO_NEW_PRIVS = 23, 24, 4, 38  # of linux/prctl.h
+CAPBSET_READ, CAPBSET_DROP, SET_DUMPABLE, SET_KEEPCAPS, SET_NO_NEW_PRIVS = 23, 24, 4, 8, 38  # of linux/prctl.h
+CAP_AMBIENT, AMBIENT_IS_SET, AMBIENT_RAISE = 47, 1, 2
 _HEADER = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread; two sets of 12 bytes follow
 _libc = ctypes.PyDLL(None, use_errno=True)
 _prctl, _capset, _capget = _libc.prctl, _libc.capset, _libc.capget  # made once: a child pays for what it makes
@@ -61,22 +62,27 @@ def become(
     verify(uid, gid, groups, keep, bounding=None if keep_bounding else keep)
 
 
-def way_to(uid: int, gid: int, groups: Sequence[int], held: Sequence[int]) -> list[Call]:
-    """As become without anything to keep, for a child to be: what can be known before its fork is not found out in it.
+def way_to(uid: int, gid: int, groups: Sequence[int], held: Sequence[int], keep: Sequence[int] = ()) -> list[Call]:
+    """As become, for a child to be: what can be known before its fork is not found out in it.
 
-    held: as for become; all other capabilities have been found to be in no set. The ambient set needs no look of its
-    own: it is always within the inheritable one. Each call raises OSError, or does not answer what it has to.
+    held: as for become; all other capabilities have been found to be in no set. keep: those that what it executes has,
+    too: then they are in all sets. The ambient set needs no look for others: it is always within the inheritable one.
+    Each call raises OSError, or does not answer what it has to.
     """
+    others, kept = [number for number in held if number not in keep], capability_sets(keep)
     return [
-        *(("capabilities", _prctl, (CAPBSET_DROP, number, 0, 0, 0), 0) for number in held),
-        *(("verify", _prctl, (CAPBSET_READ, number, 0, 0, 0), 0) for number in held),
+        *(("capabilities", _prctl, (CAPBSET_DROP, number, 0, 0, 0), 0) for number in others),
+        *(("verify", _prctl, (CAPBSET_READ, number, 0, 0, 0), 0) for number in others),
+        *([("capabilities", _prctl, (SET_KEEPCAPS, 1, 0, 0, 0), 0)] if keep else []),
         ("groups", os.setgroups, (groups,), None),
         ("gid", os.setresgid, (gid, gid, gid), None),
         ("uid", os.setresuid, (uid, uid, uid), None),
-        ("capabilities", _capset, (_HEADER, bytes(24)), 0),
-        ("capabilities", _prctl, (SET_DUMPABLE, 0, 0, 0, 0), 0),
+        ("capabilities", _capset, (_HEADER, kept), 0),
+        *(("capabilities", _prctl, (CAP_AMBIENT, AMBIENT_RAISE, number, 0, 0), 0) for number in keep),
+        *(("verify", _prctl, (CAP_AMBIENT, AMBIENT_IS_SET, number, 0, 0), 1) for number in keep),
+        dumpable(False),
         ("verify", _capget, (_HEADER, _found), 0),
-        ("verify", bytes, (_found,), bytes(24)),
+        ("verify", bytes, (_found,), kept),
         ("verify", os.getresuid, (), (uid, uid, uid)),
         ("verify", os.getresgid, (), (gid, gid, gid)),
         ("verify", _sorted_groups, (), sorted(groups)),
@@ -86,6 +92,17 @@ def way_to(uid: int, gid: int, groups: Sequence[int], held: Sequence[int]) -> li
 def way_to_root(uid: int, gid: int, groups: Sequence[int], held: Sequence[int]) -> list[Call]:
     """The same for a service that is root on purpose: its exec takes what the bounding set allows."""
     return [("uid", lambda: become(uid, gid, groups, keep_bounding=True, held=held), (), None)]
+
+
+def capability_sets(keep: Sequence[int]) -> bytes:
+    """What capset(2) takes: the same effective, permitted and inheritable ones, in two words each."""
+    low, high = mask(keep) & 0xFFFFFFFF, mask(keep) >> 32
+    return struct.pack("=6I", low, low, low, high, high, high)
+
+
+def dumpable(is_so: bool) -> Call:
+    """Whether those of its uid may look into it; then it owns what is in its /proc, too."""
+    return "capabilities", _prctl, (SET_DUMPABLE, int(is_so), 0, 0, 0), 0
 
 
 def no_new_privileges() -> Call:

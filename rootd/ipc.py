@@ -49,7 +49,8 @@ REPLACE_CODE = 75  # exit status of a privileged that wants to be started again 
 # what a child of privileged was doing when it failed, by number in EXITED.extra
 STEPS = (
     "nothing", "gate", "cgroup", "session", "descriptors", "limits", "groups", "gid", "uid", "capabilities",
-    "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify",
+    "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify", "nice", "I/O priority",
+    "OOM score", "CPU affinity", "files", "credentials", "cgroup limits",
 )  # fmt: skip
 
 _TEXT = ("version", "op", "scope", "flags", "seq", "generation", "slot", "run", "arg", "extra", "digest", "name")

@@ -100,7 +100,8 @@ def sweep(base: str, known: set[int]) -> None:
     It waits KILL_WAIT in all. What does not die until then, the next start tries again.
     """
     until = time.monotonic() + KILL_WAIT
-    paths = [f"{base}/{name}" for name in os.listdir(base) if name.startswith("run-") and int(name[4:]) not in known]
+    runs = [name for name in os.listdir(base) if name.startswith("run-")] if base else []
+    paths = [f"{base}/{name}" for name in runs if int(name[4:]) not in known]
     for path in paths:
         kill(path)
     for path in paths:

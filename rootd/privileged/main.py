@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import select
 import signal
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from rootd import confine, ipc
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
+from rootd.privileged import adopt, cgroup, credentials, requests, signals, spawn, stage
 from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
 from rootd.privileged.spawner import Spawner, clean_signals
@@ -61,8 +62,9 @@ def main(
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root
+    more = sorted(privileged.generations.grant().union(CAPABILITIES))  # the spawner's alone, and lost in its children
     clean_signals()
-    helper.become(account.uid, account.gid, account.groups, CAPABILITIES, keep_bounding=root)
+    helper.become(account.uid, account.gid, account.groups, more, keep_bounding=root)
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)
     keeper.send_now(ipc.Message(ipc.BEGIN))
     for role, (sock, pidfd) in inherited.links.items():
@@ -101,9 +103,9 @@ class Privileged:
             self.drop(name)
             os.close(fd)
         word, fds = stage.Staging(self.config_dir, self.python).wait()
-        if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) != 2:
+        if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) < 2:
             raise Cannot(BAD_CONFIGURATION, f"the configuration in {self.config_dir} cannot be used; see --check")
-        table_fd, settings_fd = fds
+        table_fd, settings_fd, *secrets = fds
         self.settings = settings_file.from_json(stage.content(settings_fd))
         try:
             stage.make_directories(self.settings)
@@ -114,7 +116,7 @@ class Privileged:
         except OSError as error:
             raise Cannot(CANNOT_START, f"{error.filename or self.settings.paths.run}: {error.strerror}") from None
         self.make_tree()
-        generation = Generation(1, table_fd)
+        generation = Generation(1, table_fd, *secrets)
         sockets, problems = self.generations.bind(generation.table)
         if problems:
             raise Cannot(CANNOT_START, *(reason for _, reason in problems))
@@ -132,7 +134,7 @@ class Privileged:
         for name, fd in held.items():
             self.kept.add(name)
             kind = name.partition("/")[0]
-            if kind in ("generation", "socket"):
+            if kind in ("generation", "secrets", "socket"):
                 self.generations.take_back(name, fd)
             elif kind == "process":
                 run = Run.held(name, fd)
@@ -162,8 +164,8 @@ class Privileged:
     def make_tree(self) -> None:
         account = self.settings.accounts["privileged"]
         self.tree = cgroup.make(cgroup.name_of(self.settings.paths.run), account.uid, self.helper.pid)
-        if self.tree:
-            cgroup.sweep(self.tree, set(self.runs))
+        cgroup.sweep(self.tree, set(self.runs))
+        credentials.sweep(self.settings.paths.run, self.runs)
 
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
@@ -386,15 +388,12 @@ class Privileged:
     def kill_all(self) -> None:
         for run in self.runs.values():
             requests.kill_tree(self, run, [])
-        if self.tree:
-            cgroup.sweep(self.tree, set())
+        cgroup.sweep(self.tree, set())
+        credentials.sweep(self.settings.paths.run, ())
 
 
 HANDLERS: dict[str, dict[int, Callable[[Privileged, ipc.Message], None]]] = {
     "supervisor": requests.HANDLERS,
     "log": {ipc.PONG: Privileged.ponged, ipc.DRAINED: requests.drained},
 }
-
-
-def note(text: str) -> None:
-    ipc.note("privileged", text)
+note = functools.partial(ipc.note, "privileged")

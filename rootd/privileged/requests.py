@@ -51,6 +51,7 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
             run=number,
             generation=asked.generation,
             sockets=house.generations.sockets,
+            secrets=house.generations.held[asked.generation].secrets,
             paths=(house.settings.paths.run, house.tree),
             about=about.pid if about else 0,
             probe_gid=house.settings.accounts["probe"].gid,

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from rootd import ipc
 from rootd.config.table import INSTANCES, Entry
-from rootd.privileged import listen, spawner
+from rootd.privileged import credentials, extras, listen, spawner
 from rootd.privileged.spawner import Birth, Spawner
 
 KEPT_LIMIT, KEPT_LEAST = 50_000, 128  # names in the keeper's store, which takes 60,000; fewer where nofile is low
@@ -107,14 +107,14 @@ def process_name(entry: Entry, slot: int) -> str:
 
 def spawn(
     entry: Entry, *, slot: int, run: int, generation: int, sockets: dict[str, int], paths: tuple[str, str],
-    probe_gid: int, about: int, store: Store, helper: Spawner,
+    probe_gid: int, about: int, store: Store, helper: Spawner, secrets: int = -1,
 ) -> tuple[Run, dict[str, int]]:  # fmt: skip
     """Start one process of an entry; it waits at its gate: open_gate lets it go on.
 
     paths: the run directory and the cgroup tree ("" where there is none). probe_gid: the group that may connect to a
-    probe socket. about: the pid that a hook or a probe gets as DURWARD_PID, 0 for none. Returns the run and the read
-    ends of its pipes by their names in the store; the caller closes those. Raises SpawnFailed; then
-    nothing is left behind.
+    probe socket. about: the pid that a hook or a probe gets as DURWARD_PID, 0 for none. secrets: the memfd of those of
+    its generation. Returns the run and the read ends of its pipes by their names in the store; the caller closes those.
+    Raises SpawnFailed; then nothing is left behind.
     """
     run_dir, tree = paths
     process = process_name(entry, slot)
@@ -142,13 +142,19 @@ def spawn(
         if entry.probe:
             inherited.append(bind_probe(f"{run_dir}/probe/{run}", probe_gid))
             given.append(inherited[-1])
+        step, secret = "credentials", ""
+        if entry.extra and entry.extra.credentials:
+            secret = credentials.directory(run_dir, run)
+            credentials.place(secret, entry.extra.credentials, secrets, entry.uid, entry.gid)
         step = "cgroup"
         if group:
             os.mkdir(group)
         step = "fork"
         environment = build_environment(entry, process, f"{run_dir}/notify/{run}" if entry.notify else "", about)
+        environment += [f"CREDENTIALS_DIRECTORY={secret}"] if secret else []
         ids = entry.uid, entry.gid, entry.umask, int(entry.nnp), int(entry.root), entry.ready_fd
-        birth = Birth(group, entry.path, entry.cwd, ids, entry.groups, entry.limits, entry.argv, environment)
+        more = extras.spell(entry.extra, secret)
+        birth = Birth(group, entry.path, entry.cwd, ids, entry.groups, entry.limits, entry.argv, environment, more)
         started = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         fds = (child_gate, *writers, *ready, *inherited)
         born = helper.spawn(birth, fds)
@@ -213,6 +219,7 @@ def forget(run_dir: str, tree: str, run: int) -> None:
     ):
         with contextlib.suppress(OSError):
             remove(path)
+    credentials.remove(credentials.directory(run_dir, run))
 
 
 def build_environment(entry: Entry, process: str, notify: str, about: int = 0) -> list[str]:

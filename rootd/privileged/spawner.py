@@ -34,6 +34,7 @@ from collections.abc import Sequence
 
 from rootd import confine, ipc
 from rootd.confine import Call
+from rootd.privileged.extras import Extras
 
 GATE_OPEN = b"g"
 FAILED = 127  # exit status of a child that could not become its service; the reason came over the gate
@@ -59,11 +60,11 @@ class Birth:
 
     def __init__(
         self, group: str, path: str, cwd: str, ids: Sequence[int], groups: Sequence[int],
-        limits: Sequence[Sequence[int]], argv: Sequence[str], env: Sequence[str],
+        limits: Sequence[Sequence[int]], argv: Sequence[str], env: Sequence[str], extras: str = "",
     ) -> None:  # fmt: skip
         self.words = (
             group, path, cwd, _numbers(ids), _numbers(groups), _numbers([n for limit in limits for n in limit]),
-            str(len(argv)), *argv, *env,
+            extras, str(len(argv)), *argv, *env,
         )  # fmt: skip
 
     def encode(self) -> bytes:
@@ -86,11 +87,12 @@ class Child:
     """A birth, read before the fork. Its descriptors come as gate, stdout, stderr, [newline], sockets."""
 
     def __init__(self, packet: bytes) -> None:
-        self.group, self.path, self.cwd, ids, groups, limits, count, *words = packet.split(b"\0")
+        self.group, self.path, self.cwd, ids, groups, limits, extras, count, *words = packet.split(b"\0")
         self.uid, self.gid, self.umask, self.nnp, self.root, self.newline = map(int, ids.split())
         self.groups = [int(number) for number in groups.split()]
         numbers = [int(number) for number in limits.split()]
         self.limits = [limit for at in range(0, len(numbers), 3) if (limit := new_limit(*numbers[at : at + 3]))]
+        self.extras = Extras(extras)
         self.argv = words[: int(count)]
         self.env = dict(word.partition(b"=")[::2] for word in words[int(count) :])
         self.sockets, self.gate = 0, -1
@@ -118,13 +120,15 @@ class Child:
 
     def calls(self, held: Sequence[int]) -> list[Call]:
         """What the child does when its gate is open, as DESIGN §5 says."""
-        way = confine.way_to_root if self.root else confine.way_to
+        who = self.uid, self.gid, self.groups, held
         return [
             ("session", os.setsid, (), None),
+            *self.extras.calls(),
             *(("limits", resource.setrlimit, limit, None) for limit in self.limits),
-            *way(self.uid, self.gid, self.groups, held),
+            *(confine.way_to_root(*who) if self.root else confine.way_to(*who, self.extras.keep)),
             *([confine.no_new_privileges()] if self.nnp else []),
             *([("directory", os.chdir, (self.cwd,), None)] if self.cwd != b"/" else []),  # the spawner is in "/"
+            *self.extras.last_calls(),
         ]
 
 
