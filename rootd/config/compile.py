@@ -24,7 +24,7 @@ from rootd.config.trusted import MAIN, File
 
 API = "durward-api"  # our own service
 ROOTLIKE = ("root", "shadow", "disk", "kmem", "docker", "lxd", "sudo", "wheel")  # groups that amount to root
-PRIVATE = ("", "/auth", "/notify", "/probe", "/supervisor")  # directories of ours beneath run
+PRIVATE = ("", "/auth", "/credentials", "/notify", "/probe", "/supervisor")  # directories of ours beneath run
 SERVE = ("-I", "-m", "userapi.serve")  # gunicorn by its own command would put its directory first on sys.path
 NEVER = {"policy": "always", "limit": "9999 in 1s"}  # is it given up: it is everybody's way in but root's
 OWN = {"sockets": [API], "ready": {"notify": True}, "restart": NEVER, "stop": {"timeout": "15s"}}

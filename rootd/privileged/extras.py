@@ -15,11 +15,12 @@ import os
 import resource
 import stat
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rootd import confine
 from rootd.confine import Call
+from rootd.privileged import cgroup
 
 if TYPE_CHECKING:
     from rootd.config.extras import Extra
@@ -131,20 +132,22 @@ def _checked(answer: int) -> int:
     return answer
 
 
-def needed(tables: Iterable[Table]) -> dict[int, list[str]]:
-    """The capabilities that the spawner has to have for these tables beyond its own, and the services that need each.
+def needed(tables: Iterable[Table]) -> dict[int | str, list[str]]:
+    """What root has to give for these tables, and the services that need each: capabilities of the spawner beyond its
+    own (numbers), and controllers of the tree of cgroups (names).
 
     What is no more than this process has itself needs none: its children begin with that.
     """
     nice, limits = os.getpriority(os.PRIO_PROCESS, 0), {n: resource.getrlimit(n)[1] for n in range(16)}
     with open("/proc/self/oom_score_adj") as file:
         score = int(file.read())
-    found: dict[int, list[str]] = {}
+    found: dict[int | str, list[str]] = {}
     for entry in [entry for table in tables for entry in table.entries]:
-        wanted = set[int]()
+        wanted = set[int | str]()
         if any(limits[kind] != -1 and (hard == -1 or hard > limits[kind]) for kind, _, hard in entry.limits):
             wanted.add(SYS_RESOURCE)
         if extra := entry.extra:
+            wanted |= {name.partition(".")[0] for name, _ in extra.cgroup}
             wanted |= set(extra.capabilities) if not entry.root else set()
             wanted |= {SYS_NICE} if (extra.nice is not None and extra.nice < nice) or extra.io >> 13 == 1 else set()
             wanted |= {SYS_RESOURCE} if extra.oom is not None and extra.oom < score else set()
@@ -154,17 +157,15 @@ def needed(tables: Iterable[Table]) -> dict[int, list[str]]:
     return found
 
 
-def lacking(wanted: dict[int, list[str]]) -> dict[int, str]:
-    """Those of them that this process has not, and what to say of each."""
-    have = confine.sets()["CapPrm"]
-    return {
-        number: f"this daemon has no CAP_{name_of(number)}, without which {', '.join(services)} may not start"
-        for number, services in wanted.items()
-        if not have >> number & 1
-    }
-
-
-def name_of(number: int) -> str:
+def grant(wanted: dict[int | str, list[str]], tree: str, note: Callable[[str], None]) -> set[int]:
+    """As root: those of these capabilities that there are; controllers are lent at once. What is missing is said."""
     from rootd.config.extras import CAPABILITIES
 
-    return CAPABILITIES[number]
+    have = confine.sets()["CapPrm"]
+    numbers = {number for number in wanted if isinstance(number, int)}
+    found = {number for number in numbers if have >> number & 1}
+    for number in sorted(numbers - found):
+        note(f"this daemon has no CAP_{CAPABILITIES[number]}: it fails to start {', '.join(wanted[number])}")
+    for name in sorted(cgroup.lend(tree, {name for name in wanted if isinstance(name, str)})):
+        note(f"there is no controller {name} for cgroups here: nothing limits {', '.join(wanted[name])} by it")
+    return found

@@ -56,7 +56,7 @@ class Generations:
         self.staged: Generation | None = None
         self.secrets: dict[int, int] = {}  # by generation: taken back, until it is
         self.staged_sockets: dict[str, int] = {}
-        self.granted: set[int] = set()  # capabilities that the spawner was asked to have besides its own
+        self.granted: set[int | str] = set()  # what root was asked for (extras.needed)
         self.left: dict[int, float] = {}  # generation -> when a run of it was over
 
     @property
@@ -64,14 +64,11 @@ class Generations:
         """Whether a service of any table in use, or staged, runs as root."""
         return any(table.root for table in self.tables())
 
-    def grant(self) -> set[int]:
-        """As root: the capabilities that the spawner is to have for these tables; what is not to be had is said."""
+    def grant(self, tree: str) -> set[int]:
+        """As root: what these tables need; the capabilities are for the spawner."""
         wanted = extras.needed(self.tables())
-        lacking = extras.lacking(wanted)
-        for text in lacking.values():
-            ipc.note("privileged", text)
         self.granted = set(wanted)
-        return self.granted - lacking.keys()
+        return extras.grant(wanted, tree, lambda text: ipc.note("privileged", text))
 
     def tables(self) -> list[Table]:
         """Those that something may be spawned from, now or when what is staged counts."""

@@ -62,9 +62,9 @@ def main(
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root
-    more = sorted(privileged.generations.grant().union(CAPABILITIES))  # the spawner's alone, and lost in its children
+    more = privileged.generations.grant(privileged.tree)  # the spawner's alone, and lost in its children
     clean_signals()
-    helper.become(account.uid, account.gid, account.groups, more, keep_bounding=root)
+    helper.become(account.uid, account.gid, account.groups, sorted(more.union(CAPABILITIES)), keep_bounding=root)
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)
     keeper.send_now(ipc.Message(ipc.BEGIN))
     for role, (sock, pidfd) in inherited.links.items():

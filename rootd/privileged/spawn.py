@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from rootd import ipc
 from rootd.config.table import INSTANCES, Entry
-from rootd.privileged import credentials, extras, listen, spawner
+from rootd.privileged import cgroup, credentials, extras, listen, spawner
 from rootd.privileged.spawner import Birth, Spawner
 
 KEPT_LIMIT, KEPT_LEAST = 50_000, 128  # names in the keeper's store, which takes 60,000; fewer where nofile is low
@@ -149,6 +149,9 @@ def spawn(
         step = "cgroup"
         if group:
             os.mkdir(group)
+        step = "cgroup limits"
+        if entry.extra and entry.extra.cgroup:
+            cgroup.limit(group, entry.extra.cgroup, entry.extra.optional[1])
         step = "fork"
         environment = build_environment(entry, process, f"{run_dir}/notify/{run}" if entry.notify else "", about)
         environment += [f"CREDENTIALS_DIRECTORY={secret}"] if secret else []

@@ -36,7 +36,7 @@ _LASTING = {
     "CPU affinity": {errno.EPERM, errno.EINVAL},
     "files": {errno.ENOSYS, errno.ENOENT, errno.EACCES, errno.ENOTDIR},
     "credentials": {errno.EOPNOTSUPP},
-    "cgroup limits": {errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP},
+    "cgroup limits": {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP},
 }
 _WORDS = {
     "nothing": "cannot be started",
@@ -56,7 +56,7 @@ _WORDS = {
     "CPU affinity": "cannot be bound to its processors",
     "files": "cannot be kept to its files (Landlock)",
     "credentials": "cannot be given its credentials",
-    "cgroup limits": "cannot limit its control group",
+    "cgroup limits": "cannot limit its control group (there must be a controller for it)",
 }
 
 
