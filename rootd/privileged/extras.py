@@ -15,7 +15,7 @@ import os
 import resource
 import stat
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rootd import confine
@@ -33,6 +33,7 @@ CREATE_RULESET, ADD_RULE, RESTRICT_SELF, BENEATH = 444, 445, 446, 1
 EXECUTE, READ, DEVICES = 1 << 0, 1 << 2 | 1 << 3, 1 << 6 | 1 << 11
 FILE = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # the rights that what is no directory can be given
 RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by the first ABI that has them
+NO_LANDLOCK = "this kernel has no Landlock"
 
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall  # made once: a child pays for what it makes
 _syscall.restype = ctypes.c_long
@@ -105,11 +106,11 @@ def restrict(read: Sequence[bytes], write: Sequence[bytes], optional: bool) -> N
 
     Everybody may read and write /dev/null. Raises OSError; ENOSYS where the kernel has no Landlock, unless optional.
     """
-    abi = _syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1)  # LANDLOCK_CREATE_RULESET_VERSION
+    abi = landlock()
     if abi < 1 and optional:
         return
     if abi < 1:
-        raise OSError(errno.ENOSYS, "this kernel has no Landlock")
+        raise OSError(errno.ENOSYS, NO_LANDLOCK)
     rights = RIGHTS[max(version for version in RIGHTS if version <= abi)]
     ruleset = struct.pack("<Q", rights)
     fd = _checked(_syscall(CREATE_RULESET, ruleset, ctypes.c_size_t(len(ruleset)), 0))
@@ -124,6 +125,11 @@ def restrict(read: Sequence[bytes], write: Sequence[bytes], optional: bool) -> N
         os.close(beneath)
     _checked(_syscall(RESTRICT_SELF, fd, 0))
     os.close(fd)
+
+
+def landlock() -> int:
+    """The version of it that the kernel has; less than 1 where it has none."""
+    return int(_syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1))  # LANDLOCK_CREATE_RULESET_VERSION
 
 
 def _checked(answer: int) -> int:
@@ -159,13 +165,29 @@ def needed(tables: Iterable[Table]) -> dict[int | str, list[str]]:
 
 def grant(wanted: dict[int | str, list[str]], tree: str, note: Callable[[str], None]) -> set[int]:
     """As root: those of these capabilities that there are; controllers are lent at once. What is missing is said."""
+    have = confine.sets()["CapPrm"]
+    lent = wanted.keys() - cgroup.lend(tree, {name for name in wanted if isinstance(name, str)})
+    for text in missing(wanted, have, lent):
+        note(text)
+    return {number for number in wanted if isinstance(number, int) and have >> number & 1}
+
+
+def missing(wanted: dict[int | str, list[str]], have: int, controllers: Container[int | str]) -> Iterator[str]:
+    """What there is not, and whom it concerns. have: capabilities, as a mask."""
     from rootd.config.extras import CAPABILITIES
 
-    have = confine.sets()["CapPrm"]
-    numbers = {number for number in wanted if isinstance(number, int)}
-    found = {number for number in numbers if have >> number & 1}
-    for number in sorted(numbers - found):
-        note(f"this daemon has no CAP_{CAPABILITIES[number]}: it fails to start {', '.join(wanted[number])}")
-    for name in sorted(cgroup.lend(tree, {name for name in wanted if isinstance(name, str)})):
-        note(f"there is no controller {name} for cgroups here: nothing limits {', '.join(wanted[name])} by it")
-    return found
+    for what, services in wanted.items():
+        who = ", ".join(services)
+        if isinstance(what, int) and not have >> what & 1:
+            yield f"there is no CAP_{CAPABILITIES[what]} here, without which these do not start: {who}"
+        if isinstance(what, str) and what not in controllers:
+            yield f"there is no {what} controller for cgroups here, without which nothing limits: {who}"
+
+
+def look(table: Table) -> list[str]:
+    """The same of the machine as it is, for who checks files; and whether there is Landlock."""
+    notes = [*missing(needed([table]), confine.sets()["CapBnd"], cgroup.controllers(cgroup.mount()))]
+    kept = [entry.service for entry in table.entries if entry.extra and (entry.extra.read or entry.extra.write)]
+    if kept and landlock() < 1:
+        notes.append(f"{NO_LANDLOCK}, without which nothing keeps to its files: {', '.join(dict.fromkeys(kept))}")
+    return notes

@@ -263,9 +263,27 @@ def test_what_this_process_lacks_is_said_with_the_services_that_need_it() -> Non
     os.close(writer)
     with open(reader) as said:
         assert said.read().splitlines() == [
-            "this daemon has no CAP_SYS_RESOURCE: it fails to start db, mail",
-            "there is no controller memory for cgroups here: nothing limits site by it",
+            "there is no CAP_SYS_RESOURCE here, without which these do not start: db, mail",
+            "there is no memory controller for cgroups here, without which nothing limits: site",
         ]
+
+
+def test_who_checks_files_is_told_what_this_machine_does_not_give() -> None:
+    table = Table((entry(extra=given(cgroup=(("nonesuch.max", "1"),), read=("/",))),), (), False)
+    [limits] = extras.look(table) if landlock() else [*extras.look(table)[:1]]
+    assert limits == "there is no nonesuch controller for cgroups here, without which nothing limits: site"
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        forbid_landlock()
+        os.write(writer, "\n".join(extras.look(table)).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as said:
+        assert said.read().splitlines()[-1] == (
+            "this kernel has no Landlock, without which nothing keeps to its files: site"
+        )
+    os.waitpid(pid, 0)
 
 
 # control groups
