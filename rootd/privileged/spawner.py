@@ -323,8 +323,9 @@ def bear(packet: bytes, fds: list[int], held: Sequence[int], own: int) -> tuple[
         os.umask(child.umask)
         pid, pidfd = fork_child(child, held)
         return ANSWER.pack(0, pid), [pidfd]
-    except OSError as error:
-        return ANSWER.pack(error.errno or errno.EIO, 0), []
+    except (OSError, ValueError) as error:  # a birth that cannot be must not end the spawner each time
+        number = error.errno if isinstance(error, OSError) else errno.EINVAL
+        return ANSWER.pack(number or errno.EIO, 0), []
 
 
 def resolve() -> None:
