@@ -31,6 +31,7 @@ from rootd.privileged.spawner import Spawner, clean_signals
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
 BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
 HEARTBEAT, SETTLED = 60.0, 1.0  # seconds: between questions to log (one that answers none is ended); to the first
+AT_ONCE = 8  # messages of one part in one turn
 DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
 
 
@@ -94,7 +95,8 @@ class Privileged:
         self.deeds: deque[ipc.Message] = deque(maxlen=DEEDS_LIMIT)
         self.staging: stage.Staging | None = None
         self.staged_as_root: tuple[ipc.Message, int] | None = None  # what a REPLACE was for; told after the facts
-        self.beat = self.heard = self.due = 0  # the last PING, the last PONG, and the PONG due by the next heartbeat
+        self.beat = self.heard = self.due = 0  # the last number, the last PONG, and the PONG due by the next heartbeat
+        self.asked = 0  # the last PING
         self.status: int | None = None
 
     def begin(self, inherited: ipc.Inherited) -> None:
@@ -180,6 +182,7 @@ class Privileged:
             if now >= beat:
                 beat = now + HEARTBEAT
                 self.ask_log()
+            self.ask_for_deeds()
         return self.status
 
     def alone(self) -> None:
@@ -213,7 +216,7 @@ class Privileged:
         self.peers[role] = pidfd
         self.watch(role)
         if role == "supervisor":
-            self.report()
+            requests.report(self)
         elif role == "log":
             self.heard = self.beat
             pipes, self.orphan_pipes = self.orphan_pipes, {}
@@ -236,28 +239,36 @@ class Privileged:
         self.loop.watch(link.fileno(), lambda happened: self.hear(role, link, happened), events)
 
     def hear(self, role: str, link: ipc.Link, events: int) -> None:
-        """One message of supervisor or log; a part that sends what is no message is ended and started again."""
+        """A few messages of supervisor or log."""
+        for turn in range(AT_ONCE):
+            if not self.hear_one(role, link, 0 if turn else events):
+                return
+        self.watch(role)
+
+    def hear_one(self, role: str, link: ipc.Link, events: int) -> bool:
+        """Whether there may be more. A part that sends what is no message is ended and started again."""
         try:
             if events & select.EPOLLOUT:
                 link.flush()
             received = link.receive()
         except BlockingIOError:
-            return self.watch(role)
+            self.watch(role)
+            return False
         except ipc.Malformed as problem:
             note(f"{role} sent {problem}; it is ended and started again")
-            return self.end_peer(role)
+            self.end_peer(role)
+            return False
         except OSError:
             received = None
         if received is None:
-            return self.end_peer(role)  # one that lives on without us would never be linked again
-        message, _ = received
-        handler = HANDLERS[role].get(message.op)
+            self.end_peer(role)  # one that lives on without us would never be linked again
+            return False
+        handler = HANDLERS[role].get(received[0].op)
         if handler is not None:
-            handler(self, message)
+            handler(self, received[0])
         elif role == "supervisor":
-            self.done(message, errno.EINVAL)
-        if self.links.get(role) is link:
-            self.watch(role)
+            self.done(received[0], errno.EINVAL)
+        return self.links.get(role) is link and self.status is None
 
     def end_peer(self, role: str) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -296,12 +307,16 @@ class Privileged:
         self.send_deed(ipc.Message(ipc.DEED, scope=what, arg=arg, **self.generations.about(run)))
 
     def send_deed(self, deed: ipc.Message) -> None:
-        """Kept until log has answered the PING behind it: then it is on disk. A new log is told again."""
+        """Kept until log has answered a PING behind it: then it is on disk. A new log is told again."""
         self.beat += 1
         deed.seq = self.beat
         self.deeds.append(deed)
-        if self.tell("log", deed):
-            self.tell("log", ipc.Message(ipc.PING, seq=self.beat))
+        self.tell("log", deed)
+
+    def ask_for_deeds(self) -> None:
+        """One PING for all that was done in a turn."""
+        if self.beat > self.asked and self.tell("log", ipc.Message(ipc.PING, seq=self.beat)):
+            self.asked = self.beat
 
     def unrecorded(self) -> bool:
         """Whether so many deeds wait for the log that no more may be done (what is left may still be killed)."""
@@ -314,7 +329,6 @@ class Privileged:
             self.end_peer("log")
         self.beat += 1
         self.due = self.beat
-        self.tell("log", ipc.Message(ipc.PING, seq=self.beat))
 
     def ponged(self, message: ipc.Message) -> None:
         self.heard = min(message.seq, self.beat)
@@ -348,26 +362,6 @@ class Privileged:
 
     def retire(self, left: int = 0) -> None:
         self.generations.retire({run.generation for run in self.runs.values()}, left)
-
-    def report(self) -> None:
-        """All that a supervisor has to know that has just been started, or that has found us started again."""
-        if self.staged_as_root is None:
-            self.abort()
-        for number, generation in sorted(self.generations.held.items()):
-            flags = ipc.RUNNING if number == self.generations.current else 0
-            self.tell("supervisor", generation.told(flags=flags), generation.fd)
-        for run in self.runs.values():
-            if not run.acknowledged:
-                fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
-                fact.extra = run.started
-                self.tell("supervisor", fact)
-        self.tell("supervisor", ipc.Message(ipc.FACTS_END))
-        for run in self.runs.values():
-            requests.tell_channel(self, run)
-            requests.tell_exit(self, run)
-        if self.staged_as_root is not None:
-            answer, self.staged_as_root = self.staged_as_root, None
-            self.show(*answer)
 
     def done(self, asked: ipc.Message, number: int, step: int = 0, flags: int = 0) -> None:
         answer = ipc.Message(ipc.DONE, seq=asked.seq, run=asked.run, arg=number, extra=step, flags=flags)

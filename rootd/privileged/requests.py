@@ -62,11 +62,11 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
         return house.done(asked, failure.errno, failure.step)
     house.runs[number] = run
     house.deed(DEED_SPAWN, run, run.pid)
+    spawn.open_gate(run)
     for name, fd in pipes.items():
         give_pipe(house, name, fd)
     house.loop.watch(run.pidfd, lambda _: exited(house, run))
     house.loop.watch(run.gate, lambda _: gate_closed(house, run))
-    spawn.open_gate(run)
     spawned = ipc.Message(ipc.SPAWNED, seq=asked.seq, run=number, slot=run.slot, generation=run.generation)
     spawned.arg, spawned.extra = run.pid, run.started
     house.tell("supervisor", spawned)
@@ -205,6 +205,27 @@ def end_unseen(house: Privileged) -> None:
     """Runs of which nobody will say how they ended."""
     for run in adopt.unseen(house):
         ended(house, house.adopted.pop(run.pid), 0, 0)
+
+
+def report(house: Privileged) -> None:
+    """All that a supervisor has to know that has just been started, or that has found us started again."""
+    if house.staged_as_root is None:
+        house.abort()
+    for number, generation in sorted(house.generations.held.items()):
+        flags = ipc.RUNNING if number == house.generations.current else 0
+        house.tell("supervisor", generation.told(flags=flags), generation.fd)
+    for run in house.runs.values():
+        if not run.acknowledged:
+            fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
+            fact.extra = run.started
+            house.tell("supervisor", fact)
+    house.tell("supervisor", ipc.Message(ipc.FACTS_END))
+    for run in house.runs.values():
+        tell_channel(house, run)
+        tell_exit(house, run)
+    if house.staged_as_root is not None:
+        answer, house.staged_as_root = house.staged_as_root, None
+        house.show(*answer)
 
 
 def give_pipe(house: Privileged, name: str, fd: int) -> None:

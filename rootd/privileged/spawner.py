@@ -252,6 +252,10 @@ class Spawner:
         finally:
             if extra >= 0:
                 os.close(extra)
+        if not number and pidfd < 0:
+            os.kill(pid, signal.SIGKILL)  # a child of ours that is not waited for: the number is its own
+            os.waitpid(pid, 0)
+            number = errno.EMFILE
         if number:
             raise OSError(number, os.strerror(number))
         return pid, pidfd
@@ -268,11 +272,14 @@ class Spawner:
 
 
 def receive(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
-    """One packet and its descriptors; an empty one at the end."""
-    packet, control, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(FDS_LIMIT * 4), socket.MSG_CMSG_CLOEXEC)
+    """One packet and its descriptors, none where not all could be had; an empty packet at the end."""
+    packet, control, flags, _ = sock.recvmsg(size, socket.CMSG_SPACE(FDS_LIMIT * 4), socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for _, _, data in control:
         fds.frombytes(data)
+    if flags & socket.MSG_CTRUNC:
+        ipc.close_all(fds)
+        return packet, []
     return packet, list(fds)
 
 
@@ -297,6 +304,7 @@ def serve(link: int) -> None:
                 for target, fd in enumerate(standard):
                     os.dup2(fd, target)
                 os.closerange(3, min(kept))
+                os.closerange(max(kept) + 1, DESCRIPTORS)
     except BrokenPipeError:
         pass  # privileged is gone: what was born closes with its gate
     except BaseException:
@@ -308,6 +316,8 @@ def serve(link: int) -> None:
 def bear(packet: bytes, fds: list[int], held: Sequence[int], own: int) -> tuple[bytes, list[int]]:
     """One child, and what is answered: errno and pid, and its pidfd."""
     try:
+        if not fds:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if packet == b"\0":
             *fds, extra = fds
             packet = os.pread(extra, os.fstat(extra).st_size, 0)
@@ -317,8 +327,9 @@ def bear(packet: bytes, fds: list[int], held: Sequence[int], own: int) -> tuple[
         os.umask(child.umask)
         pid, pidfd = fork_child(child, held)
         return ANSWER.pack(0, pid), [pidfd]
-    except OSError as error:
-        return ANSWER.pack(error.errno or errno.EIO, 0), []
+    except (OSError, ValueError) as error:  # a birth that cannot be must not end the spawner each time
+        number = error.errno if isinstance(error, OSError) else errno.EINVAL
+        return ANSWER.pack(number or errno.EIO, 0), []
 
 
 def resolve() -> None:

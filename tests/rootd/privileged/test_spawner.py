@@ -124,6 +124,14 @@ def test_too_many_sockets_are_refused_and_nothing_is_left(helper: Spawner) -> No
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_birth_that_cannot_be_is_refused_and_the_next_one_is_made(helper: Spawner) -> None:
+    ids = (SERVICE_UID, SERVICE_UID, 0o027, 1, 0, 0)
+    wrong = Birth("", "/bin/sh", "/", ids, (), ((99, 1, 1),), ("sh",), ())  # no such limit
+    with pytest.raises(OSError, match="Invalid argument"):
+        helper.spawn(wrong, (0, 1, 2))
+    assert run(helper, birth("echo again")) == (0, "again\n")
+
+
 def test_signals_that_this_process_ignores_or_blocks_are_not_handed_on() -> None:
     """As nohup and others start us: SIGHUP ignored, and whatever else; Python ignores SIGPIPE."""
     old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
