@@ -19,6 +19,7 @@ from people import FOLDERS, People
 from space import Space
 
 from policy import messages
+from rootd.privileged import cgroup
 
 pytestmark = pytest.mark.root
 VALUE = "s3cret-value-that-stands-nowhere-else"
@@ -139,6 +140,49 @@ def test_a_reload_that_takes_sys_nice_replaces_privileged_and_no_service_notices
     assert [line.split()[1] for line in status.splitlines() if line.startswith("Cap")] == ["0" * 16] * 5
     assert standing(house, "privileged", "jobs") == before
     assert (folder / "db").read_text() == VALUE
+
+
+def test_the_first_service_that_runs_as_root_has_what_root_has(house: House) -> None:
+    text = templates.plain("rooted", "say", "begun", more="allow_root = true").replace("@jobs@", "root")
+    house.write("services.d/rooted.toml", text)
+    steps, ended = house.operate(messages.Reload())
+    assert ended.ok, ended
+    assert any("as root" in step for step in steps)
+    found = Path(f"/proc/{pid_of(house, 'rooted')}/status").read_text().splitlines()
+    ours = Path(f"/proc/{house.daemon.pid}/status").read_text().splitlines()
+    for name in ("CapPrm", "CapEff", "CapBnd"):
+        assert [line for line in found if line.startswith(name)] == [line for line in ours if line.startswith(name)]
+    (house.etc / "services.d" / "rooted.toml").unlink()
+    _, ended = house.operate(messages.Reload())
+    assert ended.ok, ended
+
+
+def test_a_capability_is_kept_and_variables_are_replaced(house: House) -> None:
+    more = """capabilities = ["NET_RAW"]
+environment = { NAME = "x", WHOLE = "${NAME}-${NONE:-y}" }"""
+    text = templates.plain("raw", "say", "${WHOLE}", more=more)
+    house.write("services.d/raw.toml", text)
+    _, ended = house.operate(messages.Reload())
+    assert ended.ok, ended
+    pid = pid_of(house, "raw")
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [line.split()[1] for line in status.splitlines() if line.startswith("Cap")]
+    assert masks == [f"{1 << 13:016x}"] * 5
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").endswith(b"\0x-y")
+
+
+def test_a_limit_that_this_machine_does_not_have_is_noted_and_told_as_the_reason(house: House) -> None:
+    if "memory" in cgroup.controllers(cgroup.mount()):
+        pytest.skip("this machine has a controller for memory")
+    house.write("services.d/small.toml", templates.plain("small", "say", "begun", more='cgroup = { memory = "64M" }'))
+    found = house.check()
+    assert found.returncode == 0
+    assert "note: there is no memory controller for cgroups here, without which nothing limits: small" in found.stderr
+    _, ended = house.operate(messages.Reload())
+    assert ended.ok, ended
+    told = house.wait_for(lambda services: services["small"].state == "FATAL", "it is given up at once")["small"]
+    assert "cannot limit its control group (there must be a controller for it): Operation not supported" in repr(told)
+    assert "there is no memory controller for cgroups here" in house.stderr()
 
 
 def test_another_secret_is_another_configuration_of_its_service_alone(house: House) -> None:

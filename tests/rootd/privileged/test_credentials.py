@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -163,3 +164,51 @@ def test_what_is_made_afterwards_is_ours_again(tmp_path: Path) -> None:
         pass
     (tmp_path / "file").touch()
     assert (tmp_path / "file").stat().st_uid == os.geteuid()
+
+
+def dying(calls: int) -> Callable[[], None]:
+    """Run in privileged before its main: it dies after this many calls of the os module through credentials."""
+
+    def inside() -> None:
+        class Dying:
+            left = calls
+
+            def __getattr__(self, name: str) -> object:
+                found = getattr(os, name)
+                if not callable(found):
+                    return found
+
+                def call(*args: object, **words: object) -> object:
+                    answer = found(*args, **words)
+                    Dying.left -= 1
+                    if Dying.left == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return answer
+
+                return call
+
+        def place(*args: object) -> None:
+            credentials.os = Dying()  # type: ignore[attr-defined]
+            real(*args)
+
+        real, credentials.place = credentials.place, place  # type: ignore[assignment]
+
+    return inside
+
+
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_killed_at_any_call_it_leaves_no_file_of_a_run_that_there_is_not(build: Build, calls: int) -> None:
+    """mkdir, two ACLs, the ids, and of each file open, sendfile and close."""
+    house = build(reader(), start=False)
+    house.store["secrets/1"] = packed()
+    house.inside = dying(calls)
+    house.start()
+    house.hear(ipc.FACTS_END)
+    house.ask(ipc.SPAWN, seq=1, generation=1, slot=0)
+    assert house.wait() == -signal.SIGKILL
+    folder = f"{house.directory}/credentials"
+    assert len(os.listdir(folder)) == 1
+    house.inside = lambda: None
+    house.start()
+    house.hear(ipc.FACTS_END)
+    assert os.listdir(folder) == []
