@@ -71,9 +71,12 @@ def roles(config: str) -> dict[str, keeper.Role]:
     """How each part is run, in its own process."""
 
     def privileged(link: int) -> int:
+        from rootd.privileged.spawner import Spawner
+
+        helper = Spawner()  # before the rest is imported: what it has in memory is paid for by every service
         from rootd.privileged import main as role
 
-        return role.main(link, config, PYTHON, lambda reasons: explain(config, reasons))
+        return role.main(link, config, PYTHON, lambda reasons: explain(config, reasons), helper)
 
     def log(link: int) -> int:
         from rootd.log import main as role

@@ -21,7 +21,7 @@ from policy.rules import Policy
 from rootd.config import compile as compiler
 from rootd.config import trusted
 from rootd.config.compile import Bundle, Compiled
-from rootd.config.table import Socket
+from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
 
 _REASON = re.compile(r"socket ([a-z0-9][a-z0-9_.-]*): (.*)", re.DOTALL)
@@ -47,6 +47,10 @@ def check(config_dir: str, python: str, warn: bool = False) -> Checked:
     wrong, notes = look(bundle)
     if not os.path.isdir(f"{config_dir}/policy.d"):
         notes.append(f"there is no {config_dir}/policy.d: nobody but root may do anything")
+    if compiled.table:
+        from rootd.privileged import extras  # no part of the supervisor
+
+        notes += extras.look(load_table(compiled.table))
     problems = problems_of(bundle, compiled._replace(problems=(*compiled.problems, *wrong)))
     warnings = tuple(outlook.warnings(bundle, addresses(bundle.files))) if warn else ()
     notes += map(headline, problems_of(bundle, compiled._replace(problems=warnings)))

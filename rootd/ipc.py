@@ -51,6 +51,7 @@ REPLACE_CODE = 75  # exit status of a privileged that wants to be started again 
 STEPS = (
     "nothing", "gate", "cgroup", "session", "descriptors", "limits", "groups", "gid", "uid", "capabilities",
     "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify", "left",
+    "nice", "I/O priority", "OOM score", "CPU affinity", "files", "credentials", "cgroup limits",
 )  # fmt: skip
 
 _TEXT = ("version", "op", "scope", "flags", "seq", "generation", "slot", "run", "arg", "extra", "digest", "name")
@@ -65,7 +66,7 @@ class Message:
 
     arg and extra are signed 64 bit; digest is 32 bytes; name is text of at most NAME_LIMIT bytes.
     body (at most BODY_LIMIT bytes) follows the fixed part and is empty on every link but those from supervisor
-    to log and to probe.
+    to log and to probe, and from privileged to the keeper: the names of several descriptors that are stored at once.
     """
 
     __slots__ = ("arg", "body", "digest", "extra", "flags", "generation", "name", "op", "run", "scope", "seq", "slot")

@@ -25,7 +25,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_140, 1_260, 9_250
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_640, 1_500, 10_200
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -68,16 +68,18 @@ FORKS = {"fork", "forkpty", "posix_spawn", "posix_spawnp", "popen", "system", "s
 MAY_FORK = {
     "rootd/keeper/main.py",  # the parts of ours
     "rootd/__main__.py",  # the throw-away child that checks the configuration
-    "rootd/privileged/spawn.py",  # services
+    "rootd/privileged/spawner.py",  # itself; services, by clone3
     "rootd/privileged/stage.py",  # the throw-away child that parses
     "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
 }
-MAY_EXEC = {"rootd/privileged/spawn.py", "rootd/pidfile.py", "rootd/sandbox.py"}  # the last tries whether it is refused
+MAY_EXEC = {  # the last tries whether it is refused
+    "rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/sandbox.py",
+}  # fmt: skip
 DROPS = {
     "setuid", "setgid", "setgroups", "initgroups", "setreuid", "setregid", "setresuid", "setresgid", "seteuid",
 }  # fmt: skip
-MAY_DROP = {"rootd/confine.py", "rootd/privileged/spawn.py"}
+MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made
 
 # the person's own process: a command's module and function, by the names in its table of commands

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
-from rootd.config import keys, kinds, logs, shape
+from rootd.config import environment, extras, keys, kinds, logs, shape
 from rootd.config.keys import meant
 
 # isort: off
@@ -22,19 +22,19 @@ from rootd.config.sections import Section as Section, placed, read as read, read
 
 # isort: on
 from rootd.config.settings import Account, Api, Audit, Auth, Paths, Settings, Tls, User, pam_services
-from rootd.config.specs import ServiceSpec, parts_of, spec_of
+from rootd.config.specs import PARTS, ServiceSpec, parts_of, spec_of
 from rootd.config.table import LEAVE, Entry, Socket, Table
 from rootd.config.trusted import MAIN, File
 
 API = "durward-api"  # our own service
 ROOTLIKE = ("root", "shadow", "disk", "kmem", "docker", "lxd", "sudo", "wheel")  # groups that amount to root
-SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PRIVATE = ("", "/auth", "/notify", "/probe", "/supervisor")  # directories of ours beneath run
+PRIVATE = ("", "/auth", "/credentials", "/notify", "/probe", "/supervisor")  # directories of ours beneath run
 SERVE = ("-I", "-m", "userapi.serve")  # gunicorn by its own command would put its directory first on sys.path
 NEVER = {"policy": "always", "limit": "9999 in 1s"}  # is it given up: it is everybody's way in but root's
 OWN = {"sockets": [API], "ready": {"notify": True}, "restart": NEVER, "stop": {"timeout": "15s"}}
 OPEN = "can be reached by others, and passwords would pass in the clear: set tls, or say behind_proxy = true"
 
+NOBODY = User(0, 0, (), "/", "")
 SHARED = "another process on the same sockets might answer: let it say READY=1 (notify), or probe it by a command"
 
 
@@ -48,6 +48,8 @@ class Bundle(NamedTuple):
     users: dict[str, User | None]
     groups: dict[str, int | None]
     pam: dict[str, bool]  # whether /etc/pam.d has it
+    credentials: dict[str, File]  # their marks, never what they say (rootd/config/secrets)
+    volatile: bool  # whether the run directory is in memory alone; of no interest where there are no credentials
 
 
 class Compiled(NamedTuple):
@@ -67,9 +69,17 @@ def names_needed(files: tuple[File, ...]) -> tuple[set[str], set[str], set[str],
         values = section.values
         users |= set(values.values()) if path == ("accounts",) else {values.get("user")}
         groups |= {values.get("group"), *(values.get("supplementary_groups") or ())}
-        paths.add(values.get("environment_file"))
+        paths.add((values.get("environment_file") or "").removeprefix("-") or None)
     pam = set(pam_services(found["auth",].values).values()) if ("auth",) in found else set()
     return users - {None}, groups - {None}, paths - {None}, pam
+
+
+def credentials_needed(files: tuple[File, ...]) -> tuple[set[str], str]:
+    """The files of secrets that a Bundle of these files must know about, and the run directory ("": none)."""
+    found, _ = read(files)
+    each = [section.values["credentials"] or () for path, section in found.items() if path[0] == "service"]
+    run = found["paths",].values["run"] if ("paths",) in found else None
+    return {path for pairs in each for _, path in pairs}, run or ""
 
 
 def compile_bundle(bundle: Bundle, *, table_alone: bool = False) -> Compiled:
@@ -186,11 +196,16 @@ class _Compiler:
         self.probes(service)
         for key, text in kinds.problems(values):
             self.say(service, key, text)
-        environment = self.environment(service, user or User(0, 0, (), "/", ""))
+        facts, run = self.bundle, self.main["paths"].values["run"] if self.main else ""
+        built, wrong = environment.build(values, user or NOBODY, facts.environment_files, literal=name == API)
+        new, more = environment.commands(values, PARTS, built)
+        self.services[name] = service._replace(values=new)
+        wrong += more + list(extras.problems(values, facts.credentials, "" if facts.volatile else run))
+        self.problems += [placed(service, Problem(service.file, (*service.path, *at), text)) for at, text in wrong]
         if user is None or None in also or (values["group"] and gid is None):
             return
         groups = also | set(user.groups) | {user.gid} if gid is None else also | set(user.groups) - {user.gid} | {gid}
-        self.run_as[name] = user, user.gid if gid is None else gid, tuple(sorted(groups)), environment
+        self.run_as[name] = user, user.gid if gid is None else gid, tuple(sorted(groups)), tuple(sorted(built.items()))
         names = {self.bundle.groups.get(group): group for group in ROOTLIKE} | {0: "root"}
         amounting = (
             ["run as root"]
@@ -229,25 +244,6 @@ class _Compiler:
         sockets = [self.sockets[name].values["listen"] or () for name in names if name in self.sockets]
         if ready["fd"] and ready["fd"] < (first := 3 + sum(map(len, sockets)) + over):
             self.say(service, "ready", f"fd must be {first} or more: its sockets have the descriptors before it")
-
-    def environment(self, service: Section, user: User) -> tuple[tuple[str, str], ...]:
-        """Built, not inherited: what login(1) sets, then what is configured, then the file."""
-        name, path = service.values["user"], service.values["environment_file"]
-        built = {"PATH": SEARCH, "HOME": user.home, "USER": name, "LOGNAME": name, "SHELL": user.shell or "/bin/sh"}
-        built |= dict(service.values["environment"] or ())
-        file = self.bundle.environment_files.get(path, File(path, "", "was not read")) if path else File("", "")
-        if file.error:
-            self.say(service, "environment_file", file.error)
-        for number, line in enumerate(map(str.strip, file.text.split("\n")), 1):
-            variable, equals, value = (part.strip() for part in line.partition("="))
-            if line and line[0] not in "#;":
-                if not equals or "\0" in value or not keys.VARIABLE.fullmatch(variable):
-                    self.say(service, "environment_file", f"line {number} of {path} is not NAME=value, or ours to set")
-                quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-                built[variable] = value[1:-1] if quoted else value
-        if watchdog := service.values["live"]["watchdog"]:
-            built["WATCHDOG_USEC"] = str(int(watchdog * 1e6))
-        return tuple(sorted(built.items()))
 
     def bind(self) -> tuple[Socket, ...]:
         """Every address once, with the ids of the services on it."""
@@ -292,6 +288,7 @@ class _Compiler:
         log, streams = logs.how_of(values["log"])
         watchdog = values["live"]["watchdog"]
         names = (*names, "ABRT") if watchdog else names
+        extra = extras.extra_of(values, self.bundle.credentials)
         limits = {"nofile": (1024, LEAVE)} | {kind: ends for kind, ends in values["limits"].items() if ends}
         return Entry(
             service=name, count=most(values), path=command[0], argv=command,
@@ -302,8 +299,9 @@ class _Compiler:
             notify=values["ready"]["notify"] or bool(watchdog) or values["kind"] == "forking",
             ready_fd=values["ready"]["fd"] or 0,
             probe="probe" in (values["ready"]["over"], values["live"]["over"]),
-            nnp=values["no_new_privileges"] and user.uid != 0, root=user.uid == 0,
-            log=log, streams=streams, stdin=next((s.key for s in sockets if s.name == values["fastcgi"]), ""),
+            nnp=values["no_new_privileges"] and (user.uid != 0 or bool(extra and (extra.read or extra.write))),
+            root=user.uid == 0, log=log, streams=streams, extra=extra,
+            stdin=next((s.key for s in sockets if s.name == values["fastcgi"]), ""),
         )  # fmt: skip
 
 

@@ -12,21 +12,24 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from rootd.config import extras
 from rootd.config.table import Socket
 
 REQUIRED = object()  # no default
 SIGNALS = "HUP|INT|QUIT|USR1|USR2|TERM|CONT|WINCH|ALRM|STOP|KILL|TTIN|TTOU|PIPE|ABRT"
 LIMITS = {
     "as": resource.RLIMIT_AS, "core": resource.RLIMIT_CORE, "cpu": resource.RLIMIT_CPU, "data": resource.RLIMIT_DATA,
-    "fsize": resource.RLIMIT_FSIZE, "memlock": resource.RLIMIT_MEMLOCK, "msgqueue": resource.RLIMIT_MSGQUEUE,
-    "nice": resource.RLIMIT_NICE, "nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC,
-    "rtprio": resource.RLIMIT_RTPRIO, "sigpending": resource.RLIMIT_SIGPENDING, "stack": resource.RLIMIT_STACK,
+    "fsize": resource.RLIMIT_FSIZE, "locks": 10, "memlock": resource.RLIMIT_MEMLOCK,
+    "msgqueue": resource.RLIMIT_MSGQUEUE, "nice": resource.RLIMIT_NICE, "nofile": resource.RLIMIT_NOFILE,
+    "nproc": resource.RLIMIT_NPROC, "rss": resource.RLIMIT_RSS, "rtprio": resource.RLIMIT_RTPRIO, "rttime": 15,
+    "sigpending": resource.RLIMIT_SIGPENDING, "stack": resource.RLIMIT_STACK,  # all of asm-generic/resource.h
 }  # fmt: skip
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")  # as policy/names.py has it
 NAME_WORDS = "1 to 63 of a-z, 0-9, '_', '.' and '-', beginning with a letter or digit"
 USER_WORDS = "1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'"
-VARIABLE = re.compile(r"(?!LISTEN_|NOTIFY_SOCKET\Z|WATCHDOG_|DURWARD_)[A-Za-z_][A-Za-z0-9_]*")  # those are ours
-VARIABLE_WORDS = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET, WATCHDOG_*, DURWARD_* are not yours to set"
+VARIABLE = re.compile(r"(?!LISTEN_|NOTIFY_SOCKET\Z|WATCHDOG_|DURWARD_|CREDENTIALS_DIRECTORY\Z)[A-Za-z_][A-Za-z0-9_]*")
+OURS = "LISTEN_*, NOTIFY_SOCKET, CREDENTIALS_DIRECTORY, WATCHDOG_*, DURWARD_*"
+VARIABLE_WORDS = f"must be letters, digits and '_'; {OURS} are not yours to set"
 PATH = r"(?:/(?!\.{1,2}(?:/|\Z))[^/\0-\x1f\x7f]+)+"  # no empty component, no "." and ".."
 SPAN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)"
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -91,7 +94,7 @@ KEYS = (
     Key("service", "sockets", "[name]", [], "descriptors from 3, with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID"),
     Key("service", "fastcgi", "name", None, "a socket that is its descriptor 0, as FastCGI has it (and inetd's wait)"),
     Key("service", "environment", "variables", {}, "its variables"),
-    Key("service", "environment_file", "path", None, "NAME=value lines of root's; they win over environment"),
+    Key("service", "environment_file", "perhaps", None, "NAME=value lines; \"-\" before it: it may be missing"),
     Key("service", "autostart", "flag", True, "start with the daemon"),
     Key("service", "requires", "[name]", [], "services that must be ready before it starts, and are started for it"),
     Key("service", "after", "[name]", [], "services that it starts after and stops before, where they run too"),
@@ -110,6 +113,7 @@ KEYS = (
     Key("service", "hooks", "hooks", {}, "commands that run as its user before and after it"),
     Key("service", "limits", "limits", {}, "of resources: a number, a size, \"unlimited\" or [soft, hard]"),
     Key("service", "log", "log", {}, "its stdout and stderr"),
+    *(Key(*row) for row in extras.ROWS),
     Key("ready", "after", "duration", None, "it has lived so long; 1s where neither notify nor fd is set"),
     Key("ready", "notify", "flag", False, "it says READY=1 by sd_notify(3)"),
     Key("ready", "fd", "3..255", None, "it writes a newline on this descriptor (s6's notification-fd)"),
@@ -301,6 +305,7 @@ def log_size(value: Any) -> int | None:
 parse_address = text(ADDRESS, address)
 TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "path": ("an absolute path without '.' and '..'", text(f"/|({PATH})/?", lambda path: path or "/")),
+    "perhaps": ("an absolute path, perhaps with '-' before it", text(f"(-?{PATH})")),
     "name": (NAME_WORDS, text(NAME.pattern)),
     "user": (USER_WORDS, text("[a-z_][a-z0-9_-]{0,31}")),
     "host": ("the name of a host", text("[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")),
@@ -324,5 +329,6 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "addresses": ("an address or a list of them", addresses),
     "command": ("a list of strings, the first of them an absolute path", command),
     "variables": ("a table of strings", variables),
+    **extras.TYPES,
     "limit": ('a number, a size such as "1G", "unlimited", or [soft, hard]', limit),
 }

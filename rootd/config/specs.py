@@ -168,5 +168,5 @@ def spelled(kind: str, name: str, value: Any, prefix: str) -> tuple[tuple[str, s
         return tuple(shown(inner, value, f"{prefix}{name}."))
     if value is None or name == "environment_file":
         return ()
-    value = list(value) if name == "environment" else value
+    value = list(value) if name in ("environment", "credentials") else value  # their names alone
     return ((prefix + name, value if isinstance(value, str) else json.dumps(value)),)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rootd.config import shape
+from rootd.config.extras import Extra
 
 INSTANCES = 1024  # slot = index of the entry * INSTANCES + instance
 LEAVE = -2  # a hard limit that stays what privileged has
@@ -37,6 +38,7 @@ class Entry(NamedTuple):
     log: tuple[int, int]  # bytes of a file, and how it is kept (logs.py)
     streams: tuple[str, ...] = ("stdout", "stderr")  # that have a pipe: stdout alone takes both, none: /dev/null
     stdin: str = ""  # key of a Socket that is its descriptor 0; "": /dev/null
+    extra: Extra | None = None  # what most services do not ask for
 
     def held(self) -> tuple[str, ...]:
         """The keys of all sockets that it gets."""

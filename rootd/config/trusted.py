@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import NamedTuple
 
 LIMIT = 1 << 20  # bytes in a file
@@ -27,6 +28,7 @@ class File(NamedTuple):
     text: str
     error: str = ""
     denied: bool = False  # we may not read it, but root may
+    missing: bool = False
 
 
 def read_tree(config_dir: str) -> tuple[File, ...]:
@@ -55,14 +57,17 @@ def read_tree(config_dir: str) -> tuple[File, ...]:
 
 def read_file(path: str) -> File:
     """One file by its absolute path, under the same rules."""
+    return as_text(path, path, lambda: take(path))
+
+
+def take(path: str) -> tuple[bytes, os.stat_result]:
+    """The content and stat of a file by its absolute path, under the same rules. Raises OSError with the sentence."""
     folder, _, name = path.rpartition("/")
+    fd = walk(f"{folder}/" if path.startswith("/") else path)
     try:
-        fd = walk(f"{folder}/" if path.startswith("/") else path)
-    except OSError as error:
-        return failed(path, error)
-    file = read(fd, name, path, path)
-    os.close(fd)
-    return file
+        return take_from(fd, name, path)
+    finally:
+        os.close(fd)
 
 
 def walk(path: str) -> int:
@@ -144,21 +149,30 @@ def is_systems(found: os.stat_result, path: str) -> bool:
 
 def read(folder: int, name: str, path: str, label: str) -> File:
     """The text of a file of an open folder; each failure as its error."""
+    return as_text(path, label, lambda: take_from(folder, name, path))
+
+
+def as_text(path: str, label: str, taken: Callable[[], tuple[bytes, os.stat_result]]) -> File:
     try:
-        with open(enter(folder, name, path, stat.S_IFREG), "rb") as file:
-            before = os.fstat(file.fileno())
-            content = file.read(LIMIT + 1)
-            after = os.fstat(file.fileno())
-        if len(content) > LIMIT:
-            return File(label, "", f"{path} is larger than {LIMIT} bytes")
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            return File(label, "", f"{path} was changed while it was read: try again")
-        return File(label, content.decode())
+        return File(label, taken()[0].decode())
     except UnicodeDecodeError as error:
         return File(label, "", f"{path} is not UTF-8 from byte {error.start} on")
     except OSError as error:
         return failed(label, error)
 
 
+def take_from(folder: int, name: str, path: str) -> tuple[bytes, os.stat_result]:
+    """All of one file, read once. Raises OSError with the sentence."""
+    with open(enter(folder, name, path, stat.S_IFREG), "rb") as file:
+        before = os.fstat(file.fileno())
+        content = file.read(LIMIT + 1)
+        after = os.fstat(file.fileno())
+    if len(content) > LIMIT:
+        raise OSError(errno.EFBIG, f"{path} is larger than {LIMIT} bytes")
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise OSError(errno.EBUSY, f"{path} was changed while it was read: try again")
+    return content, after
+
+
 def failed(label: str, error: OSError) -> File:
-    return File(label, "", str(error.strerror), error.errno == errno.EACCES)
+    return File(label, "", str(error.strerror), error.errno == errno.EACCES, error.errno == errno.ENOENT)

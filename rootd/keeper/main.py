@@ -146,7 +146,7 @@ class Keeper:
             pid = os.fork()
             if pid == 0:
                 become_role(role, self.roles[role], theirs.fileno())
-            child = Child(pid, ipc.Link(ours, takes_fds=role == PRIVILEGED), now)
+            child = Child(pid, ipc.Link(ours, takes_fds=role == PRIVILEGED, body=role == PRIVILEGED), now)
         except OSError:
             ours.close()  # a child that was made all the same ends with it
             raise
@@ -223,9 +223,11 @@ class Keeper:
             if received is None:
                 return False
             message, fds = received
-            if message.op == ipc.STORE and len(fds) == 1:
-                if not self.store.put(message.name, fds[0]):
-                    note(f"'{message.name}' cannot be stored: the name is taken or the store is full")
+            names = message.body.decode(errors="replace").split("\n") if message.body else [message.name]
+            if message.op == ipc.STORE and len(fds) == len(names):
+                for name, fd in zip(names, fds, strict=True):
+                    if not self.store.put(name, fd):
+                        note(f"'{name}' cannot be stored: the name is taken or the store is full")
                 continue
             ipc.close_all(fds)
             if message.op == ipc.DROP:

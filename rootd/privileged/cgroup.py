@@ -9,9 +9,11 @@ Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst (delegation, cgroup
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import time
+from collections.abc import Iterable
 
 from rootd import ipc
 
@@ -47,12 +49,12 @@ def name_of(run: str) -> str:
     return "durward" + run.replace("%", "%25").replace("-", "%2D").replace("/", "-")
 
 
-def make(name: str, uid: int) -> str:
-    """As root: our subtree, given to uid, with this process in it.
+def make(name: str, uid: int, *pids: int) -> str:
+    """As root: our subtree, given to uid, with this process and those in it.
 
     The path, or "" where there is no cgroup2, or one that cannot kill (before Linux 5.14): there groups are killed.
     """
-    parent = mount()
+    parent = mount().removesuffix(f"/{name}/self")  # there we are when the keeper had to be moved (lend)
     if not parent:
         return ""
     base = f"{parent}/{name}"
@@ -61,10 +63,59 @@ def make(name: str, uid: int) -> str:
             os.makedirs(path, exist_ok=True)
             for file in ("", "/cgroup.procs", "/cgroup.subtree_control"):
                 os.chown(path + file, uid, -1)
-        attach(f"{base}/self", os.getpid())
+        for pid in (os.getpid(), *pids):
+            attach(f"{base}/self", pid)
     except OSError:
         return ""
     return base if os.path.exists(f"{base}/self/cgroup.kill") else ""
+
+
+def lend(base: str, wanted: Iterable[str]) -> set[str]:
+    """As root: have these controllers in the groups of runs; those that are not to be had ("" is no tree: none is).
+
+    A group with processes in it hands no controller on: then ours, which are the keeper and its children, go to
+    base/self. Where others are left beside them there is none.
+    """
+    parent, lacking = base.rpartition("/")[0], set[str]()
+    for name in sorted(wanted):
+        try:
+            if not base or name not in controllers(parent):
+                raise FileNotFoundError
+            with contextlib.suppress(OSError):
+                write(f"{parent}/cgroup.subtree_control", f"+{name}")
+            if name not in controllers(base):
+                gather(parent, f"{base}/self", os.getppid())
+                write(f"{parent}/cgroup.subtree_control", f"+{name}")
+            write(f"{base}/cgroup.subtree_control", f"+{name}")
+        except OSError:
+            lacking.add(name)
+    return lacking
+
+
+def controllers(path: str) -> list[str]:
+    """That a group may hand on, or limit itself by; none where it is not there."""
+    with contextlib.suppress(OSError), open(f"{path}/cgroup.controllers") as file:
+        return file.read().split()
+    return []
+
+
+def gather(parent: str, path: str, keeper: int) -> None:
+    """Move the keeper and its children from one group to another. Raises OSError."""
+    with open(f"{parent}/cgroup.procs") as file:
+        for pid in map(int, file):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as stat:
+                if keeper in (pid, int(stat.read().rpartition(")")[2].split()[1])):
+                    attach(path, pid)
+
+
+def limit(path: str, limits: Iterable[tuple[str, str]], optional: bool) -> None:
+    """Write to files of a group what root has configured. Raises OSError; EOPNOTSUPP where there is no such file."""
+    for name, text in limits:
+        try:
+            write(f"{path}/{name}", text)
+        except FileNotFoundError:
+            if not optional:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)) from None
 
 
 def attach(path: str, pid: int) -> None:
@@ -99,7 +150,8 @@ def sweep(base: str, known: set[int]) -> None:
     It waits KILL_WAIT in all. What does not die until then, the next start tries again.
     """
     until = time.monotonic() + KILL_WAIT
-    paths = [f"{base}/{name}" for name in os.listdir(base) if name.startswith("run-") and int(name[4:]) not in known]
+    runs = [name for name in os.listdir(base) if name.startswith("run-")] if base else []
+    paths = [f"{base}/{name}" for name in runs if int(name[4:]) not in known]
     for path in paths:
         kill(path)
     for path in paths:

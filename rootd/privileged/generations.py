@@ -16,7 +16,7 @@ from typing import Any
 
 from rootd import ipc, memory
 from rootd.config.table import INSTANCES, Entry, Socket, Table, load_table
-from rootd.privileged import listen, stage
+from rootd.privileged import extras, listen, stage
 from rootd.privileged.spawn import Run, process_name
 
 RUNS_AN_INSTANCE = 4
@@ -26,13 +26,18 @@ HOOK_FOLLOWS = 60.0  # seconds for which a configuration is kept when its last r
 class Generation:
     """A configuration, frozen: its table, the sealed memfd that holds it, and its digest."""
 
-    def __init__(self, number: int, fd: int) -> None:
+    def __init__(self, number: int, fd: int, secrets: int = -1) -> None:
+        """secrets: the memfd of its services' credentials, -1 where there are none."""
         line = stage.content(fd).partition(b"\n")[0]
         self.number = number
-        self.fd = fd
+        self.fd, self.secrets = fd, secrets
         self.digest = hashlib.sha256(line).digest()
         self.table: Table = load_table(line)
         self.instances = sum(entry.count for entry in self.table.entries)
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        return (self.fd, self.secrets) if self.secrets >= 0 else (self.fd,)
 
     def told(self, *, seq: int = 0, flags: int = 0) -> ipc.Message:
         """TABLE, as the supervisor gets it with the memfd."""
@@ -49,19 +54,33 @@ class Generations:
         self.sockets: dict[str, int] = {}
         self.current = 0
         self.staged: Generation | None = None
+        self.secrets: dict[int, int] = {}  # by generation: taken back, until it is
         self.staged_sockets: dict[str, int] = {}
+        self.granted: set[int | str] = set()  # what root was asked for (extras.needed)
         self.left: dict[int, float] = {}  # generation -> when a run of it was over
 
     @property
     def runs_root(self) -> bool:
-        """Whether a service of any table in use runs as root."""
-        return any(generation.table.root for generation in self.held.values())
+        """Whether a service of any table in use, or staged, runs as root."""
+        return any(table.root for table in self.tables())
+
+    def grant(self, tree: str) -> set[int]:
+        """As root: what these tables need; the capabilities are for the spawner."""
+        wanted = extras.needed(self.tables())
+        self.granted = set(wanted)
+        return extras.grant(wanted, tree, lambda text: ipc.note("privileged", text))
+
+    def tables(self) -> list[Table]:
+        """Those that something may be spawned from, now or when what is staged counts."""
+        return [found.table for found in (*self.held.values(), *([self.staged] if self.staged else []))]
 
     def take_back(self, name: str, fd: int) -> None:
-        """One generation/… or socket/… of the store."""
+        """One generation/…, secrets/… or socket/… of the store."""
         kind, _, rest = name.partition("/")
         if kind == "socket":
             self.sockets[rest] = fd
+        elif kind == "secrets":
+            self.secrets[int(rest)] = fd
         else:
             self.held[int(rest)] = Generation(int(rest), fd)
             self.current = max(self.held)
@@ -103,6 +122,8 @@ class Generations:
         """It counts from now on."""
         for key, fd in sockets.items():
             self.adopt_socket(key, fd)
+        if generation.secrets >= 0:
+            self.store(f"secrets/{generation.number}", generation.secrets)
         self.store(f"generation/{generation.number}", generation.fd)
         self.held[generation.number] = generation
         self.current = generation.number
@@ -112,25 +133,28 @@ class Generations:
 
         The memfd is the caller's to close, unless the generation is staged now.
         """
-        ipc.close_all(fds[1:])
+        ipc.close_all(fds[1:2])
         is_root = os.geteuid() == 0
         if word.op != ipc.TABLE or not fds:
+            ipc.close_all(fds[2:])
             return ipc.Message(ipc.DONE, seq=seq, arg=errno.ETIMEDOUT), -1
         needs_root = ipc.Message(ipc.DONE, seq=seq, arg=errno.EACCES, flags=ipc.NEEDS_ROOT)
         if word.flags & ipc.NEEDS_ROOT and not is_root:
-            os.close(fds[0])
+            ipc.close_all((fds[0], *fds[2:]))
             return needs_root, -1
         number = max(self.held) + 1
         if word.flags & ipc.INVALID:
+            ipc.close_all(fds[2:])
             return ipc.Message(ipc.TABLE, seq=seq, generation=number, flags=ipc.INVALID, digest=word.digest), fds[0]
-        staged = Generation(number, fds[0])
+        staged = Generation(number, fds[0], *fds[2:])
         sockets, problems = self.bind(staged.table)
-        more_root = staged.table.root and not self.runs_root
+        more_root = (staged.table.root and not self.runs_root) or extras.needed([staged.table]).keys() - self.granted
         if not is_root and (more_root or any(number in (errno.EACCES, errno.EPERM) for number, _ in problems)):
-            ipc.close_all((*sockets.values(), staged.fd))
+            ipc.close_all((*sockets.values(), *staged.fds))
             return needs_root, -1
         answer = staged.told(seq=seq)
         if problems:
+            ipc.close_all(staged.fds[1:])
             answer.extra, reason = problems[0]
             answer.name = reason.encode()[: ipc.NAME_LIMIT].decode(errors="ignore")
         else:
@@ -150,7 +174,7 @@ class Generations:
 
     def abort(self) -> None:
         if self.staged is not None:
-            ipc.close_all((self.staged.fd, *self.staged_sockets.values()))
+            ipc.close_all((*self.staged.fds, *self.staged_sockets.values()))
             self.staged, self.staged_sockets = None, {}
 
     def retire(self, used: set[int], left: int = 0) -> None:
@@ -162,14 +186,25 @@ class Generations:
         self.left = {number: at for number, at in (self.left | {left: now}).items() if now - at < HOOK_FOLLOWS}
         for number in set(self.held) - used - self.left.keys() - set(sorted(self.held)[-2:]):
             self.drop(f"generation/{number}")
-            os.close(self.held.pop(number).fd)
+            if self.held[number].secrets >= 0:
+                self.drop(f"secrets/{number}")
+            ipc.close_all(self.held.pop(number).fds)
         tables = [self.held[number].table for number in {self.current, *used}]
         for key in set(self.sockets) - {spec.key for table in tables for spec in table.sockets}:
             self.drop(f"socket/{key}")
             os.close(self.sockets.pop(key))
 
     def repair(self) -> None:
-        """As root, started again: each socket that a crash has lost or a service has spoilt is made anew."""
+        """As root, started again: each socket that a crash has lost or a service has spoilt is made anew.
+
+        Secrets whose generation never counted, or counts no more, are let go.
+        """
+        for number, fd in self.secrets.items():
+            if number in self.held:
+                self.held[number].secrets = fd
+            else:
+                self.drop(f"secrets/{number}")
+                os.close(fd)
         for spec in self.held[self.current].table.sockets:
             try:
                 if spec.key in self.sockets:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import select
 import signal
@@ -22,15 +23,16 @@ from collections.abc import Callable, Sequence
 from rootd import confine, ipc, memory
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
+from rootd.privileged import adopt, cgroup, credentials, requests, signals, spawn, stage
 from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
+from rootd.privileged.spawner import Spawner, clean_signals
 
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
 BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
 HEARTBEAT, SETTLED = 60.0, 1.0  # seconds: between questions to log (one that answers none is ended); to the first
+AT_ONCE = 8  # messages of one part in one turn
 DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
-PIPE_STREAMS = {"stdout": 1, "stderr": 2}
 
 
 class Cannot(Exception):
@@ -38,16 +40,20 @@ class Cannot(Exception):
 
     def __init__(self, status: int, *reasons: str) -> None:
         super().__init__("; ".join(reasons))
-        self.status = status
-        self.reasons = reasons
+        self.status, self.reasons = status, reasons
 
 
-def main(link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence[str]], None]) -> int:
-    """`explain` prints the reasons why we cannot start, each with its place in the files: not this process's work."""
-    keeper = ipc.link_from(link_fd, takes_fds=True)
+def main(
+    link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence[str]], None], helper: Spawner | None = None
+) -> int:
+    """`explain` prints the reasons why we cannot start, each with its place in the files: not this process's work.
+
+    helper: forked before this file was imported, for then it is small.
+    """
+    keeper, helper = ipc.link_from(link_fd, takes_fds=True), helper or Spawner()
     inherited = ipc.inherit(keeper)
     try:
-        privileged = Privileged(keeper, config_dir, python)
+        privileged = Privileged(keeper, config_dir, python, helper)
         if any(name.startswith("generation/") for name in inherited.held):
             privileged.take_back(inherited)
         else:
@@ -57,12 +63,17 @@ def main(link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root
+    more = privileged.generations.grant(privileged.tree)  # the spawner's alone, and lost in its children
+    clean_signals()
+    helper.become(account.uid, account.gid, account.groups, sorted(more.union(CAPABILITIES)), keep_bounding=root)
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)
     keeper.send_now(ipc.Message(ipc.BEGIN, scope=0 if privileged.settings.api else ipc.NO_LOGINS))
     for role, (sock, pidfd) in inherited.links.items():
         privileged.link(role, sock, pidfd)
     memory.trim()
-    return privileged.serve()
+    status = privileged.serve()
+    helper.close()
+    return status
 
 
 class Privileged:
@@ -70,8 +81,8 @@ class Privileged:
 
     settings: Settings
 
-    def __init__(self, keeper: ipc.Link, config_dir: str, python: str) -> None:
-        self.keeper = keeper
+    def __init__(self, keeper: ipc.Link, config_dir: str, python: str, helper: Spawner) -> None:
+        self.keeper, self.helper = keeper, helper
         self.config_dir, self.python = config_dir, python
         self.loop = ipc.Loop()
         self.tree = ""
@@ -85,7 +96,8 @@ class Privileged:
         self.deeds: deque[ipc.Message] = deque(maxlen=DEEDS_LIMIT)
         self.staging: stage.Staging | None = None
         self.staged_as_root: tuple[ipc.Message, int] | None = None  # what a REPLACE was for; told after the facts
-        self.beat = self.heard = self.due = 0  # the last PING, the last PONG, and the PONG due by the next heartbeat
+        self.beat = self.heard = self.due = 0  # the last number, the last PONG, and the PONG due by the next heartbeat
+        self.asked = 0  # the last PING
         self.status: int | None = None
 
     def begin(self, inherited: ipc.Inherited) -> None:
@@ -94,9 +106,9 @@ class Privileged:
             self.drop(name)
             os.close(fd)
         word, fds = stage.Staging(self.config_dir, self.python).wait()
-        if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) != 2:
+        if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) < 2:
             raise Cannot(BAD_CONFIGURATION, f"the configuration in {self.config_dir} cannot be used; see --check")
-        table_fd, settings_fd = fds
+        table_fd, settings_fd, *secrets = fds
         self.settings = settings_file.from_json(stage.content(settings_fd))
         try:
             stage.make_directories(self.settings)
@@ -107,7 +119,7 @@ class Privileged:
         except OSError as error:
             raise Cannot(CANNOT_START, f"{error.filename or self.settings.paths.run}: {error.strerror}") from None
         self.make_tree()
-        generation = Generation(1, table_fd)
+        generation = Generation(1, table_fd, *secrets)
         sockets, problems = self.generations.bind(generation.table)
         if problems:
             raise Cannot(CANNOT_START, *(reason for _, reason in problems))
@@ -125,7 +137,7 @@ class Privileged:
         for name, fd in held.items():
             self.kept.add(name)
             kind = name.partition("/")[0]
-            if kind in ("generation", "socket"):
+            if kind in ("generation", "secrets", "socket"):
                 self.generations.take_back(name, fd)
             elif kind == "process":
                 run = Run.held(name, fd)
@@ -154,12 +166,13 @@ class Privileged:
 
     def make_tree(self) -> None:
         account = self.settings.accounts["privileged"]
-        self.tree = cgroup.make(cgroup.name_of(self.settings.paths.run), account.uid)
-        if self.tree:
-            cgroup.sweep(self.tree, set(self.runs))
+        self.tree = cgroup.make(cgroup.name_of(self.settings.paths.run), account.uid, self.helper.pid)
+        cgroup.sweep(self.tree, set(self.runs))
+        credentials.sweep(self.settings.paths.run, self.runs)
 
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
+        self.loop.watch(self.helper.fileno(), lambda _: self.alone())
         beat = self.look = time.monotonic() + SETTLED  # look: when runs of which nobody has told are to be ended
         while self.status is None:
             self.loop.turn(min(beat, self.look) - time.monotonic())
@@ -170,7 +183,13 @@ class Privileged:
             if now >= beat:
                 beat = now + HEARTBEAT
                 self.ask_log()
+            self.ask_for_deeds()
         return self.status
+
+    def alone(self) -> None:
+        """The spawner is gone: we are started again, with another one."""
+        note("its spawner has ended; both are started again")
+        self.status = CANNOT_START
 
     def hear_keeper(self) -> None:
         try:
@@ -198,12 +217,12 @@ class Privileged:
         self.peers[role] = pidfd
         self.watch(role)
         if role == "supervisor":
-            self.report()
+            requests.report(self)
         elif role == "log":
             self.heard = self.beat
             pipes, self.orphan_pipes = self.orphan_pipes, {}
             for name, fd in pipes.items():
-                self.give_pipe(name, fd)
+                requests.give_pipe(self, name, fd)
             waiting, self.deeds = self.deeds, deque(maxlen=DEEDS_LIMIT)
             for deed in waiting:
                 self.send_deed(deed)
@@ -221,28 +240,36 @@ class Privileged:
         self.loop.watch(link.fileno(), lambda happened: self.hear(role, link, happened), events)
 
     def hear(self, role: str, link: ipc.Link, events: int) -> None:
-        """One message of supervisor or log; a part that sends what is no message is ended and started again."""
+        """A few messages of supervisor or log."""
+        for turn in range(AT_ONCE):
+            if not self.hear_one(role, link, 0 if turn else events):
+                return
+        self.watch(role)
+
+    def hear_one(self, role: str, link: ipc.Link, events: int) -> bool:
+        """Whether there may be more. A part that sends what is no message is ended and started again."""
         try:
             if events & select.EPOLLOUT:
                 link.flush()
             received = link.receive()
         except BlockingIOError:
-            return self.watch(role)
+            self.watch(role)
+            return False
         except ipc.Malformed as problem:
             note(f"{role} sent {problem}; it is ended and started again")
-            return self.end_peer(role)
+            self.end_peer(role)
+            return False
         except OSError:
             received = None
         if received is None:
-            return self.end_peer(role)  # one that lives on without us would never be linked again
-        message, _ = received
-        handler = HANDLERS[role].get(message.op)
+            self.end_peer(role)  # one that lives on without us would never be linked again
+            return False
+        handler = HANDLERS[role].get(received[0].op)
         if handler is not None:
-            handler(self, message)
+            handler(self, received[0])
         elif role == "supervisor":
-            self.done(message, errno.EINVAL)
-        if self.links.get(role) is link:
-            self.watch(role)
+            self.done(received[0], errno.EINVAL)
+        return self.links.get(role) is link and self.status is None
 
     def end_peer(self, role: str) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -265,8 +292,12 @@ class Privileged:
         return True
 
     def store(self, name: str, fd: int) -> None:
-        self.keeper.send_now(ipc.Message(ipc.STORE, name=name), fd)
-        self.kept.add(name)
+        self.store_all({name: fd})
+
+    def store_all(self, held: dict[str, int]) -> None:
+        """All of it, or none."""
+        self.keeper.send_now(ipc.Message(ipc.STORE, body="\n".join(held).encode()), *held.values())
+        self.kept.add(*held)
 
     def drop(self, name: str) -> None:
         self.keeper.send_now(ipc.Message(ipc.DROP, name=name))
@@ -277,33 +308,20 @@ class Privileged:
         self.send_deed(ipc.Message(ipc.DEED, scope=what, arg=arg, **self.generations.about(run)))
 
     def send_deed(self, deed: ipc.Message) -> None:
-        """Kept until log has answered the PING behind it: then it is on disk. A new log is told again."""
+        """Kept until log has answered a PING behind it: then it is on disk. A new log is told again."""
         self.beat += 1
         deed.seq = self.beat
         self.deeds.append(deed)
-        if self.tell("log", deed):
-            self.tell("log", ipc.Message(ipc.PING, seq=self.beat))
+        self.tell("log", deed)
+
+    def ask_for_deeds(self) -> None:
+        """One PING for all that was done in a turn."""
+        if self.beat > self.asked and self.tell("log", ipc.Message(ipc.PING, seq=self.beat)):
+            self.asked = self.beat
 
     def unrecorded(self) -> bool:
         """Whether so many deeds wait for the log that no more may be done (what is left may still be killed)."""
         return len(self.deeds) >= DEEDS_LIMIT // 2
-
-    def give_pipe(self, name: str, fd: int) -> None:
-        """To log, and out of this process; kept for the next log when there is none now."""
-        _, process, stream, run, size, keep, slot = name.split("/")
-        message = ipc.Message(ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process)
-        message.arg, message.extra = int(size), int(keep)
-        if self.tell("log", message, fd):
-            os.close(fd)
-        else:
-            self.orphan_pipes[name] = fd
-
-    def drained(self, message: ipc.Message) -> None:
-        """log has every byte of a pipe whose other end is closed: the store may forget it."""
-        stream = "stdout" if message.scope == 1 else "stderr"
-        name = f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{message.extra}/{message.slot}"
-        if len(name.encode()) <= ipc.NAME_LIMIT:
-            self.drop(name)
 
     def ask_log(self) -> None:
         """The heartbeat. A log that has not answered the last one stops every service that talks."""
@@ -312,7 +330,6 @@ class Privileged:
             self.end_peer("log")
         self.beat += 1
         self.due = self.beat
-        self.tell("log", ipc.Message(ipc.PING, seq=self.beat))
 
     def ponged(self, message: ipc.Message) -> None:
         self.heard = min(message.seq, self.beat)
@@ -347,25 +364,6 @@ class Privileged:
     def retire(self, left: int = 0) -> None:
         self.generations.retire({run.generation for run in self.runs.values()}, left)
 
-    def report(self) -> None:
-        """All that a supervisor has to know that has just been started, or that has found us started again."""
-        if self.staged_as_root is None:
-            self.abort()
-        for number, generation in sorted(self.generations.held.items()):
-            flags = ipc.RUNNING if number == self.generations.current else 0
-            self.tell("supervisor", generation.told(flags=flags), generation.fd)
-        for run in self.runs.values():
-            fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
-            fact.extra, fact.flags = run.started, ipc.LEFT if run.acknowledged else 0
-            self.tell("supervisor", fact)
-        self.tell("supervisor", ipc.Message(ipc.FACTS_END))
-        for run in self.runs.values():
-            requests.tell_channel(self, run)
-            requests.tell_exit(self, run)
-        if self.staged_as_root is not None:
-            answer, self.staged_as_root = self.staged_as_root, None
-            self.show(*answer)
-
     def done(self, asked: ipc.Message, number: int, step: int = 0, flags: int = 0) -> None:
         answer = ipc.Message(ipc.DONE, seq=asked.seq, run=asked.run, arg=number, extra=step, flags=flags)
         self.tell("supervisor", answer)
@@ -385,15 +383,12 @@ class Privileged:
     def kill_all(self) -> None:
         for run in self.runs.values():
             requests.kill_tree(self, run, [])
-        if self.tree:
-            cgroup.sweep(self.tree, set())
+        cgroup.sweep(self.tree, set())
+        credentials.sweep(self.settings.paths.run, ())
 
 
 HANDLERS: dict[str, dict[int, Callable[[Privileged, ipc.Message], None]]] = {
     "supervisor": requests.HANDLERS,
-    "log": {ipc.PONG: Privileged.ponged, ipc.DRAINED: Privileged.drained},
+    "log": {ipc.PONG: Privileged.ponged, ipc.DRAINED: requests.drained},
 }
-
-
-def note(text: str) -> None:
-    ipc.note("privileged", text)
+note = functools.partial(ipc.note, "privileged")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SWEEPS = 64  # looks for what a run has left, for each time that the supervisor asks
 RUNS_A_SLOT = 2  # the old one and the new one of a rolling restart
+PIPE_STREAMS = {"stdout": 1, "stderr": 2}
 DEED_SPAWN, DEED_SIGNAL, DEED_EXITED, DEED_COMMIT, DEED_START, DEED_SHUTDOWN, DEED_ADOPT = range(1, 8)
 
 
@@ -50,22 +51,22 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
             run=number,
             generation=asked.generation,
             sockets=house.generations.sockets,
+            secrets=house.generations.held[asked.generation].secrets,
             paths=(house.settings.paths.run, house.tree),
             about=about.pid if about else 0,
             probe_gid=house.settings.accounts["probe"].gid,
-            store=house.store,
+            store=house.store_all,
+            helper=house.helper,
         )
     except spawn.SpawnFailed as failure:
-        for name in failure.stored:
-            house.drop(name)
         return house.done(asked, failure.errno, failure.step)
     house.runs[number] = run
     house.deed(DEED_SPAWN, run, run.pid)
+    spawn.open_gate(run)
     for name, fd in pipes.items():
-        house.give_pipe(name, fd)
+        give_pipe(house, name, fd)
     house.loop.watch(run.pidfd, lambda _: exited(house, run))
     house.loop.watch(run.gate, lambda _: gate_closed(house, run))
-    spawn.open_gate(run)
     spawned = ipc.Message(ipc.SPAWNED, seq=asked.seq, run=number, slot=run.slot, generation=run.generation)
     spawned.arg, spawned.extra = run.pid, run.started
     house.tell("supervisor", spawned)
@@ -211,6 +212,45 @@ def end_unseen(house: Privileged) -> None:
     """Runs of which nobody will say how they ended."""
     for run in adopt.unseen(house):
         ended(house, house.adopted.pop(run.pid), 0, 0)
+
+
+def report(house: Privileged) -> None:
+    """All that a supervisor has to know that has just been started, or that has found us started again."""
+    if house.staged_as_root is None:
+        house.abort()
+    for number, generation in sorted(house.generations.held.items()):
+        flags = ipc.RUNNING if number == house.generations.current else 0
+        house.tell("supervisor", generation.told(flags=flags), generation.fd)
+    for run in house.runs.values():
+        fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
+        fact.extra, fact.flags = run.started, ipc.LEFT if run.acknowledged else 0
+        house.tell("supervisor", fact)
+    house.tell("supervisor", ipc.Message(ipc.FACTS_END))
+    for run in house.runs.values():
+        tell_channel(house, run)
+        tell_exit(house, run)
+    if house.staged_as_root is not None:
+        answer, house.staged_as_root = house.staged_as_root, None
+        house.show(*answer)
+
+
+def give_pipe(house: Privileged, name: str, fd: int) -> None:
+    """To log, and out of this process; kept for the next log when there is none now."""
+    _, process, stream, run, size, keep, slot = name.split("/")
+    message = ipc.Message(ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process)
+    message.arg, message.extra = int(size), int(keep)
+    if house.tell("log", message, fd):
+        os.close(fd)
+    else:
+        house.orphan_pipes[name] = fd
+
+
+def drained(house: Privileged, message: ipc.Message) -> None:
+    """log has every byte of a pipe whose other end is closed: the store may forget it."""
+    stream = "stdout" if message.scope == 1 else "stderr"
+    name = f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{message.extra}/{message.slot}"
+    if len(name.encode()) <= ipc.NAME_LIMIT:
+        house.drop(name)
 
 
 def tell_exit(house: Privileged, run: Run) -> None:

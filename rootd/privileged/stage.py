@@ -51,7 +51,7 @@ class Staging:
             raise
 
     def finish(self) -> tuple[ipc.Message, list[int]]:
-        """The child's message and its memfds: generation, and settings when they could be made.
+        """The child's message and its memfds: generation; settings when they could be made; secrets, if any.
 
         INVALID: the table is empty and the bundle says why. NEEDS_ROOT: a file could not be read as this user.
         A child that said nothing (it was ended, or its memory was short) is DONE with ETIMEDOUT.
@@ -78,16 +78,20 @@ def compile_in_child(config_dir: str, python: str, link: int) -> None:
         os.dup2(link, 3, inheritable=False)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it reads secrets, perhaps as root
         from rootd.config import compile as compiler
-        from rootd.config import gather
+        from rootd.config import gather, secrets
 
-        bundle = gather.gather(config_dir, python, accounts.resolve)
+        contents = dict[str, bytes]()
+        bundle = gather.gather(config_dir, python, accounts.resolve, contents)
         compiled = compiler.compile_bundle(bundle, table_alone=True)
-        denied = any(file.denied for file in bundle.files) or any(f.denied for f in bundle.environment_files.values())
+        others = (*bundle.environment_files.values(), *bundle.credentials.values())
+        denied = any(file.denied for file in (*bundle.files, *others))
         flags = (ipc.INVALID if compiled.problems else 0) | (ipc.NEEDS_ROOT if denied else 0)
         fds = [memfd("generation", compiler.generation_bytes(compiled, bundle))]
         if compiled.settings is not None:
             fds.append(memfd("settings", settings_file.to_json(compiled.settings)))
+            fds += [memfd("secrets", secrets.pack(contents))] if contents else []
         ipc.link_from(3).send_now(ipc.Message(ipc.TABLE, flags=flags, digest=compiled.digest), *fds)
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -125,6 +129,7 @@ def make_directories(settings: Settings) -> None:
         (paths.run, 0, 0, 0o755),
         (f"{paths.run}/sockets", private.uid, 0, 0o755),
         (f"{paths.run}/notify", private.uid, 0, 0o755),
+        (f"{paths.run}/credentials", private.uid, 0, 0o711),
         (f"{paths.run}/probe", private.uid, who["probe"].gid, 0o750),
         (f"{paths.run}/supervisor", who["supervisor"].uid, who["supervisor"].gid, 0o700),
         (f"{paths.run}/auth", who["auth"].uid, who["auth"].gid, 0o700),

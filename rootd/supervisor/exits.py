@@ -31,6 +31,13 @@ _LASTING = {
     "uid": {errno.EPERM, errno.EINVAL},
     "capabilities": {errno.EPERM, errno.EINVAL},
     "left": {0},
+    "nice": {errno.EPERM, errno.EACCES},
+    "I/O priority": {errno.EPERM, errno.EINVAL},
+    "OOM score": {errno.EPERM, errno.EACCES},
+    "CPU affinity": {errno.EPERM, errno.EINVAL},
+    "files": {errno.ENOSYS, errno.ENOENT, errno.EACCES, errno.ENOTDIR},
+    "credentials": {errno.EOPNOTSUPP},
+    "cgroup limits": {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP},
 }
 _WORDS = {
     "nothing": "cannot be started",
@@ -43,8 +50,15 @@ _WORDS = {
     "pipe": "cannot make its output pipes",
     "notify": "cannot make its notify socket",
     "no-new-privileges": "cannot give up new privileges",
-    "capabilities": "cannot drop its capabilities",
+    "capabilities": "cannot take just its capabilities",
     "left": "cannot be started beside what is left of an earlier run, which does not end, even by SIGKILL",
+    "nice": "cannot take its priority (nice)",
+    "I/O priority": "cannot take its I/O priority",
+    "OOM score": "cannot take its OOM score",
+    "CPU affinity": "cannot be bound to its processors",
+    "files": "cannot be kept to its files (Landlock)",
+    "credentials": "cannot be given its credentials",
+    "cgroup limits": "cannot limit its control group (there must be a controller for it)",
 }
 
 

@@ -40,7 +40,8 @@ from rootd.supervisor.sessions import Sessions
 CONTROL_LIMIT, ROOT_LIMIT = 256, 32  # connections of a door
 AT_ONCE = 256  # messages of one peer in one turn
 AUTH_WAIT = 3.0  # seconds that the api's door waits for auth to tell who is logged in
-SAVE_AFTER = 0.05  # seconds from a change that nobody asked for to the state file: many come at once
+# seconds from a change that nobody asked for to the state file: many come at once, and it is written whole
+SAVE_AFTER, SAVE_EACH = 0.05, 0.0005  # the second for each slot
 STATE_LIMIT = 16 << 20  # bytes of the state file
 
 
@@ -143,7 +144,7 @@ class Supervisor:
         if self._save_at is not None and self.clock() >= self._save_at:
             self.save()
         elif self._save_at is None and self._saved != self.services.revision:
-            self._save_at = self.clock() + SAVE_AFTER
+            self._save_at = self.clock() + SAVE_AFTER + SAVE_EACH * self.services.size
 
     def watch_writers(self) -> None:
         for role, link in self.links.items():

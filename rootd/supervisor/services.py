@@ -141,6 +141,11 @@ class Services:
         """Another number whenever state() may say something else."""
         return self._slots.revision + self.operations.events + self._scaling.revision
 
+    @property
+    def size(self) -> int:
+        """How many slots there are."""
+        return len(self._slots.instances)
+
     def state(self) -> bytes:
         """What the next supervisor will not learn from facts."""
         if not self._slots.live:

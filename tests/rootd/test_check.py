@@ -45,6 +45,8 @@ def bundle_of(texts: dict[str, str], errors: dict[str, str] | None = None) -> co
         users={name: USERS.get(name) for name in (*users, "www-site")},
         groups={name: GROUPS.get(name) for name in (*groups, "web")},
         pam={name: name in ("durward", "durward-account", "none-account") for name in pam},
+        credentials={},
+        volatile=True,
     )
 
 
@@ -156,7 +158,7 @@ environment = { "A=B" = "x", GOOD = "y", PATH = 3 }
 groups = ["front", "Front"]
 """
     like = 'must be like "0.0.0.0:80", "[::]:443", "udp:127.0.0.1:53" or "unix:/run/x.sock"'
-    ours = "must be letters, digits and '_'; LISTEN_*, NOTIFY_SOCKET, WATCHDOG_*, DURWARD_* are not yours to set"
+    ours = keys.VARIABLE_WORDS
     assert [(problem.line, problem.key, problem.text) for problem in problems({SERVICES: text})] == [
         (3, "socket.a.listen[0]", f"'localhost:80' {like}"),
         (4, "socket.a.listen[2]", f"'0.0.0.0:0' {like}"),

@@ -187,3 +187,41 @@ def test_what_a_process_holds_is_what_is_in_any_of_its_sets() -> None:
 
     assert in_a_process(act) == sorted(SOME)
     assert prctl.CAP_SYS_ADMIN in confine.held()
+
+
+def go(way: list[confine.Call]) -> str:
+    """The step that did not take, or nothing."""
+    for step, function, arguments, answer in way:
+        if function(*arguments) != answer:
+            return step
+    return ""
+
+
+def test_the_way_of_a_child_leads_to_no_capability_at_all_and_to_exactly_its_account() -> None:
+    def act() -> list[Any]:
+        confine.become(OTHER, OTHER, (), (*SOME, prctl.CAP_SETPCAP, prctl.CAP_SETUID, prctl.CAP_SETGID))
+        way = [*confine.way_to(UID, GID, (OTHER, GID), confine.held()), confine.no_new_privileges()]
+        return [go(way), status(), prctl.get_no_new_privs(), prctl.get_dumpable()]
+
+    wanted = NOTHING | {"Uid": [UID] * 4, "Gid": [GID] * 4, "Groups": [GID, OTHER]}
+    assert in_a_process(act) == ["", wanted, 1, 0]
+
+
+@pytest.mark.parametrize("call", ["setgroups", "setresgid", "setresuid"])
+def test_a_step_of_the_way_that_did_nothing_is_noticed(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, call, lambda *_: None)
+    assert in_a_process(lambda: go(confine.way_to(UID, GID, (OTHER,), confine.held()))) == "verify"
+
+
+def test_capabilities_that_stayed_on_the_way_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confine, "_capset", lambda *_: 0)
+    monkeypatch.setattr(os, "setresuid", lambda *_: None)  # it would take them from root
+    assert in_a_process(lambda: go(confine.way_to(0, GID, (), confine.held()))) == "verify"
+
+
+def test_the_way_to_root_leaves_what_the_bounding_set_allows() -> None:
+    def act() -> list[Any]:
+        return [go(confine.way_to_root(0, 0, (OTHER,), confine.held())), status()["CapBnd"]]
+
+    bounding = in_a_process(lambda: status()["CapBnd"])
+    assert in_a_process(act) == ["", bounding]

@@ -20,6 +20,7 @@ from people import People, Person
 from space import Space
 
 from policy import messages
+from rootd.config import keys
 from rootd.privileged import cgroup
 
 pytestmark = pytest.mark.root
@@ -38,11 +39,14 @@ LIMITS = {
     "Max cpu time": ("cpu", "3600", 3600),
     "Max data size": ("data", '"256M"', 256 << 20),
     "Max file size": ("fsize", '"1G"', 1 << 30),
+    "Max file locks": ("locks", "1000", 1000),
     "Max locked memory": ("memlock", '"64K"', 64 << 10),
     "Max msgqueue size": ("msgqueue", "4096", 4096),
     "Max nice priority": ("nice", "0", 0),
     "Max processes": ("nproc", "500", 500),
     "Max realtime priority": ("rtprio", "0", 0),
+    "Max realtime timeout": ("rttime", "2000000", 2_000_000),
+    "Max resident set": ("rss", '"1G"', 1 << 30),
     "Max pending signals": ("sigpending", "100", 100),
     "Max stack size": ("stack", '"4M"', 4 << 20),
 }
@@ -282,7 +286,7 @@ def test_privileged_holds_its_sockets_its_runs_its_links_and_no_other_descriptor
     assert kinds == {
         "/dev/null": 1, str(house.messages_file): 2, "anon_inode:[eventpoll]": 1,
         "anon_inode:[pidfd]": runs + 1 + 2,  # of supervisor and log too
-        "socket": 3 + 2,  # keeper, supervisor, log; the notify sockets of teller and the api
+        "socket": 4 + 2,  # keeper, spawner, supervisor, log; the notify sockets of teller and the api
         "/memfd:durward-generation (deleted)": 1,
         "tcp 80": 1, "tcp6 80": 1, f"tcp {templates.API_PORT}": 1,
         f"{house.run_dir}/sockets/full.sock": 1, f"{house.run_dir}/api.sock": 1,
@@ -325,7 +329,7 @@ def test_the_keeper_is_alone_with_root(house: House) -> None:
 def test_limits_of_this_machine_were_enough_for_these_claims() -> None:
     """The full service lowers each limit: where the daemon had less, the test above would have said nothing."""
     for key, _, value in LIMITS.values():
-        hard = resource.getrlimit(getattr(resource, f"RLIMIT_{key.upper()}"))[1]
+        hard = resource.getrlimit(keys.LIMITS[key])[1]
         assert hard == -1 or hard >= value, key
 
 

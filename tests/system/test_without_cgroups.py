@@ -44,12 +44,25 @@ def jobs(house: House) -> set[int]:
 
 
 def start(house: House, service: str, count: int) -> set[int]:
-    """All processes of the service when there are as many."""
-    before = jobs(house)
+    """All processes of the service when there are as many, its daemons the keeper's: what forked them is gone."""
+    before, daemons = jobs(house), SERVICES[service][0].count("daemon")
     _, ended = house.operate(messages.Start(service))
     assert ended.ok, ended
-    house.until(lambda: len(jobs(house) - before) == count, "all of it is there")
-    return jobs(house) - before
+
+    def all_there() -> set[int]:
+        mine = jobs(house) - before
+        orphans = [pid for pid in mine if parent(pid) == house.daemon.pid]
+        return mine if (len(mine), len(orphans)) == (count, daemons) else set()
+
+    return house.until(all_there, "all of it is there")
+
+
+def parent(pid: int) -> int:
+    """0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def stop(house: House, service: str) -> None:

@@ -54,6 +54,8 @@ def paper_bundle(
     environment_files: dict[str, File] | None = None,
     pam: bool = True,
     config: str = "/etc/durward",
+    credentials: dict[str, File] | None = None,
+    volatile: bool = True,
 ) -> compiler.Bundle:
     """What gather would have found for these texts on the paper machine."""
     given = {"site.toml": SITE} if services is None else services
@@ -71,6 +73,8 @@ def paper_bundle(
         users={name: USERS.get(name) for name in sorted(users)},
         groups={name: GROUPS.get(name) for name in sorted(groups)},
         pam=dict.fromkeys(services_of_pam, pam),
+        credentials=credentials or {},
+        volatile=volatile,
     )
 
 

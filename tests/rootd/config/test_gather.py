@@ -51,6 +51,8 @@ def test_what_the_files_name_is_gathered_once(root_directory: Path) -> None:
         users={"www-site": User(1001, 1001, (1001,), "/", "")},
         groups={"web": 7},
         pam={"durward-none": False, "login": True},
+        credentials={},
+        volatile=True,
     )
     [(users, groups)] = asked
     assert {"www-site", "_durward", "_durward-api"} < users

@@ -74,7 +74,7 @@ def test_missing_folders_are_empty_and_a_missing_main_file_is_an_error(config: P
         (config / folder).rmdir()
     (config / "durward.toml").unlink()
     [file] = trusted.read_tree(str(config))
-    assert file == File("durward.toml", "", f"{config}/durward.toml: No such file or directory")
+    assert file == File("durward.toml", "", f"{config}/durward.toml: No such file or directory", missing=True)
 
 
 def test_a_missing_directory_is_said_with_its_path(root_directory: Path) -> None:

@@ -50,9 +50,9 @@ def puppet(role: str, address: str, link_fd: int) -> int:
             order = json.loads(words)
             match order["do"]:
                 case "send":
-                    fds = [os.memfd_create("x")] if order.get("fd") else []
-                    more = {"arg": order.get("arg", 0), "scope": order.get("scope", 0)}
-                    link.send_now(ipc.Message(order["op"], name=order.get("name", ""), **more), *fds)
+                    fds = [os.memfd_create("x") for _ in range(order.get("fd", 0))]
+                    more = {"name": order.get("name", ""), "arg": order.get("arg", 0), "scope": order.get("scope", 0)}
+                    link.send_now(ipc.Message(order["op"], **more, body=order.get("body", "").encode()), *fds)
                     ipc.close_all(fds)
                 case "raw":
                     link.sock.send(b"nonsense")
@@ -218,6 +218,14 @@ def test_d7_what_was_stored_before_privileged_was_killed_is_given_back_to_the_ne
     again = theatre.enter("privileged")["privileged"]
     assert again["held"] == sorted(f"process/{number}" for number in range(20) if number != 3)
     assert again["links"] == ["log", "supervisor"]
+
+
+def test_several_descriptors_come_in_one_packet_and_fewer_than_their_names_are_none(theatre: Theatre) -> None:
+    theatre.begin()
+    theatre.order("privileged", do="send", op=ipc.STORE, body="notify/1\nprocess/1", fd=2)
+    theatre.order("privileged", do="send", op=ipc.STORE, body="notify/2\nprocess/2", fd=1)
+    theatre.order("privileged", do="exit", status=3)
+    assert theatre.enter("privileged")["privileged"]["held"] == ["notify/1", "process/1"]
 
 
 def test_a_name_that_is_taken_is_not_replaced_and_it_is_said(theatre: Theatre) -> None:

@@ -1,3 +1,3 @@
-from privileged_house import build
+from privileged_house import build, helper
 
-__all__ = ["build"]
+__all__ = ["build", "helper"]

@@ -23,6 +23,7 @@ from rootd.config import settings as settings_file
 from rootd.config import shape
 from rootd.config.table import Entry, Socket, Table
 from rootd.privileged import cgroup, main, stage
+from rootd.privileged.spawner import Spawner
 
 WAIT = 20.0  # seconds before a test gives up
 PRIVILEGED_UID, SERVICE_UID, SERVICE_GROUP = 61001, 61002, 61003  # numbers that no account of this machine has
@@ -100,7 +101,7 @@ class House:
             os._exit(status)
         theirs.close()
         self.pidfd = os.pidfd_open(self.pid)
-        self.keeper = ipc.Link(ours, takes_fds=True)
+        self.keeper = ipc.Link(ours, takes_fds=True, body=True)
         for name, fd in self.store.items():
             self.keeper.send_now(ipc.Message(ipc.HELD, name=name), fd)
         for number, status in self.reaped:
@@ -138,8 +139,10 @@ class House:
                 break
             message, fds = received
             if message.op == ipc.STORE:
-                assert message.name not in self.store
-                self.store[message.name] = fds[0]
+                names = message.body.decode().split("\n") if message.body else [message.name]
+                for name, fd in zip(names, fds, strict=True):
+                    assert name not in self.store
+                    self.store[name] = fd
             elif message.op == ipc.DROP:
                 os.close(self.store.pop(message.name))
             elif message.op == ipc.RENEW:
@@ -256,8 +259,21 @@ class House:
             os.close(pidfd)
         if os.path.isdir(self.tree):
             cgroup.sweep(self.tree, set())
+            events = cgroup.open_events(f"{self.tree}/self")
+            while cgroup.populated(events):  # the spawner of one that was killed sees the end of its link
+                ipc.wait(events, select.POLLPRI, WAIT)
+            os.close(events)
             os.rmdir(f"{self.tree}/self")
             os.rmdir(self.tree)
+
+
+@pytest.fixture
+def helper() -> Iterator[Spawner]:
+    """A spawner that is root, as we are."""
+    helper = Spawner()
+    helper.become(0, 0, (), (), keep_bounding=True)
+    yield helper
+    helper.close()
 
 
 @pytest.fixture

@@ -110,3 +110,33 @@ def test_without_a_cgroup2_tree_there_is_none(monkeypatch: pytest.MonkeyPatch) -
     assert cgroup.make(NAME, 4242) == ""
     monkeypatch.setattr(cgroup, "mount", lambda: "/proc/no-such-place")
     assert cgroup.make(NAME, 4242) == ""
+
+
+def test_ours_leave_a_group_that_is_to_hand_controllers_on_and_others_stay(tree: str) -> None:
+    """The keeper and its children share the daemon's own group, and with processes in it that hands nothing on."""
+    parent, ours = f"{tree}/run-1", f"{tree}/run-2"
+    for path in (parent, ours):
+        os.mkdir(path)
+    other, keeper = sleeper(), os.fork()
+    if keeper == 0:
+        child = sleeper()
+        cgroup.attach(parent, child)
+        cgroup.attach(parent, os.getpid())
+        signal.pause()
+    cgroup.attach(parent, other)
+    procs = Path(parent, "cgroup.procs")
+    until = time.monotonic() + 20
+    while len(procs.read_text().split()) < 3 and time.monotonic() < until:
+        select.select([], [], [], 0.01)
+    cgroup.gather(parent, ours, keeper)
+    assert procs.read_text().split() == [str(other)]
+    assert len(Path(ours, "cgroup.procs").read_text().split()) == 2
+    cgroup.sweep(tree, set())
+    for pid in (other, keeper):
+        os.waitpid(pid, 0)
+
+
+def test_a_controller_that_there_is_not_is_told_and_the_others_are_lent(tree: str) -> None:
+    assert cgroup.lend(tree, {"nonesuch"}) == {"nonesuch"}
+    assert cgroup.lend("", {"memory"}) == {"memory"}
+    assert cgroup.controllers("/nonexistent") == []

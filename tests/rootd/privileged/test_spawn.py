@@ -8,7 +8,7 @@ import resource
 import select
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,7 @@ from privileged_house import SERVICE_UID, House, entry, tcp_socket
 
 from rootd import ipc
 from rootd.privileged import adopt, cgroup, listen, orphans, requests, signals, spawn
+from rootd.privileged.spawner import Spawner
 
 pytestmark = pytest.mark.root
 Build = Callable[..., House]
@@ -295,101 +296,21 @@ def test_c6_the_store_is_never_filled_by_runs(monkeypatch: pytest.MonkeyPatch) -
     assert kept.full("site", 0)
 
 
-def test_a_spawn_whose_store_fails_says_what_was_stored_before(tmp_path: Path) -> None:
-    stored: list[str] = []
+def test_a_spawn_whose_store_fails_leaves_nothing(tmp_path: Path, helper: Spawner) -> None:
+    def store(_: dict[str, int]) -> None:
+        raise OSError(errno.ETOOMANYREFS, "too many in flight")
 
-    def store(name: str, fd: int) -> None:
-        if len(stored) == 2:
-            raise OSError(errno.ETOOMANYREFS, "too many in flight")
-        stored.append(name)
-
+    before, others = set(os.listdir("/proc/self/fd")), children()
     with pytest.raises(spawn.SpawnFailed) as failed:
         spawn.spawn(
-            entry(),
-            slot=0,
-            run=1,
-            generation=1,
-            sockets={},
-            paths=(str(tmp_path), ""),
-            probe_gid=0,
-            about=0,
-            store=store,
-        )
-    assert len(stored) == 2
-    assert failed.value.stored == tuple(stored)
-
-
-def test_a_child_whose_pidfd_cannot_be_had_ends_and_is_reaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(_: int) -> int:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(os, "pidfd_open", none_left)
-    before = set(os.listdir("/proc/self/fd"))
-    with pytest.raises(spawn.SpawnFailed) as failed:
-        spawn.spawn(
-            entry(),
-            slot=0,
-            run=1,
-            generation=1,
-            sockets={},
-            paths=(str(tmp_path), ""),
-            probe_gid=0,
-            about=0,
-            store=lambda *_: None,
-        )
-    assert failed.value.errno == errno.EMFILE
+            entry(), slot=0, run=1, generation=1, sockets={}, paths=(str(tmp_path), ""), probe_gid=0, about=0,
+            store=store, helper=helper,
+        )  # fmt: skip
+    assert (failed.value.errno, failed.value.step) == (errno.ETOOMANYREFS, ipc.STEPS.index("store"))
     assert set(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() == others
 
 
-@pytest.fixture
-def group() -> Iterator[str]:
-    """A cgroup of our own; skipped where there is no cgroup2 tree."""
-    if not (mount := cgroup.mount()):
-        pytest.skip("no cgroup2 tree")
-    path = f"{mount}/durward-test-fork-{os.getpid()}"
-    os.mkdir(path)
-    yield path
-    os.rmdir(path)
-
-
-def test_a_child_is_in_its_cgroup_from_its_first_moment(group: str) -> None:
-    name = group.rpartition("/")[2]
-    born = spawn.fork_into(group)
-    assert born is not None
-    pid, pidfd = born
-    if pid == 0:
-        os._exit(42 if cgroup.group_of("self").endswith(f"/{name}") else 1)
-    found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    os.close(pidfd)
-    assert found is not None
-    assert (found.si_pid, found.si_status) == (pid, 42)
-
-
-def test_where_the_kernel_has_no_such_call_it_is_left_to_fork(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = set(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(spawn, "CLONE3", 1 << 20)  # the number of no call: ENOSYS, as filters of containers say
-    assert spawn.fork_into(group) is None
-    assert set(os.listdir("/proc/self/fd")) == before
-
-
-def test_what_is_no_cgroup_is_an_error_and_no_child(tmp_path: Path) -> None:
-    before = set(os.listdir("/proc/self/fd"))
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        spawn.fork_into(str(tmp_path))
-    assert set(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
-def test_signals_that_this_process_ignores_or_blocks_are_not_handed_on() -> None:
-    """As nohup and others start us: SIGHUP ignored, and whatever else; Python ignores SIGPIPE."""
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
-        spawn.ours.cache_clear()
-        spawn.ours()
-        os.execv("/bin/sh", ["sh", "-c", "! grep -E '^Sig(Blk|Ign):.*[1-9a-f]' /proc/$$/status"])
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+def children() -> set[str]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as pids:
+        return set(pids.read().split())

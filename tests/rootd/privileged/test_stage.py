@@ -110,6 +110,7 @@ def test_each_part_has_its_directory_and_no_other(place: Path) -> None:
         found[str(path.relative_to(place))] = (status.st_uid, status.st_gid, oct(stat.S_IMODE(status.st_mode)))
     assert found == {
         "run": (0, 0, "0o755"), "run/sockets": (62000, 0, "0o755"), "run/notify": (62000, 0, "0o755"),
+            "run/credentials": (62000, 0, "0o711"),
         "run/probe": (62000, 62004, "0o750"),
         "run/supervisor": (62001, 62001, "0o700"), "run/auth": (62002, 62002, "0o700"),
         "log": (62003, 62001, "0o2750"), "log/audit": (62003, 62001, "0o2750"),

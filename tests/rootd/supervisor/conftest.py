@@ -364,7 +364,7 @@ class Generation:
         known = {name: User(900 + n, 900 + n, (900 + n,), "/", "") for n, name in enumerate((*ACCOUNTS, "www-site"))}
         bundle = compiler.Bundle(
             "/etc/durward", "/opt/durward/bin/python3", given, {path: File(path, "", "missing") for path in paths},
-            {name: known.get(name) for name in users}, dict.fromkeys(groups), dict.fromkeys(pam, True),
+            {name: known.get(name) for name in users}, dict.fromkeys(groups), dict.fromkeys(pam, True), {}, True,
         )  # fmt: skip
         self.compiled = compiler.compile_bundle(bundle)
         self.number = number

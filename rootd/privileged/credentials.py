@@ -1,0 +1,90 @@
+"""Secrets of services as files: a directory for each run, on a tmpfs, and nothing of them in this process's memory.
+
+Rule 1: the contents come from a sealed memfd of the configuration, and the kernel copies them (sendfile).
+Rule 2: the files are the service's user's, 0400, and nobody else of its groups may even enter the directory.
+Rule 3: the directory goes when nothing of its run is left; one whose run nobody knows goes at the next start.
+
+No capability is taken for it: this process owns the directory, and the file system's user id makes the files.
+Sources: setfsuid(2), acl(5), include/uapi/linux/posix_acl_xattr.h, systemd.exec(5) on CREDENTIALS_DIRECTORY.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterable, Iterator
+
+from rootd.config import secrets
+
+ACL = "system.posix_acl_access"
+NOBODY = 0xFFFFFFFF  # ACL_UNDEFINED_ID
+OWNER, USER, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+READ_WRITE_ENTER, READ_ENTER = 7, 5
+
+_libc = ctypes.CDLL(None)
+
+
+def directory(run_dir: str, run: int) -> str:
+    return f"{run_dir}/credentials/{run}"
+
+
+def place(path: str, wanted: Iterable[tuple[str, str, str]], memfd: int, uid: int, gid: int) -> None:
+    """Make a directory with these credentials of a table.Entry, for this user alone. Raises OSError.
+
+    memfd: of secrets.pack; it stays the caller's. What was made is left behind when it raises: remove it.
+    """
+    places = secrets.places(memfd)
+    os.mkdir(path, 0o700)
+    os.setxattr(path, ACL, access(uid, READ_WRITE_ENTER))
+    with files_of(uid, gid):
+        for name, source, _ in wanted:
+            if source not in places:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            at, left = places[source]
+            fd = os.open(f"{path}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
+            try:
+                while left:
+                    sent = os.sendfile(fd, memfd, at, left)
+                    at, left = at + sent, left - sent
+            finally:
+                os.close(fd)
+    os.setxattr(path, ACL, access(uid, READ_ENTER))
+
+
+@contextlib.contextmanager
+def files_of(uid: int, gid: int) -> Iterator[None]:
+    """What is made meanwhile belongs to these. Raises OSError where that does not take."""
+    own = os.geteuid(), os.getegid()
+    try:
+        _libc.setfsgid(gid)
+        _libc.setfsuid(uid)
+        if (_libc.setfsuid(-1), _libc.setfsgid(-1)) != (uid, gid):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        yield
+    finally:
+        _libc.setfsuid(own[0])
+        _libc.setfsgid(own[1])
+
+
+def access(uid: int, rights: int) -> bytes:
+    """An ACL: everything for the owner, this for one user, nothing for anybody else."""
+    rows = ((OWNER, 7, NOBODY), (USER, rights, uid), (GROUP, 0, NOBODY), (MASK, rights, NOBODY), (OTHER, 0, NOBODY))
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows)
+
+
+def remove(path: str) -> None:
+    with contextlib.suppress(OSError):  # most runs have none
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        os.rmdir(path)
+
+
+def sweep(run_dir: str, known: Iterable[int]) -> None:
+    """Remove what runs have left that nobody knows any more."""
+    keep = {str(run) for run in known}
+    with contextlib.suppress(FileNotFoundError):
+        for name in set(os.listdir(f"{run_dir}/credentials")) - keep:
+            remove(f"{run_dir}/credentials/{name}")

@@ -1,0 +1,193 @@
+"""What a child does for what its service is given besides: priorities, processors, and the files that it may reach.
+
+Rule 1: all of it is done before the exec or nothing is started, and what can be read back is.
+Rule 2: what takes a capability is done while the child has those of the spawner; which these are, `needed` says.
+Rule 3: files are opened as the service's user, after everything else.
+
+Sources: setpriority(2), ioprio_set(2), proc(5), sched_setaffinity(2), capabilities(7), landlock(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import stat
+import struct
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rootd import confine
+from rootd.confine import Call
+from rootd.privileged import cgroup
+
+if TYPE_CHECKING:
+    from rootd.config.extras import Extra
+    from rootd.config.table import Table
+
+SYS_NICE, SYS_RESOURCE = 23, 24  # of linux/capability.h
+IO_CALLS = {"x86_64": (251, 252)}  # ioprio_set and ioprio_get; on all others:
+IO_CALLS_ELSEWHERE, IO_PROCESS = (30, 31), 1
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF, BENEATH = 444, 445, 446, 1
+EXECUTE, READ, DEVICES = 1 << 0, 1 << 2 | 1 << 3, 1 << 6 | 1 << 11
+FILE = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # the rights that what is no directory can be given
+RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by the first ABI that has them
+NO_LANDLOCK = "this kernel has no Landlock"
+
+_syscall = ctypes.PyDLL(None, use_errno=True).syscall  # made once: a child pays for what it makes
+_syscall.restype = ctypes.c_long
+
+
+def spell(extra: Extra | None, credentials: str) -> str:
+    """For a Birth: lines of a word and its value. credentials: the directory that the child may read; "" for none."""
+    if extra is None:
+        return ""
+    lines = [
+        *([("nice", extra.nice)] if extra.nice is not None else []),
+        *([("io", extra.io)] if extra.io else []),
+        *([("oom", extra.oom)] if extra.oom is not None else []),
+        *(("cpu", number) for number in extra.cpus),
+        *(("keep", number) for number in extra.capabilities),
+        *(("read", path) for path in (*extra.read, *([credentials] if extra.read and credentials else []))),
+        *(("write", path) for path in extra.write),
+        *([("optional", 1)] if extra.optional[0] else []),
+    ]
+    return "\n".join(f"{word} {value}" for word, value in lines)
+
+
+class Extras:
+    """What spell has written, read before the fork."""
+
+    def __init__(self, text: bytes) -> None:
+        self.found: dict[bytes, list[bytes]] = {}
+        for line in text.split(b"\n") if text else ():
+            word, _, value = line.partition(b" ")
+            self.found.setdefault(word, []).append(value)
+        self.keep = [int(number) for number in self.found.get(b"keep", ())]
+
+    def calls(self) -> list[Call]:
+        """While it may still do what its service may not."""
+        calls: list[Call] = []
+        for nice in map(int, self.found.get(b"nice", ())):
+            calls += [
+                ("nice", os.setpriority, (os.PRIO_PROCESS, 0, nice), None),
+                ("nice", os.getpriority, (os.PRIO_PROCESS, 0), nice),
+            ]
+        for io in map(int, self.found.get(b"io", ())):
+            setter, getter = IO_CALLS.get(os.uname().machine, IO_CALLS_ELSEWHERE)
+            calls += [
+                ("I/O priority", _syscall, (setter, IO_PROCESS, 0, io), 0),
+                ("I/O priority", _syscall, (getter, IO_PROCESS, 0), io),
+            ]
+        for oom in self.found.get(b"oom", ()):  # who is not dumpable does not own what is in its /proc
+            calls += [confine.dumpable(True), ("OOM score", write_score, (oom,), None), confine.dumpable(False)]
+        if cpus := {int(number) for number in self.found.get(b"cpu", ())}:
+            calls += [
+                ("CPU affinity", os.sched_setaffinity, (0, cpus), None),
+                ("CPU affinity", os.sched_getaffinity, (0,), cpus),
+            ]
+        return calls
+
+    def last_calls(self) -> list[Call]:
+        """As the service's user, without what it had."""
+        read, write = self.found.get(b"read", []), self.found.get(b"write", [])
+        optional = b"optional" in self.found
+        return [("files", restrict, (read, write, optional), None)] if read or write else []
+
+
+def write_score(text: bytes) -> None:
+    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(text)
+
+
+def restrict(read: Sequence[bytes], write: Sequence[bytes], optional: bool) -> None:
+    """From now on these paths, and what is beneath them, are all the files that this process and its children reach.
+
+    Everybody may read and write /dev/null. Raises OSError; ENOSYS where the kernel has no Landlock, unless optional.
+    """
+    abi = landlock()
+    if abi < 1 and optional:
+        return
+    if abi < 1:
+        raise OSError(errno.ENOSYS, NO_LANDLOCK)
+    rights = RIGHTS[max(version for version in RIGHTS if version <= abi)]
+    ruleset = struct.pack("<Q", rights)
+    fd = _checked(_syscall(CREATE_RULESET, ruleset, ctypes.c_size_t(len(ruleset)), 0))
+    granted = dict.fromkeys(read, READ | EXECUTE)
+    for path in (*write, b"/dev/null"):
+        granted[path] = granted.get(path, 0) | rights & ~(EXECUTE | DEVICES)
+    for path, wanted in granted.items():
+        beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        is_folder = stat.S_ISDIR(os.fstat(beneath).st_mode)
+        rule = struct.pack("<Qi", (wanted if is_folder else wanted & FILE) & rights, beneath)
+        _checked(_syscall(ADD_RULE, fd, BENEATH, rule, 0))
+        os.close(beneath)
+    _checked(_syscall(RESTRICT_SELF, fd, 0))
+    os.close(fd)
+
+
+def landlock() -> int:
+    """The version of it that the kernel has; less than 1 where it has none."""
+    return int(_syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1))  # LANDLOCK_CREATE_RULESET_VERSION
+
+
+def _checked(answer: int) -> int:
+    if answer < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return answer
+
+
+def needed(tables: Iterable[Table]) -> dict[int | str, list[str]]:
+    """What root has to give for these tables, and the services that need each: capabilities of the spawner beyond its
+    own (numbers), and controllers of the tree of cgroups (names).
+
+    What is no more than this process has itself needs none: its children begin with that.
+    """
+    nice, limits = os.getpriority(os.PRIO_PROCESS, 0), {n: resource.getrlimit(n)[1] for n in range(16)}
+    with open("/proc/self/oom_score_adj") as file:
+        score = int(file.read())
+    found: dict[int | str, list[str]] = {}
+    for entry in [entry for table in tables for entry in table.entries]:
+        wanted = set[int | str]()
+        if any(limits[kind] != -1 and (hard == -1 or hard > limits[kind]) for kind, _, hard in entry.limits):
+            wanted.add(SYS_RESOURCE)
+        if extra := entry.extra:
+            wanted |= {name.partition(".")[0] for name, _ in extra.cgroup}
+            wanted |= set(extra.capabilities) if not entry.root else set()
+            wanted |= {SYS_NICE} if (extra.nice is not None and extra.nice < nice) or extra.io >> 13 == 1 else set()
+            wanted |= {SYS_RESOURCE} if extra.oom is not None and extra.oom < score else set()
+        for number in wanted:
+            if entry.service not in found.setdefault(number, []):
+                found[number].append(entry.service)
+    return found
+
+
+def grant(wanted: dict[int | str, list[str]], tree: str, note: Callable[[str], None]) -> set[int]:
+    """As root: those of these capabilities that there are; controllers are lent at once. What is missing is said."""
+    have = confine.sets()["CapPrm"]
+    lent = wanted.keys() - cgroup.lend(tree, {name for name in wanted if isinstance(name, str)})
+    for text in missing(wanted, have, lent):
+        note(text)
+    return {number for number in wanted if isinstance(number, int) and have >> number & 1}
+
+
+def missing(wanted: dict[int | str, list[str]], have: int, controllers: Container[int | str]) -> Iterator[str]:
+    """What there is not, and whom it concerns. have: capabilities, as a mask."""
+    from rootd.config.extras import CAPABILITIES
+
+    for what, services in wanted.items():
+        who = ", ".join(services)
+        if isinstance(what, int) and not have >> what & 1:
+            yield f"there is no CAP_{CAPABILITIES[what]} here, without which these do not start: {who}"
+        if isinstance(what, str) and what not in controllers:
+            yield f"there is no {what} controller for cgroups here, without which nothing limits: {who}"
+
+
+def look(table: Table) -> list[str]:
+    """The same of the machine as it is, for who checks files; and whether there is Landlock."""
+    notes = [*missing(needed([table]), confine.sets()["CapBnd"], cgroup.controllers(cgroup.mount()))]
+    kept = [entry.service for entry in table.entries if entry.extra and (entry.extra.read or entry.extra.write)]
+    if kept and landlock() < 1:
+        notes.append(f"{NO_LANDLOCK}, without which nothing keeps to its files: {', '.join(dict.fromkeys(kept))}")
+    return notes

@@ -1,0 +1,214 @@
+"""Secrets as files: for one user, for one run, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from privileged_house import SERVICE_GROUP, SERVICE_UID, House, entry
+
+from rootd import ipc
+from rootd.config import secrets
+from rootd.config.extras import NOTHING
+from rootd.privileged import credentials, stage
+
+pytestmark = pytest.mark.root
+Build = Callable[..., House]
+VALUE = b"s3cret-\0\xff-value"
+WANTED = (("db", "/etc/db", "mark"), ("empty", "/etc/empty", "mark"))
+READER = """
+import os, signal
+folder = os.environ["CREDENTIALS_DIRECTORY"]
+with open(folder + "/db", "rb") as file: print(file.read())
+print(sorted(os.listdir(folder)))
+for attempt in (lambda: os.unlink(folder + "/db"), lambda: open(folder + "/new", "w")):
+    try: attempt(); print("done")
+    except OSError as error: print(error.strerror, flush=True)
+signal.pause()
+"""
+
+
+def packed() -> int:
+    return stage.memfd("secrets", secrets.pack({"/etc/db": VALUE, "/etc/empty": b"", "/etc/other": b"other"}))
+
+
+def reader(**words: object) -> House:
+    return entry(READER, extra=NOTHING._replace(credentials=WANTED), **words)
+
+
+def held(build: Build, **words: object) -> House:
+    house = build(reader(**words), start=False)
+    house.store["secrets/1"] = packed()
+    house.start()
+    house.hear(ipc.FACTS_END)
+    return house
+
+
+def as_user(uid: int, gid: int, act: Callable[[], object]) -> bool:
+    """Whether this user could do it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([SERVICE_GROUP])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            act()
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def lines(pipe: int, count: int) -> list[str]:
+    text = ""
+    while text.count("\n") < count:
+        text += os.read(pipe, 4096).decode()
+    return text.splitlines()
+
+
+def test_the_service_reads_them_and_changes_nothing_and_its_run_takes_them_along(build: Build) -> None:
+    house = held(build)
+    spawned = house.spawn()
+    refused = "Permission denied"
+    assert lines(house.output(spawned.run)[1], 4) == [repr(VALUE), "['db', 'empty']", refused, refused]
+    folder = Path(credentials.directory(str(house.directory), spawned.run))
+    for name in ("db", "empty"):
+        found = (folder / name).stat()
+        assert (found.st_uid, found.st_gid, stat.filemode(found.st_mode)) == (SERVICE_UID, SERVICE_UID, "-r--------")
+    house.ask(ipc.SIGNAL, run=spawned.run, arg=15, scope=ipc.MAIN)
+    house.finish(spawned.run)
+    assert not folder.exists()
+
+
+def test_nobody_else_reads_them_not_even_who_is_in_all_its_groups(build: Build) -> None:
+    house = held(build)
+    spawned = house.spawn()
+    lines(house.output(spawned.run)[1], 4)
+    folder = credentials.directory(str(house.directory), spawned.run)
+    assert as_user(SERVICE_UID, SERVICE_UID, lambda: open(f"{folder}/db").close())
+    assert not as_user(SERVICE_UID + 50, SERVICE_UID, lambda: open(f"{folder}/db").close())
+    assert not as_user(SERVICE_UID + 50, SERVICE_UID, lambda: os.listdir(folder))
+    assert not as_user(SERVICE_UID, SERVICE_UID, lambda: os.listdir(os.path.dirname(folder)))
+
+
+def test_neither_its_environment_nor_its_command_nor_the_table_has_the_value(build: Build) -> None:
+    house = held(build)
+    spawned = house.spawn()
+    lines(house.output(spawned.run)[1], 4)
+    for file in ("environ", "cmdline"):
+        assert VALUE not in Path(f"/proc/{spawned.arg}/{file}").read_bytes()
+    assert VALUE not in os.pread(house.store["generation/1"], 1 << 20, 0)
+    assert f"CREDENTIALS_DIRECTORY={house.directory}/credentials/{spawned.run}".encode() in Path(
+        f"/proc/{spawned.arg}/environ"
+    ).read_bytes().split(b"\0")
+
+
+def test_killed_with_a_run_that_was_not_stored_yet_the_next_one_leaves_nothing_of_it(build: Build) -> None:
+    house = held(build)
+    spawned = house.spawn()
+    lines(house.output(spawned.run)[1], 4)
+    unknown = credentials.directory(str(house.directory), spawned.run + 1)
+    house.kill()
+    fd = packed()
+    credentials.place(unknown, WANTED, fd, SERVICE_UID, SERVICE_UID)
+    os.close(fd)
+    house.start()
+    house.hear(ipc.FACTS_END)
+    assert os.listdir(f"{house.directory}/credentials") == [str(spawned.run)]
+    assert Path(credentials.directory(str(house.directory), spawned.run), "db").read_bytes() == VALUE
+
+
+def test_at_the_end_nothing_is_left(build: Build) -> None:
+    house = held(build)
+    lines(house.output(house.spawn().run)[1], 4)
+    house.ask(ipc.SHUTDOWN)
+    assert house.wait() == 0
+    assert os.listdir(f"{house.directory}/credentials") == []
+
+
+def test_what_is_not_among_the_secrets_is_refused_and_nothing_is_left(build: Build) -> None:
+    house = build(entry(extra=NOTHING._replace(credentials=(("x", "/etc/none", ""),))), start=False)
+    house.store["secrets/1"] = packed()
+    house.start()
+    house.hear(ipc.FACTS_END)
+    answer = house.spawn()
+    assert (answer.op, ipc.STEPS[answer.extra]) == (ipc.DONE, "credentials")
+    assert os.listdir(f"{house.directory}/credentials") == []
+
+
+def test_secrets_whose_generation_never_counted_are_let_go(build: Build) -> None:
+    house = build(reader(), start=False)
+    house.store |= {"secrets/1": packed(), "secrets/2": packed()}
+    house.start()
+    house.hear(ipc.FACTS_END)
+    house.serve_keeper()
+    assert "secrets/1" in house.store
+    assert "secrets/2" not in house.store
+
+
+def test_a_name_that_is_there_already_is_not_followed(tmp_path: Path) -> None:
+    fd = packed()
+    path = str(tmp_path / "run")
+    os.mkdir(path)
+    with pytest.raises(FileExistsError):
+        credentials.place(path, WANTED, fd, SERVICE_UID, SERVICE_UID)
+    os.close(fd)
+
+
+def test_what_is_made_afterwards_is_ours_again(tmp_path: Path) -> None:
+    with credentials.files_of(SERVICE_UID, SERVICE_GROUP):
+        pass
+    (tmp_path / "file").touch()
+    assert (tmp_path / "file").stat().st_uid == os.geteuid()
+
+
+def dying(calls: int) -> Callable[[], None]:
+    """Run in privileged before its main: it dies after this many calls of the os module through credentials."""
+
+    def inside() -> None:
+        class Dying:
+            left = calls
+
+            def __getattr__(self, name: str) -> object:
+                found = getattr(os, name)
+                if not callable(found):
+                    return found
+
+                def call(*args: object, **words: object) -> object:
+                    answer = found(*args, **words)
+                    Dying.left -= 1
+                    if Dying.left == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return answer
+
+                return call
+
+        def place(*args: object) -> None:
+            credentials.os = Dying()  # type: ignore[attr-defined]
+            real(*args)
+
+        real, credentials.place = credentials.place, place  # type: ignore[assignment]
+
+    return inside
+
+
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_killed_at_any_call_it_leaves_no_file_of_a_run_that_there_is_not(build: Build, calls: int) -> None:
+    """mkdir, two ACLs, the ids, and of each file open, sendfile and close."""
+    house = build(reader(), start=False)
+    house.store["secrets/1"] = packed()
+    house.inside = dying(calls)
+    house.start()
+    house.hear(ipc.FACTS_END)
+    house.ask(ipc.SPAWN, seq=1, generation=1, slot=0)
+    assert house.wait() == -signal.SIGKILL
+    folder = f"{house.directory}/credentials"
+    assert len(os.listdir(folder)) == 1
+    house.inside = lambda: None
+    house.start()
+    house.hear(ipc.FACTS_END)
+    assert os.listdir(folder) == []
