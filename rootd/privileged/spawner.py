@@ -99,8 +99,8 @@ class Child:
 
     def place(self, fds: Sequence[int], own: int) -> None:
         """Make the descriptors of this process those of the child: 0 is /dev/null or what came for it, 1 and 2 where
-        its output goes, 3… the sockets, the newline's where its entry says, the gate after all, close-on-exec. Those that
-        came are closed.
+        its output goes, 3… the sockets, the newline's where its entry says, the gate after all, close-on-exec. What
+        came is closed.
 
         own: the first number that the child never gets. Raises OSError.
         """

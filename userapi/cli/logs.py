@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from userapi.cli import targets
 from userapi.cli.failure import OK, Failure, no_service
-from userapi.cli.parser import GROUP, is_plain
 from userapi.cli.plain import Stream
+from userapi.cli.quick import GROUP, is_plain
 from userapi.cli.render import Screen
 from userapi.cli.sifting import Sieve
 
