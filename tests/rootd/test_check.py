@@ -74,7 +74,7 @@ WRONG = [
     (MAIN, '[auth]\nlocal = "none" #!\n', "auth.local", "must be one of password, peer"),
     (MAIN, "[auth]\nsession = 30 #!\n", "auth.session", "must be a time"),
     (MAIN, '[auth]\nidle = "0s" #!\n', "auth.idle", "must be a time"),
-    (MAIN, '[auth]\npam_service = "none" #!\n', "auth.pam_service", "there is no /etc/pam.d/none"),
+    (MAIN, '[auth]\npam_service = "none" #!\n[api]\n', "auth.pam_service", "there is no /etc/pam.d/none"),
     (MAIN, '[auth]\npam_service = "../x" #!\n', "auth.pam_service", "must be 1 to 63"),
     (MAIN, '[api]\nlisten = "0.0.0.0:80" #!\n', "api.listen", "say behind_proxy = true"),
     (MAIN, '[api]\nlisten = "localhost:80" #!\n', "api.listen", "must be like"),

@@ -261,8 +261,9 @@ def test_what_cannot_be_a_name_is_told_at_once(house: House) -> None:
 
 
 def test_nothing_of_all_this_was_an_accident_of_ours(house: House) -> None:
-    """Runs last: but for what was killed on purpose, no part has ended, and none has said anything."""
-    said = [line for line in house.stderr().splitlines() if "audit.initial" not in line]
+    """Runs last: but for what was killed on purpose, no part has ended, and none has said anything of itself."""
+    known = ("audit.initial", "there is no CAP_SYS_RESOURCE here")  # the second: what this machine does not let root do
+    said = [line for line in house.stderr().splitlines() if not any(words in line for words in known)]
     assert said in ([], ["durward-keeper: privileged ended (signal 9) and is started again"])
 
 

@@ -30,8 +30,8 @@ def group() -> Iterator[str]:
     os.rmdir(path)
 
 
-def birth(program: str, group: str = "", env: tuple[str, ...] = (), newline: int = 0) -> Birth:
-    ids = (SERVICE_UID, SERVICE_UID, 0o027, 1, 0, newline)
+def birth(program: str, group: str = "", env: tuple[str, ...] = (), newline: int = 0, stdin: int = 0) -> Birth:
+    ids = (SERVICE_UID, SERVICE_UID, 0o027, 1, 0, newline, stdin)
     return Birth(group, "/bin/sh", "/", ids, (), ((7, 64, -2),), ("sh", "-c", program), env)
 
 
@@ -98,6 +98,19 @@ def test_a_child_has_its_descriptors_and_no_others(helper: Spawner) -> None:
     assert [found["3"], found["4"]] == inodes
     assert set(found) == {"0", "1", "2", "3", "4", "9"}
     assert (umask, nofile) == ("0027", "64")
+
+
+def test_a_socket_may_be_its_standard_input_and_the_spawner_keeps_none(helper: Spawner) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        before = None
+        for _ in range(3):
+            born = birth("readlink /proc/self/fd/0 /proc/self/fd/3", stdin=1)
+            status, said = run(helper, born, one.fileno(), two.fileno())
+            inodes = [f"socket:[{os.fstat(sock.fileno()).st_ino}]" for sock in (one, two)]
+            assert (status, said.split()) == (0, inodes)
+            held = sorted(os.listdir(f"/proc/{helper.pid}/fd"))
+            assert before in (None, held)
+            before = held
 
 
 def test_a_birth_of_megabytes_arrives_whole(helper: Spawner) -> None:

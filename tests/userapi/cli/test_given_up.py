@@ -27,7 +27,7 @@ def told(main: str = "", service: str = SITE, **users: User) -> list[Finding]:
     files = (File("durward.toml", main), File("services.d/a.toml", service))
     pam = {"durward": True, "durward-account": True}
     named = {f"_durward{name}": user for name, user in users.items()}
-    bundle = compiler.Bundle("/etc/durward", "/opt/python3", files, {}, USERS | named, GROUPS, pam)
+    bundle = compiler.Bundle("/etc/durward", "/opt/python3", files, {}, USERS | named, GROUPS, pam, {}, True)
     found, problems = compiler.read(files)
     assert not problems
     return given_up(found, bundle, compiler.ROOTLIKE)
