@@ -150,6 +150,7 @@ class Link:
         self.sock = sock
         self._takes_fds = takes_fds
         self._body = body
+        self.broken = False  # the peer has taken no more: what is sent is lost, though the end was not heard yet
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
         sock.setblocking(False)
 
@@ -209,7 +210,11 @@ class Link:
     def _push(self, packet: bytes, fds: Iterable[int]) -> None:
         ancillary = array.array("i", fds)
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ancillary)] if ancillary else []
-        self.sock.sendmsg([packet], control, socket.MSG_NOSIGNAL)
+        try:
+            self.sock.sendmsg([packet], control, socket.MSG_NOSIGNAL)
+        except ConnectionError:
+            self.broken = True
+            raise
 
     def receive(self) -> tuple[Message, list[int]] | None:
         """The next message and its descriptors (the caller's to close), or None at the end of the link.

@@ -151,7 +151,7 @@ def answer_replace(house: Privileged, asked: ipc.Message) -> None:
 def may_be_replaced(house: Privileged) -> bool:
     """Not while log has not been told a deed: it never would be."""
     log = house.links.get("log")
-    return not house.deeds or (log is not None and not log.waiting)
+    return not house.deeds or (log is not None and not log.waiting and not log.broken)
 
 
 def answer_renew(house: Privileged, asked: ipc.Message) -> None:

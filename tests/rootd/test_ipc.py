@@ -339,3 +339,15 @@ def test_every_part_speaks_by_notes_alone_which_wait_for_no_reader(part: str) ->
     sources = list((Path(ipc.__file__).parent / part).glob("*.py"))
     assert sources
     assert not [path for path in sources for word in ("stderr.write(", " print(") if word in path.read_text()]
+
+
+def test_a_link_whose_peer_takes_nothing_more_says_so_before_its_end_is_heard() -> None:
+    ours, theirs = ipc.pair()
+    link = ipc.Link(ours)
+    link.send(ipc.Message(ipc.PING))
+    assert not link.broken
+    theirs.close()
+    with pytest.raises(ConnectionError):
+        link.send(ipc.Message(ipc.PING))
+    assert link.broken
+    link.close()

@@ -121,8 +121,8 @@ class House:
 
     def check(self) -> subprocess.CompletedProcess[str]:
         """durward-rootd --check."""
-        argv = [str(PREFIX / "bin" / "durward-rootd"), "--check", "--config", str(self.etc)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+        argv, fds = self.space.command(str(PREFIX / "bin" / "durward-rootd"), "--check", "--config", str(self.etc))
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd="/", pass_fds=fds)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[House]:
