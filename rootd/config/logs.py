@@ -5,6 +5,7 @@ Rule: a field that is 0 is what a file had before there was such a field, so tha
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 TARGETS = ("file", "journald", "syslog", "inherit")  # null has no pipe at all
@@ -33,6 +34,7 @@ def pack(how: How) -> int:
     return word
 
 
+@lru_cache(maxsize=64)  # most pipes are kept alike
 def unpack(word: int) -> How:
     """Raises ValueError for what pack did not make."""
     fields = []

@@ -17,44 +17,27 @@ from rootd.log.forward import Record
 from rootd.log.source import Source
 
 READ = 64 * 1024  # bytes read at once
+_NOTHING: deque[Record] = deque()  # of all that have nothing on its way: there are thousands of them
 
 
 class Pipe:
     """The read end, which this owns, and where it goes."""
 
     __slots__ = (
-        "capacity",
-        "fd",
-        "file",
-        "form",
-        "grown",
-        "held",
-        "how",
-        "lost_bytes",
-        "lost_lines",
-        "out",
-        "since",
-        "source",
-        "spliced",
-        "target",
-        "torn",
-        "try_at",
-        "whose",
-        "why",
-    )
+        "_whose", "capacity", "fd", "file", "form", "grown", "held", "how", "lost_bytes", "lost_lines", "out",
+        "since", "source", "spliced", "target", "torn", "try_at", "why",
+    )  # fmt: skip
 
     def __init__(self, source: Source, fd: int, file: LogFile, grown: int) -> None:
         self.source, self.fd, self.file = source, fd, file
         self.how = logs.unpack(source.keep)
         self.target, self.form = logs.TARGETS[self.how.target], logs.FORMATS[self.how.form]
         self.spliced = (self.target, self.form) == ("file", "plain")
-        tail = f".{source.slot % 1024}"
-        service = source.process.removesuffix(tail) or source.process
-        self.whose = lines.Whose(service, source.process, source.stream, source.run)
         self.capacity = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
         self.grown = self.capacity >= grown
         self.held = b""  # the line that has not ended
-        self.out: deque[Record] = deque()
+        self.out = _NOTHING
+        self._whose: lines.Whose | None = None
         self.since: float | None = None  # when trouble began
         self.try_at = 0.0  # when what takes it is tried again, while output is lost
         self.why = ""
@@ -64,6 +47,14 @@ class Pipe:
     @property
     def shown(self) -> str:
         return self.file.shown if self.target == "file" else f"{self.file.shown} ({self.target})"
+
+    @property
+    def whose(self) -> lines.Whose:
+        if self._whose is None:
+            source = self.source
+            service = source.process.removesuffix(f".{source.slot % 1024}") or source.process
+            self._whose = lines.Whose(service, source.process, source.stream, source.run)
+        return self._whose
 
     @property
     def losing(self) -> bool:
@@ -79,6 +70,11 @@ class Pipe:
         text = lines.stamped(line, time) if self.form == "stamped" else line + b"\n"
         return (lines.prefixed(text, self.whose) if self.target == "inherit" else text), stands_for
 
+    def queue(self, record: Record) -> None:
+        if self.out is _NOTHING:
+            self.out = deque()
+        self.out.append(record)
+
     def fill(self, time: str) -> bool:
         """Read, and make records of it. True at the end of the pipe. Raises BlockingIOError when nothing is there."""
         before = len(self.held)
@@ -91,7 +87,7 @@ class Pipe:
             stands_for = len(line) + 1 if index < len(whole) - 1 else total
             stands_for = min(stands_for, total)
             total -= stands_for
-            self.out.append(self.record(line, time, stands_for))
+            self.queue(self.record(line, time, stands_for))
         return not data and not self.out
 
     def discard(self) -> bool:

@@ -138,7 +138,7 @@ class Mover:
                 self._serve(self._pipes[fd], now)
         for pipe in self._pipes.values():
             if pipe.held and not pipe.losing:  # it has left the pipe: written as it is, where that can be
-                pipe.out.append(pipe.record(pipe.held, self._time(), len(pipe.held)))
+                pipe.queue(pipe.record(pipe.held, self._time(), len(pipe.held)))
                 pipe.held = b""
             with contextlib.suppress(OSError):
                 self._deliver(pipe, now)
@@ -216,7 +216,7 @@ class Mover:
             text = (b"" if not size or pipe.file.ends_line(size) else b"\n") + pipe.notice() + b"\n"
             write_whole(pipe.file.fd, text, size)
         else:
-            pipe.out.append(pipe.record(pipe.notice(), self._time(), 0))
+            pipe.queue(pipe.record(pipe.notice(), self._time(), 0))
             try:
                 self._deliver(pipe, now)
             except OSError:
