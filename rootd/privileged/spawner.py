@@ -68,7 +68,7 @@ class Birth:
         )  # fmt: skip
 
     def encode(self) -> bytes:
-        return os.fsencode("\0".join(self.words))
+        return "\0".join(self.words).encode(errors="surrogateescape")  # as root's files are, whatever our locale
 
 
 def _numbers(numbers: Sequence[int]) -> str:

@@ -8,6 +8,8 @@ import resource
 import select
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -314,3 +316,13 @@ def test_a_spawn_whose_store_fails_leaves_nothing(tmp_path: Path, helper: Spawne
 def children() -> set[str]:
     with open(f"/proc/self/task/{os.getpid()}/children") as pids:
         return set(pids.read().split())
+
+
+def test_a_birth_is_spelled_as_roots_files_are_whatever_the_locale() -> None:
+    program = (
+        "from rootd.privileged.spawner import Birth; import os, sys; assert sys.getfilesystemencoding() == 'ascii';"
+        "os.write(1, Birth('', '/x', '/', (), (), (), ('\\u20ac\\udcff',), ()).encode())"
+    )
+    other = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    found = subprocess.run([sys.executable, "-c", program], env=other, stdout=subprocess.PIPE, check=True)
+    assert found.stdout.endswith(b"\0\xe2\x82\xac\xff")
