@@ -329,7 +329,7 @@ def bear(packet: bytes, fds: list[int], held: Sequence[int], own: int) -> tuple[
         os.umask(child.umask)
         pid, pidfd = fork_child(child, held)
         return ANSWER.pack(0, pid), [pidfd]
-    except (OSError, ValueError) as error:  # a birth that cannot be must not end the spawner each time
+    except (OSError, ValueError, LookupError, OverflowError) as error:  # what cannot be must not end us each time
         number = error.errno if isinstance(error, OSError) else errno.EINVAL
         return ANSWER.pack(number or errno.EIO, 0), []
 
