@@ -371,3 +371,19 @@ def test_the_spawner_killed_at_any_moment_of_a_birth_leaves_no_service_and_none_
     spawned = house.spawn()
     assert os.read(house.output(spawned.run)[1], 10) == b"up\n"
     assert living(SERVICE_UID) == {spawned.arg}
+
+
+def test_a_child_that_cannot_be_moved_into_its_cgroup_is_reaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner, "CLONE3", 1 << 20)  # ENOSYS, as filters of containers say
+    helper = Spawner()
+    helper.become(0, 0, (), (), keep_bounding=True)
+    ids = (SERVICE_UID, SERVICE_UID, 0o022, 1, 0, 0, 0)
+    with open("/proc/thread-self/children") as children:
+        before = children.read()
+        with pytest.raises(FileNotFoundError):
+            helper.spawn(spawner.Birth(str(tmp_path), "/bin/true", "/", ids, (), (), ("true",), ()), (0, 1, 2))
+        children.seek(0)
+        assert children.read() == before
+    helper.close()
