@@ -93,9 +93,11 @@ def chain(layer: Layer, layers: dict[Path, Layer], problems: list[Problem]) -> l
             _tell(problems, Problem(last.file, at, f"there is no [template.{name}] and no [service.{name}]{near}"))
             break
         if other in found:
-            if layer is other and layer.path == min(one.path for one in found):  # each of them comes by here
-                circle = " -> ".join(one.path[1] for one in [*found, other])
-                problems.append(Problem(layer.file, (*layer.path, "extends"), f"goes in a circle: {circle}"))
+            circle = found[found.index(other) :]  # told once, whoever has come upon it
+            first = circle.index(min(circle, key=lambda one: one.path))
+            circle = [*circle[first:], *circle[: first + 1]]
+            names = " -> ".join(one.path[1] for one in circle)
+            _tell(problems, Problem(circle[0].file, (*circle[0].path, "extends"), f"goes in a circle: {names}"))
             break
         found.append(other)
     return found

@@ -178,3 +178,12 @@ def test_no_instance_of_a_template_has_the_name_of_our_own_service_which_may_run
         [problem] = compiled("[auth]", {"a.toml": template}).problems
         assert problem.path == ("template", "durward", "instances", 0)
         assert problem.text.startswith("durward-api: a service's name has")
+
+
+def test_a_circle_of_templates_is_told_to_who_extends_them(compiled: Compile) -> None:
+    rows = '[template.b]\nextends = "c"\n[template.c]\nextends = "b"\n'
+    services = "".join(
+        f'[service.{name}]\nextends = "c"\ncommand = ["/bin/x"]\nuser = "worker"\n' for name in ("a", "d")
+    )
+    [problem] = compiled("[auth]", {"a.toml": rows + services}).problems
+    assert (problem.path, problem.text) == (("template", "b", "extends"), "goes in a circle: b -> c -> b")
