@@ -62,13 +62,25 @@ def main(argv: list[str]) -> int:
 def become(command: list[str]) -> None:
     """In the child. Never returns."""
     try:
-        if "LISTEN_PID" in os.environ:
-            os.environ["LISTEN_PID"] = str(os.getpid())
-        os.execv(command[0], command)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and an exec leaves that as it is
+            signal.signal(number, signal.SIG_DFL)
+        environment = given()
+        if b"LISTEN_PID" in environment:
+            environment[b"LISTEN_PID"] = b"%d" % os.getpid()
+        os.execve(command[0], command, environment)
     except OSError as error:
         print(f"cannot execute {command[0]}: {error.strerror}", file=sys.stderr, flush=True)
     finally:
         os._exit(127)
+
+
+def given() -> dict[bytes, bytes]:
+    """The environment as it came: Python sets LC_CTYPE where it finds the locale "C". Without /proc, as it is now."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return dict(word.partition(b"=")[::2] for word in file.read().split(b"\0") if word)
+    except OSError:
+        return dict(os.environb)
 
 
 def await_pid(pid_file: str, in_cgroup: bool) -> int:

@@ -69,8 +69,9 @@ def instances(
         at: tuple[str | int, ...] = (*layer.path, "instances", index)
         if ("service", name) in layers:
             problems.append(Problem(layer.file, at, f"{name} is in {layers['service', name].file} already"))
-        elif not keys.NAME.fullmatch(name):
-            problems.append(Problem(layer.file, at, f"{name}: a service's name has {keys.NAME_WORDS}"))
+        elif not keys.NAME.fullmatch(name) or name.startswith("durward-"):  # which are ours, and run as ours
+            text = f"{name}: a service's name has {keys.NAME_WORDS}, but not durward-…"
+            problems.append(Problem(layer.file, at, text))
         else:
             layers = layers | {("service", name): layer}
             groups = raw.get("groups", [])
@@ -92,9 +93,11 @@ def chain(layer: Layer, layers: dict[Path, Layer], problems: list[Problem]) -> l
             _tell(problems, Problem(last.file, at, f"there is no [template.{name}] and no [service.{name}]{near}"))
             break
         if other in found:
-            if layer is other and layer.path == min(one.path for one in found):  # each of them comes by here
-                circle = " -> ".join(one.path[1] for one in [*found, other])
-                problems.append(Problem(layer.file, (*layer.path, "extends"), f"goes in a circle: {circle}"))
+            circle = found[found.index(other) :]  # told once, whoever has come upon it
+            first = circle.index(min(circle, key=lambda one: one.path))
+            circle = [*circle[first:], *circle[: first + 1]]
+            names = " -> ".join(one.path[1] for one in circle)
+            _tell(problems, Problem(circle[0].file, (*circle[0].path, "extends"), f"goes in a circle: {names}"))
             break
         found.append(other)
     return found

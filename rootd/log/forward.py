@@ -28,6 +28,7 @@ class Sender:
     def __init__(self, fds: dict[int, int] | None = None) -> None:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._fds = fds or {1: 1, 2: 2}
+        self._begun: dict[int, tuple[deque[Record], Record]] = {}  # by fd: whose record is there in part, and its rest
 
     def send(self, target: str, stream: int, records: deque[Record]) -> None:
         """As many as are taken now; those are removed. Raises OSError, ENOBUFS where it is to be tried again soon."""
@@ -45,6 +46,12 @@ class Sender:
             records.popleft()
 
     def _write(self, fd: int, records: deque[Record], record: bytes, stands_for: int) -> None:
+        """A piece. No other's record comes between two: what is left would be a line of its own, with any name."""
+        whose, begun = self._begun.get(fd, (records, None))
+        if whose is not records and whose and whose[0] is begun:
+            raise OSError(errno.ENOBUFS, "the line of another one ends first")
+        if begun is not None and records[0] is not begun:  # it was dropped meanwhile
+            record = b"\n" + record
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
         if not any(events & select.POLLOUT for _, events in poll.poll(0)):
@@ -52,8 +59,10 @@ class Sender:
         rest = record[os.write(fd, record[:PIECE]) :]
         if rest:
             records[0] = (rest, stands_for)
+            self._begun[fd] = records, records[0]
         else:
             records.popleft()
+            self._begun.pop(fd, None)
 
     def close(self) -> None:
         self._sock.close()

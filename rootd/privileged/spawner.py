@@ -68,7 +68,7 @@ class Birth:
         )  # fmt: skip
 
     def encode(self) -> bytes:
-        return os.fsencode("\0".join(self.words))
+        return "\0".join(self.words).encode(errors="surrogateescape")  # as root's files are, whatever our locale
 
 
 def _numbers(numbers: Sequence[int]) -> str:
@@ -185,7 +185,8 @@ def fork_child(child: Child, held: Sequence[int]) -> tuple[int, int]:
 
 
 def fork_plainly(child: Child, calls: list[Call]) -> tuple[int, int]:
-    """The same by the older call, whose number each architecture has its own of. Raises OSError."""
+    """The same by the older call, whose number each architecture has its own of. A negative errno for the pidfd where
+    it was born, and cannot be what it should. Raises OSError."""
     if (call := CLONE.get(os.uname().machine)) is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     pid: int = _syscall(call, CLONE_PARENT | SIGCHLD, 0)
@@ -193,11 +194,14 @@ def fork_plainly(child: Child, calls: list[Call]) -> tuple[int, int]:
         begin_child(child, calls)
     if pid < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    pidfd = os.pidfd_open(pid)  # it is not reaped before we have answered
-    if child.group:
-        from rootd.privileged import cgroup
+    try:
+        pidfd = os.pidfd_open(pid)  # it is not reaped before we have answered
+        if child.group:
+            from rootd.privileged import cgroup
 
-        cgroup.attach(os.fsdecode(child.group), pid)
+            cgroup.attach(os.fsdecode(child.group), pid)
+    except OSError as error:
+        return pid, -(error.errno or errno.EIO)  # its parent has to reap it
     return pid, pidfd
 
 
@@ -254,10 +258,10 @@ class Spawner:
         finally:
             if extra >= 0:
                 os.close(extra)
-        if not number and pidfd < 0:
+        if pid > 0 and pidfd < 0:
             os.kill(pid, signal.SIGKILL)  # a child of ours that is not waited for: the number is its own
             os.waitpid(pid, 0)
-            number = errno.EMFILE
+            number = number or errno.EMFILE
         if number:
             raise OSError(number, os.strerror(number))
         return pid, pidfd
@@ -328,8 +332,8 @@ def bear(packet: bytes, fds: list[int], held: Sequence[int], own: int) -> tuple[
         child.place(fds, own)
         os.umask(child.umask)
         pid, pidfd = fork_child(child, held)
-        return ANSWER.pack(0, pid), [pidfd]
-    except (OSError, ValueError) as error:  # a birth that cannot be must not end the spawner each time
+        return (ANSWER.pack(0, pid), [pidfd]) if pidfd >= 0 else (ANSWER.pack(-pidfd, pid), [])
+    except (OSError, ValueError, LookupError, OverflowError) as error:  # what cannot be must not end us each time
         number = error.errno if isinstance(error, OSError) else errno.EINVAL
         return ANSWER.pack(number or errno.EIO, 0), []
 

@@ -74,6 +74,22 @@ def test_a_program_that_fails_or_cannot_be_executed_fails_it(tmp_path: Path, not
             assert process.wait(20) == status
 
 
+def test_what_python_sets_and_ignores_is_not_the_daemons(tmp_path: Path, notify: socket.socket) -> None:
+    """Its environment is that which was given, LC_CTYPE too, and SIGPIPE ends it as it ends any other service."""
+    report = f"{{ /usr/bin/env; grep SigIgn /proc/self/status; }} > {tmp_path}/said; exit 1"
+    for more in ({}, {"LC_CTYPE": "C", "LISTEN_PID": "1"}):
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")} | more
+        argv = [sys.executable, "-I", "-m", "rootd.pidfile", str(tmp_path / "pid"), "/bin/sh", "-c", report]
+        assert subprocess.run(argv, env=environment, stderr=subprocess.DEVNULL, check=False).returncode == 1
+        *lines, ignored = (tmp_path / "said").read_text().splitlines()
+        found = dict(line.split("=", 1) for line in lines)
+        assert found.pop("LISTEN_PID", "none") != "1"
+        assert {name: found.get(name) for name in ("NOTIFY_SOCKET", "LC_CTYPE")} == {"LC_CTYPE": None} | {
+            name: environment[name] for name in ("NOTIFY_SOCKET", "LC_CTYPE") if name in environment
+        }
+        assert int(ignored.split()[1], 16) == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"-1", b"0", b"1 2", b"12345678901", b"x" * 1000, "٣".encode()])
 def test_what_is_no_number_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "pid").write_bytes(content)

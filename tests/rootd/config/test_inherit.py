@@ -169,3 +169,21 @@ def test_what_cannot_be_taken_is_told_with_its_place(
 def test_defaults_are_there_only_once(compiled: Compile) -> None:
     found = compiled("[auth]", {"a.toml": DEFAULTS, "b.toml": DEFAULTS}).problems
     assert found == (Problem("services.d/b.toml", ("defaults",), "is in services.d/a.toml already"),)
+
+
+def test_no_instance_of_a_template_has_the_name_of_our_own_service_which_may_run_as_ours(compiled: Compile) -> None:
+    """durward-api may have an account of ours; with that name any command would have been run as the supervisor."""
+    for user in ("_durward-sup", "worker"):
+        template = f'[template.durward]\ncommand = ["/bin/x"]\nuser = "{user}"\ninstances = ["api"]'
+        [problem] = compiled("[auth]", {"a.toml": template}).problems
+        assert problem.path == ("template", "durward", "instances", 0)
+        assert problem.text.startswith("durward-api: a service's name has")
+
+
+def test_a_circle_of_templates_is_told_to_who_extends_them(compiled: Compile) -> None:
+    rows = '[template.b]\nextends = "c"\n[template.c]\nextends = "b"\n'
+    services = "".join(
+        f'[service.{name}]\nextends = "c"\ncommand = ["/bin/x"]\nuser = "worker"\n' for name in ("a", "d")
+    )
+    [problem] = compiled("[auth]", {"a.toml": rows + services}).problems
+    assert (problem.path, problem.text) == (("template", "b", "extends"), "goes in a circle: b -> c -> b")

@@ -159,6 +159,21 @@ def test_a_name_that_is_there_already_is_not_followed(tmp_path: Path) -> None:
     os.close(fd)
 
 
+def test_what_others_have_put_there_keeps_no_secret_and_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A process of the same user may make directories and links there while its files are made."""
+    run, full, elsewhere = tmp_path / "credentials" / "1", tmp_path / "credentials" / "2", tmp_path / "elsewhere"
+    for path in (run / "folder", full / "folder" / "more", elsewhere):
+        path.mkdir(parents=True)
+    for path in (run / "db", full / "db", full / "zz", elsewhere / "file"):
+        path.touch()
+    (run / "link").symlink_to(elsewhere)
+    (tmp_path / "credentials" / "3").symlink_to(elsewhere)
+    credentials.sweep(str(tmp_path), ())
+    assert not run.exists()
+    assert os.listdir(full) == ["folder"]
+    assert os.listdir(elsewhere) == ["file"]
+
+
 def test_what_is_made_afterwards_is_ours_again(tmp_path: Path) -> None:
     with credentials.files_of(SERVICE_UID, SERVICE_GROUP):
         pass

@@ -8,6 +8,8 @@ import resource
 import select
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +19,7 @@ import pytest
 from privileged_house import SERVICE_UID, House, entry, tcp_socket
 
 from rootd import ipc
-from rootd.privileged import adopt, cgroup, listen, orphans, requests, signals, spawn
+from rootd.privileged import adopt, cgroup, listen, orphans, requests, signals, spawn, spawner
 from rootd.privileged.spawner import Spawner
 
 pytestmark = pytest.mark.root
@@ -314,3 +316,74 @@ def test_a_spawn_whose_store_fails_leaves_nothing(tmp_path: Path, helper: Spawne
 def children() -> set[str]:
     with open(f"/proc/self/task/{os.getpid()}/children") as pids:
         return set(pids.read().split())
+
+
+def test_a_birth_is_spelled_as_roots_files_are_whatever_the_locale() -> None:
+    program = (
+        "from rootd.privileged.spawner import Birth; import os, sys; assert sys.getfilesystemencoding() == 'ascii';"
+        "os.write(1, Birth('', '/x', '/', (), (), (), ('\\u20ac\\udcff',), ()).encode())"
+    )
+    other = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    found = subprocess.run([sys.executable, "-c", program], env=other, stdout=subprocess.PIPE, check=True)
+    assert found.stdout.endswith(b"\0\xe2\x82\xac\xff")
+
+
+def test_a_birth_that_names_more_descriptors_than_come_does_not_end_the_spawner(helper: Spawner) -> None:
+    for ids in ((SERVICE_UID, SERVICE_UID, 0o022, 1, 0, 5, 1), (SERVICE_UID, SERVICE_UID, 1 << 70, 1, 0, 0, 0)):
+        birth = spawner.Birth("", "/bin/true", "/", ids, (), (), ("true",), ())
+        with pytest.raises(OSError, match="Invalid argument"):
+            helper.spawn(birth, (0, 1, 2))
+
+
+@pytest.mark.parametrize("moment", ["before the birth", "after the birth", "before the answer"])
+def test_the_spawner_killed_at_any_moment_of_a_birth_leaves_no_service_and_none_twice(
+    build: Build, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """What was born waits at its gate, which closes; privileged tells that it could not, and is started again."""
+    house = build(entry(SLEEPER), start=False)
+    real = spawner.fork_child, spawner.bear
+
+    def dies(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def fork(child: spawner.Child, held: Any) -> tuple[int, int]:
+        dies(real[0](child, held) if moment == "after the birth" else None)
+        raise AssertionError
+
+    def bear(*words: Any) -> Any:
+        dies(real[1](*words))
+
+    house.inside = lambda: monkeypatch.setattr(
+        spawner, *(("bear", bear) if moment == "before the answer" else ("fork_child", fork))
+    )
+    house.start()
+    facts(house)
+    answer = house.spawn()
+    assert (answer.op, answer.arg) == (ipc.DONE, errno.EPIPE)
+    assert house.wait() != 0
+    house.inside = lambda: None
+    house.start()
+    assert facts(house) == {}
+    assert not living(SERVICE_UID)
+    assert [name for name in house.store if name.startswith(("process/", "pipe/"))] == []
+    if os.path.isdir(house.tree):
+        assert not [name for name in os.listdir(house.tree) if name.startswith("run-")]
+    spawned = house.spawn()
+    assert os.read(house.output(spawned.run)[1], 10) == b"up\n"
+    assert living(SERVICE_UID) == {spawned.arg}
+
+
+def test_a_child_that_cannot_be_moved_into_its_cgroup_is_reaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner, "CLONE3", 1 << 20)  # ENOSYS, as filters of containers say
+    helper = Spawner()
+    helper.become(0, 0, (), (), keep_bounding=True)
+    ids = (SERVICE_UID, SERVICE_UID, 0o022, 1, 0, 0, 0)
+    with open("/proc/thread-self/children") as children:
+        before = children.read()
+        with pytest.raises(FileNotFoundError):
+            helper.spawn(spawner.Birth(str(tmp_path), "/bin/true", "/", ids, (), (), ("true",), ()), (0, 1, 2))
+        children.seek(0)
+        assert children.read() == before
+    helper.close()
