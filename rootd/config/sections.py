@@ -123,8 +123,9 @@ def look_at(layer: Layer, problems: list[Problem]) -> None:
     kind = "template" if layer.path[0] == "template" else "service"
     read_section(kind, inherit.expanded(layer.raw, "x"), layer.file, layer.path, told)
     problems += [problem for problem in told if not problem.text.startswith("is missing")]
-    if layer.path[0] == "defaults" and "extends" in layer.raw:
-        problems.append(Problem(layer.file, ("defaults", "extends"), "no such key"))
+    texts = {"extends": "no such key", "allow_root": "each service has to say it: it gives away what is root's"}
+    for key in texts.keys() & layer.raw.keys() if layer.path[0] == "defaults" else ():
+        problems.append(Problem(layer.file, ("defaults", key), texts[key]))
 
 
 def is_name(name: str) -> bool:

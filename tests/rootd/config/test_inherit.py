@@ -157,6 +157,7 @@ def test_a_template_that_nobody_uses_is_checked_and_may_leave_keys_out(compiled:
         ('[template.w]\numask = "{instance}"\n[service.x]\nextends = "w"\n', ("service", "x"), "of a template alone"),
         ("[template]\nw = 3\n", ("template", "w"), "must be a table"),
         ("defaults = 3\n", ("defaults",), "must be a table"),
+        ("[defaults]\nallow_root = true\n", ("defaults", "allow_root"), "each service has to say it"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_taken_is_told_with_its_place(
