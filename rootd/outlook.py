@@ -15,15 +15,18 @@ import os
 import socket
 import stat
 from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 from policy.positions import Path
 from rootd.config import compile as compiler
+from rootd.config import extras
 from rootd.config.compile import Bundle, Problem
 from rootd.config.settings import User
 from rootd.config.specs import PARTS
 from rootd.config.table import Socket
 from rootd.privileged import listen
 
+ONLINE = "/sys/devices/system/cpu/online"
 ACL = "system.posix_acl_access"
 UNKNOWN = (errno.EACCES, errno.EPERM)  # for who looks: it may be otherwise for root, or for the service
 
@@ -38,6 +41,8 @@ def warnings(bundle: Bundle, addresses: Iterable[tuple[str, Path, Socket]]) -> I
                 if why := trouble(program, user):
                     who = section.values["user"]
                     yield Problem(section.file, (*path, *key), f"{who} cannot execute {program} now: {why}")
+            for key, why in not_here(section.values):
+                yield Problem(section.file, (*path, *key), f"it cannot be started now: {why}")
     run = found["paths",].values["run"] if ("paths",) in found else None
     if run and not is_running(run):
         for file, where, address in addresses:
@@ -53,6 +58,25 @@ def programs(values: dict[str, object]) -> Iterator[tuple[Path, str]]:
             inner = inner.get(name) if isinstance(inner, dict) else None
         if isinstance(inner, tuple) and inner:
             yield (key if key != ("command",) else (*key, 0)), str(inner[0])
+
+
+def not_here(values: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Files and processors that a service is limited to, and this machine does not have: the key, and what it is."""
+    for key in ("read", "write"):
+        for at, path in enumerate((values.get("files") or {}).get(key) or ()):
+            try:
+                os.stat(path)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                yield ("files", key, at), f"{path}: {error.strerror}"
+            except OSError:
+                pass  # only the service can tell
+    try:
+        with open(ONLINE) as file:
+            missing = sorted({*(values.get("cpu_affinity") or ())} - {*(extras.cpus(file.read().strip()) or ())})
+    except OSError:
+        return
+    if missing:
+        yield ("cpu_affinity",), f"there is no processor {missing[0]} here"
 
 
 def trouble(program: str, user: User) -> str:

@@ -29,6 +29,7 @@ import time
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 LOOK_AGAIN = 0.05  # seconds from one look at the pid file to the next
+LATE = 0.5  # seconds after which the waiting is worth a line in the log
 SAY_AGAIN = 1.0  # seconds after which it is said once more: the supervisor may have been killed when it had heard it
 HEARD_IN = 30.0  # seconds in which somebody must have read what was said; a supervisor is back sooner
 HANDED_OVER = 70  # the exit status of one whose word was not taken
@@ -84,8 +85,10 @@ def given() -> dict[bytes, bytes]:
 
 
 def await_pid(pid_file: str, in_cgroup: bool) -> int:
-    """The process that the file names, once it is one of this run that lives. Says what it waits for, once."""
-    said = ""
+    """The process that the file names, once it is one of this run that lives. Says what it waits for, once; in the
+    log of the service too, where it can be read when its time was up."""
+    said = logged = ""
+    late = time.monotonic() + LATE
     while True:
         pid, why = look(pid_file, in_cgroup)
         if not why:
@@ -93,6 +96,9 @@ def await_pid(pid_file: str, in_cgroup: bool) -> int:
         if why != said:
             say(f"STATUS=waits for its pid file: {why}")
             said = why
+        if why != logged and time.monotonic() > late:
+            print(f"waits for its pid file: {why}", file=sys.stderr, flush=True)
+            logged = why
         time.sleep(LOOK_AGAIN)
 
 

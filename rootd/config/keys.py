@@ -330,5 +330,5 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "command": ("a list of strings, the first of them an absolute path", command),
     "variables": ("a table of strings", variables),
     **extras.TYPES,
-    "limit": ('a number, a size such as "1G", "unlimited", or [soft, hard]', limit),
+    "limit": ('a number, a size such as "1G", "unlimited", or [soft, hard], soft not above hard', limit),
 }

@@ -30,6 +30,9 @@ def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "pid_file", 'kind = "forking" takes a pid_file, and a pid_file takes kind = "forking"'
     if values["kind"] == "forking" and set(ready) - {*PROBES}:
         yield "ready", "a forking service is ready when its pid file says so, or a probe: command, http or tcp"
+    for key in ("processes", "max_processes") if values["kind"] == "forking" else ():
+        if (values[key] or 1) > 1:
+            yield key, "a forking service has one process, as its pid file names one: make a template with instances"
     if values["kind"] != "oneshot":
         if values["timeout"]:
             yield "timeout", 'is of a one-shot: ready.timeout is that of others, or say kind = "oneshot"'

@@ -22,6 +22,7 @@ def difference(old: Loaded, new: Loaded) -> str:
     before, after = ({spec.name: spec for spec in loaded.specs or ()} for loaded in (old, new))
     pairs = [(before[name], after[name]) for name in sorted(before.keys() & after.keys())]
     held, wanted = ({socket.key: socket for socket in loaded.sockets} for loaded in (old, new))
+    ends, end = ([name for name, spec in specs.items() if spec.exit_on] for specs in (before, after))
     found = {
         "added": sorted(after.keys() - before.keys()),
         "removed": sorted(before.keys() - after.keys()),
@@ -31,6 +32,7 @@ def difference(old: Loaded, new: Loaded) -> str:
         ],
         "sockets added": _addresses(wanted[key] for key in wanted.keys() - held.keys()),
         "sockets removed": _addresses(held[key] for key in held.keys() - wanted.keys()),
+        "exit_on": [] if ends == end else end or ["nothing"],
         "policy": ["changed"] if old.policy.hash != new.policy.hash else [],
         "counts from the daemon's next start on": [*_later(old, new), *_kept(held, wanted)],
     }

@@ -80,7 +80,9 @@ def answer_open_log(desk: Desk, call: Call, command: messages.OpenLog) -> None:
     try:
         fd = logs.open_log(desk.log, process, command.stream, command.rotated)
     except OSError as error:
-        raise Refusal("unknown", f"there is no such log of '{process}': {error.strerror or error}") from None
+        kept = dict(desk.services.description(command.service).settings).get("log.target", "file")
+        why = error.strerror or error if kept == "file" else f'what it writes goes elsewhere, log.target = "{kept}"'
+        raise Refusal("unknown", f"there is no such log of '{process}': {why}") from None
     try:
         opened = messages.LogOpened(command.service, process, command.stream, os.fstat(fd).st_size)
         call.connection.answer(opened, fd)

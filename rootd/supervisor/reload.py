@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
 SHOWN = 40_000  # bytes of problems that are told; the others are counted
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+ROOT_ALONE = (
+    "a file, address or priority of it takes root (a credential that root alone can read, say): a reload does that,"
+    " a dry run cannot; durward-rootd --check tells root of every mistake"
+)
 NOBODY = build((), ())  # the policy that lets nobody do anything
 
 
@@ -182,7 +186,7 @@ class Reloads:
             self._operations.step(self._operation, "privileged is started again as root, to read or bind what is new")
             self._replacing = self._ask(ipc.Message(ipc.REPLACE, arg=1))
         elif self._found is None and message.flags & ipc.NEEDS_ROOT:
-            self._end(False, "what is new can only be read or bound as root: a reload does that, a dry run cannot", now)
+            self._end(False, ROOT_ALONE, now)
         elif message.arg:
             self._end(False, f"nothing was changed: {os.strerror(message.arg)}", now)
 

@@ -123,3 +123,21 @@ def test_each_is_a_note_with_its_file_line_and_key_and_no_mistake(place: Path) -
         f"{file}:4: service.site.command[0]: {cannot} {place}/serve now: No such file or directory",
         f"{file}:9: service.site.hooks.pre_start: {cannot} {place}/migrate now: it is not executable by that user",
     ]
+
+
+def test_files_and_processors_that_are_not_here_are_told(place: Path) -> None:
+    (place / "here").mkdir()
+    values = {
+        "files": {"read": ("/usr", f"{place}/gone"), "write": (f"{place}/here", f"{place}/here/gone")},
+        "cpu_affinity": (0, 8000),
+    }
+    assert dict(outlook.not_here(values)) == {
+        ("files", "read", 1): f"{place}/gone: No such file or directory",
+        ("files", "write", 1): f"{place}/here/gone: No such file or directory",
+        ("cpu_affinity",): "there is no processor 8000 here",
+    }
+
+
+def test_what_was_not_understood_is_not_looked_for() -> None:
+    assert [*outlook.not_here({"files": None, "cpu_affinity": None})] == []
+    assert [*outlook.not_here({"files": {"read": None, "write": ()}})] == []

@@ -63,6 +63,15 @@ def test_a_pid_file_that_names_anothers_process_is_waited_over(tmp_path: Path, n
         process.kill()
 
 
+def test_the_log_says_what_was_waited_for(tmp_path: Path, notify: socket.socket) -> None:
+    with begin(tmp_path, "/bin/true") as process:
+        assert process.stderr is not None
+        try:
+            assert process.stderr.readline() == f"waits for its pid file: {tmp_path}/pid: No such file or directory\n"
+        finally:
+            process.kill()
+
+
 def test_a_program_that_fails_or_cannot_be_executed_fails_it(tmp_path: Path, notify: socket.socket) -> None:
     for command, status, words in [
         (("/bin/false",), 1, "/bin/false: ended with 1 before it was in the background"),

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 COLOURS = {machine.OK: "32", WARNING: "33", PROBLEM: "31;1", UNKNOWN: "2"}
 
+NOTES = (  # what a note of the check speaks of, and what to do about it
+    ("nobody but root may do anything", "a policy is a grant in policy.d/10-first.toml, say"),
+    ("controller for cgroups", "have it handed on (systemd: Delegate=yes), or say cgroup = { optional = true }"),
+    ("there is no CAP_", "start the daemon with it, or leave out what takes it: nice, oom_score_adj, limits …"),
+    ("Landlock", "take a kernel that has it in its list of LSMs, or say files = { optional = true }"),
+    ("", "mend it, or leave it out"),
+)
+
 
 def doctor(ask: Any, screen: Screen, args: Any) -> int:
     findings = [*examine(ask, args)]
@@ -100,7 +108,7 @@ def configuration(config: str, bundle: Bundle) -> Iterator[Finding]:
         yield Finding("configuration", PROBLEM, check.headline(problem), todo)
     for note in checked.notes:
         hidden = "only root can look" in note
-        todo = "sudo durward doctor" if hidden else "a policy is a grant in policy.d/10-first.toml, say"
+        todo = "sudo durward doctor" if hidden else next(todo for words, todo in NOTES if words in note)
         yield Finding("configuration", UNKNOWN if hidden else WARNING, note, todo)
     if not checked.problems:
         yield Finding("configuration", machine.OK, checked.summary)

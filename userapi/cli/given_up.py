@@ -51,6 +51,24 @@ def of_services(found: Sections, bundle: Bundle, rootlike: tuple[str, ...]) -> I
         if values["no_new_privileges"] is False:
             text = f"{name} may gain privileges by setuid programs (no_new_privileges = false)"
             yield Finding(GROUP, WARNING, text, "leave the key out, unless it needs sudo or the like")
+        yield from of_extras(name, values)
+
+
+def of_extras(name: str, values: dict[str, Any]) -> Iterator[Finding]:
+    """What its own keys give it of root's, or let go where the machine does not have it."""
+    from rootd.config.extras import CAPABILITIES
+
+    if kept := values.get("capabilities"):
+        names = ", ".join(CAPABILITIES[number] for number in kept)
+        text = f"{name} keeps {names}: who takes it over has that too, and so has the process that forks services"
+        yield Finding(GROUP, WARNING, text, "leave out of capabilities what it can do without; low ports take none")
+    if (values.get("oom_score_adj") or 0) < 0:
+        text = f"{name} is spared when memory is short (oom_score_adj = {values['oom_score_adj']}): others die for it"
+        yield Finding(GROUP, WARNING, text, "leave the key out, or limit it by cgroup.memory")
+    for key, lack in (("files", "Landlock"), ("cgroup", "a controller")):
+        if (values.get(key) or {}).get("optional"):
+            text = f"{name} runs without its limits of {key} where there is no {lack.removeprefix('a ')}"
+            yield Finding(GROUP, WARNING, text, f"leave {key}.optional out where this machine has {lack}")
 
 
 def of_accounts(found: Sections, bundle: Bundle, rootlike: tuple[str, ...]) -> Iterator[Finding]:

@@ -81,6 +81,14 @@ def test_a_pid_file_and_forking_go_together(compiled: Compile) -> None:
         assert problem.path == ("service", "d", "pid_file")
 
 
+@pytest.mark.parametrize("key", ["processes", "max_processes"])
+def test_a_forking_service_has_one_process_as_its_pid_file_names_one(compiled: Compile, key: str) -> None:
+    text = FORKING + f'pid_file = "/run/d/d.pid"\n{key} = '
+    assert not compiled("[auth]", {"a.toml": f"{text}1\n"}).problems
+    [problem] = compiled("[auth]", {"a.toml": f"{text}2\n"}).problems
+    assert problem.path == ("service", "d", key)
+
+
 FASTCGI = """
 [socket.fcgi]
 listen = "unix:/run/durward/sockets/fcgi.sock"

@@ -75,6 +75,7 @@ class FakeServices:
         self.refusal: Refusal | None = None
         self.ends_at_once = False
         self.text = ""
+        self.settings = dict[str, str]()  # of all of them
         self.above: dict[str, list[str]] = {}  # what requires it
         self.ending: set[str] = set()
 
@@ -93,7 +94,7 @@ class FakeServices:
         return [self.info(name)]
 
     def description(self, name: str) -> messages.Description:
-        return messages.Description(self.info(name), {"user": "www" + self.text}, ["http"], [])
+        return messages.Description(self.info(name), {"user": "www" + self.text, **self.settings}, ["http"], [])
 
     def _begin(self, kind: Any, service: str, *rest: Any, request: str = "") -> int:
         self.asked.append((kind, service, *rest))

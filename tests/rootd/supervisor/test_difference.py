@@ -56,6 +56,14 @@ def test_a_value_of_the_environment_is_a_change_and_is_not_told(load: Load) -> N
     assert difference(load(SITE), load(SITE.replace("secret", "other"))) == "changed: site"
 
 
+def test_what_ends_the_daemon_is_told_as_it_will_be(load: Load) -> None:
+    none, site, both = (load(SITE + JOBS, f"exit_on = {names}\n[auth]\n") for names in ([], ["site"], ["jobs", "site"]))
+    assert difference(none, site) == "exit_on: site"
+    assert difference(site, both) == "exit_on: site, jobs"
+    assert difference(both, none) == "exit_on: nothing"
+    assert difference(site, site) == "no change"
+
+
 def test_what_changes_no_process_is_told_as_that(load: Load) -> None:
     placed = SITE + 'requires = ["jobs"]\npriority = 5\ngroups = ["front"]\nautostart = false\n' + JOBS
     told = difference(load(SITE + JOBS), load(placed))

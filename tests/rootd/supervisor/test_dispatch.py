@@ -311,6 +311,9 @@ def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
     assert (other.kind, other.text) == ("unknown", "'site' has no process 'jobs': it has site:0, site:1")
     missing = client.ask(messages.OpenLog("jobs", rotated=3))
     assert (missing.kind, missing.text) == ("unknown", "there is no such log of 'jobs': No such file or directory")
+    room.services.settings = {"log.target": "journald"}
+    assert 'goes elsewhere, log.target = "journald"' in client.ask(messages.OpenLog("jobs", rotated=3)).text
+    room.services.settings = {}
     (room.path / "log" / "jobs" / "stderr.log").mkdir()
     assert "is not a file" in client.ask(messages.OpenLog("jobs", "stderr")).text
 

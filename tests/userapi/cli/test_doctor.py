@@ -159,3 +159,43 @@ def test_words_that_it_does_not_know_end_it_with_2(folder: Path) -> None:
     argv = [sys.executable, "-m", "userapi.cli", "doctor", "--nonsense"]
     done = subprocess.run(argv, capture_output=True, timeout=60, check=False, cwd=Path(__file__).parents[3])
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ('capabilities = ["NET_RAW", "SYS_TIME"]', "site keeps NET_RAW, SYS_TIME: "),
+        ("oom_score_adj = -500", "site is spared when memory is short (oom_score_adj = -500)"),
+        ('files = { read = ["/usr"], optional = true }', "site runs without its limits of files"),
+        ("cgroup = { tasks = 9, optional = true }", "site runs without its limits of cgroup"),
+    ],
+)
+def test_what_a_service_is_given_of_roots_and_limits_that_may_be_missing_are_told(
+    folder: Path, key: str, words: str
+) -> None:
+    write(folder, "durward.toml", settings(folder))
+    write(folder, "services.d/a.toml", f'[service.site]\ncommand = ["/bin/true"]\nuser = "nobody"\n{key}\n')
+    [(level, text)] = of(run(folder, "--json")[1], "given up")
+    assert level == WARNING
+    assert text.startswith(words)
+
+
+def test_a_service_that_takes_less_gives_up_nothing(folder: Path) -> None:
+    write(folder, "durward.toml", settings(folder))
+    keys = 'oom_score_adj = 500\nnice = 5\nfiles = { read = ["/usr"] }\n'
+    write(folder, "services.d/a.toml", f'[service.site]\ncommand = ["/bin/true"]\nuser = "nobody"\n{keys}')
+    assert WARNING not in [level for level, _ in of(run(folder, "--json")[1], "given up")]
+
+
+def test_only_a_missing_policy_is_mended_by_a_grant(folder: Path) -> None:
+    write(folder, "durward.toml", settings(folder))
+    (folder / "etc" / "policy.d").mkdir(mode=0o755)
+    limits = 'cgroup = { cpu = "50%", memory = "1G", tasks = 9 }\nfiles = { read = ["/usr"] }\noom_score_adj = -1000\n'
+    write(folder, "services.d/a.toml", f'[service.site]\ncommand = ["/bin/true"]\nuser = "nobody"\n{limits}')
+    told = run(folder, "--json")[1]
+    assert not [one for one in told["findings"] if one["group"] == "configuration" and "grant" in one["todo"]]
+    (folder / "etc" / "policy.d").rmdir()
+    told = run(folder, "--json")[1]
+    assert [one["text"] for one in told["findings"] if "is a grant" in one["todo"]] == [
+        f"there is no {folder}/etc/policy.d: nobody but root may do anything"
+    ]
