@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gzip
 import os
-import signal
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kills import kill_at
 
 from rootd.log import pack
 from rootd.log.pack import Packer
+
+CALLS = ("open", "pread", "write", "fsync", "fchmod", "utime", "rename", "unlink")
 
 TEXT = b"".join(b"line %d\n" % n for n in range(30_000))
 
@@ -104,7 +105,7 @@ def test_a_kill_at_any_system_call_leaves_every_byte_and_no_half_file_under_a_fi
         pid = os.fork()
         if pid == 0:
             try:
-                killed_at(step, after)
+                kill_at(step, after, CALLS)
                 work(packer(logs))
             finally:
                 os._exit(0)
@@ -119,23 +120,3 @@ def test_a_kill_at_any_system_call_leaves_every_byte_and_no_half_file_under_a_fi
         assert names(logs) == ["stdout.log.1.gz"]
         assert gzip.decompress((logs / "site/stdout.log.1.gz").read_bytes()) == TEXT
     assert step > 10
-
-
-def killed_at(step: int, after: bool) -> None:
-    count = iter(range(1_000_000))
-
-    def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            now = next(count) == step
-            if now and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            try:
-                return real(*args, **kwargs)
-            finally:
-                if now:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        return call
-
-    for name in ("open", "pread", "write", "fsync", "fchmod", "utime", "rename", "unlink"):
-        setattr(os, name, wrapped(getattr(os, name)))

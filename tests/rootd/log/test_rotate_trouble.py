@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kills import kill_at
 
 from rootd.log import rotate
 from rootd.log.files import LogFile
@@ -113,7 +114,7 @@ def test_a_kill_at_any_system_call_of_a_move_and_a_rotation_is_made_good_by_the_
         os.close(writer)
 
         def move(step: int = step, path: Path = path, reader: int = reader) -> None:
-            killer(step, after)
+            kill_at(step, after, STEPS)
             move_until_the_end(houses, path, reader, 600, keep, lambda: None)
 
         _, status = os.waitpid(in_child(move), 0)
@@ -132,26 +133,6 @@ def test_a_kill_at_any_system_call_of_a_move_and_a_rotation_is_made_good_by_the_
             assert file.read_bytes().endswith(b"\n")
         again.close()
     assert step > 30
-
-
-def killer(step: int, after: bool) -> None:
-    count = iter(range(1_000_000))
-
-    def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            now = next(count) == step
-            if now and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            try:
-                return real(*args, **kwargs)
-            finally:
-                if now:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        return call
-
-    for name in STEPS:
-        setattr(os, name, wrapped(getattr(os, name)))
 
 
 # --- trouble and fairness
