@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,6 +150,11 @@ def run(*argv: str, text: str = "") -> str:
     if done.returncode:
         raise RuntimeError(f"{argv[0]} failed with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def processes() -> Iterator[Path]:
+    """The folder in /proc of every process but this machine's first: it is never ours, and may hide from root."""
+    return (folder for folder in Path("/proc").glob("[0-9]*") if folder.name != "1")
 
 
 def processes_of(uids: set[int]) -> dict[int, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import templates
 from house import HERE, House
-from people import PAM_SERVICE, People, processes_of
+from people import PAM_SERVICE, People, processes, processes_of
 from space import Space
 
 from policy import messages
@@ -64,7 +64,7 @@ def inside(house: House) -> dict[int, tuple[str, str]]:
     """Every process in there by its pid out here: its name and its state, as /proc/PID/stat has them."""
     namespace = os.stat(f"/proc/{first(house)}/ns/pid").st_ino
     found = {}
-    for path in Path("/proc").glob("[0-9]*"):
+    for path in processes():
         try:
             if os.stat(path / "ns" / "pid").st_ino == namespace:
                 name, _, rest = (path / "stat").read_text().partition("(")[2].rpartition(")")

@@ -15,7 +15,7 @@ import pytest
 import templates
 from hostage import standing
 from house import House
-from people import FOLDERS, People
+from people import FOLDERS, People, processes
 from space import Space
 
 from policy import messages
@@ -72,7 +72,7 @@ def test_the_secret_is_in_the_file_of_its_service_and_nowhere_else(house: House)
     assert (folder / "db").stat().st_mode & 0o7777 == 0o400
     assert folder.is_relative_to(house.run_dir / "credentials")
     seen = 0
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in processes():
         for name in ("environ", "cmdline"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 assert value not in (process / name).read_bytes(), process

@@ -51,15 +51,17 @@ class Trace:
         attach = [f"-p{pid}" for pid in pids]
         self.process = subprocess.Popen(
             ["strace", "-f", "-b", "execve", "-s200", f"-o{self.file}", f"-etrace={TRACED}", *attach],
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def __enter__(self) -> Trace:
         assert self.process.stderr is not None
-        for _ in range(self.left):
-            assert select.select([self.process.stderr], [], [], 20.0)[0]
-            line = self.process.stderr.readline()
-            assert "attached" in line, line
+        said = b""
+        while said.count(b"\n") < self.left:  # of the descriptor itself: a second line may come with the first
+            assert select.select([self.process.stderr], [], [], 20.0)[0], said
+            said += (more := os.read(self.process.stderr.fileno(), 65536))
+            assert more, said
+        assert said.count(b" attached") == self.left, said
         return self
 
     def __exit__(self, *_: object) -> None:
