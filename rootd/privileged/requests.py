@@ -268,23 +268,16 @@ def tell_channel(house: Privileged, run: Run) -> None:
 
 
 def acknowledge(house: Privileged, run: Run) -> None:
-    """The supervisor knows of the exit: the store forgets the process, then it is reaped, and its tree awaited."""
+    """The supervisor knows of the exit: its tree is awaited. The store has the run until then: see over."""
     run.acknowledged = True
     if not house.tree:
         return sweep(house, run)
-    forget(house, run)
     try:
         run.events = cgroup.open_events(f"{house.tree}/run-{run.run}")
     except OSError:
         return over(house, run)
     house.loop.watch(run.events, lambda _: emptied(house, run), select.EPOLLPRI)
     return emptied(house, run)
-
-
-def forget(house: Privileged, run: Run) -> None:
-    house.drop(run.name)
-    if run.ours:
-        signals.reap(run)
 
 
 def emptied(house: Privileged, run: Run) -> None:
@@ -311,10 +304,7 @@ def kill_tree(house: Privileged, run: Run, beside: list[tuple[Run, int]]) -> int
 
 
 def sweep(house: Privileged, run: Run, rounds: int = SWEEPS) -> None:
-    """Without cgroups: what is left is killed until nothing is, each time when one of the last has ended.
-
-    The store still has the run: killed in between, the next privileged begins again.
-    """
+    """Without cgroups: what is left is killed until nothing is, each time when one of the last has ended."""
     run.events, doubtful = orphans.kill(run, house.generations.uid(run), others(house, run))
     if run.events >= 0:
         return house.loop.watch(run.events, lambda _: swept(house, run, rounds - 1))
@@ -322,7 +312,6 @@ def sweep(house: Privileged, run: Run, rounds: int = SWEEPS) -> None:
         entry = house.generations.entry(run.generation, run.slot)
         who = spawn.process_name(entry, run.slot) if entry else f"run {run.run}"
         ipc.note("privileged", f"{doubtful} processes are left that {who} or another service of its user has started")
-    forget(house, run)
     return over(house, run)
 
 
@@ -335,7 +324,13 @@ def swept(house: Privileged, run: Run, rounds: int) -> None:
 
 
 def over(house: Privileged, run: Run) -> None:
-    """Nothing of the run is left, and nothing that it left can hold a port any more."""
+    """Nothing of the run is left, and nothing that it left can hold a port any more.
+
+    Now the store forgets the process, and it is reaped: killed before, the next privileged has the run and begins again.
+    """
+    house.drop(run.name)
+    if run.ours:
+        signals.reap(run)
     mend(house, run)
     if run.notify >= 0:
         house.drop(f"notify/{run.run}")

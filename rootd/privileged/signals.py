@@ -1,8 +1,8 @@
 """Signals and ends: who may be signalled, how an exit is told, when a run is over.
 
 Rule 1: a process is signalled by its pidfd, or as the leader of a group that it still leads; never by a number alone.
-Rule 2: an exit is told until the supervisor has acknowledged it (SIGNAL KILL TREE); only then is a child reaped and
-        forgotten by the store, so that a crash at any moment loses no exit.
+Rule 2: an exit is told until the supervisor has acknowledged it (SIGNAL KILL TREE), and a child is reaped and forgotten
+        by the store when its run is over, so that a crash at any moment loses neither an exit nor what a run has left.
 Rule 3: a run is over (EMPTY) when its cgroup is; without cgroups, when orphans finds nothing more of it.
 
 Sources: pidfd_send_signal(2), waitid(2) WNOWAIT, proc(5) fdinfo, cgroups(7).
