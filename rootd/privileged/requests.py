@@ -326,7 +326,7 @@ def swept(house: Privileged, run: Run, rounds: int) -> None:
 def over(house: Privileged, run: Run) -> None:
     """Nothing of the run is left, and nothing that it left can hold a port any more.
 
-    Now the store forgets the process, and it is reaped: killed before, the next privileged has the run and begins again.
+    Now the store forgets the process, and it is reaped: killed before, the next privileged begins with the run again.
     """
     house.drop(run.name)
     if run.ours:

@@ -49,7 +49,8 @@ def main(link_fd: int) -> int:
     keeper = ipc.link_from(link_fd, takes_fds=True)
     inherited = ipc.inherit(keeper)
     fd = inherited.held.pop("settings")
-    settings = settings_file.from_json(os.pread(fd, os.fstat(fd).st_size, 0))
+    told = os.fstat(fd)  # a memfd of the keeper's store: as long as this daemon lives it is this one
+    settings = settings_file.from_json(os.pread(fd, told.st_size, 0))
     os.close(fd)
     account = settings.accounts["supervisor"]
     confine.become(account.uid, account.gid, account.groups)
@@ -57,13 +58,13 @@ def main(link_fd: int) -> int:
     hashlib.sha256()  # the first one may read what OpenSSL wants to read
     paths = settings.paths
     sandbox.enter(read=(paths.log, f"{paths.state}/choices", "/proc"), write=(f"{paths.run}/supervisor",))
-    return Supervisor(settings, keeper, inherited).run()
+    return Supervisor(settings, keeper, inherited, told.st_ino).run()
 
 
 class Supervisor:
     """The links, the doors and the timers; who they belong to decides."""
 
-    def __init__(self, settings: Settings, keeper: ipc.Link, inherited: ipc.Inherited) -> None:
+    def __init__(self, settings: Settings, keeper: ipc.Link, inherited: ipc.Inherited, life: int) -> None:
         self.settings, self.keeper = settings, keeper
         self.loop = ipc.Loop()
         self.links: dict[str, ipc.Link] = {}
@@ -83,7 +84,7 @@ class Supervisor:
         renew = partial(self.tell, "privileged", ipc.Message(ipc.RENEW))
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
         place = f"{settings.paths.run}/probe"
-        self.services = Services(self._effects.append, self.publish, wall, self.probes, place, note)
+        self.services = Services(self._effects.append, self.publish, wall, self.probes, place, note, life)
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")

@@ -56,6 +56,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """The state file. slots are named service:instance."""
 
     version: int = VERSION
+    life: int = 0  # of the daemon: another number is another daemon's file
     ending: bool = False  # a shutdown is under way
     status: int = 0  # that the daemon ends with then
     operation: int = 0

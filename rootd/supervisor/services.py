@@ -56,8 +56,9 @@ class Services:
         prober: Prober,
         place: str,
         say: Callable[[str], None] = lambda text: None,
+        life: int = 0,
     ) -> None:
-        """say: to whoever looks after the daemon as a whole."""
+        """say: to whoever looks after the daemon as a whole. life: the same number as long as this daemon lives."""
         self.operations = Operations(publish, wall)
         self.losses: dict[tuple[str, int], str] = {}  # by process, as its log is called, and number of the stream
         self._slots = Slots(perform, self._told, self.operations.changed, wall, prober, place)
@@ -67,7 +68,7 @@ class Services:
         self._saved = recover.Saved()
         self._scaling = Scaling()
         self._ending = Ending(self._slots, self.operations, self.order)
-        self._say = say
+        self._say, self._life = say, life
 
     # -- what is configured ----------------------------------------------------------------------------------
 
@@ -153,7 +154,8 @@ class Services:
         slots = {f"{name}:{index}": one.save() for (name, index), one in self._slots.instances.items()}
         numbers = self.operations.last, self.operations.events
         ending, scaled = self._ending.operation is not None, self._scaling.save()
-        return recover.write(recover.Saved(recover.VERSION, ending, self._ending.status, *numbers, slots, scaled))
+        end = ending, self._ending.status
+        return recover.write(recover.Saved(recover.VERSION, self._life, *end, *numbers, slots, scaled))
 
     def fact(self, message: ipc.Message, now: float) -> None:
         """A run that is not over; nothing follows from it before facts_done."""
@@ -162,7 +164,7 @@ class Services:
     def facts_done(self, now: float) -> None:
         """All facts of a privileged that was linked have been told, and load has said what is configured."""
         saved, self._saved = self._saved, recover.Saved()
-        if saved.ending and self._slots.no_facts():
+        if saved.ending and self._slots.no_facts() and saved.life != self._life:
             saved = recover.Saved()  # of a daemon that was shut down
         if not self._slots.live and not self._slots.no_facts():  # else it is another daemon: what is configured counts
             self._scaling.recovered(self._specs, saved, self._slots.highest(saved))

@@ -187,6 +187,7 @@ class House:
 
     def __init__(self, *specs: ServiceSpec) -> None:
         self.now = 100.0
+        self.life = 1
         self.events: list[Any] = []
         self.generation = 1
         self.probing = True
@@ -198,7 +199,8 @@ class House:
 
     def supervisor(self) -> Services:
         self.probes = []
-        return Services(self.privileged.perform, self.events.append, lambda: f"T{self.now:g}", self, "/run/x/probe")
+        wall = lambda: f"T{self.now:g}"  # noqa: E731
+        return Services(self.privileged.perform, self.events.append, wall, self, "/run/x/probe", life=self.life)
 
     def ask(self, number: int, address: str, target: str | None, limit: float) -> bool:
         """What is asked of the probe process, while there is one."""

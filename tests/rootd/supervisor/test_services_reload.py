@@ -234,11 +234,22 @@ def test_a_shutdown_before_the_facts_are_known_starts_nothing(House: Any, spec: 
     assert house.privileged.last == 3
 
 
+def test_a_shutdown_ends_also_when_the_supervisor_is_killed_after_the_last_service(House: Any, spec: Any) -> None:
+    house = everything(House, spec)
+    house.services.stop_all(house.now, "r")
+    house.later(1.0)
+    last, house.privileged.shut_down = house.privileged.last, False
+    house.reborn().later(2.0)
+    assert house.privileged.shut_down
+    assert house.privileged.last == last, "nothing is started again"
+
+
 def test_a_daemon_that_is_started_after_a_shutdown_starts_what_starts_by_itself(House: Any, spec: Any) -> None:
     house = everything(House, spec)
     house.services.stop_all(house.now, "r")
     house.later(1.0)
     assert recover.read(house.services.state())[0].ending
+    house.life += 1
     house.reborn().later(2.0)
     assert house.states() == ["RUNNING", "RUNNING"]
     assert house.states("other") == ["STOPPED"]
