@@ -26,6 +26,17 @@ VALUE = "s3cret-value-that-stands-nowhere-else"
 KEEPER = templates.plain("keeper", "say", "begun", more='credentials = { db = "@FOLDER@/db-password" }')
 PLAIN = templates.plain("plain", "say", "begun")
 PARTS = ("supervisor", "auth", "log", "probe")
+EVERYTHING = """\
+[[grant]]
+id = "all-of-it"
+who = ["user:@alice@"]
+may = ["view", "logs", "start", "stop", "restart"]
+on = ["*"]
+"""
+ANSWERS = (
+    "/services", "/services/keeper", "/services/keeper/logs", "/operations", "/whoami",
+    "/why?action=restart&service=keeper",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,7 @@ def memory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def house(people: People, space: Space, memory: Path) -> Iterator[House]:
-    house = House(people, space, {"keeper.toml": KEEPER, "plain.toml": PLAIN}, policy={}, folders=memory)
+    house = House(people, space, {"keeper.toml": KEEPER, "plain.toml": PLAIN}, policy={"10-all.toml": EVERYTHING}, folders=memory)
     secret = house.folder / "db-password"
     secret.write_text(VALUE)
     secret.chmod(0o600)
@@ -89,6 +100,39 @@ def test_the_secret_is_in_the_file_of_its_service_and_nowhere_else(house: House)
     assert VALUE not in repr(told)
     assert "db-password" not in repr(told)
     assert VALUE not in repr(house.status()) + house.stderr()
+
+
+def test_no_answer_of_the_api_has_the_secret(house: House) -> None:
+    token = house.token("alice")
+    for path in ANSWERS:
+        answer = house.api("GET", path, token)
+        assert answer.status == 200, (path, answer)
+        assert VALUE.encode() not in answer.body, path
+    answer = house.api("POST", "/services/keeper/restart?wait=true", token)
+    assert answer.status == 200, answer
+    assert VALUE.encode() not in answer.body
+
+
+def memory_of(pid: int) -> Iterator[bytes]:
+    """Every page that a core file of it could hold: all that is private and may be read."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as pages:
+        for line in maps:
+            span, rights = line.split()[:2]
+            begin, end = (int(word, 16) for word in span.split("-"))
+            if rights.startswith("r") and "[v" not in line:
+                pages.seek(begin)
+                yield pages.read(end - begin)
+
+
+def test_a_core_file_would_not_have_the_secret_whosever_it_is(house: House) -> None:
+    """The service has not read it. privileged writes the file, and can make no core file: see below."""
+    house.token("alice")
+    assert house.daemon is not None
+    ours = {part: house.pid_of(part) for part in PARTS} | {"the keeper": house.daemon.pid}
+    ours |= {f"worker {pid}": pid for pid in house.api_workers()}
+    for who, pid in {**ours, "the service": pid_of(house, "keeper"), "another": pid_of(house, "plain")}.items():
+        assert not [True for piece in memory_of(pid) if VALUE.encode() in piece], who
+    assert [True for piece in memory_of(os.getpid()) if VALUE.encode() in piece]  # so that this would have been seen
 
 
 def test_no_core_file_of_ours_is_made_where_secrets_are_read(house: House) -> None:
