@@ -21,6 +21,7 @@ from policy.names import GLOBAL_ACTIONS, RESERVED, Action, service_name
 from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, entries_of, first
 
 _WHOLE = tuple(action for action in Action if action in GLOBAL_ACTIONS)
+_READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "read the audit log"}
 _EACH = tuple(action for action in Action if action not in GLOBAL_ACTIONS)
 
 HINTS = 3  # rules that a refusal names as those that would help
@@ -72,7 +73,10 @@ def _targets(action: str, service: str | None, groups: Collection[str]) -> tuple
 
 
 def deed(action: str, service: str | None) -> str:
-    return action if service is None else f"{action} {service}"
+    """As it stands in a sentence. Actions are verbs, with three exceptions."""
+    if service is None:
+        return _READING.get(action, action)
+    return f"read the logs of {service}" if action == Action.LOGS else f"{action} {service}"
 
 
 def decide(

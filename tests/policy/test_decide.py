@@ -234,6 +234,9 @@ def test_a_refusal_names_the_rule_that_would_help_and_through_what() -> None:
 def test_a_refusal_that_nothing_helps_says_only_that_there_is_no_rule() -> None:
     assert denied(BOB, "scale", "site") == Deny("denied: no rule lets bob scale site")
     assert denied(BOB, "shutdown", None) == Deny("denied: no rule lets bob shutdown")
+    assert denied(BOB, "logs", "site") == Deny("denied: no rule lets bob read the logs of site")
+    assert denied(BOB, "audit", None) == Deny("denied: no rule lets bob read the audit log")
+    assert denied(BOB, "policy", None) == Deny("denied: no rule lets bob read the policy")
 
 
 def test_a_refusal_by_a_rule_names_it_with_its_place() -> None:

@@ -51,7 +51,9 @@ def memory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def house(people: People, space: Space, memory: Path) -> Iterator[House]:
-    house = House(people, space, {"keeper.toml": KEEPER, "plain.toml": PLAIN}, policy={"10-all.toml": EVERYTHING}, folders=memory)
+    house = House(
+        people, space, {"keeper.toml": KEEPER, "plain.toml": PLAIN}, policy={"10-all.toml": EVERYTHING}, folders=memory
+    )
     secret = house.folder / "db-password"
     secret.write_text(VALUE)
     secret.chmod(0o600)
