@@ -288,31 +288,37 @@ def test_who_checks_files_is_told_what_this_machine_does_not_give() -> None:
 
 # control groups
 
-HUGE = ("hugetlb.2MB.max", str(4 << 20))  # of the controllers that this test can hope for, the one with a limit
+# one limit of each controller that the cgroup2 tree of a machine may have; of a hybrid one it may be hugetlb alone
+LIMITS = {
+    "pids": ("pids.max", "40"),
+    "memory": ("memory.max", str(1 << 30)),
+    "hugetlb": ("hugetlb.2MB.max", str(4 << 20)),
+}
 
 
 @pytest.fixture
-def handed_on() -> Iterator[None]:
-    """The hugetlb controller as the machine has it, for our own group to hand on; put back afterwards."""
+def limit() -> Iterator[tuple[str, str]]:
+    """A limit whose controller the machine has, for our own group to hand on; put back afterwards."""
     root = cgroup.mount()
-    if "hugetlb" not in cgroup.controllers(root):
-        pytest.skip("no hugetlb controller in a cgroup2 tree of ours")
-    had = "hugetlb" in Path(root, "cgroup.subtree_control").read_text().split()
-    yield
+    name = next((name for name in LIMITS if name in cgroup.controllers(root)), None)
+    if name is None:
+        pytest.skip("no controller in a cgroup2 tree of ours")
+    had = name in Path(root, "cgroup.subtree_control").read_text().split()
+    yield LIMITS[name]
     if not had:
         with contextlib.suppress(OSError):
-            cgroup.write(f"{root}/cgroup.subtree_control", "-hugetlb")
+            cgroup.write(f"{root}/cgroup.subtree_control", f"-{name}")
 
 
-def test_a_limit_is_in_its_group_before_it_begins_and_only_there(build: Build, handed_on: None) -> None:
-    house = build(entry(SLEEPER, extra=given(cgroup=(HUGE,))), entry(SLEEPER))
+def test_a_limit_is_in_its_group_before_it_begins_and_only_there(build: Build, limit: tuple[str, str]) -> None:
+    house = build(entry(SLEEPER, extra=given(cgroup=(limit,))), entry(SLEEPER))
     runs = [house.spawn(0).run, house.spawn(1024).run]
-    found = [Path(f"{house.tree}/run-{run}/hugetlb.2MB.max").read_text().strip() for run in runs]
-    assert found[0] == HUGE[1]
+    found = [Path(f"{house.tree}/run-{run}/{limit[0]}").read_text().strip() for run in runs]
+    assert found[0] == limit[1]
     assert found[1] == "max" or int(found[1]) > 1 << 60
 
 
-def test_without_a_request_no_controller_is_touched(build: Build, handed_on: None) -> None:
+def test_without_a_request_no_controller_is_touched(build: Build, limit: tuple[str, str]) -> None:
     house = build(entry(SLEEPER))
     assert Path(f"{house.tree}/cgroup.subtree_control").read_text().strip() == ""
 
