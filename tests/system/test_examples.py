@@ -1,7 +1,7 @@
 """packaging/examples: each file as it is shipped, with the real server, in one house.
 
-Replaced in them, word by word, is only what a machine of the tests cannot have: directories, accounts, and where a program
-is. What packaging/test has fetched runs with its own libraries.
+Replaced in them, word by word, is only what a machine of the tests cannot have: directories, accounts, and where a
+program is. What packaging/test has fetched runs with its own libraries.
 """
 
 from __future__ import annotations
@@ -125,11 +125,11 @@ def test_a_web_server_answers_through_a_rolling_restart(shop: Shop, name: str) -
     """uvicorn resets what it has accepted and not read, and the Go server what it is answering: refused is none."""
     shop.has(name)
     before = shop.page(name)
-    with shop.load(interval=0.005, port=PORTS[name]) as load:
+    with shop.load(interval=0.002, port=PORTS[name]) as load:
         shop.restart(name)
     assert load.result["refused"] == 0, load.result
     assert name in ("uvicorn", "go") or load.result["failed"] == {}, load.result
-    assert load.result["answered"] > 10
+    assert load.result["answered"] > 0
     if name == "go":
         assert "node_load1 " in before
         assert "node_load1 " in shop.page(name)
@@ -203,7 +203,7 @@ def test_its_policy_lets_a_group_restart_the_web_and_nothing_else(shop: Shop) ->
     alice = shop.token("alice")
     assert shop.api("POST", "/services/gunicorn/restart?wait=true", alice, {}).status == 200
     assert shop.api("POST", "/services/gunicorn/stop", alice, {}).status == 403
-    assert shop.api("POST", "/services/redis/restart", alice, {}).status == 403
+    assert shop.api("POST", "/services/redis/restart", alice, {}).status == 404, "which she may not even view"
 
 
 LOGGED = {
