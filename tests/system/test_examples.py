@@ -33,7 +33,7 @@ PROGRAMS = {  # where an example has it: which folder of packaging/test's, and i
     "/usr/sbin/php-fpm8.2": ("php", "php-fpm[0-9]*"),
     "/usr/bin/php": ("php", "php[0-9]*"),
     "/usr/bin/redis-server": ("redis", "redis-server"),
-    "/usr/bin/node": ("node", "node"),
+    "/usr/bin/node": ("", "node"),
     "/usr/bin/prometheus-node-exporter": ("node-exporter", "prometheus-node-exporter"),
 }
 ACCOUNTS = {"www-data": "@www@", "www-demo": "@www@", "redis": "@jobs@", "prometheus": "@jobs@", "jobs-demo": "@jobs@"}
@@ -113,11 +113,15 @@ def shop(people: People, space: Space) -> Iterator[Shop]:
         yield house
 
 
-def test_there_is_an_example_in_the_readme_for_each_file_and_it_is_short() -> None:
+def test_the_readme_shows_each_in_ten_lines_and_names_files_that_are_there() -> None:
     text = (EXAMPLES / "README.md").read_text()
-    sections = {part.split("\n", 1)[0]: part for part in re.split(r"^## ", text, flags=re.M)[1:]}
-    named = {name for part in sections.values() for name in re.findall(r"services\.d/([\w-]+)\.toml", part)}
-    assert named == FILES
+    sections = {part.partition("\n")[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]}
+    assert {name for part in sections.values() for name in re.findall(r"services\.d/([\w-]+)\.toml", part)} == FILES
+    for title, part in sections.items():
+        shown = part.partition("One of your own")[0].splitlines()[1:]
+        assert len([line for line in shown if line and not line.startswith("```")]) <= 10, title
+        named = re.findall(r"`((?:services\.d|programs|policy\.d|container)/[^`]*)`", part)
+        assert all((EXAMPLES / name).exists() for name in named), title
 
 
 @pytest.mark.parametrize("name", ["nginx", "gunicorn", "node", "uvicorn", "go"])
