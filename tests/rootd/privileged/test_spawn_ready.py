@@ -1,4 +1,4 @@
-"""rootd/privileged/spawn: the descriptors by which a process tells, or is asked, whether it is ready, and its output."""
+"""rootd/privileged/spawn: the descriptors by which a process says, or is asked, that it is ready, and its output."""
 
 from __future__ import annotations
 
