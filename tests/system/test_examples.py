@@ -61,6 +61,15 @@ class Shop(House):
         text = (EXAMPLES / "policy.d" / "20-examples.toml").read_text()
         self.write("policy.d/20-examples.toml", text.replace("webops", self.people.name("webops")))
 
+    def start(self, wait: bool = True) -> House:
+        super().start(wait=False)
+        self.until(self.answers, "root.sock answers")
+        self.wait_for(
+            lambda found: all(one.state in ("RUNNING", "EXITED") for name, one in found.items() if name != "cron"),
+            "all run, or are done: but what has its time",
+        )
+        return self
+
     def filled(self, text: str, name: str = "") -> str:
         for program, (folder, file) in PROGRAMS.items():
             if f'"{program}"' in text:
