@@ -131,6 +131,7 @@ def spawn(
         pipes, writers = {}, []
         for stream in entry.streams:
             reader, writer = os.pipe2(os.O_CLOEXEC)
+            os.fchmod(writer, 0o622)  # so that it can open /dev/stdout; no way but its own /proc/PID/fd leads there
             kept.append(reader)
             given.append(writer)
             writers.append(writer)

@@ -1,7 +1,8 @@
 """load.py HOST PORT INTERVAL: one connection each INTERVAL seconds, until standard input ends; then one JSON line.
 
-Each asks for / and must get a whole 200 answer. The counts: tried, answered, refused (the connection was), failed
-(anything else, by reason), slowest (seconds), by (how many answers each body's first word got).
+An empty line comes before that, with the first answer. Each asks for / and must get a whole 200 answer. The counts:
+tried, answered, refused (the connection was), failed (anything else, by reason), slowest (seconds), by (how many
+answers each body's first word got).
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ class Load:
         sock.close()
         if not why:
             self.answered += 1
+            if self.answered == 1:
+                print(flush=True)  # whoever waits until it has begun is told
             self.slowest = max(self.slowest, time.monotonic() - begun)
         elif why == "ECONNREFUSED":
             self.refused += 1

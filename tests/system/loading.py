@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,11 @@ class Load:
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=fds, env={"PATH": "/usr/bin:/bin"}
         )
         running.append(self)
+
+    def begun(self) -> None:
+        """Return with the first answer: what is done now is done under load."""
+        assert self.process.stdout is not None
+        assert os.read(self.process.stdout.fileno(), 1) == b"\n", "it has ended"
 
     def stop(self) -> dict[str, object]:
         """tried, answered, refused, failed (by reason), slowest (seconds), by (answers of each pid)."""

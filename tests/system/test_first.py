@@ -159,6 +159,10 @@ def test_the_example_serves_and_its_site_takes_the_container_with_it(make_house:
     (arbiter,) = [pid for pid in mine if int(status_of(pid, "PPid")) not in mine]
     os.kill(arbiter, signal.SIGTERM)
     assert ended(house) == 0
+    lines = [line.partition(" | ")[2] for line in house.stderr().splitlines() if line.startswith("site | ")]
+    assert any("Listening at" in line for line in lines), "its first and its last words are in the container's output"
+    assert any("Shutting down" in line for line in lines)
+    assert not (house.log / "site").exists()
 
 
 def test_it_can_be_ended_before_it_listens(make_house: Make) -> None:

@@ -1,4 +1,4 @@
-"""rootd/privileged/spawn: the descriptors by which a process tells, or is asked, whether it is ready."""
+"""rootd/privileged/spawn: the descriptors by which a process says, or is asked, that it is ready, and its output."""
 
 from __future__ import annotations
 
@@ -96,3 +96,26 @@ def test_the_probe_socket_is_the_last_one_and_only_checks_connect_to_it(build: B
     house.ask(ipc.SIGNAL, run=run, arg=9, scope=ipc.TREE)
     house.finish(run)
     assert os.listdir(path.parent) == [str(other)]
+
+
+OPENER = """
+import os, signal
+with open("/dev/stdout", "w") as opened:
+    opened.write("by its path\\n")
+try:
+    os.open("/dev/stdout", os.O_RDONLY)
+except PermissionError:
+    print("and cannot read it", flush=True)
+signal.pause()
+"""
+
+
+def test_a_process_can_open_its_output_by_its_path_to_write_and_not_to_read(build: Build) -> None:
+    house = build(entry(OPENER))
+    run = house.spawn().run
+    output, text = house.output(run)[1], b""
+    while not text.endswith(b"read it\n"):
+        text += os.read(output, 100)
+    assert text == b"by its path\nand cannot read it\n"
+    house.ask(ipc.SIGNAL, run=run, arg=9, scope=ipc.TREE)
+    house.finish(run)
