@@ -33,10 +33,11 @@ from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.notify import Notify, Pipe, Socket
 from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.probe_link import ProbeLink
-from rootd.supervisor.reload import Loaded, Reloads, read_generation
+from rootd.supervisor.reload import Loaded, Made, Reloads, read_generation, staged_generation
 from rootd.supervisor.services import Services
 from rootd.supervisor.sessions import Sessions
 
+STAGED = "staged/settings"  # the last of what has been made of root's files before anything has begun
 CONTROL_LIMIT, ROOT_LIMIT = 256, 32  # connections of a door
 AT_ONCE = 256  # messages of one peer in one turn
 AUTH_WAIT = 3.0  # seconds that the api's door waits for auth to tell who is logged in
@@ -47,23 +48,31 @@ STATE_LIMIT = 16 << 20  # bytes of the state file
 
 def main(link_fd: int) -> int:
     keeper = ipc.link_from(link_fd, takes_fds=True)
-    inherited = ipc.inherit(keeper)
-    fd = inherited.held.pop("settings")
-    settings = settings_file.from_json(os.pread(fd, os.fstat(fd).st_size, 0))
-    os.close(fd)
-    account = settings.accounts["supervisor"]
-    confine.become(account.uid, account.gid, account.groups)
-    os.umask(0o077)
-    hashlib.sha256()  # the first one may read what OpenSSL wants to read
+    try:
+        inherited = ipc.inherit(keeper, until=STAGED)
+        early, staged = STAGED in inherited.held, inherited.held.pop("staged/generation", -1)
+        text = files.content(inherited.held.pop(STAGED if early else "settings"))
+        settings = settings_file.from_json(text)
+        account = settings.accounts["supervisor"]
+        confine.become(account.uid, account.gid, account.groups)
+        os.umask(0o077)
+        hashlib.sha256()  # the first one may read what OpenSSL wants to read
+        made = staged_generation(staged) if staged >= 0 else None  # while privileged has not begun yet
+        if early:
+            ipc.inherit(keeper, inherited)
+            if files.content(inherited.held.pop("settings")) != text:
+                return 0  # it has read them again, and found others: so do we
+    except EOFError:
+        return 0
     paths = settings.paths
     sandbox.enter(read=(paths.log, f"{paths.state}/choices", "/proc"), write=(f"{paths.run}/supervisor",))
-    return Supervisor(settings, keeper, inherited).run()
+    return Supervisor(settings, keeper, inherited, made).run()
 
 
 class Supervisor:
     """The links, the doors and the timers; who they belong to decides."""
 
-    def __init__(self, settings: Settings, keeper: ipc.Link, inherited: ipc.Inherited) -> None:
+    def __init__(self, settings: Settings, keeper: ipc.Link, inherited: ipc.Inherited, made: Made | None) -> None:
         self.settings, self.keeper = settings, keeper
         self.loop = ipc.Loop()
         self.links: dict[str, ipc.Link] = {}
@@ -88,7 +97,7 @@ class Supervisor:
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
-        self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
+        self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt, made)
         self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.write, "choosing"), note)
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices, clock=self.clock,
@@ -299,7 +308,7 @@ class Supervisor:
         for number, (digest, fd) in self._tables.items():
             if number == self._running:
                 same = (known.generation, known.digest) == (number, digest)
-                known = known if same else read_generation(number, digest, fd)
+                known = known if same else self.reloads.read(number, digest, fd)
             elif number in self._used:
                 self.services.known(number, read_generation(number, digest, fd).specs or ())
             os.close(fd)
