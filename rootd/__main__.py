@@ -7,6 +7,7 @@ imported in its own process only, so that each has in memory what it alone needs
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import resource
 import signal
@@ -21,6 +22,7 @@ from rootd.keeper import main as keeper
 DEFAULT_CONFIG = "/etc/durward"
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+STAGED = ("generation", "settings", "secrets")  # in the order of stage.show
 BAD_CONFIGURATION, NOT_ROOT = 65, 77  # EX_DATAERR, EX_NOPERM of sysexits.h
 
 
@@ -36,7 +38,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only check the configuration: exit 65 with every error")
     asked = parser.parse_args()
     config = os.path.abspath(asked.config)
-    status = check(config, asked.check)
+    staged = dict[str, int]()
+    status = check(config, asked.check, staged)
     if status or asked.check:
         return status
     if os.geteuid() != 0:
@@ -49,7 +52,7 @@ def main() -> int:
     os.chdir("/")
     os.umask(0o022)
     memory.share()
-    return keeper.Keeper(roles(config)).run()
+    return keeper.Keeper(roles(config), staged).run()
 
 
 def open_standard_descriptors() -> None:
@@ -119,17 +122,24 @@ def explain(config: str, reasons: Sequence[str]) -> None:
             ipc.note("privileged", reason)
 
 
-def check(config: str, asked: bool) -> int:
+def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int:
     """Read and check everything, and print what is wrong; 0, or the exit status.
 
-    asked: notes are printed too, and on standard output what was found to be good.
+    asked: notes are printed too, and on standard output what was found to be good. staged: is given what was made of
+    the files, by its names in the store, so that it need not be made again.
     """
+    ours, theirs = ipc.pair()
 
     def act() -> int:
         build_environment()
         from rootd import check as checker
+        from rootd.privileged import stage
 
-        checked = checker.check(config, PYTHON, asked)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it reads secrets, perhaps as root
+        gc.disable()  # nothing of it lives long
+        link = ipc.Link(theirs)
+        made = None if staged is None or asked else lambda *made: stage.show(link, *made)
+        checked = checker.check(config, PYTHON, asked, made)
         sys.stderr.write(
             checker.render(checked.problems) + "".join(f"note: {note}\n" for note in checked.notes if asked)
         )
@@ -137,7 +147,13 @@ def check(config: str, asked: bool) -> int:
             print(checked.summary, flush=True)
         return BAD_CONFIGURATION if checked.problems else 0
 
-    return in_a_child(act)
+    status = in_a_child(act)
+    theirs.close()
+    received = ipc.Link(ours, takes_fds=True).receive()
+    ours.close()
+    if staged is not None and received is not None:
+        staged |= {f"staged/{name}": fd for name, fd in zip(STAGED, received[1], strict=False)}
+    return status
 
 
 def in_a_child(act: Callable[[], int]) -> int:

@@ -28,21 +28,26 @@ _REASON = re.compile(r"socket ([a-z0-9][a-z0-9_.-]*): (.*)", re.DOTALL)
 _TOML_PLACE = re.compile(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)\Z")
 
 
+Made = Callable[[Bundle, Compiled, dict[str, bytes]], None]
+
+
 class Checked(NamedTuple):
     problems: list[Problem]
     notes: list[str]  # what is no mistake, or could not be looked at
     summary: str  # for when there is no problem
 
 
-def check(config_dir: str, python: str, warn: bool = False) -> Checked:
+def check(config_dir: str, python: str, warn: bool = False, made: Made | None = None) -> Checked:
     """Read, resolve, compile and check the files of a directory, and the directories that they name.
 
-    warn: note too what would not work on this machine now, although it is no mistake.
+    warn: note too what would not work on this machine now, although it is no mistake. made: given what was made of
+    them, and what the services' secrets say, when there is no problem.
     """
     from rootd import accounts, outlook
     from rootd.config.gather import gather
 
-    bundle = gather(config_dir, python, accounts.resolve)
+    contents = dict[str, bytes]()
+    bundle = gather(config_dir, python, accounts.resolve, contents if made else None)
     compiled = compiler.compile_bundle(bundle, table_alone=True)
     wrong, notes = look(bundle)
     if not os.path.isdir(f"{config_dir}/policy.d"):
@@ -58,6 +63,8 @@ def check(config_dir: str, python: str, warn: bool = False) -> Checked:
     policy = None if services is None else policy_of(compiled, services)
     if isinstance(policy, list):
         problems += policy
+    if made and not problems:
+        made(bundle, compiled, contents)
     return Checked(problems, notes, summary(bundle, policy) if isinstance(policy, Policy) else "")
 
 

@@ -304,10 +304,13 @@ class Inherited:
             raise Malformed(f"{message!r} while inheriting")
 
 
-def inherit(keeper: Link) -> Inherited:
-    """Everything that the keeper sends before HELD_END. Waits for it; raises EOFError when the keeper is gone."""
-    inherited = Inherited()
-    while True:
+def inherit(keeper: Link, inherited: Inherited | None = None, until: str = "") -> Inherited:
+    """Everything that the keeper sends before HELD_END. Waits for it; raises EOFError when the keeper is gone.
+
+    inherited: what has been heard already. until: or up to the descriptor of this name.
+    """
+    inherited = inherited or Inherited()
+    while not until or until not in inherited.held:
         wait(keeper)
         received = keeper.receive()
         if received is None:
@@ -316,6 +319,7 @@ def inherit(keeper: Link) -> Inherited:
         if message.op == HELD_END:
             return inherited
         inherited.add(message, fds)
+    return inherited
 
 
 Handler = Callable[[int], None]

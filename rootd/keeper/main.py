@@ -31,6 +31,7 @@ HANDED: dict[str, tuple[str, ...]] = {
     AUTH: ("settings", "door/auth", "door/peer"),
     PROBE: ("settings",),
 }
+STAGED = "staged/settings", "staged/generation"  # that the supervisor may look at before there is anything else
 WIRES = ((PRIVILEGED, SUPERVISOR), (PRIVILEGED, LOG), (SUPERVISOR, LOG), (SUPERVISOR, AUTH), (SUPERVISOR, PROBE))
 
 ENDING, FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), (signal.SIGUSR1, signal.SIGUSR2)
@@ -56,15 +57,18 @@ class Child:
 
 
 class Keeper:
-    """The state of the parent. `roles` says how each part is run in its own process."""
+    """The state of the parent. `roles` says how each part is run in its own process. `staged`: descriptors that the
+    first privileged finds in the store; owned from now on."""
 
-    def __init__(self, roles: dict[str, Role]) -> None:
+    def __init__(self, roles: dict[str, Role], staged: dict[str, int] | None = None) -> None:
         self.roles = roles
         self.store = Store()
+        for name, fd in (staged or {}).items():
+            self.store.put(name, fd)
         self.loop = ipc.Loop()
         self.children: dict[str, Child] = {}
         self.failures: dict[str, int] = {}
-        self.due: dict[str, float] = {PRIVILEGED: 0.0}  # role -> when it is (re)started
+        self.due = {PRIVILEGED: 0.0} | ({SUPERVISOR: 0.0} if staged else {})  # role -> when it is (re)started
         self.reaped: deque[tuple[int, int]] = deque(maxlen=REAPED_LIMIT)
         self.begun = False
         self.asked_to_end = 0
@@ -98,13 +102,13 @@ class Keeper:
     def woken(self) -> None:
         signals = self.wakeup.recv(4096)
         self.reap()
-        if signal.SIGHUP in signals and SUPERVISOR in self.children and not self.asked_to_end:
+        if signal.SIGHUP in signals and self.begun and SUPERVISOR in self.children and not self.asked_to_end:
             self.tell(SUPERVISOR, ipc.Message(ipc.STAGE))
         for number in signals:
             if number in ENDING:
                 self.asked_to_end += 1
                 self.end()
-            elif number in FORWARDED and SUPERVISOR in self.children:
+            elif number in FORWARDED and self.begun and SUPERVISOR in self.children:
                 self.tell(SUPERVISOR, ipc.Message(ipc.SIGNAL, arg=number))
 
     def end(self) -> None:
@@ -136,11 +140,33 @@ class Keeper:
                 self.due[role] = now + BACKOFF_CAP
 
     def start(self, role: str, now: float) -> None:
-        """Fork one part, link it to those that live, and hand it what the table says."""
+        """Fork one part, link it to those that live, and hand it what the table says.
+
+        Before privileged has begun, the supervisor is forked to make itself ready, and waits for all that until then.
+        """
         if PRIVILEGED in self.children:
             self.hear(self.children[PRIVILEGED])  # what it has stored so far is handed on too
+            self.due.pop(role, None)  # it may have begun just now
         if self.ended_at is not None:
             return
+        if role not in self.children:
+            self.fork(role, now)
+        if not self.begun and role != PRIVILEGED:
+            return self.hand(role, STAGED)
+        self.hand(role, HANDED[role])
+        for wire in WIRES:
+            if self.begun and role in wire:
+                other = wire[1] if wire[0] == role else wire[0]
+                if other in self.children:
+                    self.link(role, other)
+        if role == PRIVILEGED:
+            for number, status in self.reaped:
+                self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=number, extra=status))
+        self.tell(role, ipc.Message(ipc.HELD_END))
+        if role in (SUPERVISOR, PRIVILEGED) and self.asked_to_end > (role == PRIVILEGED):
+            self.tell(role, ipc.Message(ipc.END))
+
+    def fork(self, role: str, now: float) -> None:
         ours, theirs = ipc.pair()
         try:
             pid = os.fork()
@@ -154,19 +180,10 @@ class Keeper:
             theirs.close()
         self.children[role] = child
         self.watch(role)
-        for name, fd in self.store.beneath(HANDED[role]):
+
+    def hand(self, role: str, names: tuple[str, ...]) -> None:
+        for name, fd in self.store.beneath(names):
             self.tell(role, ipc.Message(ipc.HELD, name=name), fd)
-        for wire in WIRES:
-            if role in wire:
-                other = wire[1] if wire[0] == role else wire[0]
-                if other in self.children:
-                    self.link(role, other)
-        if role == PRIVILEGED:
-            for number, status in self.reaped:
-                self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=number, extra=status))
-        self.tell(role, ipc.Message(ipc.HELD_END))
-        if role in (SUPERVISOR, PRIVILEGED) and self.asked_to_end > (role == PRIVILEGED):
-            self.tell(role, ipc.Message(ipc.END))
 
     def link(self, one: str, two: str) -> None:
         ends = ipc.pair()

@@ -31,6 +31,8 @@ from rootd.privileged.spawner import Spawner, clean_signals
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
 BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
 HEARTBEAT, SETTLED = 60.0, 1.0  # seconds: between questions to log (one that answers none is ended); to the first
+STAGED = ("generation", "settings", "secrets")  # staged/…, which who has checked the files has made of them
+MADE = ipc.Message(ipc.TABLE)
 AT_ONCE = 8  # messages of one part in one turn
 DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
 
@@ -102,10 +104,11 @@ class Privileged:
 
     def begin(self, inherited: ipc.Inherited) -> None:
         """The first start: everything is made and stored; the generation last, which says that it is complete."""
+        made = [fd for name in STAGED if (fd := inherited.held.get(f"staged/{name}", -1)) >= 0]
         for name, fd in inherited.held.items():
             self.drop(name)
-            os.close(fd)
-        word, fds = stage.Staging(self.config_dir, self.python).wait()
+            ipc.close_all([] if fd in made else [fd])
+        word, fds = stage.Staging(self.config_dir, self.python).wait() if len(made) < 2 else (MADE, made)
         if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) < 2:
             raise Cannot(BAD_CONFIGURATION, f"the configuration in {self.config_dir} cannot be used; see --check")
         table_fd, settings_fd, *secrets = fds

@@ -12,17 +12,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import os
 import resource
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from rootd import accounts, ipc
 from rootd.config import settings as settings_file
 from rootd.config import trusted
 from rootd.config.settings import Settings
 from rootd.privileged import listen
+
+if TYPE_CHECKING:
+    from rootd.config.compile import Bundle, Compiled
 
 TIME_LIMIT = 30.0  # seconds for reading, resolving and compiling
 CHILD_MEMORY = 2 << 30  # bytes of address space for the child
@@ -80,23 +85,31 @@ def compile_in_child(config_dir: str, python: str, link: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it reads secrets, perhaps as root
         from rootd.config import compile as compiler
-        from rootd.config import gather, secrets
+        from rootd.config import gather
 
+        gc.disable()  # nothing of it lives long
         contents = dict[str, bytes]()
         bundle = gather.gather(config_dir, python, accounts.resolve, contents)
-        compiled = compiler.compile_bundle(bundle, table_alone=True)
-        others = (*bundle.environment_files.values(), *bundle.credentials.values())
-        denied = any(file.denied for file in (*bundle.files, *others))
-        flags = (ipc.INVALID if compiled.problems else 0) | (ipc.NEEDS_ROOT if denied else 0)
-        fds = [memfd("generation", compiler.generation_bytes(compiled, bundle))]
-        if compiled.settings is not None:
-            fds.append(memfd("settings", settings_file.to_json(compiled.settings)))
-            fds += [memfd("secrets", secrets.pack(contents))] if contents else []
-        ipc.link_from(3).send_now(ipc.Message(ipc.TABLE, flags=flags, digest=compiled.digest), *fds)
+        show(ipc.link_from(3), bundle, compiler.compile_bundle(bundle, table_alone=True), contents)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)
+
+
+def show(link: ipc.Link, bundle: Bundle, compiled: Compiled, contents: dict[str, bytes]) -> None:
+    """TABLE, with the memfds of STAGED as far as they could be made. contents: what the services' secrets say."""
+    from rootd.config import compile as compiler
+    from rootd.config import secrets
+
+    others = (*bundle.environment_files.values(), *bundle.credentials.values())
+    denied = any(file.denied for file in (*bundle.files, *others))
+    flags = (ipc.INVALID if compiled.problems else 0) | (ipc.NEEDS_ROOT if denied else 0)
+    fds = [memfd("generation", compiler.generation_bytes(compiled, bundle))]
+    if compiled.settings is not None:
+        fds.append(memfd("settings", settings_file.to_json(compiled.settings)))
+        fds += [memfd("secrets", secrets.pack(contents))] if contents else []
+    link.send_now(ipc.Message(ipc.TABLE, flags=flags, digest=compiled.digest), *fds)
 
 
 def memfd(name: str, content: bytes) -> int:

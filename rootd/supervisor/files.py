@@ -33,6 +33,12 @@ def read(path: str, limit: int) -> bytes:
         os.close(fd)
 
 
+def content(fd: int) -> bytes:
+    """All that a memfd holds; it is closed."""
+    with open(fd, "rb") as file:
+        return os.pread(fd, os.fstat(file.fileno()).st_size, 0)
+
+
 def write(path: str, data: bytes) -> None:
     """Whole or not at all, for our account alone. Not made durable: it is for a file on tmpfs. Raises OSError."""
     new = f"{path}.new"

@@ -11,7 +11,6 @@ Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import select
 import time
@@ -19,12 +18,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from policy import messages
-from rootd import confine, ipc, memory, sandbox
-from rootd.config import settings as settings_file
-from rootd.config.settings import Settings
-from rootd.supervisor import files, watching
+from rootd import ipc, memory
+from rootd.supervisor import beginning, files, watching
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
+from rootd.supervisor.beginning import Begun
 from rootd.supervisor.choices import LIMIT, Choices
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
@@ -46,25 +44,15 @@ STATE_LIMIT = 16 << 20  # bytes of the state file
 
 
 def main(link_fd: int) -> int:
-    keeper = ipc.link_from(link_fd, takes_fds=True)
-    inherited = ipc.inherit(keeper)
-    fd = inherited.held.pop("settings")
-    told = os.fstat(fd)  # a memfd of the keeper's store: as long as this daemon lives it is this one
-    settings = settings_file.from_json(os.pread(fd, told.st_size, 0))
-    os.close(fd)
-    account = settings.accounts["supervisor"]
-    confine.become(account.uid, account.gid, account.groups)
-    os.umask(0o077)
-    hashlib.sha256()  # the first one may read what OpenSSL wants to read
-    paths = settings.paths
-    sandbox.enter(read=(paths.log, f"{paths.state}/choices", "/proc"), write=(f"{paths.run}/supervisor",))
-    return Supervisor(settings, keeper, inherited, told.st_ino).run()
+    begun = beginning.begin(link_fd)
+    return Supervisor(begun).run() if begun else 0
 
 
 class Supervisor:
     """The links, the doors and the timers; who they belong to decides."""
 
-    def __init__(self, settings: Settings, keeper: ipc.Link, inherited: ipc.Inherited, life: int) -> None:
+    def __init__(self, begun: Begun) -> None:
+        settings, keeper, inherited, made, life = begun
         self.settings, self.keeper = settings, keeper
         self.loop = ipc.Loop()
         self.links: dict[str, ipc.Link] = {}
@@ -89,7 +77,7 @@ class Supervisor:
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
-        self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
+        self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt, made)
         self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.write, "choosing"), note)
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices, clock=self.clock,
@@ -300,7 +288,7 @@ class Supervisor:
         for number, (digest, fd) in self._tables.items():
             if number == self._running:
                 same = (known.generation, known.digest) == (number, digest)
-                known = known if same else read_generation(number, digest, fd)
+                known = known if same else self.reloads.read(number, digest, fd)
             elif number in self._used:
                 self.services.known(number, read_generation(number, digest, fd).specs or ())
             os.close(fd)

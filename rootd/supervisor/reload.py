@@ -13,6 +13,7 @@ Source: DESIGN §14.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
 
 TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
+FIRST = 1  # the number of the configuration that a daemon starts with
 SHOWN = 40_000  # bytes of problems that are told; the others are counted
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 ROOT_ALONE = (
@@ -57,6 +59,7 @@ class Loaded(NamedTuple):
     sockets: tuple[Socket, ...] = ()
 
 
+Made = tuple[Loaded, int]  # and the memfd that it was made of
 NOTHING = Loaded(0, b"", (), NOBODY, [])
 
 
@@ -83,6 +86,12 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
         sockets = load_table(compiled.table).sockets
         return Loaded(number, digest, specs, policy, [], compiled.settings, sockets)
     return Loaded(number, digest, specs, NOBODY, problems if isinstance(policy, Policy) else problems + policy)
+
+
+def staged_generation(fd: int) -> Made:
+    """The first configuration, read before privileged has said that it counts."""
+    table, _ = compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))
+    return read_generation(FIRST, hashlib.sha256(table).digest(), fd), fd
 
 
 def files_of(fd: int) -> tuple[File, ...]:
@@ -124,7 +133,10 @@ class Reloads:
         operations: Operations,
         send: Callable[[ipc.Message], bool],
         adopt: Callable[[Loaded, float], dict[str, int]],
+        made: Made | None = None,
     ) -> None:
+        """made: the first configuration, with the descriptor that it was read from, which is owned from now on."""
+        self._made = made
         self.current = NOTHING
         self._operations, self._send, self._adopt = operations, send, adopt
         self._operation: Operation | None = None
@@ -189,6 +201,15 @@ class Reloads:
             self._end(False, ROOT_ALONE, now)
         elif message.arg:
             self._end(False, f"nothing was changed: {os.strerror(message.arg)}", now)
+
+    def read(self, number: int, digest: bytes, fd: int) -> Loaded:
+        """As read_generation; what was made of the very same memfd is not made again: that cannot have changed."""
+        made, self._made = self._made, None
+        if made is None:
+            return read_generation(number, digest, fd)
+        same = made[0][:2] == (number, digest) and os.path.sameopenfile(made[1], fd)
+        os.close(made[1])
+        return made[0] if same else read_generation(number, digest, fd)
 
     def facts(self, running: Loaded, now: float) -> None:
         """A privileged that was started again has told which generation it runs."""

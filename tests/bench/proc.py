@@ -49,11 +49,12 @@ def descendants(ancestor: int) -> set[int]:
 
 
 def running(program: Path, pids: Iterable[int]) -> set[int]:
-    """Those of the pids that run this very program."""
-    found = set()
+    """Those of the pids that run this very program: the file counts, for in another view of the files (s6 is given
+    one) it may have another path."""
+    found, file = set(), program.stat()
     for pid in pids:
         with contextlib.suppress(*GONE):
-            if os.readlink(f"/proc/{pid}/exe") == str(program):
+            if os.path.samestat(os.stat(f"/proc/{pid}/exe"), file):
                 found.add(pid)
     return found
 

@@ -46,7 +46,7 @@ def test_g1_the_environment_is_ours_where_names_are_looked_up_and_in_every_part(
     code = (
         "import os, sys; from rootd import __main__ as p, check\n"
         "class Keeper:\n"
-        "    def __init__(self, roles): pass\n"
+        "    def __init__(self, *_): pass\n"
         "    def run(self): return 0 if dict(os.environ) == p.ENVIRONMENT else 9\n"
         "p.keeper.Keeper = Keeper\n"
         "good = check.Checked([], [], '')\n"
@@ -93,6 +93,29 @@ def test_notes_and_what_is_good_are_told_only_to_who_asks(
     monkeypatch.setattr(checker, "check", lambda *_: found)
     assert program.check("/etc/x", asked) == 0
     assert capfd.readouterr() == (("/etc/x: no mistake found\n", "note: one\nnote: two\n") if asked else ("", ""))
+
+
+def test_what_is_made_of_good_files_is_handed_on_sealed_and_only_to_who_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from rootd import check as checker
+    from rootd.config import compile as compiler
+    from rootd.privileged import stage
+
+    def check(_dir: str, _python: str, _asked: bool, made: checker.Made | None) -> checker.Checked:
+        if made:
+            bundle = compiler.Bundle("/etc/x", "/p", (), {}, {}, {}, {}, {}, True)
+            made(bundle, compiler.Compiled(None, b"{}", bytes(32), (), (), ()), {})
+        return checker.Checked([], [], "")
+
+    monkeypatch.setattr(checker, "check", check)
+    staged = dict[str, int]()
+    assert program.check("/etc/x", True, staged) == program.check("/etc/x", False) == 0
+    assert staged == {}
+    assert program.check("/etc/x", False, staged) == 0
+    assert list(staged) == ["staged/generation"]
+    assert stage.content(staged["staged/generation"]).startswith(b"{}\n")
+    os.close(staged["staged/generation"])
 
 
 REASONS = ["socket a: tcp:[::]:1: x", "another"]

@@ -22,6 +22,10 @@ def decisions(house: House, user: str) -> list[dict[str, object]]:
     return [record for record in house.audit() if record["kind"] == "decision" and record["user"] == user]
 
 
+def test_a_start_starts_each_part_once(house: House) -> None:
+    assert "ended" not in house.stderr(), "the supervisor begins before there is anything, and waits for it"
+
+
 def test_the_site_answers_on_port_80_as_its_own_user(house: House) -> None:
     assert f"uid={house.people['www'].uid} " in site(house)
 

@@ -82,7 +82,7 @@ def puppet(role: str, address: str, link_fd: int) -> int:
 class Theatre:
     """The test's side: a keeper in a process of its own, and the strings of its puppets."""
 
-    def __init__(self, tmp: Path) -> None:
+    def __init__(self, tmp: Path, *staged: str) -> None:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.address = str(tmp / "strings")
         self.listener.bind(self.address)
@@ -99,7 +99,7 @@ class Theatre:
                 role: (lambda fd, role=role: puppet(role, self.address, fd))
                 for role in ("privileged", "log", "supervisor", "auth", "probe")
             }
-            os._exit(keeper.Keeper(roles).run())
+            os._exit(keeper.Keeper(roles, {name: os.memfd_create(name) for name in staged}).run())
         self.stderr = tmp / "stderr"
 
     def enter(self, *roles: str) -> dict[str, dict[str, Any]]:
@@ -146,7 +146,10 @@ class Theatre:
 
 @pytest.fixture
 def theatre(tmp_path: Path) -> Iterator[Theatre]:
-    stage = Theatre(tmp_path)
+    yield from opened(Theatre(tmp_path))
+
+
+def opened(stage: Theatre) -> Iterator[Theatre]:
     yield stage
     if stage.pid:
         os.kill(stage.pid, signal.SIGKILL)
@@ -178,6 +181,24 @@ def test_nobody_is_forked_before_privileged_has_begun_and_each_is_linked_as_the_
             word = theatre.hear(role)
             assert word["op"] == ipc.LINK
             got.add(word["name"])
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Iterator[Theatre]:
+    yield from opened(Theatre(tmp_path, "staged/generation", "staged/settings", "staged/secrets"))
+
+
+def test_the_supervisor_may_look_at_what_was_made_of_the_files_but_at_no_secret(checked: Theatre) -> None:
+    names = [f"staged/{name}" for name in ("generation", "secrets", "settings")]
+    assert checked.enter("privileged")["privileged"]["held"] == names
+    for name in names:
+        checked.order("privileged", do="send", op=ipc.DROP, name=name)
+    checked.order("privileged", do="send", op=ipc.STORE, name="settings", fd=True)
+    checked.order("privileged", do="send", op=ipc.BEGIN)
+    hellos = checked.enter("log", "supervisor", "auth", "probe")
+    assert hellos["supervisor"]["held"] == ["settings", "staged/generation", "staged/settings"]
+    checked.order("supervisor", do="exit", status=1)
+    assert checked.enter("supervisor")["supervisor"]["held"] == ["settings"], "it is there once"
 
 
 def test_c7_d3_a_role_has_the_standard_descriptors_and_its_link_and_nothing_else(theatre: Theatre) -> None:

@@ -45,3 +45,11 @@ def test_what_is_no_plain_file_is_an_error_at_once(tmp_path: Path, make: Callabl
     with pytest.raises(OSError):  # noqa: PT011  each has an errno of its own
         files.read(str(tmp_path / "state"), 10)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_a_memfd_holds_is_read_wherever_it_stands_and_the_descriptor_is_closed() -> None:
+    fd = os.memfd_create("x")
+    os.write(fd, b"all of it")
+    assert files.content(fd) == b"all of it"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from policy import messages
 from rootd import ipc
+from rootd.supervisor import reload
 from rootd.supervisor.operations import Operation, Operations, Refusal
-from rootd.supervisor.reload import TIME_LIMIT, Loaded, Reloads, fitting, read_generation
+from rootd.supervisor.reload import TIME_LIMIT, Loaded, Reloads, fitting, read_generation, staged_generation
 
 JOBS = '[service.jobs]\ncommand = ["/srv/jobs"]\nuser = "www-site"\n'
 
@@ -69,6 +71,30 @@ def new(house: House, extra: str = "", number: int = 2) -> Any:
     site = house.first.compiled
     assert site.specs
     return house.make({"services.d/jobs.toml": JOBS + extra}, number)
+
+
+def test_the_first_configuration_is_not_read_again_where_it_is_the_very_same_and_is_where_it_is_not(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(reload, "read_generation", lambda number, digest, fd: asked.append(fd) or "read")
+    first, loaded = house.first, house.reloads.current
+
+    def reads(number: int, fd: int) -> object:
+        made = loaded, os.dup(first.fd)
+        return Reloads(house.operations, house.send, house.adopt, made).read(number, first.digest, fd)
+
+    other = house.make()  # of the same files, and another memfd
+    assert (reads(1, first.fd), asked) == (loaded, [])
+    assert (reads(1, other.fd), asked) == ("read", [other.fd])
+    assert (reads(2, first.fd), asked) == ("read", [other.fd, first.fd])
+
+
+def test_what_is_read_early_is_what_is_read_of_the_same_memfd_later(house: House) -> None:
+    early, fd = staged_generation(house.first.fd)
+    later = read_generation(1, house.first.digest, fd)
+    assert early._replace(policy=later.policy) == later
+    assert early.policy.hash == later.policy.hash
 
 
 def test_a_good_configuration_is_committed_and_then_counts(house: House) -> None:
