@@ -50,6 +50,7 @@ ARROWS = {
     "rootd.confine": "rootd.sandbox prctl",
     "rootd.sandbox": "rootd.confine prctl",
     "rootd.config": "rootd.config",
+    "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
     "rootd.keeper": "rootd.keeper rootd.ipc",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.memory rootd.confine rootd.sandbox"
