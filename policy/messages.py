@@ -179,7 +179,8 @@ class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processes: list[ProcessInfo]
     groups: list[str] = []
     text: str = ""  # for example "configuration changed on disk"
-    enabled: bool = True  # whether it is started when the daemon starts
+    enabled: bool = True  # whether it is started when the daemon starts, or at its times
+    next: str = ""  # when it runs next, of a scheduled one
 
 
 class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -286,7 +286,7 @@ class _Compiler:
         scheduled = self.scheduled()
         for service in self.services.values():
             for other in [other for other in service.values["requires"] or () if other in scheduled]:
-                self.say(service, "requires", f"{other} is scheduled: it runs at its times, and is not there for others")
+                self.say(service, "requires", f"{other} is scheduled: it runs at its times, and not for others")
         for keys_of in (("requires", "after"), ("restart_with",)):
             graph = {}
             for name, service in self.services.items():

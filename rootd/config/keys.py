@@ -35,6 +35,7 @@ SPAN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)"
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 ADDRESS = rf"(udp:)?(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([1-9][0-9]{{0,4}})|unix(-dgram)?:({PATH})"
 URL = r"(?:http://([0-9.]+:[0-9]+|\[[0-9a-fA-F:.]+\]:[0-9]+))?(/[!-~]{0,1000})?"
+CRON = "[0-9A-Za-z*,/#-]{1,99}"  # a field of a schedule, as far as can be seen without the rules of cron
 UNIX_PATH_LIMIT = 100  # bytes, of the 108 in sockaddr_un: it is bound under a longer name first
 RUN_LIMIT = UNIX_PATH_LIMIT - len("/notify/1234567890123456")  # microseconds of a boot, for three centuries
 
@@ -324,7 +325,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         text(rf"({SIGNALS}) {SPAN}", lambda name, *span: (name, seconds(*span))),
     ),
     "backoff": ('two times such as "0.1s..30s", the longer one last', text(rf"{SPAN}\.\.{SPAN}", backoff)),
-    "cron": ('a line such as "*/5 * * * *", or "@daily"', text(r"@[a-z]{1,20}|[0-9A-Za-z*,/#-]+(?: +[0-9A-Za-z*,/#-]+){4,5}")),
+    "cron": ('a line such as "*/5 * * * *", or "@daily"', text(rf"@[a-z]{{1,20}}|{CRON}(?: +{CRON}){{4,5}}")),
     "zone": ('a time zone such as "Europe/Paris"', text(r"([A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2})")),
     "rate": (
         'a number and a time such as "5 in 60s"',

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import io
 import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -36,15 +37,17 @@ class Schedule(NamedTuple):
     missed: str  # skip, once
     random_delay: float  # seconds
 
-    def after(self, at: float) -> float | None:
-        """The first time after `at`; None when none comes in fifty years."""
+    def times(self, after: float) -> Iterator[float]:
+        """All times after that one, until none comes in fifty years."""
         try:
-            for found in CronSim(fields(self.line), datetime.fromtimestamp(at, zone_of(self.zone))):
-                if found.timestamp() > at:  # in the hour that comes twice, cron's times are those of the first one
-                    return found.timestamp()
+            for found in CronSim(fields(self.line), datetime.fromtimestamp(after, zone_of(self.zone))):
+                if found.timestamp() > after:  # in the hour that comes twice, cron's times are those of the first one
+                    yield found.timestamp()
         except (OverflowError, ValueError):  # the end of the calendar
-            return None
-        return None
+            return
+
+    def after(self, at: float) -> float | None:
+        return next(self.times(at), None)
 
     def spelled(self, at: float) -> str:
         """RFC 3339, by the clock of its zone."""
@@ -84,7 +87,7 @@ def zone_of(data: str) -> tzinfo:
 
 
 def read_zone(name: str) -> str | None:
-    """The file of a time zone ("": of the machine's own); None when there is none. It is the machine's, and believed."""
+    """The file of a time zone ("": of the machine's own); None when there is none. It is believed."""
     try:
         with open(f"{ZONES}/{name}" if name else LOCAL, "rb") as file:
             data = base64.b64encode(file.read(ZONE_LIMIT)).decode()

@@ -21,7 +21,8 @@ PARTS = {  # what else is run for a service: its name, and the section and key t
     "live": ("live", "command"),
 }
 ORDER = ("requires", "after", "priority", "restart_with")
-QUIET = (*ORDER, *schedules.KEYS, "groups", "autostart", "processes", "max_processes", "max_unavailable")  # what changes no process
+# what changes no process
+QUIET = (*ORDER, *schedules.KEYS, "groups", "autostart", "processes", "max_processes", "max_unavailable")
 
 
 class Probe(NamedTuple):

@@ -71,7 +71,7 @@ class Supervisor:
         self._now: float | None = None
         self._effects: list[Request] = []  # of this turn
         self._saved = -1  # the revision of services that is in the state file
-        self._asked = -1  # the last operation that it knows of
+        self._asked = -1  # how far it knows what was asked for (Services.asked)
         self._save_at: float | None = None
         self._facts = False  # told since this privileged was linked
         self._open: set[str] = set()
@@ -83,7 +83,8 @@ class Supervisor:
         renew = partial(self.tell, "privileged", ipc.Message(ipc.RENEW))
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
         place = f"{settings.paths.run}/probe"
-        self.services = Services(self._effects.append, self.publish, wall, self.probes, place, note)
+        self.services = Services(self._effects.append, self.publish, wall, self.probes, place, note, scheduled)
+        self.services.scheduled.timetable.seed = os.uname().nodename
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
@@ -136,7 +137,7 @@ class Supervisor:
 
     def act(self) -> None:
         """What was decided in this turn. What people asked for is remembered before anything of it is done."""
-        if self._asked != self.services.operations.last:
+        if self._asked != self.services.asked:
             self.save()
         for request in self._effects:
             self.performer.perform(request)
@@ -362,7 +363,7 @@ class Supervisor:
         self.save()  # before the first number is given out: the next one begins after those
 
     def save(self) -> None:
-        self._saved, self._asked, self._save_at = self.services.revision, self.services.operations.last, None
+        self._saved, self._asked, self._save_at = self.services.revision, self.services.asked, None
         self.write("state.json", self.services.state())
 
     def write(self, name: str, text: bytes) -> None:
@@ -380,6 +381,11 @@ class Supervisor:
 def wall() -> str:
     """The wall clock, for records and people only."""
     return spell(datetime.now(UTC))
+
+
+def scheduled() -> float:
+    """The wall clock, for what is due by it and for nothing else: seconds since 1970."""
+    return time.clock_gettime(time.CLOCK_REALTIME)
 
 
 def spell(moment: datetime) -> str:

@@ -189,6 +189,7 @@ class House:
         self.now = 100.0
         self.events: list[Any] = []
         self.generation = 1
+        self.ahead = 1_700_000_000.0  # by how much the wall clock is ahead of now
         self.probing = True
         self.probes: list[tuple[int, str, str | None, float]] = []
         self.specs = specs or (spec(),)
@@ -198,7 +199,8 @@ class House:
 
     def supervisor(self) -> Services:
         self.probes = []
-        return Services(self.privileged.perform, self.events.append, lambda: f"T{self.now:g}", self, "/run/x/probe")
+        perform, publish, wall = self.privileged.perform, self.events.append, lambda: f"T{self.now:g}"
+        return Services(perform, publish, wall, self, "/run/x/probe", clock=lambda: self.now + self.ahead)
 
     def ask(self, number: int, address: str, target: str | None, limit: float) -> bool:
         """What is asked of the probe process, while there is one."""
