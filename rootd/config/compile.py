@@ -207,7 +207,7 @@ class _Compiler:
         self.probes(service)
         if values["schedule"] and values["timezone"]:
             self.known(service, "timezone", values["timezone"], self.bundle.zones, "time zone")
-        for key, text in kinds.problems(values):
+        for key, text in kinds.problems(values, service.raw):
             self.say(service, key, text)
         facts, run = self.bundle, self.main["paths"].values["run"] if self.main else ""
         built, wrong = environment.build(values, user or NOBODY, facts.environment_files, literal=name == API)

@@ -30,8 +30,8 @@ def with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {key: value | raw.get(key, {}) for key, value in own.items() if isinstance(raw.get(key, {}), dict)}
 
 
-def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What makes no sense with this kind: the key, and why. values: of a service, parsed."""
+def problems(values: dict[str, Any], raw: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What makes no sense with this kind: the key, and why. values: of a service, parsed; raw: as they are in the file."""
     ready = [way for way in WAYS if values["ready"][way] is not None and values["ready"][way] is not False]
     if (values["kind"] == "forking") != bool(values["pid_file"]):
         yield "pid_file", 'kind = "forking" takes a pid_file, and a pid_file takes kind = "forking"'
@@ -41,7 +41,7 @@ def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("processes", "max_processes") if one else ():
         if (values[key] or 1) > 1:
             yield key, f"a {values['kind']} service has one process, as {one}: make a template with instances"
-    yield from of_schedule(values)
+    yield from of_schedule(values, raw)
     if values["kind"] not in OWN:
         if values["timeout"]:
             yield "timeout", 'is of a one-shot: ready.timeout is that of others, or say kind = "oneshot"'
@@ -56,15 +56,15 @@ def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "restart", 'a one-shot is not started again when it has done its work: "never" or "on-failure"'
 
 
-def of_schedule(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def of_schedule(values: dict[str, Any], raw: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if values["kind"] != "scheduled":
         for key in schedules.KEYS:
             if values[key] and values[key] != "skip":
                 yield key, 'is of a scheduled service: leave out its kind, or say kind = "scheduled"'
         return
-    if not values["schedule"]:
+    if "schedule" not in raw:
         yield "schedule", 'kind = "scheduled" takes a schedule, such as "*/5 * * * *"'
-    elif wrong := schedules.problem(values["schedule"]):
+    elif values["schedule"] and (wrong := schedules.problem(values["schedule"])):
         yield "schedule", wrong
     if values["restart_with"]:
         yield "restart_with", "a scheduled service runs at its times, and not because another was restarted"

@@ -75,8 +75,6 @@ def problem(line: str) -> str:
     except CronSimError as error:
         short = "; there is no such day in these months" if "day-of-month" in str(error) else ""
         return f"{str(error)[:1].lower()}{str(error)[1:]}: see crontab(5){short}"
-    except (AssertionError, ValueError):  # what the library does not expect in a field
-        return "is no line of crontab(5)"
     return ""
 
 

@@ -84,7 +84,6 @@ class Supervisor:
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
         place = f"{settings.paths.run}/probe"
         self.services = Services(self._effects.append, self.publish, wall, self.probes, place, note, scheduled)
-        self.services.scheduled.timetable.seed = os.uname().nodename
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
@@ -199,6 +198,7 @@ class Supervisor:
         if role == "log":
             self.audit.linked()
             self.choices.linked()
+            self.services.scheduled.linked()
         elif role == "privileged":
             self._facts = False
             self.performer.connect(self.links[role])
@@ -259,7 +259,7 @@ class Supervisor:
             if message.op == ipc.RECORDED:
                 self.audit.recorded(message)
             elif message.op == ipc.KEPT:
-                self.choices.kept(message, now)
+                (self.services.scheduled if message.extra == ipc.RUNS else self.choices).kept(message, now)
             elif message.op == ipc.LOST:
                 self.services.lost(message.name, message.scope, message.arg, message.extra)
         elif message.op == ipc.TABLE and len(fds) == 1:
@@ -352,8 +352,11 @@ class Supervisor:
         for name, restore in restores:
             if problem := restore(files.read(self.kept(name), STATE_LIMIT)):
                 note(problem)
+        kept = f"{self.settings.paths.state}/choices"
+        runs = partial(files.read, f"{kept}/schedules.json", LIMIT)
+        self.services.scheduled.attach(partial(self.tell, "log"), runs, os.uname().nodename)
         try:
-            self.choices.load(files.read(f"{self.settings.paths.state}/choices/choices.json", LIMIT))
+            self.choices.load(files.read(f"{kept}/choices.json", LIMIT))
         except OSError as error:
             self.choices.load(None, error.strerror or str(error))
         operations = self.services.operations

@@ -70,7 +70,7 @@ class Services:
         self._scaling = Scaling()
         self._ending = Ending(self._slots, self.operations, self.order)
         self._say = say
-        self.scheduled = Scheduled(self._slots, self.operations, clock)
+        self.scheduled = Scheduled(self._slots, self.operations, clock, say)
 
     # -- what is configured ----------------------------------------------------------------------------------
 

@@ -26,7 +26,6 @@ GRACE = 60.0  # seconds: what comes no later than that has come in time
 LOOK = 60.0  # seconds after which the wall clock is looked at again: it may have been set, or the machine have slept
 BACK = 3 * 3600.0  # seconds by which a clock may be set back and repeat nothing, as cron has it
 COUNTED = 100  # times that are counted one by one: of more it is said that they are more
-KEEP_LIMIT = 48 * 1024  # bytes of what outlives the daemon
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -121,11 +120,9 @@ class Timetable:
     def save(self) -> dict[str, Job]:
         return self._jobs or self._saved
 
-    def lasting(self) -> bytes:
-        """What is to outlive the daemon: of those that catch up on what they have missed. b"" when there is none."""
-        kept = {name: self._jobs[name] for name, (one, _) in self._schedules.items() if one.missed == "once"}
-        text = msgspec.json.encode(kept)
-        return text if kept and len(text) <= KEEP_LIMIT else b""
+    def lasting(self) -> dict[str, Job]:
+        """What is to outlive the daemon: of those that catch up on what they have missed."""
+        return {name: self._jobs[name] for name, (one, _) in self._schedules.items() if one.missed == "once"}
 
     # -- what comes --------------------------------------------------------------------------------------------
 

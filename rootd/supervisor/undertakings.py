@@ -104,7 +104,7 @@ class Undertakings:
             return 0
 
     def to_restart(self, name: str) -> bool:
-        """Of what changed: what is wanted, but for what has done its work and ended, is at it, or is to at its times."""
+        """Of what changed: what is wanted, but for what has done its work, is at it, or has its times."""
         if name in self.specs and self.specs[name].schedule is not None:
             return False
         slots = [instance.slot for instance in self._slots.of(name)]
