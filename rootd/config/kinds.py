@@ -31,7 +31,7 @@ def with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def problems(values: dict[str, Any], raw: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What makes no sense with this kind: the key, and why. values: of a service, parsed; raw: as they are in the file."""
+    """What makes no sense with this kind: the key, and why. values: of a service, parsed; raw: not."""
     ready = [way for way in WAYS if values["ready"][way] is not None and values["ready"][way] is not False]
     if (values["kind"] == "forking") != bool(values["pid_file"]):
         yield "pid_file", 'kind = "forking" takes a pid_file, and a pid_file takes kind = "forking"'

@@ -8,6 +8,8 @@ from itertools import islice, pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rootd.config import schedules
 from rootd.config.compile import Compiled, bundle_from, compile_bundle, generation_bytes, split_generation
@@ -179,9 +181,9 @@ def test_utc_and_the_machines_own_time_need_no_file(monkeypatch: pytest.MonkeyPa
     assert schedules.zone_of("") is UTC
 
 
-@pytest.mark.parametrize(
-    "line", ["* * * * *", "L L L L L", "1#9 * * * *", "a a a a a", "0 0 LW * *", "0 0 * * 7#5", "*/99999 * * * *"]
-)
-def test_every_line_that_looks_like_one_is_either_good_or_told_what_is_wrong(line: str) -> None:
-    wrong = schedules.problem(line)
-    assert wrong or schedule(line).after(0.0) is not None
+FIELDS = st.text("0123456789*,/-#LWAMONJSU", min_size=1, max_size=6) | st.sampled_from(["*", "*/5", "L", "MON"])
+
+
+@given(st.lists(FIELDS, min_size=5, max_size=6).map(" ".join))
+def test_every_line_is_either_good_or_told_what_is_wrong(line: str) -> None:
+    assert schedules.problem(line) or schedule(line).after(schedules.START.timestamp()) is not None

@@ -13,12 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from policy.messages import Changed, Ended
 from rootd import ipc
+from rootd.config.schedules import Schedule
 from rootd.config.specs import Probe
 from rootd.supervisor import order, states
 from rootd.supervisor.operations import Refusal
 from rootd.supervisor.spelled import Spelled, spell
 
-NAMES = ("plain", "web", "once", "front", "deep", "job")
+NAMES = ("plain", "web", "once", "front", "deep", "job", "each-minute")
 PARTS = (("pre-start", 20), ("post-start", 21), ("stop", 22), ("post-stop", 23), ("ready", 24))
 EVERY = (*PARTS[:4], ("live", 24))
 names = st.sampled_from(NAMES)
@@ -45,6 +46,10 @@ class Histories(RuleBasedStateMachine):
                 parts=PARTS, live_probe=Probe("http", "tcp:127.0.0.1:80", "/"), live_failures=2, watchdog=60.0,
             ),
             self.spec(name="job", entry=5, ready_kind="exit", ready_timeout=20.0, restart_policy="never"),
+            self.spec(
+                name="each-minute", entry=6, ready_kind="exit", ready_timeout=7.0, restart_policy="on-failure",
+                requires=("plain",), schedule=Schedule("* * * * *", "", "", "once", 0.0),
+            ),
         )  # fmt: skip
         self.watch()
         self.house.begin()
@@ -154,6 +159,14 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.5, 12.0, 40.0]))
     def wait(self, seconds: float) -> None:
         self.house.later(seconds)
+
+    @rule(seconds=st.sampled_from([-365 * 86_400.0, -5_000.0, -2.0, 50.0, 365 * 86_400.0]))
+    def the_wall_clock_is_set(self, seconds: float) -> None:
+        self.house.ahead += seconds
+
+    @rule(enabled=st.booleans())
+    def schedule_is_enabled_or_disabled(self, enabled: bool) -> None:
+        self.take([one._replace(autostart=enabled) if one.schedule else one for one in self.house.specs])
 
     @rule(seconds=st.sampled_from([0.3, 40.0]))
     def be_late(self, seconds: float) -> None:
@@ -306,6 +319,8 @@ class Histories(RuleBasedStateMachine):
         house = self.house
         house.privileged.failing = None
         house.lose().link()
+        self.everything["each-minute"] = self.everything["each-minute"]._replace(autostart=False)
+        self.remove_and_put_back(("each-minute",))
         self.remove_and_put_back(())
         self.probe_process_comes_and_goes(there=True)
         self.settle()

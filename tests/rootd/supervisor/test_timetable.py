@@ -206,7 +206,7 @@ def test_what_runs_often_goes_on_at_once_when_the_clock_is_set_back_by_an_hour(s
 def test_the_next_supervisor_runs_no_time_again_and_misses_none(spec: Any) -> None:
     board = Board(spec).pass_by(30).reborn().pass_by(10)
     assert len(board.runs) == 1
-    board.sleep(30).reborn().pass_by(0)
+    board.sleep(55).reborn().pass_by(0)
     assert len(board.runs) == 2
 
 
@@ -238,9 +238,9 @@ def test_a_machine_is_later_by_its_own_delay_and_says_so(spec: Any) -> None:
     late = board.spec.schedule.delay("host job")
     assert 0 < late <= 600
     board.pass_by(3 * HOUR)
-    assert board.runs == [NOON + HOUR + late, NOON + 2 * HOUR + late, NOON + 3 * HOUR + late][: len(board.runs)]
-    assert len(board.runs) >= 2
-    assert board.table.next("job") in {NOON + HOUR * hour + late for hour in (3, 4)}
+    times = [NOON + HOUR * hour + late for hour in range(5)]
+    assert board.runs == [at for at in times if NOON + 30 < at <= board.wall]
+    assert board.table.next("job") == min(at for at in times if at > board.wall)
 
 
 def test_a_schedule_that_has_come_to_its_end_says_so(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
