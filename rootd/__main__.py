@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import prctl
@@ -132,7 +133,7 @@ def check(config: str, asked: bool) -> int:
         build_environment()
         from rootd import check as checker
 
-        checked = checker.check(config, PYTHON, asked)
+        checked = checker.check(config, PYTHON, asked, time.clock_gettime(time.CLOCK_REALTIME))
         sys.stderr.write(
             checker.render(checked.problems) + "".join(f"note: {note}\n" for note in checked.notes if asked)
         )

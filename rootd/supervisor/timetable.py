@@ -75,6 +75,10 @@ def utc(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def counted(missed: int) -> str:
+    return f"{missed}{' or more' if missed >= COUNTED - 1 else ''}"
+
+
 class Timetable:
     """begin: starts a run, or says why not. show: what people see of a service's schedule, or that something happened.
 
@@ -141,8 +145,7 @@ class Timetable:
             self.revision += 1
             self._jobs[name] = replace(found.job, missed=job.missed + found.missed)
             if found.missed:
-                many = f"{found.missed}{' or more' if found.missed >= COUNTED - 1 else ''}"
-                self._tell(name, f"{many} of its times passed without a run")
+                self._tell(name, f"{counted(found.missed)} of its times passed without a run")
             why = self._begin(name, now) if found.run is not None else ""
             if why and found.run is not None:
                 self._jobs[name] = replace(self._jobs[name], skipped=job.skipped + 1)
@@ -182,6 +185,6 @@ class Timetable:
             return ""
         said = (
             f"{job.skipped} left out, as one was going on" if job.skipped else "",
-            f"{job.missed} missed" if job.missed else "",
+            f"{counted(job.missed)} missed" if job.missed else "",
         )
         return "; ".join(filter(None, said))

@@ -281,7 +281,7 @@ class Killed(Exception):
 def careful(House: Any) -> Any:
     """A house whose supervisor acts as its main does: the state file first, then what was decided, one by one.
 
-    It can be killed before each of these. lazy: the file is written only when it must be.
+    It can be killed before each of these. lazy: in a turn the file is written only when it must be.
     """
 
     class Careful(House):
@@ -326,9 +326,12 @@ def careful(House: Any) -> Any:
                     self.services.wake(self.now)
                     self.act()
                     self.deliver()
-                    for run in self.privileged.mains():
-                        self.privileged.exit(run.number, 0)
-                    self.deliver()
+                    for running in (self.privileged.mains, self.privileged.errands):
+                        for run in running():
+                            self.privileged.exit(run.number, 0)
+                        self.deliver()
+                    self.point()
+                    self.saved = self.services.state()  # main's timer, after a moment
                 except Killed:
                     self.lose()
                     self.services = self.supervisor()

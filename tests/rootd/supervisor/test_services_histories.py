@@ -22,6 +22,7 @@ from rootd.supervisor.spelled import Spelled, spell
 NAMES = ("plain", "web", "once", "front", "deep", "job", "each-minute")
 PARTS = (("pre-start", 20), ("post-start", 21), ("stop", 22), ("post-stop", 23), ("ready", 24))
 EVERY = (*PARTS[:4], ("live", 24))
+ON = ("front", "each-minute")  # those that require plain
 names = st.sampled_from(NAMES)
 ENDS = ((0, 0), (1, 0), (-9, 0), (127, errno.ENOENT << 8 | ipc.STEPS.index("exec")))
 
@@ -230,7 +231,9 @@ class Histories(RuleBasedStateMachine):
             for one in reversed(self.house.specs)
         ])  # fmt: skip
 
-    @rule(gone=st.sampled_from([(), ("front",), ("deep",), ("front", "plain"), ("front", "plain", "web", "deep")]))
+    @rule(
+        gone=st.sampled_from([(), ("front",), ("deep", "each-minute"), (*ON, "plain"), (*ON, "plain", "web", "deep")])
+    )
     def remove_and_put_back(self, gone: tuple[str, ...]) -> None:
         here = {one.name: one for one in self.house.specs}
         self.take([one for name, one in (self.everything | here).items() if name not in gone])
@@ -319,9 +322,8 @@ class Histories(RuleBasedStateMachine):
         house = self.house
         house.privileged.failing = None
         house.lose().link()
-        self.everything["each-minute"] = self.everything["each-minute"]._replace(autostart=False)
-        self.remove_and_put_back(("each-minute",))
         self.remove_and_put_back(())
+        self.schedule_is_enabled_or_disabled(enabled=False)
         self.probe_process_comes_and_goes(there=True)
         self.settle()
         for (name, _), instance in house.services._slots.instances.items():
