@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice, pairwise
@@ -187,3 +189,13 @@ FIELDS = st.text("0123456789*,/-#LWAMONJSU", min_size=1, max_size=6) | st.sample
 @given(st.lists(FIELDS, min_size=5, max_size=6).map(" ".join))
 def test_every_line_is_either_good_or_told_what_is_wrong(line: str) -> None:
     assert schedules.problem(line) or schedule(line).after(schedules.START.timestamp()) is not None
+
+
+def test_what_holds_privilege_and_every_part_but_the_supervisor_is_without_cron_and_zones() -> None:
+    parts = "rootd.keeper.main rootd.privileged.main rootd.privileged.spawner rootd.log.main rootd.auth.main"
+    code = "import sys; print({*sys.modules} & {'cronsim', 'zoneinfo', 'rootd.config.schedules'})"
+    for part in (*parts.split(), "rootd.probe.main"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {part}; {code}"], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "set()\n", part
