@@ -43,7 +43,6 @@ ARROWS = {
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
     "rootd.outlook": "rootd.config rootd.privileged policy",
-    "rootd.ipc": "",
     "rootd.lifeline": "rootd.ipc",
     "rootd.memory": "",
     "rootd.accounts": "rootd.config",

@@ -398,14 +398,3 @@ def test_what_cannot_be_bound_is_told_with_the_place_of_its_address() -> None:
         "",
     ):
         assert check.located(files, reason) == Problem("", 0, "", reason)
-
-
-def test_of_scheduled_services_it_is_said_when_they_run_next() -> None:
-    job = '[service.job]\ncommand = ["/bin/x"]\nuser = "www-site"\nschedule = "30 2 * * *"\ntimezone = "UTC"\n'
-    late = f"{job.replace('job', 'late')}random_delay = '5m'\n"
-    bundle = bundle_of({SERVICES: job + late})._replace(zones={"UTC": ""})
-    days = ", ".join(f"2026-06-0{day}T02:30:00+00:00" for day in (2, 3, 4))
-    assert list(check.times(bundle, 1_780_315_200.0)) == [
-        f"services.d/a.toml: service.job runs at {days}",
-        f"services.d/a.toml: service.late runs at {days}, or up to 5m later",
-    ]

@@ -83,9 +83,7 @@ def test_each_second_has_its_run_by_the_user_that_root_has_said(clockwork: House
 
 def test_what_runs_once_a_year_waits_and_who_starts_it_runs_it_now(clockwork: House) -> None:
     assert (of(clockwork, "yearly").state, of(clockwork, "yearly").exit) == ("STOPPED", "")
-    assert (
-        clockwork.status()["yearly"].next.endswith("-01-01T00:00:00Z") or "-12-31T" in clockwork.status()["yearly"].next
-    )
+    assert datetime.fromisoformat(clockwork.status()["yearly"].next).astimezone().strftime("%m-%d") == "01-01"
     assert clockwork.operate(messages.Start("yearly"))[1].ok
     assert clockwork.service_log("yearly").count("once more") == 1
     assert of(clockwork, "yearly").state == "EXITED"
