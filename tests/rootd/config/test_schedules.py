@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootd import check
 from rootd.config import schedules
 from rootd.config.compile import Compiled, bundle_from, compile_bundle, generation_bytes, split_generation
 from rootd.config.schedules import Schedule
@@ -199,3 +200,11 @@ def test_what_holds_privilege_and_every_part_but_the_supervisor_is_without_cron_
             [sys.executable, "-c", f"import {part}; {code}"], capture_output=True, text=True, check=True
         )
         assert done.stdout == "set()\n", part
+
+
+def test_the_check_says_when_it_runs_next(bundle: Callable[..., Any]) -> None:
+    job = f'{JOB}schedule = "30 2 * * *"\ntimezone = "UTC"\nrandom_delay = "5m"'
+    given = bundle("[auth]", {"a.toml": job})._replace(zones={"UTC": ""})
+    days = ", ".join(f"2026-06-0{day}T02:30:00+00:00" for day in (2, 3, 4))
+    said = list(check.times(given, at("2026-06-01T12:00:00+00:00")))
+    assert said == [f"services.d/a.toml: service.job runs at {days}, or up to 5m later"]
