@@ -105,13 +105,16 @@ class Signal(_Command, frozen=True, tag="signal"):
 
 
 class Enable(_Command, frozen=True, tag="enable"):
-    """Start it when the daemon starts, whatever its `autostart` says. Answered when that is on disk; starts nothing."""
+    """Start it when the daemon starts, whatever its `autostart` says. Answered when that is on disk; starts nothing.
+
+    A scheduled one runs at its times from now on.
+    """
 
     service: Service
 
 
 class Disable(_Command, frozen=True, tag="disable"):
-    """Do not start it when the daemon starts, as above; stops nothing."""
+    """Do not start it when the daemon starts, as above; stops nothing. A scheduled one runs at no time any more."""
 
     service: Service
 
