@@ -103,9 +103,10 @@ class Scheduled:
             self._keep()
 
     def info(self, info: ServiceInfo) -> ServiceInfo:
-        """With the next time, and what was not run."""
+        """With the next time, and what was not run. While its schedule is in force it is wanted."""
         due, counts = self.timetable.next(info.name), self.timetable.counts(info.name)
-        return info if due is None else replace(info, next=utc(due), text="; ".join(filter(None, (info.text, counts))))
+        text = "; ".join(filter(None, (info.text, counts)))
+        return info if due is None else replace(info, wanted="up", next=utc(due), text=text)
 
     def _begin(self, name: str, now: float) -> str:
         """Its time has come. Returns why it cannot run now, if so."""

@@ -73,10 +73,9 @@ class Screen:
             for process in service["processes"] or [{**service, "pid": 0, "since": ""}]:
                 last, text = str(process.get("exit") or ""), str(process.get("text") or "")
                 before = f"before: {last}" if last and process["pid"] else last  # not what runs now
-                unexpected = (
-                    process["state"] == "RUNNING" and not service.get("enabled", True) and "disabled" not in text
-                )
-                parts = ("" if last in text else before, text, "disabled" if unexpected else "")
+                unexpected = process["state"] == "RUNNING" and not service.get("enabled", True)  # it will not come back
+                disabled = "disabled" if unexpected and "disabled" not in text else ""
+                parts = ("" if last in text else before, text, disabled)
                 told = "; ".join(part for part in parts if part)
                 pid = str(process["pid"]) if process["pid"] else "-"
                 since = process["since"]

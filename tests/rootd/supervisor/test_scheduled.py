@@ -56,7 +56,7 @@ def texts(house: Any) -> list[str]:
 def test_nothing_runs_before_its_time_and_people_see_when_that_is(house: Any) -> None:
     assert shown(house) == ("STOPPED", "next at 2026-06-01T12:02:00+00:00")
     assert house.services.info("job").next == "2026-06-01T12:02:00Z"
-    assert house.services.info("job").wanted == "down"
+    assert house.services.info("job").wanted == "up"
     house.later(29.0)
     assert runs(house) == 0
 
@@ -145,6 +145,14 @@ def test_what_it_requires_is_started_for_it_and_where_that_fails_the_run_fails_a
     house.services.start("db", house.now, "r")
     house.later(60.0)
     assert shown(house)[0] == "RUNNING"
+
+
+def test_between_its_runs_nobody_has_to_stop_it_to_stop_what_it_requires(House: Any, spec: Any) -> None:
+    house = begun(House, minutely(spec, requires=("db",)), spec(name="db", entry=1)).later(30.0)
+    assert house.services.order.dependants("db") == ["job"]
+    house.privileged.exit(next(run.number for run in house.privileged.mains() if run.slot == 0), 0)
+    house.deliver()
+    assert house.services.order.dependants("db") == []
 
 
 def test_another_time_touches_no_run_and_another_command_waits_for_the_next(house: Any, spec: Any) -> None:
