@@ -21,10 +21,7 @@ from rootd.keeper import main as keeper
 
 DEFAULT_CONFIG = "/etc/durward"
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
-ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
-    "PYTHONTZPATH": "/usr/share/zoneinfo",  # else zoneinfo looks it up in what Python was built with: a megabyte
-}  # fmt: skip
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 BAD_CONFIGURATION, NOT_ROOT = 65, 77  # EX_DATAERR, EX_NOPERM of sysexits.h
 
 

@@ -151,7 +151,7 @@ class Services:
     @property
     def asked(self) -> int:
         """Another number whenever state() must be written before anything else is done: asked for, or done once."""
-        return self.operations.last + self._slots.once
+        return self.operations.last + self._slots.once + self.scheduled.timetable.begun
 
     @property
     def size(self) -> int:

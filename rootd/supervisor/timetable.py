@@ -90,6 +90,7 @@ class Timetable:
     ) -> None:
         self.seed = ""
         self.revision = 0  # grows with every change
+        self.begun = 0  # grows with every job that is new, of which the next supervisor has to know
         self._begin, self._show, self._tell = begin, show, tell
         self._schedules: dict[str, tuple[Schedule, float]] = {}  # that are in force, and by how much each is later
         self._jobs: dict[str, Job] = {}
@@ -108,7 +109,7 @@ class Timetable:
             line = f"{schedule.timezone} {schedule.line} +{late:g}"
             job = before.get(name) or saved.get(name)
             if job is None or job.schedule != line:
-                job = Job(line, wall - late)
+                job, self.begun = Job(line, wall - late), self.begun + 1
             self._jobs[name] = replace(job, due=schedule.after(job.handled))
         self.revision += before != self._jobs
         self._plan(now, wall)

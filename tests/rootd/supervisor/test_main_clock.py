@@ -218,7 +218,7 @@ def test_what_a_step_ahead_has_skipped_is_made_up_for_by_one_run_or_counted(
     scheduled(daemon, generation, f"{noon.tm_min} {noon.tm_hour} * * *", "once")
     kept = daemon.heard("log", ipc.KEEP)
     daemon.links["log"].send_now(ipc.Message(ipc.KEPT, seq=kept.seq, extra=ipc.RUNS))
-    assert daemon.silent("privileged")
+    assert daemon.silent("privileged"), "and it has written down that it knows the job"
     step(YEAR)
     daemon.kill()
     texts = {name: text.replace("LINE", f"{noon.tm_min} {noon.tm_hour} * * *") for name, text in JOB.items()}

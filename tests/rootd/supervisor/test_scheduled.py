@@ -61,6 +61,15 @@ def test_nothing_runs_before_its_time_and_people_see_when_that_is(house: Any) ->
     assert runs(house) == 0
 
 
+def test_that_there_is_a_new_one_is_written_down_at_once(house: Any, spec: Any) -> None:
+    before = house.services.asked
+    house.reload(minutely(spec), minutely(spec, name="new", entry=1))
+    assert house.services.asked > before
+    before = house.services.asked
+    house.reload(minutely(spec), minutely(spec, name="new", entry=1))
+    assert house.services.asked == before
+
+
 def test_it_runs_at_its_time_and_shows_how_that_ended_and_the_next(house: Any) -> None:
     house.later(30.0)
     assert shown(house) == ("RUNNING", "at work; next at 2026-06-01T12:03:00+00:00")
