@@ -49,7 +49,7 @@ class Histories(RuleBasedStateMachine):
             self.spec(name="job", entry=5, ready_kind="exit", ready_timeout=20.0, restart_policy="never"),
             self.spec(
                 name="each-minute", entry=6, ready_kind="exit", ready_timeout=7.0, restart_policy="on-failure",
-                requires=("plain",), schedule=Schedule("* * * * *", "", "", "once", 0.0),
+                limit_count=2, requires=("plain",), schedule=Schedule("* * * * *", "", "", "once", 0.0),
             ),
         )  # fmt: skip
         self.watch()
