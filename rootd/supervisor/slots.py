@@ -223,7 +223,8 @@ class Slots:
 
     def _spawn(self, instance: Instance, now: float) -> None:
         if not self._strays.hold(instance, now):
-            self._requests.ask(instance.key, states.Spawn(), instance.number, self.generation)
+            # by its own configuration: in the current one, what is removed may have the number of another service
+            self._requests.ask(instance.key, states.Spawn(), instance.number, instance.spec.generation)
 
     def _answered(self, asked: Asked, message: ipc.Message, now: float) -> None:
         effect = asked.request.effect
