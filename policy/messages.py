@@ -105,13 +105,16 @@ class Signal(_Command, frozen=True, tag="signal"):
 
 
 class Enable(_Command, frozen=True, tag="enable"):
-    """Start it when the daemon starts, whatever its `autostart` says. Answered when that is on disk; starts nothing."""
+    """Start it when the daemon starts, whatever its `autostart` says. Answered when that is on disk; starts nothing.
+
+    A scheduled one runs at its times from now on.
+    """
 
     service: Service
 
 
 class Disable(_Command, frozen=True, tag="disable"):
-    """Do not start it when the daemon starts, as above; stops nothing."""
+    """Do not start it when the daemon starts, as above; stops nothing. A scheduled one runs at no time any more."""
 
     service: Service
 
@@ -179,7 +182,8 @@ class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processes: list[ProcessInfo]
     groups: list[str] = []
     text: str = ""  # for example "configuration changed on disk"
-    enabled: bool = True  # whether it is started when the daemon starts
+    enabled: bool = True  # whether it is started when the daemon starts, or at its times
+    next: str = ""  # when it runs next, of a scheduled one
 
 
 class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

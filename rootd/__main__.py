@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import prctl
@@ -139,7 +140,7 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
         gc.disable()  # nothing of it lives long
         link = ipc.Link(theirs)
         made = None if staged is None or asked else lambda *made: stage.show(link, *made)
-        checked = checker.check(config, PYTHON, asked, made)
+        checked = checker.check(config, PYTHON, asked, made, time.clock_gettime(time.CLOCK_REALTIME))
         sys.stderr.write(
             checker.render(checked.problems) + "".join(f"note: {note}\n" for note in checked.notes if asked)
         )

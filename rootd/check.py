@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from policy.messages import Problem
@@ -19,11 +20,12 @@ from policy.parse import parse
 from policy.positions import Path, line_of, locate, positions, source_line, spell
 from policy.rules import Policy
 from rootd.config import compile as compiler
-from rootd.config import trusted
+from rootd.config import schedules, trusted
 from rootd.config.compile import Bundle, Compiled
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
 
+SHOWN_TIMES = 3  # of each scheduled service
 _REASON = re.compile(r"socket ([a-z0-9][a-z0-9_.-]*): (.*)", re.DOTALL)
 _TOML_PLACE = re.compile(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)\Z")
 
@@ -37,11 +39,14 @@ class Checked(NamedTuple):
     summary: str  # for when there is no problem
 
 
-def check(config_dir: str, python: str, warn: bool = False, made: Made | None = None) -> Checked:
+def check(
+    config_dir: str, python: str, warn: bool = False, made: Made | None = None, now: float | None = None
+) -> Checked:
     """Read, resolve, compile and check the files of a directory, and the directories that they name.
 
     warn: note too what would not work on this machine now, although it is no mistake. made: given what was made of
-    them, and what the services' secrets say, when there is no problem.
+    them, and what the services' secrets say, when there is no problem. now: of the wall clock, to note when scheduled
+    services would run next.
     """
     from rootd import accounts, outlook
     from rootd.config.gather import gather
@@ -56,6 +61,7 @@ def check(config_dir: str, python: str, warn: bool = False, made: Made | None = 
         from rootd.privileged import extras  # no part of the supervisor
 
         notes += extras.look(load_table(compiled.table))
+        notes += [] if now is None else times(bundle, now)
     problems = problems_of(bundle, compiled._replace(problems=(*compiled.problems, *wrong)))
     warnings = tuple(outlook.warnings(bundle, addresses(bundle.files))) if warn else ()
     notes += map(headline, problems_of(bundle, compiled._replace(problems=warnings)))
@@ -66,6 +72,16 @@ def check(config_dir: str, python: str, warn: bool = False, made: Made | None = 
     if made and not problems:
         made(bundle, compiled, contents)
     return Checked(problems, notes, summary(bundle, policy) if isinstance(policy, Policy) else "")
+
+
+def times(bundle: Bundle, now: float) -> Iterator[str]:
+    """When each scheduled service runs next."""
+    for path, section in compiler.read(bundle.files)[0].items():
+        when = schedules.of(section.values, bundle.zones) if path[0] == "service" else None
+        if when is not None:
+            found = ", ".join(map(when.spelled, islice(when.times(now), SHOWN_TIMES)))
+            later = f"{section.raw.get('random_delay')}" if when.random_delay else ""
+            yield f"{section.file}: {spell(path)} runs at {found}{', or up to ' + later + ' later' if later else ''}"
 
 
 def summary(bundle: Bundle, policy: Policy) -> str:

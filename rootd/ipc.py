@@ -44,6 +44,7 @@ KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING, LEFT = 1, 2, 4, 8, 16, 32  # flags; L
 NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 TCP, HTTP = 1, 2  # scope of CHECK
 NO_LOGINS = 1  # scope of BEGIN: without an api nobody logs in
+RUNS = 1  # scope of KEEP, and extra of its KEPT: when scheduled services ran; 0: choices
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root

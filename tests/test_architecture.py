@@ -24,7 +24,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_682, 1_515, 10_200
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_682, 1_627, 10_509
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -43,13 +43,13 @@ ARROWS = {
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
     "rootd.outlook": "rootd.config rootd.privileged policy",
-    "rootd.ipc": "",
     "rootd.lifeline": "rootd.ipc",
     "rootd.memory": "",
     "rootd.accounts": "rootd.config",
     "rootd.confine": "rootd.sandbox prctl",
     "rootd.sandbox": "rootd.confine prctl",
     "rootd.config": "rootd.config",
+    "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
     "rootd.keeper": "rootd.keeper rootd.ipc",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.memory rootd.confine rootd.sandbox"

@@ -1,4 +1,7 @@
-"""The wall clock is for records and people: a step of it, by hand or by NTP, decides nothing. Read from the source."""
+"""The wall clock is for records, people and schedules: a step of it, by hand or by NTP, decides nothing else.
+
+Read from the source.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ SOURCES = sorted(path for package in ("rootd", "policy", "userapi") for path in 
 # who reads it, and what for
 RECORDS = {
     "rootd/log/main.py:wall_ns",  # the time of an audit record, and of a stamped line
+    "rootd/__main__.py:check.act",  # when scheduled services would run next, for people
+    "rootd/supervisor/main.py:scheduled",  # what is due by it: that alone is decided by a wall clock (timetable)
     "rootd/supervisor/main.py:wall",  # the time of an event, since when a process runs
     "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
     "rootd/auth/main.py:wall",  # until when a session is good, for people

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
-from rootd.config import environment, extras, keys, kinds, logs, shape
+from rootd.config import environment, extras, keys, kinds, logs, schedules, shape
 from rootd.config.keys import meant
 
 # isort: off
@@ -50,6 +50,7 @@ class Bundle(NamedTuple):
     pam: dict[str, bool]  # whether /etc/pam.d has it
     credentials: dict[str, File]  # their marks, never what they say (rootd/config/secrets)
     volatile: bool  # whether the run directory is in memory alone; of no interest where there are no credentials
+    zones: dict[str, str | None] = {}  # noqa: RUF012  # files of time zones in base64; "" is the machine's own
 
 
 class Compiled(NamedTuple):
@@ -82,6 +83,12 @@ def credentials_needed(files: tuple[File, ...]) -> tuple[set[str], str]:
     return {path for pairs in each for _, path in pairs}, run or ""
 
 
+def zones_needed(files: tuple[File, ...]) -> set[str]:
+    """The time zones that a Bundle of these files must know about; "": the machine's own."""
+    services = [section.values for path, section in read(files)[0].items() if path[0] == "service"]
+    return {values["timezone"] or "" for values in services if values["schedule"]}
+
+
 def compile_bundle(bundle: Bundle, *, table_alone: bool = False) -> Compiled:
     return _Compiler(bundle).run(table_alone)
 
@@ -112,7 +119,9 @@ class _Compiler:
             parts = parts_of(entry, service.values)
             if not table_alone:
                 spec = spec_of(entry, parts, service.raw, service.values, index, len(entries))
-                specs.append(spec._replace(exit_on=entry.service in self.main[keys.TOP].values["exit_on"]))
+                ends = entry.service in self.main[keys.TOP].values["exit_on"]
+                when = schedules.of(service.values, self.bundle.zones)
+                specs.append(spec._replace(exit_on=ends, schedule=when))
             entries += [part for _, part in parts]
         table = shape.to_json(Table(tuple(entries), sockets, any(entry.root for entry in entries)))
         return Compiled(settings, table, hashlib.sha256(table).digest(), tuple(specs), policy, ())
@@ -142,6 +151,8 @@ class _Compiler:
                 self.accounts[role] = Account(name, user.uid, user.gid, tuple(g for g in groups if g is not None))
         for name in sorted(set(values[keys.TOP]["exit_on"] or ()) - self.services.keys()):
             self.say(self.main[keys.TOP], "exit_on", f"there is no [service.{name}]{meant(name, self.services)}")
+        for name in [one for one in values[keys.TOP]["exit_on"] or () if one in self.scheduled()]:
+            self.say(self.main[keys.TOP], "exit_on", f"{name} is scheduled: it ends each time, and all would with it")
         pam = pam_services(values["auth"])
         for key, name in pam.items():
             if "api" in self.main and (name == "other" or not self.bundle.pam.get(name)):
@@ -194,7 +205,9 @@ class _Compiler:
             elif len(listen) != 1 or listen[0].kind != "stream":
                 self.say(service, "fastcgi", f"socket {fastcgi} must have one address, for connections")
         self.probes(service)
-        for key, text in kinds.problems(values):
+        if values["schedule"] and values["timezone"]:
+            self.known(service, "timezone", values["timezone"], self.bundle.zones, "time zone")
+        for key, text in kinds.problems(values, service.raw):
             self.say(service, key, text)
         facts, run = self.bundle, self.main["paths"].values["run"] if self.main else ""
         built, wrong = environment.build(values, user or NOBODY, facts.environment_files, literal=name == API)
@@ -265,8 +278,15 @@ class _Compiler:
                 bound[address.key] = address._replace(name=name, gid=gid, users=users, **about)
         return tuple(bound.values())
 
+    def scheduled(self) -> set[str]:
+        return {name for name, service in self.services.items() if service.values["kind"] == "scheduled"}
+
     def order(self) -> None:
         """Names that services give of each other: there must be such services, and no way in a circle."""
+        scheduled = self.scheduled()
+        for service in self.services.values():
+            for other in [other for other in service.values["requires"] or () if other in scheduled]:
+                self.say(service, "requires", f"{other} is scheduled: it runs at its times, and not for others")
         for keys_of in (("requires", "after"), ("restart_with",)):
             graph = {}
             for name, service in self.services.items():

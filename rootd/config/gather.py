@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from rootd.config import compile as compiler
-from rootd.config import secrets, trusted
+from rootd.config import schedules, secrets, trusted
 from rootd.config.settings import User
 
 Resolve = Callable[[Iterable[str], Iterable[str]], tuple[dict[str, User | None], dict[str, int | None]]]
@@ -28,6 +28,7 @@ def gather(config_dir: str, python: str, resolve: Resolve, contents: dict[str, b
         if contents is not None:
             contents[path] = content
     volatile = not run or not named or secrets.is_in_memory(run)
+    zones = {name: schedules.read_zone(name) for name in sorted(compiler.zones_needed(files))}
     return compiler.Bundle(
-        config_dir, python, files, environment_files, *resolve(users, groups), services, credentials, volatile
+        config_dir, python, files, environment_files, *resolve(users, groups), services, credentials, volatile, zones
     )

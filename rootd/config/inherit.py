@@ -105,7 +105,8 @@ def chain(layer: Layer, layers: dict[Path, Layer], problems: list[Problem]) -> l
 
 def merged(found: list[Layer], defaults: Layer | None) -> tuple[Origins, dict[str, Any], bool]:
     """All keys of these tables, the nearest first, and where each is; and whether one of them is a template."""
-    kind = next((layer.raw["kind"] for layer in [*found, *([defaults] if defaults else [])] if "kind" in layer.raw), "")
+    said = [layer.raw for layer in [*found, *([defaults] if defaults else [])]]
+    kind = next((kinds.with_defaults(raw)["kind"] for raw in said if {"kind", "schedule"} & raw.keys()), "")
     below = []
     if defaults is not None:
         dropped = kinds.NOT_FOR.get(str(kind or "simple"), ())

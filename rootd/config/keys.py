@@ -35,6 +35,7 @@ SPAN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)"
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 ADDRESS = rf"(udp:)?(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([1-9][0-9]{{0,4}})|unix(-dgram)?:({PATH})"
 URL = r"(?:http://([0-9.]+:[0-9]+|\[[0-9a-fA-F:.]+\]:[0-9]+))?(/[!-~]{0,1000})?"
+CRON = "[0-9A-Za-z*,/#-]{1,99}"  # a field of a schedule, as far as can be seen without the rules of cron
 UNIX_PATH_LIMIT = 100  # bytes, of the 108 in sockaddr_un: it is bound under a longer name first
 RUN_LIMIT = UNIX_PATH_LIMIT - len("/notify/1234567890123456")  # microseconds of a boot, for three centuries
 
@@ -82,9 +83,13 @@ KEYS = (
     Key("service", "command", "command", REQUIRED, "a program by its absolute path, and arguments; there is no shell"),
     Key("template", "instances", "[name]", [], "services NAME-INSTANCE of it; {instance} in its values is their name"),
     Key("service", "extends", "name", None, "a template, or another service, whose keys it has where it has none"),
-    Key("service", "kind", "simple|oneshot|forking", "simple", "oneshot: ready when it ended; forking: see pid_file"),
+    Key("service", "kind", "simple|oneshot|forking|scheduled", "simple", "oneshot: ready when it ended; see pid_file"),
     Key("service", "pid_file", "path", None, "of a forking one: which process goes on, when the first has ended well"),
-    Key("service", "timeout", "period", None, "of a one-shot: in which it must have ended; else it has its time"),
+    Key("service", "timeout", "period", None, "of what ends by itself: in which it must have; else it has its time"),
+    Key("service", "schedule", "cron", None, "when it runs, as in crontab(5) (OnCalendar=); seconds may come before"),
+    Key("service", "timezone", "zone", None, "of the schedule, such as \"Europe/Paris\"; the machine's"),
+    Key("service", "missed", "skip|once", "skip", "while the daemon was down: once, when it is back (Persistent=)"),
+    Key("service", "random_delay", "period", None, "by up to which its times are later, each machine by its own"),
     Key("service", "user", "user", REQUIRED, "whom it runs as"),
     Key("service", "group", "user", None, "in place of the user's own group"),
     Key("service", "supplementary_groups", "[user]", [], "groups besides those that the user is in"),
@@ -320,6 +325,8 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         text(rf"({SIGNALS}) {SPAN}", lambda name, *span: (name, seconds(*span))),
     ),
     "backoff": ('two times such as "0.1s..30s", the longer one last', text(rf"{SPAN}\.\.{SPAN}", backoff)),
+    "cron": ('a line such as "*/5 * * * *", or "@daily"', text(rf"@[a-z]{{1,20}}|{CRON}(?: +{CRON}){{4,5}}")),
+    "zone": ('a time zone such as "Europe/Paris"', text(r"([A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2})")),
     "rate": (
         'a number and a time such as "5 in 60s"',
         text(rf"([1-9][0-9]{{0,3}}) in {SPAN}", lambda n, *span: (int(n), seconds(*span))),

@@ -8,32 +8,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-OWN: dict[str, dict[str, Any]] = {"oneshot": {"restart": {"policy": "never"}}}  # what a kind sets
+from rootd.config import schedules
+
+ONCE: dict[str, Any] = {"restart": {"policy": "never"}}
+OWN = {"oneshot": ONCE, "scheduled": ONCE}  # what a kind sets
 # what [defaults] does not say of a kind
-NOT_FOR = {"oneshot": ("ready", "live"), "simple": ("timeout",), "forking": ("ready", "timeout")}
+NOT_FOR = {
+    "oneshot": ("ready", "live"), "scheduled": ("ready", "live", "processes", "max_processes"),
+    "simple": ("timeout",), "forking": ("ready", "timeout"),
+}  # fmt: skip
 PROBES = ("command", "http", "tcp")
 WAYS = ("after", "notify", "fd", *PROBES)
 
 
 def with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
     """A service's keys as they are in the file, with those that its kind sets."""
+    raw = {"kind": "scheduled"} | raw if "schedule" in raw else raw
     own = OWN.get(str(raw.get("kind")))
     if own is None:
         return raw
     return raw | {key: value | raw.get(key, {}) for key, value in own.items() if isinstance(raw.get(key, {}), dict)}
 
 
-def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What makes no sense with this kind: the key, and why. values: of a service, parsed."""
+def problems(values: dict[str, Any], raw: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What makes no sense with this kind: the key, and why. values: of a service, parsed; raw: not."""
     ready = [way for way in WAYS if values["ready"][way] is not None and values["ready"][way] is not False]
     if (values["kind"] == "forking") != bool(values["pid_file"]):
         yield "pid_file", 'kind = "forking" takes a pid_file, and a pid_file takes kind = "forking"'
     if values["kind"] == "forking" and set(ready) - {*PROBES}:
         yield "ready", "a forking service is ready when its pid file says so, or a probe: command, http or tcp"
-    for key in ("processes", "max_processes") if values["kind"] == "forking" else ():
+    one = {"forking": "its pid file names one", "scheduled": "it begins one at a time"}.get(values["kind"] or "")
+    for key in ("processes", "max_processes") if one else ():
         if (values[key] or 1) > 1:
-            yield key, "a forking service has one process, as its pid file names one: make a template with instances"
-    if values["kind"] != "oneshot":
+            yield key, f"a {values['kind']} service has one process, as {one}: make a template with instances"
+    yield from of_schedule(values, raw)
+    if values["kind"] not in OWN:
         if values["timeout"]:
             yield "timeout", 'is of a one-shot: ready.timeout is that of others, or say kind = "oneshot"'
         return
@@ -45,6 +54,20 @@ def problems(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "hooks", "a one-shot has no post_start: post_stop runs when it has ended, and what requires it then"
     if values["restart"]["policy"] == "always":
         yield "restart", 'a one-shot is not started again when it has done its work: "never" or "on-failure"'
+
+
+def of_schedule(values: dict[str, Any], raw: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if values["kind"] != "scheduled":
+        for key in schedules.KEYS:
+            if values[key] and values[key] != "skip":
+                yield key, 'is of a scheduled service: leave out its kind, or say kind = "scheduled"'
+        return
+    if "schedule" not in raw:
+        yield "schedule", 'kind = "scheduled" takes a schedule, such as "*/5 * * * *"'
+    elif values["schedule"] and (wrong := schedules.problem(values["schedule"])):
+        yield "schedule", wrong
+    if values["restart_with"]:
+        yield "restart_with", "a scheduled service runs at its times, and not because another was restarted"
 
 
 def command_of(values: dict[str, Any], python: str) -> tuple[str, ...]:

@@ -124,6 +124,7 @@ def look_at(layer: Layer, problems: list[Problem]) -> None:
     read_section(kind, inherit.expanded(layer.raw, "x"), layer.file, layer.path, told)
     problems += [problem for problem in told if not problem.text.startswith("is missing")]
     texts = {"extends": "no such key", "allow_root": "each service has to say it: it gives away what is root's"}
+    texts["schedule"] = "each service has to say it, or extend what does"
     for key in texts.keys() & layer.raw.keys() if layer.path[0] == "defaults" else ():
         problems.append(Problem(layer.file, ("defaults", key), texts[key]))
 

@@ -8,7 +8,8 @@ import signal
 from functools import cache
 from typing import Any, NamedTuple
 
-from rootd.config import keys
+from rootd.config import keys, kinds, schedules
+from rootd.config.schedules import Schedule
 from rootd.config.table import Entry
 
 PARTS = {  # what else is run for a service: its name, and the section and key that say how
@@ -20,7 +21,8 @@ PARTS = {  # what else is run for a service: its name, and the section and key t
     "live": ("live", "command"),
 }
 ORDER = ("requires", "after", "priority", "restart_with")
-QUIET = (*ORDER, "groups", "autostart", "processes", "max_processes", "max_unavailable")  # what changes no process
+# what changes no process
+QUIET = (*ORDER, *schedules.KEYS, "groups", "autostart", "processes", "max_processes", "max_unavailable")
 
 
 class Probe(NamedTuple):
@@ -74,6 +76,7 @@ class ServiceSpec(NamedTuple):
     hook_timeout: float = 30.0
     parts: tuple[tuple[str, int], ...] = ()  # commands besides its own, by their name: index in the table
     exit_on: bool = False  # the daemon ends when it has ended
+    schedule: Schedule | None = None  # when it runs, where it is not to run all the time
     generation: int = 0  # the configuration that it is of: the number that privileged knows it by
 
     def part(self, name: str) -> int | None:
@@ -107,7 +110,7 @@ def probe_of(values: dict[str, Any]) -> Probe | None:
 
 
 def ready_kind_of(kind: str, ready: dict[str, Any], probe: Probe | None) -> str:
-    if kind == "oneshot":
+    if kind in kinds.OWN:
         return "exit"
     return "probe" if probe else "notify" if ready["notify"] or kind == "forking" else "fd" if ready["fd"] else "after"
 
@@ -122,7 +125,7 @@ def spec_of(
         name=entry.service, entry=0, processes=values["processes"], max_processes=entry.count,
         groups=values["groups"], autostart=values["autostart"],
         ready_kind=ready_kind_of(values["kind"], ready, ready_probe),
-        ready_timeout=(values["timeout"] or 0.0) if values["kind"] == "oneshot" else ready["timeout"],
+        ready_timeout=(values["timeout"] or 0.0) if values["kind"] in kinds.OWN else ready["timeout"],
         ready_after=1.0 if ready["after"] is None else ready["after"],
         restart_policy=restart["policy"], expected=restart["expected"],
         backoff_first=restart["backoff"][0], backoff_cap=restart["backoff"][1],

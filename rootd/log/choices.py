@@ -1,4 +1,4 @@
-"""What the supervisor has log keep for it, so that it waits for no disk itself: opaque bytes in one file.
+"""What the supervisor has log keep for it, so that it waits for no disk itself: opaque bytes in a file of each kind.
 
 Rule 1: they are never read here, nor understood; who reads them is the supervisor, at its start.
 Rule 2: a new file, its bytes, fsync, a rename over the old file, fsync of the directory: killed anywhere in between,
@@ -14,9 +14,10 @@ import errno
 import os
 
 FILE, NEW = "choices.json", "choices.new"
+FILES = (FILE, "schedules.json")  # by the scope of KEEP
 
 
-def keep(directory: int, body: bytes) -> tuple[int, bool]:
+def keep(directory: int, body: bytes, name: str = FILE) -> tuple[int, bool]:
     """The errno, 0 when the body is on disk, and whether it is what is there now.
 
     It is there with an errno too where only the directory could not be made durable. directory: a descriptor, the
@@ -34,7 +35,7 @@ def keep(directory: int, body: bytes) -> tuple[int, bool]:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(NEW, FILE, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(NEW, name, src_dir_fd=directory, dst_dir_fd=directory)
         replaced = True
         os.fsync(directory)
     except OSError as error:

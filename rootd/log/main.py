@@ -87,6 +87,7 @@ class Asked(NamedTuple):
     seq: int
     members: str = ""
     body: bytes = b""
+    scope: int = 0  # of a KEEP: which file
 
 
 Handler = Callable[[ipc.Link, ipc.Message, list[int]], None]
@@ -166,11 +167,12 @@ class Log:
             for one in asked:
                 self.answer(one, ipc.Message(ipc.RECORDED, seq=one.seq, arg=number))
         keeps, self.keeps = self.keeps, []
-        if keeps:  # each is the whole of it: the last one counts
-            number, replaced = choices.keep(self.kept, keeps[-1].body)
-            for one in keeps:
+        for which in {one.scope for one in keeps}:  # each is the whole of it: the last one counts
+            mine = [one for one in keeps if one.scope == which]
+            number, replaced = choices.keep(self.kept, mine[-1].body, choices.FILES[which])
+            for one in mine:
                 scope = ipc.REPLACED if replaced else 0
-                self.answer(one, ipc.Message(ipc.KEPT, seq=one.seq, arg=number, scope=scope))
+                self.answer(one, ipc.Message(ipc.KEPT, seq=one.seq, arg=number, scope=scope, extra=which))
         pings, self.pings = self.pings, []
         for seq in pings:
             self.send("privileged", ipc.Message(ipc.PONG, seq=seq, arg=self.audit.trouble if self.audit.waiting else 0))
@@ -341,4 +343,6 @@ class Log:
         self.asked.append(Asked(link, message.seq, members))
 
     def keep(self, link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
-        self.keeps.append(Asked(link, message.seq, body=message.body))
+        if message.scope >= len(choices.FILES):
+            raise ipc.Malformed(f"there is no file {message.scope} to keep")
+        self.keeps.append(Asked(link, message.seq, body=message.body, scope=message.scope))

@@ -28,7 +28,7 @@ class Instance:
 
     __slots__ = (
         "_saved", "adopt_pause", "adopted_at", "adopted_run", "due", "end", "exits", "index", "last_exit", "operation",
-        "refused", "removed", "since", "slot", "spec", "status", "told",
+        "plan", "refused", "removed", "since", "slot", "spec", "status", "told",
     )  # fmt: skip
 
     def __init__(self, spec: ServiceSpec, index: int, slot: states.Slot, since: str) -> None:
@@ -47,6 +47,7 @@ class Instance:
         self.operation: Operation | None = None
         self.due: float | None = None
         self.told: tuple[str, int, str] = ("", 0, "")  # what was published last
+        self.plan = ""  # when it runs next, where it is scheduled
         self._saved: tuple[states.Slot, recover.SavedSlot] | None = None
 
     @property
@@ -80,9 +81,12 @@ class Instance:
         part = states.shown(self.slot.state)
         state, why = states.public(part), states.reason(part)
         if isinstance(part, states.Living):
-            return state, part.process.pid, why or self.status.get(part.process.run, "")
+            return state, part.process.pid, self._with_plan(why or self.status.get(part.process.run, ""))
         is_done = isinstance(part, states.Exited) and part.clean and self.spec.ready_kind == "exit"
-        return state, 0, why or ("done" if is_done else "")
+        return state, 0, self._with_plan(why or ("done" if is_done else ""))
+
+    def _with_plan(self, text: str) -> str:
+        return "; ".join(filter(None, (text, self.plan)))
 
     def info(self) -> ProcessInfo:
         state, pid, text = self.told

@@ -60,7 +60,7 @@ class Supervisor:
         self._now: float | None = None
         self._effects: list[Request] = []  # of this turn
         self._saved = -1  # the revision of services that is in the state file
-        self._asked = -1  # the last operation that it knows of
+        self._asked = -1  # how far it knows what was asked for (Services.asked)
         self._save_at: float | None = None
         self._facts = False  # told since this privileged was linked
         self._open: set[str] = set()
@@ -72,7 +72,9 @@ class Supervisor:
         renew = partial(self.tell, "privileged", ipc.Message(ipc.RENEW))
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
         place = f"{settings.paths.run}/probe"
-        self.services = Services(self._effects.append, self.publish, wall, self.probes, place, note, life)
+        self.services = Services(
+            self._effects.append, self.publish, wall, self.probes, place, note, clock=scheduled, life=life
+        )
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
@@ -125,7 +127,7 @@ class Supervisor:
 
     def act(self) -> None:
         """What was decided in this turn. What people asked for is remembered before anything of it is done."""
-        if self._asked != self.services.operations.last:
+        if self._asked != self.services.asked:
             self.save()
         for request in self._effects:
             self.performer.perform(request)
@@ -187,6 +189,7 @@ class Supervisor:
         if role == "log":
             self.audit.linked()
             self.choices.linked()
+            self.services.scheduled.linked()
         elif role == "privileged":
             self._facts = False
             self.performer.connect(self.links[role])
@@ -247,7 +250,7 @@ class Supervisor:
             if message.op == ipc.RECORDED:
                 self.audit.recorded(message)
             elif message.op == ipc.KEPT:
-                self.choices.kept(message, now)
+                (self.services.scheduled if message.extra == ipc.RUNS else self.choices).kept(message, now)
             elif message.op == ipc.LOST:
                 self.services.lost(message.name, message.scope, message.arg, message.extra)
         elif message.op == ipc.TABLE and len(fds) == 1:
@@ -340,8 +343,11 @@ class Supervisor:
         for name, restore in restores:
             if problem := restore(files.read(self.kept(name), STATE_LIMIT)):
                 note(problem)
+        kept = f"{self.settings.paths.state}/choices"
+        runs = partial(files.read, f"{kept}/schedules.json", LIMIT)
+        self.services.scheduled.attach(partial(self.tell, "log"), runs, os.uname().nodename)
         try:
-            self.choices.load(files.read(f"{self.settings.paths.state}/choices/choices.json", LIMIT))
+            self.choices.load(files.read(f"{kept}/choices.json", LIMIT))
         except OSError as error:
             self.choices.load(None, error.strerror or str(error))
         operations = self.services.operations
@@ -351,7 +357,7 @@ class Supervisor:
         self.save()  # before the first number is given out: the next one begins after those
 
     def save(self) -> None:
-        self._saved, self._asked, self._save_at = self.services.revision, self.services.operations.last, None
+        self._saved, self._asked, self._save_at = self.services.revision, self.services.asked, None
         self.write("state.json", self.services.state())
 
     def write(self, name: str, text: bytes) -> None:
@@ -369,6 +375,11 @@ class Supervisor:
 def wall() -> str:
     """The wall clock, for records and people only."""
     return spell(datetime.now(UTC))
+
+
+def scheduled() -> float:
+    """The wall clock, for what is due by it and for nothing else: seconds since 1970."""
+    return time.clock_gettime(time.CLOCK_REALTIME)
 
 
 def spell(moment: datetime) -> str:

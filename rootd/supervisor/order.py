@@ -190,5 +190,5 @@ class Order:
 
 
 def _is_down(instance: Instance) -> bool:
-    """Nothing of it runs or is wanted."""
-    return instance.slot.wanted == "down" and instance.at_rest()
+    """Nothing of it runs or is wanted; a scheduled one is nothing between its runs."""
+    return (instance.slot.wanted == "down" or instance.spec.schedule is not None) and instance.at_rest()

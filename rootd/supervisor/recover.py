@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.lifecycle import ready_until, work_until
+from rootd.supervisor.timetable import Job
 
 # isort: off
 from rootd.supervisor.states import (
@@ -63,6 +64,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     event: int = 0
     slots: dict[str, SavedSlot] = {}
     scaled: dict[str, tuple[int, int]] = {}  # service -> how many processes it is to have, and had configured then
+    jobs: dict[str, Job] = {}  # what of the schedules is dealt with
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
@@ -153,11 +155,13 @@ def rebuild(
 
 
 def _rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process], now: float) -> Rebuilt:
-    wanted: Wanted = "up" if spec.autostart or processes else "down"
+    wanted: Wanted = "up" if (spec.autostart and spec.schedule is None) or processes else "down"
     slot = Slot(wanted)
     if saved is not None:
         slot = Slot(saved.wanted, crashes=tuple(at for at in saved.crashes if at <= now), attempt=saved.attempt)
     known = {run.run: run for run in saved.runs} if saved else {}
+    if not processes and spec.schedule and slot.wanted == "up" and saved and saved.runs and not saved.exited:
+        return Rebuilt(replace(slot, state=Exited(Exit(None), clean=False)))  # it ran: it is not run again for that
     if not processes:
         return Rebuilt(replace(slot, state=_at_rest(slot, saved, now)))
     if len(processes) == 1:

@@ -27,6 +27,7 @@ from rootd.supervisor.operations import Already, Kind, Operation, Operations, Re
 from rootd.supervisor.order import Order
 from rootd.supervisor.perform import Request
 from rootd.supervisor.scaling import Scaling
+from rootd.supervisor.scheduled import Scheduled
 from rootd.supervisor.slots import Slots
 from rootd.supervisor.tables import stamped
 from rootd.supervisor.undertakings import Undertakings
@@ -56,9 +57,12 @@ class Services:
         prober: Prober,
         place: str,
         say: Callable[[str], None] = lambda text: None,
+        clock: Callable[[], float] = lambda: 0.0,
         life: int = 0,
     ) -> None:
-        """say: to whoever looks after the daemon as a whole. life: the same number as long as this daemon lives."""
+        """say: to whoever looks after the daemon as a whole. clock: the wall clock, for schedules alone. life: the
+        same number as long as this daemon lives.
+        """
         self.operations = Operations(publish, wall)
         self.losses: dict[tuple[str, int], str] = {}  # by process, as its log is called, and number of the stream
         self._slots = Slots(perform, self._told, self.operations.changed, wall, prober, place)
@@ -69,6 +73,7 @@ class Services:
         self._scaling = Scaling()
         self._ending = Ending(self._slots, self.operations, self.order)
         self._say, self._life = say, life
+        self.scheduled = Scheduled(self._slots, self.operations, clock, say)
 
     # -- what is configured ----------------------------------------------------------------------------------
 
@@ -93,10 +98,12 @@ class Services:
         changed = tuple(name for name in new if name in old and new[name].digest != old[name].digest)
         ends = self.order.ends(removed)
         begin: dict[str, Kind] = dict.fromkeys(ends, "stop")
-        begin |= dict.fromkeys((name for name in added if new[name].autostart), "start")
+        begin |= dict.fromkeys((name for name in added if new[name].autostart and not new[name].schedule), "start")
         begin |= dict.fromkeys(filter(self._under.to_restart, changed), "restart")
+        begin |= self.scheduled.turned(old, new, changed)
         running = {name for name in new if self._under.to_restart(name)}
         further, surplus = self._adopt(new)
+        self.scheduled.load(new, now)
         self.order.load(new, now)
         if self._ending.operation is not None:
             begin.clear()
@@ -135,12 +142,19 @@ class Services:
         """What the last supervisor wrote. Returns what is wrong with it, to be said loudly; then facts count alone."""
         self._saved, problem = recover.read(data)
         self.operations.last, self.operations.events = self._saved.operation, self._saved.event
+        self.scheduled.timetable.restore(self._saved.jobs)
         return problem
 
     @property
     def revision(self) -> int:
         """Another number whenever state() may say something else."""
-        return self._slots.revision + self.operations.events + self._scaling.revision
+        of_jobs = self.scheduled.timetable.revision
+        return self._slots.revision + self.operations.events + self._scaling.revision + of_jobs
+
+    @property
+    def asked(self) -> int:
+        """Another number whenever state() must be written before anything else is done: asked for, or done once."""
+        return self.operations.last + self._slots.once + self.scheduled.timetable.begun
 
     @property
     def size(self) -> int:
@@ -154,8 +168,8 @@ class Services:
         slots = {f"{name}:{index}": one.save() for (name, index), one in self._slots.instances.items()}
         numbers = self.operations.last, self.operations.events
         ending, scaled = self._ending.operation is not None, self._scaling.save()
-        end = ending, self._ending.status
-        return recover.write(recover.Saved(recover.VERSION, self._life, *end, *numbers, slots, scaled))
+        end, jobs = (ending, self._ending.status), self.scheduled.timetable.save()
+        return recover.write(recover.Saved(recover.VERSION, self._life, *end, *numbers, slots, scaled, jobs))
 
     def fact(self, message: ipc.Message, now: float) -> None:
         """A run that is not over; nothing follows from it before facts_done."""
@@ -173,6 +187,7 @@ class Services:
         with self.order.at_once(now):
             specs = {spec: self._scaling.count(spec) for spec in self._specs.values()}
             self._slots.facts_done(specs, saved, self._ending.operation is not None, now)
+        self.scheduled.load(self._specs, now)
         self._ending.look(now)
 
     # -- what is shown ---------------------------------------------------------------------------------------
@@ -190,11 +205,11 @@ class Services:
 
     def info(self, name: str) -> ServiceInfo:
         """Raises KeyError."""
-        return service_info(self._specs[name], self._slots.configured(name))
+        return self.scheduled.info(service_info(self._specs[name], self._slots.configured(name)))
 
     def made_of(self, name: str) -> list[object]:
         """All that info depends on: as long as this is equal, so is that. Raises KeyError."""
-        parts: list[object] = [self._specs[name]]
+        parts: list[object] = [self._specs[name], self.scheduled.timetable.job(name)]
         for one in self._slots.of(name):
             parts += one.slot, one.told, one.since, one.last_exit, one.spec, one.removed
         return parts
@@ -332,10 +347,16 @@ class Services:
         return self._slots.main_pid(run)
 
     def wake_at(self) -> float | None:
-        return self._slots.wake_at()
+        due = self._slots.wake_at(), self.scheduled.wake_at() if self._keeps_time() else None
+        return min((at for at in due if at is not None), default=None)
 
     def wake(self, now: float) -> None:
         self._slots.wake(now)
+        if self._keeps_time():
+            self.scheduled.wake(now)
+
+    def _keeps_time(self) -> bool:
+        return self._slots.live and self._ending.operation is None
 
     # -- who is meant ----------------------------------------------------------------------------------------
 

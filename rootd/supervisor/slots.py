@@ -51,11 +51,12 @@ class Slots:
         self.live = False  # whether the first facts have been taken
         self.generation = 0
         self.revision = 0  # grows with every change of a slot
+        self.once = 0  # grows with what must not be forgotten once it is asked for: spawns and ends of scheduled runs
         self._perform, self._told, self._say, self._wall = perform, told, say, wall
         self._requests = Requests(perform)
         self._errands = Errands(self._requests, self._errand_ended)
         self.monitor = Monitor(prober, place, self._errands.begin, self.apply, self._show_problem)
-        self._sayings = Sayings(self._requests, self.monitor, self.apply, self._show, self.event)
+        self._sayings = Sayings(self._requests, self.monitor, self.apply, self.show, self.event)
         self._of: dict[str, dict[int, Instance]] = {}
         self._tables = Tables()
         self._runs: dict[int, Instance] = {}
@@ -98,6 +99,7 @@ class Slots:
         slot, effects = lifecycle.step(instance.spec, before, event, now)
         self._become(instance, slot)
         for effect in effects:
+            self.once += instance.spec.schedule is not None
             if isinstance(effect, states.Spawn):
                 self._spawn(instance, now)
             elif isinstance(effect, states.Signal):
@@ -152,7 +154,7 @@ class Slots:
     def _show_problem(self, instance: Instance, run: int, problem: str) -> None:
         """What its probes have found, in place of its own words; its state goes on saying the rest."""
         instance.status[run] = problem
-        self._show(instance)
+        self.show(instance)
 
     def _errand_ended(self, instance: Instance, part: str, about: int, problem: str, ran: bool, now: float) -> None:
         if part in ("ready", "live"):
@@ -200,7 +202,7 @@ class Slots:
         for run in running:
             self._runs[run] = instance
         self._schedule(instance)
-        self._show(instance)
+        self.show(instance)
 
     def _schedule(self, instance: Instance) -> None:
         due = states.wake_at(instance.slot.state)
@@ -210,7 +212,7 @@ class Slots:
                 self._pushed += 1
                 heapq.heappush(self._timers, (due, self._pushed, instance))
 
-    def _show(self, instance: Instance) -> None:
+    def show(self, instance: Instance) -> None:
         """Tell watchers, when there is something to see."""
         state, pid, text = shown = instance.shown()
         if shown != instance.told:
@@ -221,7 +223,8 @@ class Slots:
 
     def _spawn(self, instance: Instance, now: float) -> None:
         if not self._strays.hold(instance, now):
-            self._requests.ask(instance.key, states.Spawn(), instance.number, self.generation)
+            # by its own configuration: in the current one, what is removed may have the number of another service
+            self._requests.ask(instance.key, states.Spawn(), instance.number, instance.spec.generation)
 
     def _answered(self, asked: Asked, message: ipc.Message, now: float) -> None:
         effect = asked.request.effect

@@ -104,7 +104,9 @@ class Undertakings:
             return 0
 
     def to_restart(self, name: str) -> bool:
-        """Of what changed: what is wanted, but for what has done its work and ended, or is at it."""
+        """Of what changed: what is wanted, but for what has done its work, is at it, or has its times."""
+        if name in self.specs and self.specs[name].schedule is not None:
+            return False
         slots = [instance.slot for instance in self._slots.of(name)]
         return any(slot.wanted == "up" and not isinstance(slot.state, states.Exited | states.Working) for slot in slots)
 

@@ -102,7 +102,7 @@ def test_what_is_made_of_good_files_is_handed_on_sealed_and_only_to_who_asks_for
     from rootd.config import compile as compiler
     from rootd.privileged import stage
 
-    def check(_dir: str, _python: str, _asked: bool, made: checker.Made | None) -> checker.Checked:
+    def check(_dir: str, _python: str, _asked: bool, made: checker.Made | None, _now: float) -> checker.Checked:
         if made:
             bundle = compiler.Bundle("/etc/x", "/p", (), {}, {}, {}, {}, {}, True)
             made(bundle, compiler.Compiled(None, b"{}", bytes(32), (), (), ()), {})

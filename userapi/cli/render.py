@@ -74,7 +74,8 @@ class Screen:
                 last, text = str(process.get("exit") or ""), str(process.get("text") or "")
                 before = f"before: {last}" if last and process["pid"] else last  # not what runs now
                 unexpected = process["state"] == "RUNNING" and not service.get("enabled", True)  # it will not come back
-                parts = ("" if last in text else before, text, "disabled" if unexpected else "")
+                disabled = "disabled" if unexpected and "disabled" not in text else ""
+                parts = ("" if last in text else before, text, disabled)
                 told = "; ".join(part for part in parts if part)
                 pid = str(process["pid"]) if process["pid"] else "-"
                 since = process["since"]

@@ -2,8 +2,9 @@
 /reload, /revoke.
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
-"exit", "text"}], "groups", "text", "enabled"}]}, with ?service=NAME that one only. GET /services/NAME answers
-{"service", "settings", "sockets", "exits", "chosen_by", "lost"}, chosen_by "" where "enabled" is the configuration's.
+"exit", "text"}], "groups", "text", "enabled", "next"}]}, with ?service=NAME that one only; "next" is when a scheduled
+one runs next, "" where nothing is due. GET /services/NAME answers {"service", "settings", "sockets", "exits",
+"chosen_by", "lost"}, chosen_by "" where "enabled" is the configuration's.
 POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, scale {"processes": N},
 reload {"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
 """

@@ -66,3 +66,16 @@ def test_a_directory_that_is_not_roots_gives_a_bundle_that_says_so() -> None:
     compiled = compiler.compile_bundle(found)
     assert not compiled.table
     assert compiled.problems[0].text == found.files[0].error
+
+
+def test_the_files_of_the_time_zones_that_are_named_are_in_the_bundle_and_no_others(root_directory: Path) -> None:
+    job = '[service.{}]\ncommand = ["/bin/x"]\nuser = "u"\nschedule = "@daily"\n'
+    (root_directory / "services.d").mkdir(mode=0o755)
+    zoned = job.format("a") + 'timezone = "Europe/Berlin"\n' + job.format("b") + 'timezone = "Europe/Nowhere"\n'
+    for name, text in {"durward.toml": "[auth]\n", "services.d/x.toml": zoned}.items():
+        (root_directory / name).write_text(text)
+        (root_directory / name).chmod(0o644)
+    found = gather(str(root_directory), "/opt/python3", lambda users, groups: ({}, {})).zones
+    assert {name: data is not None for name, data in found.items()} == {"Europe/Berlin": True, "Europe/Nowhere": False}
+    (root_directory / "services.d" / "x.toml").write_text(job.format("a"))
+    assert [*gather(str(root_directory), "/opt/python3", lambda users, groups: ({}, {})).zones] == [""]

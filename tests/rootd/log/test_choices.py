@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rootd.log.choices import FILE, NEW, keep
+from rootd.log.choices import FILE, FILES, NEW, keep
 
 
 @pytest.fixture
@@ -123,3 +123,10 @@ def test_killed_anywhere_in_between_there_is_the_old_file_or_the_new_one(tmp_pat
         seen.add((status, there))
         assert keep(directory, there) == (0, True), "the next one is not in the way of anything"
     assert seen == {(9, b"old"), (9, b"new"), (0, b"new")}
+
+
+def test_what_is_kept_of_one_kind_leaves_the_other_as_it_is(tmp_path: Path, directory: int) -> None:
+    for name, body in zip(FILES, (b"choices", b"schedules"), strict=True):
+        assert keep(directory, body, name) == (0, True)
+    assert [(tmp_path / name).read_bytes() for name in FILES] == [b"choices", b"schedules"]
+    assert sorted(os.listdir(tmp_path)) == sorted(FILES)

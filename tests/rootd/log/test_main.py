@@ -88,6 +88,21 @@ def test_choices_are_answered_when_they_are_on_disk_and_of_several_at_once_the_l
     assert room.log.timeout(0.0) is None
 
 
+def test_when_scheduled_services_ran_is_a_file_of_its_own_and_there_is_no_third(room: Room) -> None:
+    for scope, body in ((0, b"choices"), (ipc.RUNS, b"runs")):
+        room.links["supervisor"].send(ipc.Message(ipc.KEEP, seq=7 + scope, scope=scope, body=body))
+    room.turn()
+    assert {(m.op, m.seq, m.arg, m.extra) for m in room.heard("supervisor")} == {
+        (ipc.KEPT, 7, 0, 0), (ipc.KEPT, 8, 0, ipc.RUNS),
+    }  # fmt: skip
+    kept = room.path / "state" / "choices"
+    assert [(kept / name).read_bytes() for name in ("choices.json", "schedules.json")] == [b"choices", b"runs"]
+    room.links["supervisor"].send(ipc.Message(ipc.KEEP, seq=9, scope=2, body=b"x"))
+    room.turn()
+    assert "supervisor" not in room.log.links
+    assert len([*kept.iterdir()]) == 2
+
+
 def test_choices_that_the_disk_does_not_take_are_answered_with_its_errno_and_nothing_else_stops(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from policy.parse import parse
 from policy.rules import Policy
 from rootd import ipc
 from rootd.config import compile as compiler
+from rootd.config import schedules
 from rootd.config.settings import User
 from rootd.config.trusted import File
 from rootd.supervisor.auditing import Audit
@@ -366,6 +367,7 @@ class Generation:
         bundle = compiler.Bundle(
             "/etc/durward", "/opt/durward/bin/python3", given, {path: File(path, "", "missing") for path in paths},
             {name: known.get(name) for name in users}, dict.fromkeys(groups), dict.fromkeys(pam, True), {}, True,
+            {name: schedules.read_zone(name) for name in compiler.zones_needed(given)},
         )  # fmt: skip
         self.compiled = compiler.compile_bundle(bundle)
         self.number = number

@@ -157,3 +157,74 @@ def test_the_crashes_before_a_step_still_count_after_it(running: Daemon, step: S
     crash(running, 7)
     assert state(running) == "FATAL"
     assert running.silent("privileged")
+
+
+JOB = {
+    "services.d/job.toml": """
+[service.job]
+command = ["/srv/job"]
+user = "www-site"
+schedule = "LINE"
+timezone = "Europe/Berlin"
+missed = "MISSED"
+""",
+    "policy.d/10.toml": "",
+}
+
+
+def scheduled(daemon: Daemon, generation: Make, line: str, missed: str = "skip") -> Daemon:
+    texts = {name: text.replace("LINE", line).replace("MISSED", missed) for name, text in JOB.items()}
+    daemon.start()
+    daemon.begin(generation(texts))
+    assert daemon.record()["kind"] == "load"
+    return daemon
+
+
+def ended(daemon: Daemon, run: int) -> None:
+    """Its run ends well, and nothing of it is left."""
+    daemon.tell(ipc.Message(ipc.EXITED, run=run, arg=0, flags=ipc.KNOWN))
+    asked = daemon.heard("privileged", ipc.SIGNAL)
+    daemon.tell(ipc.Message(ipc.DONE, seq=asked.seq))
+    daemon.tell(ipc.Message(ipc.EMPTY, run=run))
+
+
+def shown(daemon: Daemon) -> messages.ServiceInfo:
+    found: messages.ServiceInfo = daemon.ask(messages.Status("job"), "", "root").services[0]
+    return found
+
+
+@EACH_WAY
+def test_a_schedule_goes_on_by_the_new_time_without_a_flood_and_without_a_wait(
+    step: Step, daemon: Daemon, generation: Make, seconds: float
+) -> None:
+    scheduled(daemon, generation, "* * * * * *")
+    for run in (1, 2):
+        daemon.spawned(run)
+        ended(daemon, run)
+    step(seconds)
+    for run in (3, 4):
+        daemon.spawned(run)
+        before = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+        ended(daemon, run)
+        due = datetime.datetime.fromisoformat(shown(daemon).next)
+        assert abs((due - before).total_seconds()) < 10.0
+
+
+def test_what_a_step_ahead_has_skipped_is_made_up_for_by_one_run_or_counted(
+    step: Step, daemon: Daemon, generation: Make
+) -> None:
+    """The clock is looked at again by the next supervisor; the one that runs looks once a minute."""
+    noon = time.gmtime(time.clock_gettime(time.CLOCK_REALTIME) - 2 * 3600)
+    scheduled(daemon, generation, f"{noon.tm_min} {noon.tm_hour} * * *", "once")
+    kept = daemon.heard("log", ipc.KEEP)
+    daemon.links["log"].send_now(ipc.Message(ipc.KEPT, seq=kept.seq, extra=ipc.RUNS))
+    assert daemon.silent("privileged"), "and it has written down that it knows the job"
+    step(YEAR)
+    daemon.kill()
+    texts = {name: text.replace("LINE", f"{noon.tm_min} {noon.tm_hour} * * *") for name, text in JOB.items()}
+    daemon.start()
+    daemon.begin(generation({name: text.replace("MISSED", "once") for name, text in texts.items()}))
+    assert daemon.record()["kind"] == "load"
+    daemon.spawned(1)
+    assert shown(daemon).text == "99 or more missed"
+    ended(daemon, 1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from rootd.config.schedules import Schedule
 from rootd.supervisor import recover
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.recover import SavedRun, SavedSlot
@@ -126,3 +127,11 @@ def test_after_privileged_was_started_again_every_run_is_accounted_for(spec: Any
         rebuilt = recover.reconcile(slot, found, NOW)
         assert rebuilt.slot.state == (slot.state if state is None else state)
         assert (rebuilt.events, rebuilt.strays) == (events, strays)
+
+
+def test_a_scheduled_run_that_nobody_saw_the_end_of_is_not_run_again_and_one_that_never_began_is(spec: Any) -> None:
+    job = spec(ready_kind="exit", restart_policy="never", schedule=Schedule("@daily", "", "", "skip", 0.0))
+    assert recover.rebuild(job, None, [], NOW).slot == Slot("down")
+    began = recover.SavedSlot("up", (recover.SavedRun(7, "1"),))
+    assert recover.rebuild(job, began, [], NOW).slot == Slot("up", Exited(Exit(None), clean=False))
+    assert recover.rebuild(job, recover.SavedSlot("up"), [], NOW).slot == Slot("up", Backoff(NOW))

@@ -13,14 +13,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from policy.messages import Changed, Ended
 from rootd import ipc
+from rootd.config.schedules import Schedule
 from rootd.config.specs import Probe
 from rootd.supervisor import order, states
 from rootd.supervisor.operations import Refusal
 from rootd.supervisor.spelled import Spelled, spell
 
-NAMES = ("plain", "web", "once", "front", "deep", "job")
+NAMES = ("plain", "web", "once", "front", "deep", "job", "each-minute")
 PARTS = (("pre-start", 20), ("post-start", 21), ("stop", 22), ("post-stop", 23), ("ready", 24))
 EVERY = (*PARTS[:4], ("live", 24))
+ON = ("front", "each-minute")  # those that require plain
 names = st.sampled_from(NAMES)
 ENDS = ((0, 0), (1, 0), (-9, 0), (127, errno.ENOENT << 8 | ipc.STEPS.index("exec")))
 
@@ -45,6 +47,10 @@ class Histories(RuleBasedStateMachine):
                 parts=PARTS, live_probe=Probe("http", "tcp:127.0.0.1:80", "/"), live_failures=2, watchdog=60.0,
             ),
             self.spec(name="job", entry=5, ready_kind="exit", ready_timeout=20.0, restart_policy="never"),
+            self.spec(
+                name="each-minute", entry=6, ready_kind="exit", ready_timeout=7.0, restart_policy="on-failure",
+                limit_count=2, requires=("plain",), schedule=Schedule("* * * * *", "", "", "once", 0.0),
+            ),
         )  # fmt: skip
         self.watch()
         self.house.begin()
@@ -155,6 +161,14 @@ class Histories(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.house.later(seconds)
 
+    @rule(seconds=st.sampled_from([-365 * 86_400.0, -5_000.0, -2.0, 50.0, 365 * 86_400.0]))
+    def the_wall_clock_is_set(self, seconds: float) -> None:
+        self.house.ahead += seconds
+
+    @rule(enabled=st.booleans())
+    def schedule_is_enabled_or_disabled(self, enabled: bool) -> None:
+        self.take([one._replace(autostart=enabled) if one.schedule else one for one in self.house.specs])
+
     @rule(seconds=st.sampled_from([0.3, 40.0]))
     def be_late(self, seconds: float) -> None:
         """Time passes and nothing is heard."""
@@ -217,7 +231,9 @@ class Histories(RuleBasedStateMachine):
             for one in reversed(self.house.specs)
         ])  # fmt: skip
 
-    @rule(gone=st.sampled_from([(), ("front",), ("deep",), ("front", "plain"), ("front", "plain", "web", "deep")]))
+    @rule(
+        gone=st.sampled_from([(), ("front",), ("deep", "each-minute"), (*ON, "plain"), (*ON, "plain", "web", "deep")])
+    )
     def remove_and_put_back(self, gone: tuple[str, ...]) -> None:
         here = {one.name: one for one in self.house.specs}
         self.take([one for name, one in (self.everything | here).items() if name not in gone])
@@ -307,6 +323,7 @@ class Histories(RuleBasedStateMachine):
         house.privileged.failing = None
         house.lose().link()
         self.remove_and_put_back(())
+        self.schedule_is_enabled_or_disabled(enabled=False)
         self.probe_process_comes_and_goes(there=True)
         self.settle()
         for (name, _), instance in house.services._slots.instances.items():

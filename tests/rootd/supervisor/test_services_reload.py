@@ -293,3 +293,21 @@ def test_how_many_processes_there_are_is_changed_without_touching_those_that_sta
     house.later(2.0)
     house.reload(spec(processes=2, max_processes=4))
     assert house.later(2.0).states() == ["STOPPED"] * 2
+
+
+def test_what_is_removed_when_its_spawn_was_lost_is_not_spawned_as_what_has_its_number_now(
+    House: Any, spec: Any
+) -> None:
+    front, web = spec(name="front", entry=1, requires=("plain",)), spec(name="web", entry=2)
+    house = House(spec(name="plain"), front, web).begin().later(3.0)
+    house.privileged.exit(1, 1)
+    house.deliver(3)
+    assert house.privileged.last == 4
+    house.lose()
+    del house.privileged.runs[4]  # privileged died before it was let go
+    house.reload(web._replace(entry=0))
+    house.link()
+    spawned = [(run.generation, run.slot // 1024) for run in house.privileged.runs.values()]
+    assert spawned == [(1, 2), (1, 1), (1, 0)], "itself, by the configuration that has it, and not a second web"
+    house.later(30.0)
+    assert [(run.generation, run.slot // 1024) for run in house.privileged.runs.values()] == [(1, 2)]
