@@ -68,6 +68,19 @@ class LogFile:
             os.close(directory)
         return os.fstat(self.fd).st_size
 
+    def took(self, inode: int, base: int, end: int) -> bool | None:
+        """Whether what was to be written from base to end is there; then all of it, else nothing of it from now on.
+        None where that cannot be told: it is another file, or was made shorter."""
+        try:
+            size = self.ready()
+            if os.fstat(self.fd).st_ino != inode or size < base:
+                return None
+            if size < end:
+                os.ftruncate(self.fd, base)
+        except OSError:
+            return None
+        return size >= end
+
     def age(self, size: int, now: float, wall: float) -> None:
         """Know when it will be too old. size: before what is written now."""
         if self.how.age and self.due is None:

@@ -44,6 +44,20 @@ def source_of(held_name: str) -> Source:
     return check(Source(parts[1], STREAMS.get(parts[2], 0), run, slot, size, keep))
 
 
+def name_of(source: Source) -> str:
+    """Of its spool: like the name in the store, for one directory."""
+    return ",".join(map(str, ("pipe", *source)))
+
+
+def source_of_spool(name: str) -> Source:
+    """Raises ValueError."""
+    parts = name.split(",")
+    if len(parts) != 7 or parts[0] != "pipe" or not all(p.isdecimal() and p.isascii() for p in parts[2:]):
+        raise ValueError(f"{name!r} is not the name of a spool")
+    stream, run, slot, size, keep = map(int, parts[2:])
+    return check(Source(parts[1], stream, run, slot, size, keep))
+
+
 def cut(window: bytes, room: int, reach: int, at_line_end: bool) -> tuple[int, bool]:
     """How much of window goes into the file, and whether the file then ends there.
 

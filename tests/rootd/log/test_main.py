@@ -298,7 +298,7 @@ def test_at_the_end_all_that_came_is_written_and_the_next_start_calls_it_clean(r
     assert room.audit()[0]["kind"] == "start"
     assert sorted(body["kind"] for body in room.audit()[1:-1]) == ["decision", "deed"]
     assert room.audit()[-1]["kind"] == "stop"
-    directories = main.open_directories(str(room.path / "log"), str(room.path / "state"))
+    directories = main.open_directories(*(str(room.path / name) for name in ("log", "state", "run")))
     again = main.Log(room.log.keeper, *directories, f"{room.path}/state/log")
     again.begin()
     again.mover.close()
