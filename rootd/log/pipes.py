@@ -192,12 +192,13 @@ class Pipe:
             there = self.file.took(taking.inode, taking.base, taking.end) if taking.inode else None
             if there is None:
                 spool.lose(taking.size, max(spool.peek(taking.size).count(b"\n"), 1), spool.torn)
-                self.why = KILLED
+                spool.errno = 0
             elif there:
                 spool.settle()
             else:
                 spool.withdraw()
-        self.why = self.why or (KILLED if self.losing else "")
+        if self.losing:
+            self.why = os.strerror(spool.errno) if spool.errno else KILLED
         self.held = spool.peek(spool.end - spool.start)
         self.release(time)
 

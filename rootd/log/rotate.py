@@ -224,7 +224,7 @@ class Mover:
         pipe.since = now if pipe.since is None else pipe.since
         pipe.why = error.strerror or ""
         if pipe.how.drop and now - pipe.since >= GRACE:
-            pipe.try_at = now + RETRY
+            pipe.try_at, pipe.own().errno = now + RETRY, error.errno or 0
             if ("dropped", error.errno) not in self._said:
                 self._said.add(("dropped", error.errno))
                 self._say(f"{pipe.shown}: output is dropped and counted from now on: {error.strerror}")
@@ -290,6 +290,7 @@ class Mover:
             room = file.room(size, source.size)
             if len(out[0][0]) > room and not pipe.divide(out, room):
                 if size:
+                    spool.settle()  # it is asked for by the file's inode
                     self.shelf.rotate(file, source.size)
                     continue
                 pipe.divide(out, len(out[0][0].partition(b"\n")[0]) + 1)

@@ -25,7 +25,7 @@ from rootd.log.source import Source, name_of
 
 PLAIN = 16 * 1024  # bytes that stay in a spool though they are not needed any more
 _SAFE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_HEAD = struct.Struct("<10Q")
+_HEAD = struct.Struct("<11Q")
 _TOTAL = struct.Struct("<4Q")
 BEGIN = 128  # where the bytes begin
 
@@ -46,7 +46,8 @@ class Spool:
     """Open only while it is needed. `root` is the directory, the caller's."""
 
     __slots__ = (
-        "_root", "end", "fd", "lost_bytes", "lost_lines", "name", "start", "taking", "told_bytes", "told_lines", "torn",
+        "_root", "end", "errno", "fd", "lost_bytes", "lost_lines", "name", "start", "taking", "told_bytes",
+        "told_lines", "torn",
     )  # fmt: skip
 
     def __init__(self, root: int, source: Source) -> None:
@@ -56,6 +57,7 @@ class Spool:
         self.taking = NOTHING
         self.lost_bytes = self.lost_lines = 0  # of this run
         self.told_bytes = self.told_lines = 0  # of them
+        self.errno = 0  # why it was lost; 0: log was killed
         self.torn = False  # the rest of a line whose beginning was lost is still to come
 
     def load(self) -> bytes:
@@ -65,6 +67,7 @@ class Spool:
         if len(raw) == _HEAD.size:
             (
                 self.start, *taking, self.lost_bytes, self.lost_lines, self.told_bytes, self.told_lines, torn,
+                self.errno,
             ) = _HEAD.unpack(raw)  # fmt: skip
             self.taking, self.torn = Taking(*taking), bool(torn)
         self.end = os.fstat(self.fd).st_size
@@ -143,8 +146,9 @@ class Spool:
 
     def _head(self) -> bytes:
         return _HEAD.pack(
-            self.start, *self.taking, self.lost_bytes, self.lost_lines, self.told_bytes, self.told_lines, self.torn
-        )
+            self.start, *self.taking, self.lost_bytes, self.lost_lines, self.told_bytes, self.told_lines, self.torn,
+            self.errno,
+        )  # fmt: skip
 
     def _write(self) -> None:
         os.pwrite(self.fd, self._head(), 0)
