@@ -197,6 +197,8 @@ class Pipe:
                 spool.settle()
             else:
                 spool.withdraw()
+        if self.spliced and (data := spool.peek(spool.end - spool.start)):  # it was to be lost, and not counted yet
+            spool.lose(len(data), data.count(b"\n"), not data.endswith(b"\n"))
         if self.losing:
             self.why = os.strerror(spool.errno) if spool.errno else KILLED
         self.held = spool.peek(spool.end - spool.start)

@@ -79,12 +79,12 @@ def write(go: int, out: int, step: int) -> None:
             view = view[os.write(out, view[:step]) :]
 
 
-def messages(receiver: socket.socket) -> list[bytes]:
-    found = []
+def messages(receiver: socket.socket, got: dict[str, list[bytes]]) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
-            found.append(receiver.recv(1 << 17).rpartition(b"\nMESSAGE=")[2].removesuffix(b"\n"))
-    return found
+            fields, _, text = receiver.recv(1 << 17).rpartition(b"\nMESSAGE=")
+            process = fields.partition(b"DURWARD_PROCESS=")[2].partition(b"\n")[0].decode()
+            got.setdefault(process, []).append(text.removesuffix(b"\n"))
 
 
 def lines_of(folder: Path, kind: str) -> list[bytes]:
@@ -123,7 +123,7 @@ def test_of_a_hundred_writers_every_line_is_there_once_or_counted_as_lost(stage:
         children.append(child)
         goes.append(give)
         ipc.close_all((go, out))
-    got: list[bytes] = []
+    got: dict[str, list[bytes]] = {}
     ballast = stage.path / "log/ballast"
     for number in range(ROUNDS):
         for give in goes:
@@ -136,14 +136,14 @@ def test_of_a_hundred_writers_every_line_is_there_once_or_counted_as_lost(stage:
             ballast.unlink()
         if number in (4, 9):
             give_up(stage)
-        got += messages(journal)
+        messages(journal, got)
         stage.kill()
         stage.start()
     ipc.close_all(goes)
     left = set(names)
     while left:
         left.discard(stage.wait(stage.privileged, ipc.DRAINED).name)
-        got += messages(journal)
+        messages(journal, got)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(children)
     stage.kill()
     stage.start()
@@ -153,15 +153,20 @@ def test_of_a_hundred_writers_every_line_is_there_once_or_counted_as_lost(stage:
     for name in names:
         kind = name.partition("-")[0]
         kinds_lost[kind] += lost.get(name, (0, 0))[0]
-        if kind == "journald":
-            continue
-        found = [one for one in lines_of(stage.path / "log" / name, kind) if not NOTICE.fullmatch(one)]
+        there = got.get(name, []) if kind == "journald" else lines_of(stage.path / "log" / name, kind)
+        found = [one for one in there if not NOTICE.fullmatch(one)]
         whole = [one for one in found if LINE.fullmatch(one) and one == line(int(one[:6]))]
         parts = [one for one in found if one not in whole]
         numbers = [int(one[:6]) for one in whole]
         assert numbers == sorted(set(numbers)), name
-        assert sum(map(len, whole)) + len(whole) + sum(map(len, parts)) + lost.get(name, (0, 0))[0] == written, name
-        assert len(whole) + lost.get(name, (0, 0))[1] == ROUNDS * LINES, name
+        size, count = lost.get(name, (0, 0))
+        size += sum(map(len, whole)) + len(whole) + sum(map(len, parts))
+        count += len(whole)
+        if kind == "journald":  # a record that was on its way at a kill is counted, though it may have arrived
+            assert 0 <= count - ROUNDS * LINES <= ROUNDS + 1, name
+            assert 0 <= size - written <= (ROUNDS + 1) * 100, name
+        else:
+            assert (size, count) == (written, ROUNDS * LINES), name
         assert not parts or kind == "plain", "of a plain file the beginning of a line may be there, whose rest is lost"
     assert kinds_lost["wait"] == 0
     assert all(kinds_lost[kind] for kind in ("plain", "stamped", "json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,35 @@ def test_killed_at_any_call_a_receiver_has_every_line_once_or_it_is_counted(
             break
     assert counted > 3
     receiver.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("form", ["plain", "stamped"])
+def test_killed_at_any_call_what_a_full_disk_has_cost_is_counted_to_the_byte(
+    houses: Any, tmp_path: Path, form: str
+) -> None:
+    text = b"".join(b"line %03d\n" % n for n in range(30)) + b"end"
+    for step in range(10_000):
+        path = tmp_path / str(step)
+        (path / "site").mkdir(parents=True)
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "durward-test", path / "site"]
+        subprocess.run(mount, check=True)
+        (path / "site/ballast").write_bytes(bytes(4096))
+        reader = filled(text)
+
+        def work(step: int = step, path: Path = path, reader: int = reader) -> None:
+            kill_at(step, True, STEPS)
+            move(houses, path, reader, source(form))
+
+        killed = os.WIFSIGNALED(in_child(work))
+        again = move(houses, path, reader, source(form))
+        assert again.drained, step
+        assert again.mover.totals.all() == {("site", 1): (len(text), 30)}, step
+        again.close()
+        subprocess.run(["umount", "--lazy", path / "site"], check=True)
+        if not killed:
+            break
+    assert step > 30
 
 
 def test_what_is_in_a_spool_goes_on_where_it_was_and_the_spool_is_emptied(root: int) -> None:
