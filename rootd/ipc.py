@@ -33,7 +33,7 @@ SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN, RENEW = range(1, 
 # privileged -> supervisor
 TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
 # privileged -> log, log -> privileged, supervisor -> log, log -> supervisor
-PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED, KEEP, KEPT, LOST = range(40, 50)
+PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED, KEEP, KEPT, LOST, CLEAR, CLEARED = range(40, 52)
 # privileged -> keeper (STORE … END), keeper -> everybody (HELD, HELD_END, LINK), keeper -> privileged (REAPED)
 STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
 # supervisor -> probe, probe -> supervisor
@@ -44,6 +44,7 @@ KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING, LEFT = 1, 2, 4, 8, 16, 32  # flags; L
 NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 TCP, HTTP = 1, 2  # scope of CHECK
 NO_LOGINS = 1  # scope of BEGIN: without an api nobody logs in
+REOPEN = 1  # scope of CLEAR: the files are begun anew where somebody has renamed them, and keep what they hold
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root

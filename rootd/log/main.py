@@ -24,7 +24,7 @@ from rootd.lifeline import UNLINKED, Lifeline
 from rootd.log import chain, choices, lines
 from rootd.log.audit import RETRY, Audit
 from rootd.log.rotate import Mover
-from rootd.log.source import Source, check, source_of
+from rootd.log.source import Source, check, is_process, source_of
 
 DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shutdown", 7: "adopt"}
 MESSAGES = 64  # heard of one peer in one turn
@@ -120,6 +120,7 @@ class Log:
             ("privileged", ipc.PING): self.ping,
             ("supervisor", ipc.RECORD): self.record,
             ("supervisor", ipc.KEEP): self.keep,
+            ("supervisor", ipc.CLEAR): self.clear,
         }
 
     def begin(self) -> None:
@@ -347,3 +348,12 @@ class Log:
 
     def keep(self, link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
         self.keeps.append(Asked(link, message.seq, body=message.body))
+
+    def clear(self, link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
+        """A process's logs. That they were cleared is recorded here too: the supervisor is not believed to say so."""
+        if not is_process(message.name) or message.scope not in (0, ipc.REOPEN):
+            raise ipc.Malformed(f"{message!r} names no logs")
+        if message.scope != ipc.REOPEN:
+            self.audit.note({"kind": "deed", "deed": "clear", "process": message.name})
+        number = self.mover.shelf.clear(message.name, reopen=message.scope == ipc.REOPEN)
+        self.answer(Asked(link, message.seq), ipc.Message(ipc.CLEARED, seq=message.seq, arg=number))

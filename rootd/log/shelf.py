@@ -6,6 +6,7 @@ Rule: nothing here moves a byte of a service's; it says where the next one goes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EIO
 
 from rootd.log.files import LogFile
 from rootd.log.pack import Packer
@@ -65,6 +66,23 @@ class Shelf:
             self._say(f"{file.shown} cannot be rotated and grows on: {error.strerror}")
         if file.how.compress:
             self.packer.want(file.process, file.name)
+
+    def clear(self, process: str, *, reopen: bool) -> int:
+        """Both streams of a process: empty, or only open anew. The errno of what could not be done, 0 for none."""
+        number = 0
+        for stream in (1, 2):
+            file = self.files.get((process, stream)) or LogFile(self._root, process, stream)
+            try:
+                if reopen:
+                    file.reopen()
+                else:
+                    self.aging.pop(file, None)
+                    file.clear()
+            except OSError as error:
+                number = number or error.errno or EIO
+            if not file.users:
+                file.close()
+        return number
 
     def next(self) -> float | None:
         """When to call tend; None: no file grows old, and none is to be compressed."""

@@ -22,10 +22,14 @@ class Source(NamedTuple):
     keep: int  # rotated files that are kept, and how (rootd/config/logs.py)
 
 
+def is_process(name: str) -> bool:
+    return 0 < len(name) <= 80 and name[0] in _FIRST and _OTHER.issuperset(name)
+
+
 def check(source: Source) -> Source:
     """The source itself, or ValueError with what is wrong with it."""
     name = source.process
-    if not name or len(name) > 80 or name[0] not in _FIRST or not _OTHER.issuperset(name):
+    if not is_process(name):
         raise ValueError(f"{name!r} is not the name of a process")
     if source.stream not in STREAMS.values():
         raise ValueError(f"{source.stream} is not a stream")

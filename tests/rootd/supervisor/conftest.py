@@ -26,6 +26,7 @@ from rootd.config.settings import User
 from rootd.config.trusted import File
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.choices import Choices
+from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.operations import Operation, Operations, Refusal
@@ -40,7 +41,7 @@ POLICY = """
 [[grant]]
 id = "ops"
 who = ["group:webops"]
-may = ["view", "logs", "start", "stop", "restart", "signal", "scale", "enable"]
+may = ["view", "logs", "clear", "start", "stop", "restart", "signal", "scale", "enable"]
 on = ["site", "group:back"]
 [[grant]]
 id = "leads"
@@ -215,10 +216,13 @@ class Room:
         self.kept: list[ipc.Message] = []
         self.log_keeps: int | None = 0  # the errno of each KEEP; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)
+        self.cleared: list[ipc.Message] = []
+        self.log_clears: int | None = 0  # the errno of each CLEAR; None: log says nothing
+        self.clearing = Clearing(self.to_log_to_clear)
         (path / "log").mkdir()
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
-            clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),
+            self.clearing, clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),
             goes_on=False,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
@@ -247,6 +251,11 @@ class Room:
     def to_log_to_keep(self, message: ipc.Message) -> bool:
         if self.log_is_there:
             self.kept.append(message)
+        return self.log_is_there
+
+    def to_log_to_clear(self, message: ipc.Message) -> bool:
+        if self.log_is_there:
+            self.cleared.append(message)
         return self.log_is_there
 
     def to_auth(self, pull: login.Pull) -> bool:
@@ -292,6 +301,9 @@ class Room:
         kept, self.kept = self.kept, self.kept if self.log_keeps is None else []
         for message in kept if self.log_keeps is not None else ():
             self.choices.kept(ipc.Message(ipc.KEPT, seq=message.seq, arg=self.log_keeps), self.now)
+        cleared, self.cleared = self.cleared, self.cleared if self.log_clears is None else []
+        for message in cleared if self.log_clears is not None else ():
+            self.clearing.cleared(ipc.Message(ipc.CLEARED, seq=message.seq, arg=self.log_clears))
 
     def settle(self) -> None:
         """Several turns, each of which does all that is ready."""
@@ -306,7 +318,7 @@ class Room:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        for timer in (*self.doors.values(), self.audit, self.choices, self.reloads):
+        for timer in (*self.doors.values(), self.audit, self.choices, self.clearing, self.reloads):
             timer.wake(self.now)
 
     def close(self) -> None:
