@@ -43,8 +43,7 @@ MAIN, TREE = 0, 1  # scope of SIGNAL
 KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING, LEFT = 1, 2, 4, 8, 16, 32  # flags; LEFT: of a FACT, its end is known
 NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 TCP, HTTP = 1, 2  # scope of CHECK
-NO_LOGINS = 1  # scope of BEGIN: without an api nobody logs in
-REOPEN = 1  # scope of CLEAR: the files are begun anew where somebody has renamed them, and keep what they hold
+NO_LOGINS, REOPEN = 1, 1  # scope of BEGIN: without an api nobody logs in; of CLEAR: renamed files are begun anew
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root

@@ -140,7 +140,7 @@ def test_a_follower_of_a_log_that_was_cleared_goes_on_with_the_new_one(log):
     log.write(b"a\n")
     log.rotate()
     log.write(b"b\n")
-    reader, got = begun(log, 10)
+    reader, _ = begun(log, 10)
     log.path.with_name("stdout.log.1").unlink()
     log.path.unlink()
     log.path.write_bytes(b"c\n")

@@ -214,16 +214,14 @@ class Room:
         self.audit = Audit(self.to_log, self.clock, self.notes.append)
         self.reloads = Reloads(self.services.operations, self.to_privileged, lambda loaded, now: {})
         self.kept: list[ipc.Message] = []
-        self.log_keeps: int | None = 0  # the errno of each KEEP; None: log says nothing
+        self.log_keeps: int | None = 0  # the errno of each KEEP and CLEAR; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)
-        self.cleared: list[ipc.Message] = []
-        self.log_clears: int | None = 0  # the errno of each CLEAR; None: log says nothing
-        self.clearing = Clearing(self.to_log_to_clear)
+        self.clearing = Clearing(self.to_log_to_keep)
         (path / "log").mkdir()
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
-            self.clearing, clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),
-            goes_on=False,
+            self.clearing, clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth,
+            log=str(path / "log"), goes_on=False,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}
@@ -251,11 +249,6 @@ class Room:
     def to_log_to_keep(self, message: ipc.Message) -> bool:
         if self.log_is_there:
             self.kept.append(message)
-        return self.log_is_there
-
-    def to_log_to_clear(self, message: ipc.Message) -> bool:
-        if self.log_is_there:
-            self.cleared.append(message)
         return self.log_is_there
 
     def to_auth(self, pull: login.Pull) -> bool:
@@ -300,10 +293,8 @@ class Room:
             self.audit.recorded(ipc.Message(ipc.RECORDED, seq=message.seq, arg=self.log_answers))
         kept, self.kept = self.kept, self.kept if self.log_keeps is None else []
         for message in kept if self.log_keeps is not None else ():
-            self.choices.kept(ipc.Message(ipc.KEPT, seq=message.seq, arg=self.log_keeps), self.now)
-        cleared, self.cleared = self.cleared, self.cleared if self.log_clears is None else []
-        for message in cleared if self.log_clears is not None else ():
-            self.clearing.cleared(ipc.Message(ipc.CLEARED, seq=message.seq, arg=self.log_clears))
+            answer = ipc.Message(message.op + 1, seq=message.seq, arg=self.log_keeps)
+            self.choices.kept(answer, self.now) if answer.op == ipc.KEPT else self.clearing.cleared(answer)
 
     def settle(self) -> None:
         """Several turns, each of which does all that is ready."""
