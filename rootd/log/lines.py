@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 LINE = 48 * 1024  # bytes of a record, as journald has it; fits a datagram and a pipe
 DAEMON = 3  # the facility
+SIMPLE = bytes({*range(0x20, 0x7F), 0x0A} - {*b'"\\'})  # what JSON has as it is, and the ends of lines
 SEVERITY = {1: 6, 2: 4}  # stdout: informational, stderr: warning
 
 
@@ -72,6 +73,8 @@ def as_json(text: bytes, at: str, whose: Whose) -> bytes:
     stream = "stdout" if whose.stream == 1 else "stderr"
     about = {"time": at, "service": whose.service, "process": whose.process, "stream": stream, "line": ""}
     head = json.dumps(about, separators=(",", ":")).removesuffix('""}')
+    if not text.translate(None, SIMPLE):
+        return f'{head}"'.encode() + text.replace(b"\n", f'"}}\n{head}"'.encode()) + b'"}\n'
     each = map(json.encoder.encode_basestring_ascii, text.decode(errors="backslashreplace").split("\n"))
     return (head + f"}}\n{head}".join(each) + "}\n").encode()
 

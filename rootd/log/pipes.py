@@ -22,7 +22,7 @@ from rootd.log.spool import Spool
 
 TURN = 1024 * 1024  # bytes of one pipe in one go; also the size to which a busy pipe grows
 READ = 64 * 1024  # bytes of lines that are sent on, or of output that is lost, in one go
-CHUNK = 256 * 1024  # bytes of lines that are stamped in one go
+CHUNK = 48 * 1024  # bytes of lines that are stamped in one go: with stamps, below what malloc takes from the kernel
 KILLED = "log was killed while it was on its way"
 _NOTHING: deque[Record] = deque()  # of all that have nothing on its way: there are thousands of them
 
@@ -58,7 +58,8 @@ class Pipe:
     def whose(self) -> lines.Whose:
         if self._whose is None:
             source = self.source
-            service = source.process.removesuffix(f".{source.slot % 1024}") or source.process
+            number = "" if self.how.alone else f".{source.slot % 1024}"
+            service = source.process.removesuffix(number) or source.process
             self._whose = lines.Whose(service, source.process, source.stream, source.run)
         return self._whose
 
@@ -102,7 +103,7 @@ class Pipe:
             return True
         end = lines.whole(window) if b"\n" in window else max(lines.whole(self.held + window) - len(self.held), 0)
         moved = self.own().take(self.fd, end or len(window))
-        self.moved(moved)
+        self.moved(len(window))
         self.held += window[:moved]
         self.release(time())
         return False
@@ -118,7 +119,8 @@ class Pipe:
         if self.target == "file" and lines.short(data):
             self.out.append((self.record(data[:-1], time, 0)[0], len(data)))
             return
-        self.out.extend(self.record(line, time, stands_for) for line, stands_for in lines.split(data))
+        limit = lines.LINE // 4 if self.target == "syslog" and b"\0" in data else lines.LINE  # each NUL takes four
+        self.out.extend(self.record(line, time, stands_for) for line, stands_for in lines.split(data, limit))
 
     def divide(self, out: deque[Record], room: int) -> bool:
         """Make two of the first record, at the last line that room allows. False when not even one line fits."""
