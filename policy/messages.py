@@ -246,7 +246,7 @@ class Description(_Reply, frozen=True, tag="description"):
     sockets: list[str]
     exits: list[str]  # the last exits, newest first
     chosen_by: str = ""  # whose choice `enabled` is; "": the configuration's autostart
-    lost: list[str] = []  # output that could not be written, of each process and stream, since log was started
+    lost: list[str] = []  # output that could not be written, of each process and stream, since the machine was
 
 
 class LogOpened(_Reply, frozen=True, tag="log"):
