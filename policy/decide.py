@@ -22,6 +22,7 @@ from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, entries_of, first
 
 _WHOLE = tuple(action for action in Action if action in GLOBAL_ACTIONS)
 _READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "read the audit log"}
+_OF_LOGS: dict[str, str] = {Action.LOGS: "read the logs of", Action.CLEAR: "clear the logs of"}
 _EACH = tuple(action for action in Action if action not in GLOBAL_ACTIONS)
 
 HINTS = 3  # rules that a refusal names as those that would help
@@ -73,10 +74,10 @@ def _targets(action: str, service: str | None, groups: Collection[str]) -> tuple
 
 
 def deed(action: str, service: str | None) -> str:
-    """As it stands in a sentence. Actions are verbs, with three exceptions."""
+    """As it stands in a sentence. Most actions are verbs that need nothing more."""
     if service is None:
         return _READING.get(action, action)
-    return f"read the logs of {service}" if action == Action.LOGS else f"{action} {service}"
+    return f"{_OF_LOGS.get(action, action)} {service}"
 
 
 def decide(

@@ -23,7 +23,7 @@ Signame = Annotated[str, msgspec.Meta(pattern=SIGNAL_PATTERN)]
 Process = Annotated[str, msgspec.Meta(pattern=PROCESS_PATTERN)]
 Source = Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)]
 ActionName = Literal[
-    "view", "logs", "start", "stop", "restart", "signal", "scale", "enable",
+    "view", "logs", "clear", "start", "stop", "restart", "signal", "scale", "enable",
     "reload", "policy", "audit", "approve", "revoke", "shutdown",
 ]  # fmt: skip
 SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
@@ -74,6 +74,20 @@ class OpenLog(_Command, frozen=True, tag="open-log"):
     stream: Literal["stdout", "stderr"] = "stdout"
     process: Process = ""  # "" is the first
     rotated: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0  # 0 is the file being written, 1 the one before
+
+
+class ClearLog(_Command, frozen=True, tag="clear-log"):
+    """Remove all that a service, or one process of it, has written, rotated files too. Answered when it is done."""
+
+    service: Service
+    process: Process = ""  # "" is each
+
+
+class ReopenLog(_Command, frozen=True, tag="reopen-log"):
+    """Begin the files anew that somebody has renamed, so that nothing more is written to the old ones. As above."""
+
+    service: Service
+    process: Process = ""
 
 
 class WhatMayI(_Command, frozen=True, tag="what-may-i"):
@@ -152,7 +166,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 
 Command = (
-    Status | Describe | Watch | ListOperations | OpenLog | WhatMayI
+    Status | Describe | Watch | ListOperations | OpenLog | ClearLog | ReopenLog | WhatMayI
     | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable | Reload | Revoke | Shutdown
 )  # fmt: skip
 
@@ -236,7 +250,7 @@ class Description(_Reply, frozen=True, tag="description"):
     sockets: list[str]
     exits: list[str]  # the last exits, newest first
     chosen_by: str = ""  # whose choice `enabled` is; "": the configuration's autostart
-    lost: list[str] = []  # output that could not be written, of each process and stream, since log was started
+    lost: list[str] = []  # output that could not be written, of each process and stream, since the machine was
 
 
 class LogOpened(_Reply, frozen=True, tag="log"):

@@ -36,6 +36,7 @@ class Action(StrEnum):
 
     VIEW = "view"
     LOGS = "logs"
+    CLEAR = "clear"
     START = "start"
     STOP = "stop"
     RESTART = "restart"

@@ -33,7 +33,7 @@ SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN, RENEW = range(1, 
 # privileged -> supervisor
 TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
 # privileged -> log, log -> privileged, supervisor -> log, log -> supervisor
-PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED, KEEP, KEPT, LOST = range(40, 50)
+PIPE, DEED, PING, PONG, DRAINED, RECORD, RECORDED, KEEP, KEPT, LOST, CLEAR, CLEARED = range(40, 52)
 # privileged -> keeper (STORE … END), keeper -> everybody (HELD, HELD_END, LINK), keeper -> privileged (REAPED)
 STORE, DROP, BEGIN, END, HELD, HELD_END, LINK, REAPED = range(60, 68)
 # supervisor -> probe, probe -> supervisor
@@ -43,8 +43,7 @@ MAIN, TREE = 0, 1  # scope of SIGNAL
 KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING, LEFT = 1, 2, 4, 8, 16, 32  # flags; LEFT: of a FACT, its end is known
 NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 TCP, HTTP = 1, 2  # scope of CHECK
-NO_LOGINS = 1  # scope of BEGIN: without an api nobody logs in
-RUNS = 1  # scope of KEEP, and extra of its KEPT: when scheduled services ran; 0: choices
+NO_LOGINS, RUNS, REOPEN = 1, 1, 1  # scope of BEGIN: nobody logs in; of KEEP: when jobs ran; of CLEAR: begun anew
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root

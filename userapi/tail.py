@@ -120,8 +120,8 @@ class Tail:
             self._take(descriptor, place.offset)
             while self._offset > (size := self._about(self._descriptor)[1]):
                 over = self._offset - size
-                if not self._step():
-                    self._offset = size
+                if not self._step():  # it was cleared, or made shorter: all that is in it came later
+                    self._offset = 0
                     break
                 self._offset = over
         self.start = Cursor(self._about(self._descriptor)[0], self._offset)
@@ -144,6 +144,8 @@ class Tail:
         followed = check and not self._newest()
         files = DEPTH  # to be read before the caller is asked again
         while files:
+            if self._offset > self._about(self._descriptor)[1]:  # somebody has made it shorter
+                self._offset = 0
             for data in self._pieces(self._descriptor, self._offset, self._about(self._descriptor)[1]):
                 self._offset += len(data)
                 yield data

@@ -305,7 +305,7 @@ class _Compiler:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]
         command = kinds.command_of(values, self.bundle.python)
         names = (*values["signals"], values["stop"]["signal"], *dict(values["stop"]["then"]), "KILL")
-        log, streams = logs.how_of(values["log"])
+        log, streams = logs.how_of(values["log"], name if most(values) == 1 else "")
         watchdog = values["live"]["watchdog"]
         names = (*names, "ABRT") if watchdog else names
         extra = extras.extra_of(values, self.bundle.credentials)

@@ -155,7 +155,7 @@ KEYS = (
     Key("log", "compress", "flag", False, "gzip the files that are kept, when there is nothing else to do"),
     Key("log", "mode", "mode", "0640", "of the files, which are log's own; where others may read, their directory too"),
     Key("log", "stderr", "own|stdout", "own", "stdout: both in one, in their order (redirect_stderr)"),
-    Key("log", "target", "file|journald|syslog|inherit|null", "file", "where it goes; all but file are at most once"),
+    Key("log", "target", "file|journald|syslog|inherit|null", "file", "where it goes; all but file is at most once"),
     Key("log", "format", "plain|stamped|json", "plain", "of files and inherit: as it is, with times, or JSON lines"),
     Key("log", "full", "drop|wait", "drop", "disk: after 1 s output is dropped and counted; or it waits"),
     *(Key("limits", name, "limit", None, f"RLIMIT_{name.upper()} of setrlimit(2)") for name in LIMITS),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 TARGETS = ("file", "journald", "syslog", "inherit")  # null has no pipe at all
 FORMATS = ("plain", "stamped", "json")
-BITS = {"keep": 10, "age": 28, "mode": 9, "compress": 1, "drop": 1, "target": 3, "form": 2, "merged": 1}
+BITS = {"keep": 10, "age": 28, "mode": 9, "compress": 1, "drop": 1, "target": 3, "form": 2, "merged": 1, "alone": 1}
 
 
 class How(NamedTuple):
@@ -22,6 +22,7 @@ class How(NamedTuple):
     target: int = 0  # index of TARGETS
     form: int = 0  # index of FORMATS
     merged: int = 0  # stderr is in it too
+    alone: int = 0  # the process is called like its service, though that looks as if it had a number
 
 
 def pack(how: How) -> int:
@@ -47,12 +48,14 @@ def unpack(word: int) -> How:
     return how
 
 
-def how_of(values: dict[str, Any]) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """From the section log of a service: what its entry says, and the streams that have a pipe."""
+def how_of(values: dict[str, Any], alone: str = "") -> tuple[tuple[int, int], tuple[str, ...]]:
+    """From the section log of a service: what its entry says, and the streams that have a pipe. alone: the service's
+    name where it has one process."""
     target, merged = values["target"], values["stderr"] == "stdout"
     streams = () if target == "null" else ("stdout",) if merged else ("stdout", "stderr")
     how = How(
         values["keep"], max(1, int(values["age"])) if values["age"] else 0, values["mode"], values["compress"],
         values["full"] == "drop", TARGETS.index(target) if streams else 0, FORMATS.index(values["format"]), merged,
+        alone.rpartition(".")[2].isdecimal(),
     )  # fmt: skip
     return (values["size"], pack(how)), streams

@@ -68,6 +68,19 @@ class LogFile:
             os.close(directory)
         return os.fstat(self.fd).st_size
 
+    def took(self, inode: int, base: int, end: int) -> bool | None:
+        """Whether what was to be written from base to end is there; then all of it, else nothing of it from now on.
+        None where that cannot be told: it is another file, or was made shorter."""
+        try:
+            size = self.ready()
+            if os.fstat(self.fd).st_ino != inode or size < base:
+                return None
+            if size < end:
+                os.ftruncate(self.fd, base)
+        except OSError:
+            return None
+        return size >= end
+
     def age(self, size: int, now: float, wall: float) -> None:
         """Know when it will be too old. size: before what is written now."""
         if self.how.age and self.due is None:
@@ -103,6 +116,31 @@ class LogFile:
             self.fd = self._open(directory)
         finally:
             os.close(directory)
+
+    def clear(self) -> None:
+        """Remove it and what was rotated of it; where there was one, a new one is begun, so that readers find it."""
+        try:
+            directory = os.open(self.process, os.O_RDONLY | os.O_DIRECTORY | _SAFE, dir_fd=self._root)
+        except FileNotFoundError:
+            return
+        try:
+            for name in numbered(directory, self.name).values():
+                os.unlink(name, dir_fd=directory)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.name}.packing", dir_fd=directory)
+            self._allowance, self.due, self.overdue = 0, None, False
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.name, dir_fd=directory)
+                self.close()
+                self.fd = self._open(directory)
+        finally:
+            os.close(directory)
+
+    def reopen(self) -> None:
+        """Somebody may have renamed it: from now on nothing is written but to what has its name."""
+        if self.fd >= 0:
+            self._looked = -LOOK
+            self.ready(0.0)
 
     def allow(self, more: int) -> None:
         """Let the file grow further: it could not be rotated, and bytes matter more than sizes."""

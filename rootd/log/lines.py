@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 LINE = 48 * 1024  # bytes of a record, as journald has it; fits a datagram and a pipe
 DAEMON = 3  # the facility
+SIMPLE = bytes({*range(0x20, 0x7F), 0x0A} - {*b'"\\'})  # what JSON has as it is, and the ends of lines
 SEVERITY = {1: 6, 2: 4}  # stdout: informational, stderr: warning
 
 
@@ -24,12 +26,34 @@ class Whose(NamedTuple):
     run: int
 
 
-def split(held: bytes, data: bytes, limit: int = LINE) -> tuple[list[bytes], bytes]:
-    """Whole lines, without their newlines, and what is held of the last one."""
-    *whole, held = (held + data).split(b"\n")
-    lines = [line[at : at + limit] for line in whole for at in range(0, max(len(line), 1), limit)]
-    full = len(held) - len(held) % limit
-    return lines + [held[at : at + limit] for at in range(0, full, limit)], held[full:]
+def whole(data: bytes, limit: int = LINE) -> int:
+    """How many bytes of data are whole lines, or parts of one that is too long."""
+    end = data.rfind(b"\n") + 1
+    rest = len(data) - end
+    return end + rest - rest % limit
+
+
+def split(data: bytes, limit: int = LINE) -> Iterator[tuple[bytes, int]]:
+    """Lines without their newlines, and how many bytes of data each stands for. The rest is one too."""
+    *ended, rest = data.split(b"\n")
+    for line in ended:
+        for at in range(0, len(line) - limit, limit):
+            yield line[at : at + limit], limit
+        last = line[(len(line) - 1) // limit * limit :] if line else b""
+        yield last, len(last) + 1
+    for at in range(0, len(rest), limit):
+        yield rest[at : at + limit], len(rest[at : at + limit])
+
+
+def short(data: bytes, limit: int = LINE) -> bool:
+    """Whether data is whole lines, and none of them too long."""
+    at = 0
+    while at < len(data):
+        end = data.rfind(b"\n", at, at + limit + 1)
+        if end < 0:
+            return False
+        at = end + 1
+    return True
 
 
 def time_of(nanoseconds: int) -> str:
@@ -38,16 +62,21 @@ def time_of(nanoseconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
 
 
-def stamped(line: bytes, at: str) -> bytes:
-    return at.encode() + b" " + line + b"\n"
+def stamped(text: bytes, at: str) -> bytes:
+    """Of one line or several, with newlines between them alone."""
+    stamp = at.encode() + b" "
+    return stamp + text.replace(b"\n", b"\n" + stamp) + b"\n"
 
 
-def as_json(line: bytes, at: str, whose: Whose) -> bytes:
-    """Bytes that are no UTF-8 are there as \\xNN."""
-    text = line.decode(errors="backslashreplace")
+def as_json(text: bytes, at: str, whose: Whose) -> bytes:
+    """Of one line or several, with newlines between them alone. Bytes that are no UTF-8 are there as \\xNN."""
     stream = "stdout" if whose.stream == 1 else "stderr"
-    about = {"time": at, "service": whose.service, "process": whose.process, "stream": stream, "line": text}
-    return json.dumps(about, separators=(",", ":")).encode() + b"\n"
+    about = {"time": at, "service": whose.service, "process": whose.process, "stream": stream, "line": ""}
+    head = json.dumps(about, separators=(",", ":")).removesuffix('""}')
+    if not text.translate(None, SIMPLE):
+        return f'{head}"'.encode() + text.replace(b"\n", f'"}}\n{head}"'.encode()) + b'"}\n'
+    each = map(json.encoder.encode_basestring_ascii, text.decode(errors="backslashreplace").split("\n"))
+    return (head + f"}}\n{head}".join(each) + "}\n").encode()
 
 
 def prefixed(record: bytes, whose: Whose) -> bytes:

@@ -24,7 +24,7 @@ from rootd.lifeline import UNLINKED, Lifeline
 from rootd.log import chain, choices, lines
 from rootd.log.audit import RETRY, Audit
 from rootd.log.rotate import Mover
-from rootd.log.source import Source, check, source_of
+from rootd.log.source import Source, check, is_process, source_of
 
 DEEDS = {1: "spawn", 2: "signal", 3: "exited", 4: "commit", 5: "start", 6: "shutdown", 7: "adopt"}
 MESSAGES = 64  # heard of one peer in one turn
@@ -40,10 +40,11 @@ def main(link_fd: int) -> int:
     account = conf.accounts["log"]
     os.umask(0o027)
     confine.become(account.uid, account.gid, account.groups)
-    log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state), f"{conf.paths.state}/log")
+    paths = conf.paths
+    log = Log(keeper, *open_directories(paths.log, paths.state, paths.run), f"{paths.state}/log")
     log.mover.open_sender()
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
-    written = (conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices")
+    written = (paths.log, f"{paths.state}/log", f"{paths.state}/choices", f"{paths.run}/log")
     sandbox.enter(write=written, allow=("utimensat",))
     log.take_over(inherited)
     memory.trim()
@@ -58,12 +59,13 @@ def read_memfd(fd: int) -> bytes:
         os.close(fd)
 
 
-def open_directories(log: str, state: str) -> tuple[int, int, int, int]:
-    """The log directory, its audit directory, those for the key and for choices: made by privileged at its start."""
+def open_directories(log: str, state: str, run: str) -> tuple[int, int, int, int, int]:
+    """The log directory, its audit directory, those for the key, for choices and for spools: made by privileged at its
+    start."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     root = os.open(log, flags)
     secrets, kept = (os.open(f"{state}/{name}", flags) for name in ("log", "choices"))
-    return root, os.open("audit", flags, dir_fd=root), secrets, kept
+    return root, os.open("audit", flags, dir_fd=root), secrets, kept, os.open(f"{run}/log", flags)
 
 
 def wall() -> str:
@@ -94,14 +96,16 @@ Handler = Callable[[ipc.Link, ipc.Message, list[int]], None]
 
 
 class Log:
-    """The loop. Owns the keeper's link and the four directories. `place` is the path of the secrets, for people."""
+    """The loop. Owns the keeper's link and the five directories. `place` is the path of the secrets, for people."""
 
-    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, place: str) -> None:
+    def __init__(
+        self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, spools: int, place: str
+    ) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
-        self.mover = Mover(root, self.drained, say, wall_ns, self.lost)
+        self.mover = Mover(root, spools, self.drained, say, wall_ns, self.lost)
         self.audit = Audit(audit, secrets, place, wall, say)
-        self.losses: dict[tuple[str, int], tuple[int, int]] = {}  # process and stream: bytes and lines that are lost
+        self.losses = self.mover.totals.all()  # process and stream: bytes and lines that are lost
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []
         self.kept = kept
@@ -117,6 +121,7 @@ class Log:
             ("privileged", ipc.PING): self.ping,
             ("supervisor", ipc.RECORD): self.record,
             ("supervisor", ipc.KEEP): self.keep,
+            ("supervisor", ipc.CLEAR): self.clear,
         }
 
     def begin(self) -> None:
@@ -131,6 +136,7 @@ class Log:
             except ValueError as error:
                 say(f"the keeper handed over what log does not take: {error}")
                 os.close(fd)
+        self.mover.strays(time.monotonic())
         for role, (sock, pidfd) in inherited.links.items():
             self.connect(role, sock, pidfd)
 
@@ -305,7 +311,7 @@ class Log:
         self.send("privileged", message)
 
     def lost(self, source: Source, size: int, lines: int) -> None:
-        """Output of a service is gone: counted since log was started, and told to the supervisor, for people to see."""
+        """Output of a service is gone: counted since the daemon was started, and told to the supervisor, for people."""
         before = self.losses.pop((source.process, source.stream), (0, 0))
         self.losses[source.process, source.stream] = (before[0] + size, before[1] + lines)
         while len(self.losses) > LOSSES_LIMIT:
@@ -346,3 +352,12 @@ class Log:
         if message.scope >= len(choices.FILES):
             raise ipc.Malformed(f"there is no file {message.scope} to keep")
         self.keeps.append(Asked(link, message.seq, body=message.body, scope=message.scope))
+
+    def clear(self, link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:
+        """A process's logs. That they were cleared is recorded here too: the supervisor is not believed to say so."""
+        if not is_process(message.name) or message.scope not in (0, ipc.REOPEN):
+            raise ipc.Malformed(f"{message!r} names no logs")
+        if message.scope != ipc.REOPEN:
+            self.audit.note({"kind": "deed", "deed": "clear", "process": message.name})
+        number = self.mover.shelf.clear(message.name, reopen=message.scope == ipc.REOPEN)
+        self.answer(Asked(link, message.seq), ipc.Message(ipc.CLEARED, seq=message.seq, arg=number))

@@ -1,22 +1,29 @@
 """One stream of one run, and what is on its way out of it: lines that are held, and output that is lost.
 
-Rule: what is read here has left the pipe. It is for lines that are stamped or sent on, which is at most once, and for
-output that nobody can take any more, which is counted: bytes of the service's, and ends of lines among them.
+Rule: what is read here is a copy, or is in the spool (spool.py): the pipe itself is only ever spliced. `held` and `out`
+      are what the spool holds from its start on: lines that have not ended, and before them records for who takes them.
+      What is lost is counted: bytes of the service's, and ends of lines among them.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections import deque
+from collections.abc import Callable
 
 from rootd.config import logs
 from rootd.log import lines
 from rootd.log.files import LogFile
 from rootd.log.forward import Record
 from rootd.log.source import Source
+from rootd.log.spool import Spool
 
-READ = 64 * 1024  # bytes read at once
+TURN = 1024 * 1024  # bytes of one pipe in one go; also the size to which a busy pipe grows
+READ = 64 * 1024  # bytes of lines that are sent on, or of output that is lost, in one go
+CHUNK = 48 * 1024  # bytes of lines that are stamped in one go: with stamps, below what malloc takes from the kernel
+KILLED = "log was killed while it was on its way"
 _NOTHING: deque[Record] = deque()  # of all that have nothing on its way: there are thousands of them
 
 
@@ -24,25 +31,24 @@ class Pipe:
     """The read end, which this owns, and where it goes."""
 
     __slots__ = (
-        "_whose", "capacity", "fd", "file", "form", "grown", "held", "how", "lost_bytes", "lost_lines", "out",
-        "since", "source", "spliced", "target", "torn", "try_at", "why",
+        "_spools", "_whose", "capacity", "fd", "file", "form", "grown", "held", "how", "out", "since", "source",
+        "spliced", "spool", "target", "try_at", "why",
     )  # fmt: skip
 
-    def __init__(self, source: Source, fd: int, file: LogFile, grown: int) -> None:
-        self.source, self.fd, self.file = source, fd, file
+    def __init__(self, source: Source, fd: int, file: LogFile, spools: int) -> None:
+        self.source, self.fd, self.file, self._spools = source, fd, file, spools
         self.how = logs.unpack(source.keep)
         self.target, self.form = logs.TARGETS[self.how.target], logs.FORMATS[self.how.form]
         self.spliced = (self.target, self.form) == ("file", "plain")
         self.capacity = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-        self.grown = self.capacity >= grown
+        self.grown = self.capacity >= TURN
+        self.spool: Spool | None = None
         self.held = b""  # the line that has not ended
         self.out = _NOTHING
         self._whose: lines.Whose | None = None
         self.since: float | None = None  # when trouble began
         self.try_at = 0.0  # when what takes it is tried again, while output is lost
         self.why = ""
-        self.lost_bytes = self.lost_lines = 0  # of this trouble
-        self.torn = False  # the rest of a line whose beginning was lost is still to come
 
     @property
     def shown(self) -> str:
@@ -52,13 +58,29 @@ class Pipe:
     def whose(self) -> lines.Whose:
         if self._whose is None:
             source = self.source
-            service = source.process.removesuffix(f".{source.slot % 1024}") or source.process
+            number = "" if self.how.alone else f".{source.slot % 1024}"
+            service = source.process.removesuffix(number) or source.process
             self._whose = lines.Whose(service, source.process, source.stream, source.run)
         return self._whose
 
     @property
     def losing(self) -> bool:
-        return self.lost_bytes > 0
+        return self.spool is not None and self.spool.lost_bytes > self.spool.told_bytes
+
+    @property
+    def torn(self) -> bool:
+        return self.spool is not None and self.spool.torn
+
+    def own(self) -> Spool:
+        """Its spool, from now on."""
+        self.spool = self.spool or Spool(self._spools, self.source)
+        return self.spool
+
+    def moved(self, count: int) -> None:
+        """A pipe that was full is made larger, where the kernel's limit for its owner allows."""
+        if not self.grown and count >= self.capacity:
+            self.grown = True
+            grow(self.fd)
 
     def record(self, line: bytes, time: str, stands_for: int) -> Record:
         if self.target == "journald":
@@ -70,51 +92,125 @@ class Pipe:
         text = lines.stamped(line, time) if self.form == "stamped" else line + b"\n"
         return (lines.prefixed(text, self.whose) if self.target == "inherit" else text), stands_for
 
-    def queue(self, record: Record) -> None:
+    def take(self, look: Callable[[int, int], bytes], time: Callable[[], str]) -> bool:
+        """Into the spool, and make records of it. True at the end of the pipe. Raises BlockingIOError, OSError.
+
+        Whole lines first, so that the spool is empty when they are on their way; what has not ended when it is alone.
+        """
+        window = look(self.fd, CHUNK if self.target == "file" else READ)
+        if not window:
+            self.release(time(), ended=True)
+            return True
+        end = lines.whole(window) if b"\n" in window else max(lines.whole(self.held + window) - len(self.held), 0)
+        moved = self.own().take(self.fd, end or len(window))
+        self.moved(len(window))
+        self.held += window[:moved]
+        self.release(time())
+        return False
+
+    def release(self, time: str, *, ended: bool = False) -> None:
+        """Make records of what is held, as far as its lines have ended."""
+        end = len(self.held) if ended else lines.whole(self.held)
+        data, self.held = self.held[:end], self.held[end:]
+        if not data:
+            return
         if self.out is _NOTHING:
             self.out = deque()
-        self.out.append(record)
+        if self.target == "file" and lines.short(data):
+            self.out.append((self.record(data[:-1], time, 0)[0], len(data)))
+            return
+        limit = lines.LINE // 4 if self.target == "syslog" and b"\0" in data else lines.LINE  # each NUL takes four
+        self.out.extend(self.record(line, time, stands_for) for line, stands_for in lines.split(data, limit))
 
-    def fill(self, time: str) -> bool:
-        """Read, and make records of it. True at the end of the pipe. Raises BlockingIOError when nothing is there."""
-        before = len(self.held)
-        data = os.read(self.fd, READ)
-        whole, self.held = lines.split(self.held, data)
-        if not data and self.held:
-            whole, self.held = [self.held], b""
-        total = before + len(data) - len(self.held)  # with the newlines
-        for index, line in enumerate(whole):
-            stands_for = len(line) + 1 if index < len(whole) - 1 else total
-            stands_for = min(stands_for, total)
-            total -= stands_for
-            self.queue(self.record(line, time, stands_for))
-        return not data and not self.out
+    def divide(self, out: deque[Record], room: int) -> bool:
+        """Make two of the first record, at the last line that room allows. False when not even one line fits."""
+        text, stands_for = out[0]
+        end = text.rfind(b"\n", 0, max(room, 0)) + 1
+        if not end or end == len(text) or self.spool is None:
+            return end == len(text)
+        data, place = self.spool.peek(stands_for), 0
+        for _ in range(text.count(b"\n", 0, end)):
+            place = data.index(b"\n", place) + 1
+        out[0] = text[end:], stands_for - place
+        out.appendleft((text[:end], place))
+        return True
 
     def discard(self) -> bool:
         """Lose what is here, counted. True at the end of the pipe; raises BlockingIOError when it holds nothing."""
-        self.lost_lines += len(self.out)
-        self.lost_bytes += sum(stands_for for _, stands_for in self.out) + len(self.held)
-        self.torn = self.torn or bool(self.held)
-        self.out.clear()
-        self.held = b""
-        data = os.read(self.fd, READ)
-        self.lost_bytes += len(data)
-        self.lost_lines += data.count(b"\n")
+        spool = self.own()
+        gone = sum(stands_for for _, stands_for in self.out) + len(self.held)
+        if gone:
+            count = sum(text.count(b"\n") if self.target == "file" else 1 for text, _ in self.out)
+            held, self.held = self.held, b""
+            self.out.clear()
+            spool.lose(gone, count, bool(held))
+        try:
+            size = spool.take(self.fd, READ)
+            data = spool.peek(size)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE):
+                raise
+            data = os.read(self.fd, READ)
+            size = 0
         if data:
-            self.torn = not data.endswith(b"\n")
+            spool.lose(len(data), data.count(b"\n"), not data.endswith(b"\n"), spooled=bool(size))
         return not data
+
+    def refuse(self) -> None:
+        """Lose the first record: it is too long for who is to take it."""
+        _, stands_for = self.out.popleft()
+        self.own().lose(stands_for, 1, False)
 
     def skip(self, window: bytes) -> bool:
         """Lose the rest of a line that is torn; window: what is in the pipe. False when more of it is to come."""
+        spool = self.own()
         end = window.find(b"\n") + 1
-        gone = len(os.read(self.fd, end or len(window))) if window else 0
-        self.lost_bytes += gone
-        self.lost_lines += bool(end)
-        self.torn = bool(window) and not end
-        return not self.torn
+        gone = spool.take(self.fd, end or len(window)) if window else 0
+        spool.lose(gone, int(bool(end)), bool(window) and not end)
+        return not spool.torn
+
+    @property
+    def untold(self) -> tuple[int, int]:
+        """Bytes and lines that are lost and were not reported."""
+        spool = self.own()
+        return spool.lost_bytes - spool.told_bytes, spool.lost_lines - spool.told_lines
 
     def notice(self) -> bytes:
         """What stands in the log where output is missing."""
         stream = "stdout" if self.source.stream == 1 else "stderr"
-        lost = f"{self.lost_bytes} bytes, {self.lost_lines} lines"
+        lost = "{} bytes, {} lines".format(*self.untold)
         return f"[durward: lost here, of {stream}: {lost}: {self.why}]".encode()
+
+    def resume(self, time: str, in_total: Callable[[Source, int], bool]) -> None:
+        """What a log before this one has left of it. Raises OSError."""
+        spool = self.own()
+        spool.load()
+        if in_total(self.source, spool.lost_bytes):
+            spool.told()
+        taking = spool.taking
+        if taking.size:
+            there = self.file.took(taking.inode, taking.base, taking.end) if taking.inode else None
+            if there is None:
+                spool.lose(taking.size, max(spool.peek(taking.size).count(b"\n"), 1), spool.torn)
+                spool.errno = 0
+            elif there:
+                spool.settle()
+            else:
+                spool.withdraw()
+        if self.spliced and (data := spool.peek(spool.end - spool.start)):  # it was to be lost, and not counted yet
+            spool.lose(len(data), data.count(b"\n"), not data.endswith(b"\n"))
+        if self.losing:
+            self.why = os.strerror(spool.errno) if spool.errno else KILLED
+        self.held = spool.peek(spool.end - spool.start)
+        self.release(time)
+
+
+def grow(fd: int) -> None:
+    """To TURN bytes, where the kernel's limit for the pipe's owner allows; EPERM is normal (pipe(7))."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, TURN)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EBUSY, errno.ENOMEM):
+            raise

@@ -6,7 +6,8 @@ Rule 2: what cannot be written stays in its pipe, and is tried again each RETRY 
         seconds it is lost, and counted, where the service is not to wait (`full`); nothing else is ever thrown away
         but rotated files beyond `keep`.
 Rule 3: plain output is not parsed; the only byte that is looked for is the newline before which a file may end.
-        What is stamped or sent on (pipes.py, forward.py) is read and written, so it is at most once.
+        What is stamped or sent on (pipes.py, forward.py) goes through a spool (spool.py): a file has it once, whoever
+        is killed; a receiver at most once, and the one record that was on its way is counted as lost.
 Rule 4: every name is opened beneath the log directory, component by component, never through a link.
 Rule 5: one turn moves at most TURN bytes of a pipe and looks at most at BATCH pipes; then the links have their turn.
 
@@ -22,55 +23,53 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import select
 import stat
+from collections import deque
 from collections.abc import Callable
 
 from rootd.log import lines
-from rootd.log.files import LogFile, write_whole
-from rootd.log.forward import Sender
-from rootd.log.pack import Packer
-from rootd.log.pipes import READ, Pipe
-from rootd.log.source import Source, cut
+from rootd.log.files import write_whole
+from rootd.log.forward import Record, Sender
+from rootd.log.pipes import READ, TURN, Pipe, grow
+from rootd.log.shelf import RETRY, Shelf
+from rootd.log.source import Source, cut, name_of, source_of_spool
+from rootd.log.spool import Taking, Totals
 
-TURN = 1024 * 1024  # bytes of one pipe in one go; also the size to which a busy pipe grows
 BATCH = 16  # pipes in one go
 LINE_LIMIT = 64 * 1024  # bytes by which the end of a line may make a file larger than its size
-FILES_LIMIT = 512  # files kept open
 LAST_ROUNDS = 4  # looks at each pipe when log ends
-RETRY, SOON, GRACE = 1.0, 0.01, 1.0  # seconds; SOON where a receiver has no room for a moment
+SOON, GRACE = 0.01, 1.0  # seconds; SOON where a receiver has no room for a moment
 
 
 class Mover:
-    """All pipes. `root` is the log directory, kept open; `drained` is told of each pipe at its end.
+    """All pipes. `root` is the log directory, `spools` that of the spools; both the caller's, kept open. `drained` is
+    told of each pipe at its end.
 
     fileno() is ready when a pipe is: call turn then. next() says when to call tend, None when there is nothing to do.
     wall: nanoseconds of the wall clock, for stamps. lost: is told of each loss, bytes and lines since the last time.
     """
 
     def __init__(
-        self, root: int, drained: Callable[[Source], None], say: Callable[[str], None],
+        self, root: int, spools: int, drained: Callable[[Source], None], say: Callable[[str], None],
         wall: Callable[[], int] = lambda: 0, lost: Callable[[Source, int, int], None] = lambda *_: None,
     ) -> None:  # fmt: skip
-        self._root = root
+        self._root, self._spools = root, spools
+        self._left = {name for name in os.listdir(spools) if name.startswith("pipe,")}  # by a log before this one
+        self.totals = Totals(spools)
         self._drained, self._say, self._wall, self._lost = drained, say, wall, lost
         self._epoll = select.epoll()
         self._pipes: dict[int, Pipe] = {}
         self._known: set[tuple[int, int]] = set()
-        self._files: dict[tuple[str, int], LogFile] = {}
-        self._open: dict[LogFile, None] = {}
-        self._aging: dict[LogFile, None] = {}  # with something in them that will be too old
-        self._age_due: float | None = None  # when one of those is, or earlier
+        self.shelf = Shelf(root, say, lambda: self._wall())
         self._parked: list[Pipe] = []  # not watched until the next retry
         self._troubled: set[Pipe] = set()  # those whose last attempt failed
         self._said: set[tuple[str, int | None]] = set()
         self._gone = 0  # bytes lost in this trouble
-        self._packer = Packer(root, say)
         self._sender: Sender | None = None
         self._look_out, self._look_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        _grow(self._look_out)
+        grow(self._look_out)
         self._tee = ctypes.CDLL(None, use_errno=True).tee
         self._tee.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint)
         self._tee.restype = ctypes.c_ssize_t
@@ -86,15 +85,50 @@ class Mover:
             os.close(fd)
             return
         os.set_blocking(fd, False)
-        file = self._files.setdefault(
-            (source.process, source.stream), LogFile(self._root, source.process, source.stream)
-        )
-        file.users += 1
+        file = self.shelf.take(source)
         self._known.add(key)
-        self._pipes[fd] = pipe = Pipe(source, fd, file, TURN)
+        self._pipes[fd] = pipe = Pipe(source, fd, file, self._spools)
         self._epoll.register(fd, select.EPOLLIN)
+        if (name := name_of(source)) in self._left:
+            self._left.discard(name)
+            self._resume(pipe)
         if pipe.how.compress and pipe.target == "file":
-            self._packer.want(source.process, file.name)  # what a log that was killed had left
+            self.shelf.packer.want(source.process, file.name)  # what a log that was killed had left
+
+    def _resume(self, pipe: Pipe) -> None:
+        """Before anything is written: what was on its way is looked for at the end of its file."""
+        try:
+            pipe.resume(self._time(), self.totals.has)
+        except OSError as error:
+            self._say(f"what was on its way to {pipe.shown} is lost, and nobody can count it: {error.strerror}")
+            pipe.spool = None
+        if pipe.out or pipe.losing:
+            pipe.since = 0.0 if pipe.losing else None
+            self._epoll.unregister(pipe.fd)
+            self._parked.append(pipe)
+            self.wake_at = 0.0
+
+    def strays(self, now: float) -> None:
+        """Spools whose pipes are gone with a keeper that died: what they hold is written now, or lost and counted."""
+        for name in list(self._left):
+            try:
+                source = source_of_spool(name)
+            except ValueError as error:
+                self._say(f"a spool is left alone: {error}")
+                continue
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            os.close(writer)
+            self.add(source, reader)
+            if reader in self._pipes:
+                self.retry(now)
+                self.turn(now)
+            if (pipe := self._pipes.get(reader)) is not None:
+                with contextlib.suppress(OSError):
+                    self._serve(pipe, now)
+            if (pipe := self._pipes.get(reader)) is not None:
+                with contextlib.suppress(BlockingIOError):
+                    pipe.discard()
+                self._end(pipe, now)
 
     def open_sender(self) -> Sender:
         """Before the walls stand: behind them there is no socket to be had."""
@@ -108,18 +142,13 @@ class Mover:
 
     def next(self) -> float | None:
         """When to call tend; None: nothing is in trouble, no file grows old, and none is to be compressed."""
-        due = (self.wake_at, self._age_due, self._packer.due if self._packer.busy else None)
+        due = (self.wake_at, self.shelf.next())
         return min((when for when in due if when is not None), default=None)
 
     def tend(self, now: float) -> None:
         """What is due: pipes in trouble, files that are too old, a slice of what is to be compressed."""
         self.retry(now)
-        if self._age_due is not None and now >= self._age_due:
-            for file in [file for file in self._aging if file.due is None or now >= file.due]:
-                self._grown_old(file, now)
-            self._age_due = min((file.due for file in self._aging if file.due is not None), default=None)
-        if self._packer.busy and now >= self._packer.due:
-            self._packer.step(now, busy=bool(self._epoll.poll(0, 1)))
+        self.shelf.tend(now, lambda: bool(self._epoll.poll(0, 1)))
 
     def retry(self, now: float) -> None:
         """Look again at the pipes whose files could not be written."""
@@ -128,7 +157,7 @@ class Mover:
         parked, self._parked, self.wake_at = self._parked, [], None
         for pipe in parked:
             self._epoll.register(pipe.fd, select.EPOLLIN)
-            if pipe.out:  # which has left the pipe: nothing else would wake up for it
+            if pipe.out or pipe.losing:  # which has left the pipe: nothing else would wake up for it
                 self._serve(pipe, now)
 
     def last(self, now: float) -> None:
@@ -137,11 +166,10 @@ class Mover:
             for fd, _events in self._epoll.poll(0, len(self._pipes) + 1):
                 self._serve(self._pipes[fd], now)
         for pipe in self._pipes.values():
-            if pipe.held and not pipe.losing:  # it has left the pipe: written as it is, where that can be
-                pipe.queue(pipe.record(pipe.held, self._time(), len(pipe.held)))
-                pipe.held = b""
+            if not pipe.losing:  # it has left the pipe: written as it is, where that can be
+                pipe.release(self._time(), ended=True)
             with contextlib.suppress(OSError):
-                self._deliver(pipe, now)
+                self._deliver(pipe, pipe.out, now)
             if pipe.out or pipe.losing:
                 with contextlib.suppress(BlockingIOError):
                     pipe.discard()
@@ -151,9 +179,10 @@ class Mover:
         """Let go of every descriptor but the log directory. What is still in the pipes stays in them."""
         for fd in [*self._pipes, self._look_out, self._look_in]:
             os.close(fd)
-        for file in self._files.values():
-            file.close()
-        self._packer.close()
+        for pipe in self._pipes.values():
+            if pipe.spool is not None:
+                pipe.spool.close()
+        self.shelf.close()
         if self._sender is not None:
             self._sender.close()
         self._epoll.close()
@@ -167,8 +196,9 @@ class Mover:
             elif pipe.spliced:
                 ended = self._move(pipe, now)
             else:
-                ended = not pipe.out and pipe.fill(self._time())
-                self._deliver(pipe, now)
+                self.shelf.use(pipe)
+                ended = not pipe.out and pipe.take(self._look, self._time)
+                self._deliver(pipe, pipe.out, now)
         except BlockingIOError:
             return
         except OSError as error:
@@ -194,7 +224,7 @@ class Mover:
         pipe.since = now if pipe.since is None else pipe.since
         pipe.why = error.strerror or ""
         if pipe.how.drop and now - pipe.since >= GRACE:
-            pipe.try_at = now + RETRY
+            pipe.try_at, pipe.own().errno = now + RETRY, error.errno or 0
             if ("dropped", error.errno) not in self._said:
                 self._said.add(("dropped", error.errno))
                 self._say(f"{pipe.shown}: output is dropped and counted from now on: {error.strerror}")
@@ -211,59 +241,75 @@ class Mover:
         if pipe.torn and not pipe.skip(self._look(pipe.fd, READ)):
             return False
         if pipe.spliced:
-            self._use(pipe)
+            self.shelf.use(pipe)
             size = pipe.file.ready(now)
             text = (b"" if not size or pipe.file.ends_line(size) else b"\n") + pipe.notice() + b"\n"
             write_whole(pipe.file.fd, text, size)
         else:
-            pipe.queue(pipe.record(pipe.notice(), self._time(), 0))
+            notice = deque([pipe.record(pipe.notice(), self._time(), 0)])
             try:
-                self._deliver(pipe, now)
+                self._deliver(pipe, notice, now)
             except OSError:
-                pipe.out.clear()
+                notice.clear()
                 raise
         self._report(pipe)
         return True
 
     def _report(self, pipe: Pipe) -> None:
-        self._say(f"{pipe.shown}: lost {pipe.lost_bytes} bytes, {pipe.lost_lines} lines: {pipe.why}")
-        self._lost(pipe.source, pipe.lost_bytes, pipe.lost_lines)
-        self._gone += pipe.lost_bytes
-        pipe.lost_bytes = pipe.lost_lines = 0
+        size, count = pipe.untold
+        self._say(f"{pipe.shown}: lost {size} bytes, {count} lines: {pipe.why}")
+        spool = pipe.own()
+        with contextlib.suppress(OSError):
+            self.totals.add(pipe.source, size, count, spool.lost_bytes)
+        spool.told()
+        self._lost(pipe.source, size, count)
+        self._gone += size
 
     def _time(self) -> str:
         return lines.time_of(self._wall())
 
-    def _deliver(self, pipe: Pipe, now: float) -> None:
-        """The records of a pipe to what takes them. Raises OSError; what was not taken stays."""
-        if not pipe.out:
+    def _deliver(self, pipe: Pipe, out: deque[Record], now: float) -> None:
+        """The records of a pipe, or a notice, to what takes them. Raises OSError; what was not taken stays."""
+        if not out:
             return
+        spool, file, source = pipe.own(), pipe.file, pipe.source
         if pipe.target != "file":
-            self.open_sender().send(pipe.target, pipe.source.stream, pipe.out)
-            return
-        file, source = pipe.file, pipe.source
-        self._use(pipe)
-        while pipe.out:
+            send = self.open_sender().send
+            while out:
+                try:
+                    send(pipe.target, source.stream, out, lambda size: spool.intend(Taking(size)), spool.withdraw)
+                except OSError as error:
+                    if error.errno != errno.EMSGSIZE or out is not pipe.out:
+                        raise
+                    pipe.why = error.strerror or ""
+                    pipe.refuse()
+            return spool.settle()
+        while out:
             size = file.ready(now)
-            self._note_age(file, size, now)
-            batch, length, room = 0, 0, file.room(size, source.size)
-            for record, _ in pipe.out:
-                if length + len(record) > room and (length or size):
-                    break
-                batch, length = batch + 1, length + len(record)
-            if not batch:
-                self._rotate(file, source.size)
-                continue
-            write_whole(file.fd, b"".join(record for record, _ in list(pipe.out)[:batch]), size)
-            for _ in range(batch):
-                pipe.out.popleft()
+            self.shelf.note_age(file, size, now)
+            room = file.room(size, source.size)
+            if len(out[0][0]) > room and not pipe.divide(out, room):
+                if size:
+                    spool.settle()  # it is asked for by the file's inode
+                    self.shelf.rotate(file, source.size)
+                    continue
+                pipe.divide(out, len(out[0][0].partition(b"\n")[0]) + 1)
+            text, stands_for = out[0]
+            spool.intend(Taking(stands_for, os.fstat(file.fd).st_ino, size, size + len(text)))
+            try:
+                write_whole(file.fd, text, size)
+            except OSError:
+                spool.withdraw()
+                raise
+            out.popleft()
+        return spool.settle()
 
     def _move(self, pipe: Pipe, now: float) -> bool:
         """One splice. True at the end of the pipe; raises BlockingIOError when there is nothing in it."""
         file, source = pipe.file, pipe.source
-        self._use(pipe)
+        self.shelf.use(pipe)
         size = file.ready(now)
-        self._note_age(file, size, now)
+        self.shelf.note_age(file, size, now)
         room = file.room(size, source.size)
         if room >= TURN:
             moved = self._splice(pipe, size, TURN)
@@ -276,49 +322,12 @@ class Mover:
         if take and self._splice(pipe, size, take) < take:
             return False
         if full:
-            self._rotate(file, source.size)
+            self.shelf.rotate(file, source.size)
         return False
-
-    def _rotate(self, file: LogFile, more: int) -> None:
-        self._aging.pop(file, None)
-        try:
-            file.rotate(file.how.keep)
-        except OSError as error:
-            file.allow(more)
-            self._say(f"{file.shown} cannot be rotated and grows on: {error.strerror}")
-        if file.how.compress:
-            self._packer.want(file.process, file.name)
-
-    def _note_age(self, file: LogFile, size: int, now: float) -> None:
-        if file.how.age and not file.overdue:
-            before = file.due
-            file.age(size, now, self._wall() / 1e9)
-            self._aging[file] = None
-            if file.due is not None and file.due != before:
-                self._age_due = file.due if self._age_due is None else min(self._age_due, file.due)
-
-    def _grown_old(self, file: LogFile, now: float) -> None:
-        """At the end of a line; where it is in the middle of one, when that ends."""
-        if file.due is None:
-            del self._aging[file]
-            return
-        try:
-            size = file.ready(now)
-            if size and file.ends_line(size):
-                self._rotate(file, file.limit)
-            elif file.due is not None:
-                file.overdue = size > 0
-                file.due = None if not size else file.due
-        except OSError:
-            file.due = now + RETRY
-        if file.overdue or file.due is None:
-            self._aging.pop(file, None)
 
     def _splice(self, pipe: Pipe, offset: int, count: int) -> int:
         moved = os.splice(pipe.fd, pipe.file.fd, count, offset_dst=offset, flags=os.SPLICE_F_NONBLOCK)
-        if not pipe.grown and moved >= pipe.capacity:
-            pipe.grown = True
-            _grow(pipe.fd)
+        pipe.moved(moved)
         return moved
 
     def _look(self, fd: int, count: int) -> bytes:
@@ -331,17 +340,6 @@ class Mover:
         while len(window) < copied:
             window += os.read(self._look_out, copied - len(window))
         return window
-
-    def _use(self, pipe: Pipe) -> None:
-        """Keep the files open that were used last."""
-        file = pipe.file
-        file.how, file.limit = pipe.how, pipe.source.size
-        self._open.pop(file, None)
-        self._open[file] = None
-        if len(self._open) > FILES_LIMIT:
-            oldest = next(iter(self._open))
-            del self._open[oldest]
-            oldest.close()
 
     def _park(self, pipe: Pipe, error: OSError, now: float) -> None:
         self._epoll.unregister(pipe.fd)
@@ -359,7 +357,8 @@ class Mover:
 
     def _end(self, pipe: Pipe, now: float) -> None:
         if pipe.losing:
-            pipe.torn = False
+            if pipe.torn:
+                pipe.own().lose(0, 0, False)
             with contextlib.suppress(OSError):
                 self._own_up(pipe, now)
             if pipe.losing:
@@ -370,19 +369,8 @@ class Mover:
         del self._pipes[pipe.fd]
         source = pipe.source
         self._known.discard((source.run, source.stream))
-        pipe.file.users -= 1
-        if pipe.file.users == 0:
-            pipe.file.close()
-            self._open.pop(pipe.file, None)
-            self._aging.pop(pipe.file, None)
-            del self._files[(source.process, source.stream)]
+        self.shelf.drop(pipe.file, source)
+        if pipe.spool is not None:
+            self.shelf.open.pop(pipe.spool, None)
+            pipe.spool.remove()
         self._drained(source)
-
-
-def _grow(fd: int) -> None:
-    """To TURN bytes, where the kernel's limit for the pipe's owner allows; EPERM is normal (pipe(7))."""
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, TURN)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EBUSY, errno.ENOMEM):
-            raise

@@ -22,10 +22,14 @@ class Source(NamedTuple):
     keep: int  # rotated files that are kept, and how (rootd/config/logs.py)
 
 
+def is_process(name: str) -> bool:
+    return 0 < len(name) <= 80 and name[0] in _FIRST and _OTHER.issuperset(name)
+
+
 def check(source: Source) -> Source:
     """The source itself, or ValueError with what is wrong with it."""
     name = source.process
-    if not name or len(name) > 80 or name[0] not in _FIRST or not _OTHER.issuperset(name):
+    if not is_process(name):
         raise ValueError(f"{name!r} is not the name of a process")
     if source.stream not in STREAMS.values():
         raise ValueError(f"{source.stream} is not a stream")
@@ -42,6 +46,20 @@ def source_of(held_name: str) -> Source:
         raise ValueError(f"{held_name!r} is not the name of a pipe")
     run, size, keep, slot = (int(part) for part in parts[3:])
     return check(Source(parts[1], STREAMS.get(parts[2], 0), run, slot, size, keep))
+
+
+def name_of(source: Source) -> str:
+    """Of its spool: like the name in the store, for one directory."""
+    return ",".join(map(str, ("pipe", *source)))
+
+
+def source_of_spool(name: str) -> Source:
+    """Raises ValueError."""
+    parts = name.split(",")
+    if len(parts) != 7 or parts[0] != "pipe" or not all(p.isdecimal() and p.isascii() for p in parts[2:]):
+        raise ValueError(f"{name!r} is not the name of a spool")
+    stream, run, slot, size, keep = map(int, parts[2:])
+    return check(Source(parts[1], stream, run, slot, size, keep))
 
 
 def cut(window: bytes, room: int, reach: int, at_line_end: bool) -> tuple[int, bool]:

@@ -145,6 +145,7 @@ def make_directories(settings: Settings) -> None:
         (f"{paths.run}/credentials", private.uid, 0, 0o711),
         (f"{paths.run}/probe", private.uid, who["probe"].gid, 0o750),
         (f"{paths.run}/supervisor", who["supervisor"].uid, who["supervisor"].gid, 0o700),
+        (f"{paths.run}/log", who["log"].uid, who["log"].gid, 0o700),
         (f"{paths.run}/auth", who["auth"].uid, who["auth"].gid, 0o700),
         (paths.log, who["log"].uid, who["supervisor"].gid, 0o2750),
         (f"{paths.log}/audit", who["log"].uid, who["supervisor"].gid, 0o2750),

@@ -23,6 +23,7 @@ from policy.names import GLOBAL_ACTIONS, Action
 from rootd.supervisor import watching
 from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.choices import Choices
+from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Connection, NoConnection
 from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
 from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
@@ -60,13 +61,13 @@ class Desk:
     policy: rules.Policy = NOBODY
 
     def __init__(
-        self, services: Services, sessions: Sessions, audit: Audit, reloads: Reloads, choices: Choices, *,
-        clock: Callable[[], float], expires: Callable[[float], str], tell_auth: Callable[[Pull], bool], log: str,
-        goes_on: bool,
+        self, services: Services, sessions: Sessions, audit: Audit, reloads: Reloads, choices: Choices,
+        clearing: Clearing, *, clock: Callable[[], float], expires: Callable[[float], str],
+        tell_auth: Callable[[Pull], bool], log: str, goes_on: bool,
     ) -> None:  # fmt: skip
         """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue"."""
         self.services, self.sessions, self.audit = services, sessions, audit
-        self.reloads, self.choices = reloads, choices
+        self.reloads, self.choices, self.clearing = reloads, choices, clearing
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)

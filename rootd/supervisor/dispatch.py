@@ -73,10 +73,7 @@ def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:
 
 
 def answer_open_log(desk: Desk, call: Call, command: messages.OpenLog) -> None:
-    names = [process.name for process in desk.services.info(command.service).processes]
-    process = command.process or names[0]
-    if process not in names:
-        raise Refusal("unknown", f"'{command.service}' has no process '{process}': it has {', '.join(names[:20])}")
+    process = _processes(desk, command)[0]
     try:
         fd = logs.open_log(desk.log, process, command.stream, command.rotated)
     except OSError as error:
@@ -88,6 +85,31 @@ def answer_open_log(desk: Desk, call: Call, command: messages.OpenLog) -> None:
         call.connection.answer(opened, fd)
     finally:
         os.close(fd)
+
+
+def _processes(desk: Desk, command: messages.OpenLog | messages.ClearLog | messages.ReopenLog) -> list[str]:
+    """The one that is named, or each."""
+    names = [process.name for process in desk.services.info(command.service).processes]
+    if not command.process:
+        return names
+    if command.process not in names:
+        more = f"it has {', '.join(names[:20])}"
+        raise Refusal("unknown", f"'{command.service}' has no process '{command.process}': {more}")
+    return [command.process]
+
+
+def answer_clear_log(desk: Desk, call: Call, command: messages.ClearLog | messages.ReopenLog) -> None:
+    """Answered when log has done it, or why it has not."""
+    reopen, begun = isinstance(command, messages.ReopenLog), desk.clock()
+    name = command.process or command.service
+    what, word = ("log files", "opened anew") if reopen else ("logs", "cleared")
+
+    def told(kind: messages.RefusalKind | None, why: str) -> None:
+        text = f"the {what} of {name} were not all {word}: {why}" if kind else f"the {what} of {name} are {word}"
+        call.connection.answer(messages.Refused(kind, text) if kind else messages.Done(text))
+        desk.outcome(call, DISPATCH[type(command)].action, 0, kind is None, text, desk.clock() - begun)
+
+    desk.clearing.ask([one.replace(":", ".") for one in _processes(desk, command)], reopen, begun, told)
 
 
 def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> None:
@@ -196,6 +218,8 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Watch: Row(Action.VIEW, answer_watch),
     messages.ListOperations: Row(Action.VIEW, answer_operations),
     messages.OpenLog: Row(Action.LOGS, answer_open_log),
+    messages.ClearLog: Row(Action.CLEAR, answer_clear_log, changes=True),
+    messages.ReopenLog: Row(Action.LOGS, answer_clear_log, changes=True),
     messages.WhatMayI: Row(None, answer_what_may_i),
     messages.Start: Row(Action.START, answer_start, changes=True),
     messages.Stop: Row(Action.STOP, answer_stop, changes=True),

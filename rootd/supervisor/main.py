@@ -24,6 +24,7 @@ from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
 from rootd.supervisor.beginning import Begun
 from rootd.supervisor.choices import LIMIT, Choices
+from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.exits import signal_name
@@ -81,8 +82,9 @@ class Supervisor:
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt, made)
         self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.write, "choosing"), note)
+        self.clearing = Clearing(partial(self.tell, "log"))
         self.desk = Desk(
-            self.services, self.sessions, self.audit, self.reloads, self.choices, clock=self.clock,
+            self.services, self.sessions, self.audit, self.reloads, self.choices, self.clearing, clock=self.clock,
             expires=self.expires, tell_auth=self.auth.tell, log=settings.paths.log,
             goes_on=settings.audit.on_failure == "continue",
         )  # fmt: skip
@@ -101,7 +103,8 @@ class Supervisor:
     def run(self) -> int:
         while self.status is None:
             timers = (
-                self.services, self.audit, self.choices, self.reloads, self.notify, self.control, self.root,
+                self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control,
+                self.root,
             )  # fmt: skip
             due = [at for timer in timers if (at := timer.wake_at()) is not None]
             if self._facts and "control" not in self._open:
@@ -190,6 +193,7 @@ class Supervisor:
             self.audit.linked()
             self.choices.linked()
             self.services.scheduled.linked()
+            self.clearing.linked()
         elif role == "privileged":
             self._facts = False
             self.performer.connect(self.links[role])
@@ -251,6 +255,8 @@ class Supervisor:
                 self.audit.recorded(message)
             elif message.op == ipc.KEPT:
                 (self.services.scheduled if message.extra == ipc.RUNS else self.choices).kept(message, now)
+            elif message.op == ipc.CLEARED:
+                self.clearing.cleared(message)
             elif message.op == ipc.LOST:
                 self.services.lost(message.name, message.scope, message.arg, message.extra)
         elif message.op == ipc.TABLE and len(fds) == 1:

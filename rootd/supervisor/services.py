@@ -228,7 +228,7 @@ class Services:
         return Description(info, dict(spec.settings), list(spec.sockets), exits, lost=lost)
 
     def lost(self, process: str, stream: int, size: int, lines: int) -> None:
-        """What log says it could not write of a process since log was started: all of it, each time."""
+        """What log says it could not write of a process since the machine was started: all of it, each time."""
         self.losses.pop((process, stream), None)
         if len(self.losses) >= LOSSES_LIMIT:
             del self.losses[next(iter(self.losses))]

@@ -21,6 +21,8 @@ STATUS_ALL = "status of all services, the whole command"
 STATUS_ONE = "status of one of all services, the whole command"
 CONTROL = "kill -9 of privileged with all services, to in control again"
 LOG = "log throughput, lines of 100 bytes in writes of 64 KiB"
+LOG_STAMPED, LOG_JSON = "the same, each line with its time", "the same, each line as JSON"
+LOG_CPU = "CPU for each 100 MB of that log, loggers of its own included"
 
 SECONDS, MILLISECONDS, MEBIBYTES = Figure("s", 2), Figure("ms"), Figure("MiB")
 NUMBER, RATE = Figure("number", 0), Figure("MB/s", 0, more_is_better=True)

@@ -27,10 +27,10 @@ on = ["*"]
 class Durward(Manager):
     name = "durward"
 
-    def __init__(self, ground: Ground, people: People, count: int, flood: int = 0) -> None:
+    def __init__(self, ground: Ground, people: People, count: int, flood: int = 0, form: str = "plain") -> None:
         self.people = people
         super().__init__(ground, count, flood)
-        log = '\nlog = { size = "100G" }' if flood else ""
+        log = f'\nlog = {{ size = "100G", format = "{form}" }}' if flood else ""
         services = "".join(
             f"[service.s{index:04}]\ncommand = {self.command(index)!r}\nuser = '@jobs@'{log}\n"
             for index in range(count)

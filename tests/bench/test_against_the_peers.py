@@ -23,6 +23,8 @@ from ours import Durward
 from peers import PEERS, SpliceLoop, Supervisord
 from people import People
 
+from rootd.log import lines as spelled
+
 if TYPE_CHECKING:
     from conftest import Sizes
     from figures import Figures
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.bench, pytest.mark.root]
 
 MS = 1_000_000
+NOW, WHOSE = "2026-01-02T03:04:05.000006Z", spelled.Whose("s0000", "s0000", 1, 0)
 AGE = 2.5  # seconds that a service has run before it is killed: some managers make a younger one wait
 SETTLED = 1.5  # seconds after the last start
 ASKED = 20  # times in each round for the status over root.sock
@@ -170,15 +173,31 @@ def idle(standing: list[tuple[Manager, list[Stamp]]], sizes: Sizes, figures: Fig
 def test_no_byte_of_a_log_is_lost_or_doubled(sizes: Sizes, ground: Ground, people: People, figures: Figures) -> None:
     size = sizes.flood << 20
     size -= size % 100  # whole lines
+    more = {"plain": 0, "stamped": len(spelled.stamped(b"", NOW)), "json": len(spelled.as_json(b"", NOW, WHOSE))}
+    ours = {"plain": budgets.LOG, "stamped": budgets.LOG_STAMPED, "json": budgets.LOG_JSON}
+
+    def wanted() -> Iterator[tuple[Manager, str]]:
+        yield SpliceLoop(ground, 1, sizes.flood), "plain"
+        for manager in managers(ground, people, 1, sizes.flood):
+            yield manager, "plain"
+        for form in ("stamped", "json"):
+            yield Durward(ground, people, 1, sizes.flood, form), form
+
     for _ in range(sizes.rounds):
-        for manager in (SpliceLoop(ground, 1, sizes.flood), *managers(ground, people, 1, sizes.flood)):
+        for manager, form in wanted():
             with ExitStack() as stack:
                 stack.callback(manager.stop)
                 (service,) = manager.start().all_started()
                 manager.until_old(AGE, [service])
+                whole = size + size // 100 * max(more[form] - 1, 0)  # but for the newline
+                before = proc.usage(manager.own())
                 os.kill(service.pid, signal.SIGUSR1)
                 _, begun, ended = manager.until_stamped(3)
-                manager.until(lambda m=manager: m.logged() >= size, "all of it is in the log")
-                assert manager.logged() == size, manager.name
-                figures.add(budgets.LOG, budgets.RATE, manager.name, size * 1000 / (ended.at - begun.at))
-                said(f"{manager.name}: {size * 1000 / (ended.at - begun.at):.0f} MB/s")
+                manager.until(lambda m=manager, all_of_it=whole: m.logged() >= all_of_it, "all of it is in the log")
+                cpu = proc.usage(manager.own()).since(before).cpu / MS / (size / 1e8)
+                assert manager.logged() == whole, manager.name
+                rate = size * 1000 / (ended.at - begun.at)
+                figures.add(ours[form], budgets.RATE, manager.name, rate)
+                if form == "plain":
+                    figures.add(budgets.LOG_CPU, budgets.MILLISECONDS, manager.name, cpu)
+                said(f"{manager.name} ({form}): {rate:.0f} MB/s, {cpu:.0f} ms of CPU for 100 MB")

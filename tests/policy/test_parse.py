@@ -197,7 +197,7 @@ WRONG = [
     (GRANT.replace('"group:webops"', '"user:a\\n"'), 3, "grant[0].who[0]", "'a\\n' is not a user name"),
     (GRANT.replace('"group:webops"', '"user:a",\n"user:a"'), 4, "grant[0].who[1]", "'user:a' stands here twice"),
     (GRANT.replace('may = ["view"]\n', ""), 1, "grant[0].may", "'may' is missing"),
-    (GRANT.replace("view", "veiw"), 4, "grant[0].may[0]", "'veiw' is not an action: view, logs, start, stop"),
+    (GRANT.replace("view", "veiw"), 4, "grant[0].may[0]", "'veiw' is not an action: view, logs, clear, start, stop"),
     (GRANT.replace("view", "veiw"), 4, "grant[0].may[0]", "did you mean 'view'?"),
     (GRANT.replace("view", "x" * 500), 4, "grant[0].may[0]", "'" + "x" * 59 + "…' is not an action"),
     (GRANT.replace('on = ["site"]\n', ""), 1, "grant[0].on", "'on' is missing"),

@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.root
 EXAMPLES = HERE.parents[1] / "packaging" / "examples"
 FILES = {path.stem for path in (EXAMPLES / "services.d").iterdir()}
 DEMO = {"site", "worker", "report"}  # of packaging/run; site is on port 80 like nginx
-NOT_YET = {"cron"}
 PORTS = {"nginx": 80, "gunicorn": 8001, "uvicorn": 8002, "node": 8003, "go": 9100}
 PROGRAMS = {  # where an example has it: which folder of packaging/test's, and its name, which may have a version
     "/usr/sbin/nginx": ("nginx", "nginx"),
@@ -50,7 +50,7 @@ class Shop(House):
             (self.folder / folder).mkdir(parents=True)
             owner = self.people["jobs" if folder == "redis" else "www"]
             os.chown(self.folder / folder, owner.uid, owner.gid)
-        for name in sorted(FILES - NOT_YET):
+        for name in sorted(FILES):
             text = self.filled((EXAMPLES / "services.d" / f"{name}.toml").read_text(), name)
             if name not in self.missing:
                 self.write(
@@ -211,6 +211,13 @@ def test_a_worker_of_a_queue_ends_its_job_before_it_is_stopped_and_the_other_que
     assert [one.exit for one in shop.status()["queue-mail"].processes] == ["exit status 0"] * 2
     add("default", "short", 0)
     shop.until(lambda: "short: done" in log("default"), "the other one works on")
+
+
+def test_a_job_by_the_clock_has_its_next_time_and_can_be_run_at_once(shop: Shop) -> None:
+    assert datetime.fromisoformat(shop.status()["cron"].next).minute % 5 == 0
+    _, ended = shop.operate(messages.Start("cron"))
+    assert ended.ok, ended
+    shop.until(lambda: "Mounted on" in shop.service_log("cron"), "it has done its work")
 
 
 def test_its_policy_lets_a_group_restart_the_web_and_nothing_else(shop: Shop) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from house import House
 
+from policy import messages
+
 pytestmark = pytest.mark.root
 
 PROGRAM = r"""
@@ -41,6 +43,19 @@ command = ["@PREFIX@/bin/python3", "-I", "-c", "print('hello')"]
 user = "@jobs@"
 restart = { policy = "never" }
 log = { format = "json" }
+
+[service.half]
+command = ["@PREFIX@/bin/python3", "-I", "-c", '''
+import os, signal
+signal.signal(signal.SIGUSR1, lambda *_: None)
+os.write(1, b"hal")
+signal.pause()
+os.write(1, b"f\n")
+''']
+user = "@jobs@"
+signals = ["USR1"]
+restart = { policy = "never" }
+log = { format = "stamped" }
 
 [service.silent]
 command = ["@PREFIX@/bin/python3", "-I", "-c", "import os; os.readlink('/proc/self/fd/1') == '/dev/null' or 1 / 0"]
@@ -75,6 +90,8 @@ def test_every_line_is_there_once_through_rotation_compression_and_kill_9(
     services = LOGS.replace("PROGRAM", PROGRAM.replace("@LINES@", str(lines))).replace("WRITERS", str(writers))
     house = make_house(services={"logs.toml": services}, policy={}).start(wait=False)
     house.until(house.answers, "the supervisor answers")
+    begun = house.until(lambda: list((house.run_dir / "log").glob("pipe,half,1,*")), "a line has begun")[0]
+    house.until(lambda: begun.read_bytes().endswith(b"hal"), "it is kept beside log")
     for _ in range(kills):
         old = house.kill9("log")
         house.wait_back("log", old)
@@ -86,10 +103,19 @@ def test_every_line_is_there_once_through_rotation_compression_and_kill_9(
         house.until(lambda folder=folder: text(folder, "stdout") == out, f"every line of {folder.name} once")
         house.until(lambda folder=folder: text(folder, "stderr") == err, "and of stderr")
     house.until(lambda: list(house.log.glob("writer.*/stdout.log.*.gz")), "some of it is compressed")
+    house.ask(messages.Signal("half", "USR1"))
+    house.until(lambda: begun.parent.exists() and not begun.exists(), "the line has ended, and its service")
+    assert re.fullmatch(r"[0-9T:.-]{26}Z half\n", house.service_log("half")), "though log was killed within it"
     merged = house.log / "merged"
     assert (merged / "stdout.log").read_bytes() == b"".join(b"%d\n" % n for n in range(100)), "in their order"
     assert (merged / "stdout.log").stat().st_mode & 0o777 == 0o600
     assert not (merged / "stderr.log").exists()
     assert json.loads(house.service_log("stamped"))["line"] == "hello"
     assert not (house.log / "silent").exists()
+    assert house.ask(messages.ClearLog("writer")) == messages.Done("the logs of writer are cleared")
+    assert all(not any(file.stat().st_size for file in folder.iterdir()) for folder in folders)
+    assert house.ask(messages.ReopenLog("merged")) == messages.Done("the log files of merged are opened anew")
+    assert [one["process"] for one in house.audit() if one.get("deed") == "clear"] == [
+        folder.name for folder in folders
+    ]
     house.until(lambda: house.status()["silent"].processes[0].state == "EXITED", "its output was /dev/null")

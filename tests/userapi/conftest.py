@@ -185,6 +185,8 @@ class World:
             messages.Enable: lambda command: messages.Done(text=f"{command.service} is enabled"),
             messages.Disable: lambda command: messages.Done(text=f"{command.service} is disabled"),
             messages.Scale: messages.Accepted(operation=7),
+            messages.ClearLog: lambda command: messages.Done(text=f"the logs of {command.service} are cleared"),
+            messages.ReopenLog: lambda command: messages.Done(text=f"the log files of {command.service} are new"),
             messages.Cancel: messages.Done(text="operation 7 is cancelled"),
             messages.Reload: messages.Accepted(operation=7),
             messages.Shutdown: messages.Accepted(operation=7),

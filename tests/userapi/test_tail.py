@@ -122,6 +122,31 @@ def test_a_follower_whose_file_was_deleted_goes_on_with_the_oldest_there_is(log)
     assert b"".join(reader.more(True)) == b"b\n"
 
 
+def test_a_follower_of_a_log_that_was_made_shorter_goes_on_with_what_is_in_it(log):
+    log.write(b"a\nb\nc\n")
+    reader, got = begun(log, 10)
+    os.truncate(log.path, 0)
+    log.write(b"d\n")
+    assert b"".join(reader.more(False)) == b"d\n"
+    log.write(b"e\n")
+    assert b"".join(reader.more(False)) == b"e\n"
+    place = Cursor(reader.start.inode, reader.start.offset + len(got))
+    again = Tail(log.open)
+    again.resume(place)
+    assert b"".join(again.more(True)) == b"d\ne\n"
+
+
+def test_a_follower_of_a_log_that_was_cleared_goes_on_with_the_new_one(log):
+    log.write(b"a\n")
+    log.rotate()
+    log.write(b"b\n")
+    reader, _ = begun(log, 10)
+    log.path.with_name("stdout.log.1").unlink()
+    log.path.unlink()
+    log.path.write_bytes(b"c\n")
+    assert b"".join(reader.more(False)) == b"c\n"
+
+
 def test_a_reader_that_comes_back_misses_nothing_and_gets_nothing_twice(log):
     log.write(b"a\nb\n")
     reader, got = begun(log, 10)

@@ -19,7 +19,7 @@ WORDS = (
     "login logout whoami status start stop restart signal scale enable disable logs events operations cancel describe"
     " reload why revoke shutdown doctor completion"
 )
-ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
+ACTIONS = "view logs clear start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
 COMMON = "--help --url --cacert --root --json --color"
 OPTIONS = {
@@ -31,7 +31,7 @@ OPTIONS = {
     "enable": "--no-wait --now",
     "disable": "--no-wait --now",
     "scale": "--no-wait",
-    "logs": "--follow --lines --stream --since --grep --raw",
+    "logs": "--follow --lines --stream --since --grep --raw --clear --reopen",
     "events": "--operation --after",
     "operations": "--all",
     "reload": "--dry-run --no-wait",

@@ -31,6 +31,8 @@ class Wanted(NamedTuple):
 
 
 def logs(ask: Any, screen: Screen, args: Any) -> int:
+    if args.clear or args.reopen:
+        return _told(ask, screen, args, "clear-log" if args.clear else "reopen-log")
     if args.lines is not None and args.lines < 0:
         raise Failure("usage", "-n takes a number of lines")
     sifted = args.since is not None or args.grep is not None
@@ -70,6 +72,22 @@ def logs(ask: Any, screen: Screen, args: Any) -> int:
             sys.stdout.write(line + "\n")
         sys.stdout.flush()
     return code
+
+
+def _told(ask: Any, screen: Screen, args: Any, do: str) -> int:
+    """--clear and --reopen: of services, or of one process."""
+    from userapi.cli import operations, several
+
+    asked = (args.follow, args.raw, args.lines, args.since, args.grep, args.process, args.stream != "stdout")
+    if any(value not in (False, None, "") for value in asked):
+        raise Failure("usage", f"--{do.removesuffix('-log')} is about all of a log: it takes no option of reading")
+    word = args.service[0]
+    if len(args.service) == 1 and is_plain(word):
+        name, colon, _ = word.partition(":")
+        if colon and not _can_be(word):
+            raise no_service(word)
+        return operations.done(screen, ask.command(do, name, process=word if colon else ""))
+    return several.Several(ask, screen, True, lambda name: ask.command(do, name)).run(args.service)
 
 
 def _wanted(ask: Any, screen: Screen, args: Any) -> tuple[list[Wanted], int]:

@@ -103,7 +103,7 @@ def _to_services(ask: Any, screen: Screen, args: Any, do: str, then: str = "", *
 
 
 def cancel(ask: Any, screen: Screen, args: Any) -> int:
-    return _done(screen, ask.cancel(args.operation))
+    return done(screen, ask.cancel(args.operation))
 
 
 def reload(ask: Any, screen: Screen, args: Any) -> int:
@@ -125,10 +125,10 @@ def shutdown(ask: Any, screen: Screen, args: Any) -> int:
     except Failure as failure:
         if failure.kind not in ("later", "unreachable"):
             raise
-        return _done(screen, {"text": "the daemon has ended"})  # it cannot say so itself
+        return done(screen, {"text": "the daemon has ended"})  # it cannot say so itself
 
 
-def _done(screen: Screen, told: dict[str, Any]) -> int:
+def done(screen: Screen, told: dict[str, Any]) -> int:
     if screen.as_json:
         screen.json(told)
     else:
@@ -140,7 +140,7 @@ def _follow(ask: Any, screen: Screen, args: Any, begun: dict[str, Any]) -> int:
     if "operation" not in begun or args.no_wait:
         if "operation" in begun and not screen.as_json:
             begun = {"text": f"{begun.get('text') or 'begun'} (operation {begun['operation']})"}
-        return _done(screen, begun)
+        return done(screen, begun)
     number = begun["operation"]
     try:
         event, steps = followed(ask, screen, number)

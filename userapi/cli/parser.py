@@ -105,6 +105,9 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grep", metavar="REGEX", help="lines in which this is found")
     parser.add_argument("--process", default="", help=argparse.SUPPRESS)
     parser.add_argument("--raw", action="store_true", help="bytes as they are, terminal escapes too")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--clear", action="store_true", help="remove all that they wrote, rotated files too")
+    what.add_argument("--reopen", action="store_true", help="begin files anew that were renamed, as logrotate does")
 
 
 def _events(parser: argparse.ArgumentParser) -> None:

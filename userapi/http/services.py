@@ -1,11 +1,12 @@
-"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal,scale,enable,disable}; POST
-/reload, /revoke.
+"""GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal,scale,enable,disable,
+clear-log,reopen-log}; POST /reload, /revoke.
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
 "exit", "text"}], "groups", "text", "enabled", "next"}]}, with ?service=NAME that one only; "next" is when a scheduled
 one runs next, "" where nothing is due. GET /services/NAME answers {"service", "settings", "sockets", "exits",
 "chosen_by", "lost"}, chosen_by "" where "enabled" is the configuration's.
 POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, scale {"processes": N},
+clear-log and reopen-log {"process": "NAME:1"}, each where none is named,
 reload {"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
 """
 
@@ -36,6 +37,10 @@ class Signalling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processes: messages.Processes
+
+
+class Clearing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    process: messages.Process = ""
 
 
 class Reloading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +109,16 @@ def disable(name: str) -> Response:
 @blueprint.post("/services/<name>/scale")
 def scale(name: str) -> Response:
     return commanded(messages.Scale(service=named(name), processes=body(Scaling).processes))
+
+
+@blueprint.post("/services/<name>/clear-log")
+def clear_log(name: str) -> Response:
+    return commanded(messages.ClearLog(service=named(name), process=body(Clearing).process))
+
+
+@blueprint.post("/services/<name>/reopen-log")
+def reopen_log(name: str) -> Response:
+    return commanded(messages.ReopenLog(service=named(name), process=body(Clearing).process))
 
 
 @blueprint.post("/reload")

@@ -12,6 +12,7 @@ from rootd.config.logs import FORMATS, TARGETS, How, pack, unpack
 HOWS = st.builds(
     How, st.integers(0, 1000), st.integers(0, (1 << 28) - 1), st.integers(0, 0o777), st.integers(0, 1),
     st.integers(0, 1), st.integers(0, len(TARGETS) - 1), st.integers(0, len(FORMATS) - 1), st.integers(0, 1),
+    st.integers(0, 1),
 )  # fmt: skip
 
 
@@ -51,6 +52,7 @@ def test_what_is_configured_is_what_is_packed() -> None:
     how = How(3, 86_400, 0o600, 1, 0, 1, 0, 1)
     assert logs.how_of(chosen) == ((50 << 20, pack(how)), ("stdout",))
     assert logs.how_of(log(target="null"))[1] == ()
+    assert [unpack(logs.how_of(log(), name)[0][1]).alone for name in ("", "web", "web.0", "web.x")] == [0, 0, 1, 0]
 
 
 def test_the_longest_age_fits() -> None:

@@ -69,13 +69,16 @@ class House:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.run = path.with_name(f"{path.name}-run")
+        self.run.mkdir(exist_ok=True)
         self.said: list[str] = []
         self.drained: list[Source] = []
         self.mover = self.start()
 
     def start(self) -> Mover:
         self.root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        return Mover(self.root, self.drained.append, self.said.append)
+        self.spools = os.open(self.run, os.O_RDONLY | os.O_DIRECTORY)
+        return Mover(self.root, self.spools, self.drained.append, self.said.append)
 
     def pipe(self, process: str = "site", stream: int = 1, run: int = 1, size: int = 1 << 30, keep: int = 10) -> int:
         """The write end of a pipe that the mover reads; it does not block."""
@@ -97,6 +100,7 @@ class House:
     def close(self) -> None:
         self.mover.close()
         os.close(self.root)
+        os.close(self.spools)
 
     def text(self, name: str = "site/stdout.log") -> bytes:
         """A log with its rotated predecessors, oldest first."""
@@ -158,6 +162,6 @@ def tiny(house: House) -> Iterator[Path]:
     try:
         yield place
     finally:
-        for file in house.mover._files.values():
+        for file in house.mover.shelf.files.values():
             file.close()
         subprocess.run(["umount", "--lazy", place], check=True)

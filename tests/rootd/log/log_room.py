@@ -19,12 +19,12 @@ class Room:
         self.path = path
         (path / "log").mkdir()
         (path / "log" / "audit").mkdir()
-        for name in ("log", "choices"):
-            (path / "state" / name).mkdir(parents=True)
+        for name in ("state/log", "state/choices", "run/log"):
+            (path / name).mkdir(parents=True)
         ours, theirs = ipc.pair()
         self.keeper = ipc.Link(ours)
         self.links: dict[str, ipc.Link] = {}
-        self.directories = main.open_directories(str(path / "log"), str(path / "state"))
+        self.directories = main.open_directories(*(str(path / name) for name in ("log", "state", "run")))
         self.log = main.Log(ipc.Link(theirs, takes_fds=True), *self.directories, f"{path}/state/log")
         self.log.begin()
         self.log.loop.watch(self.log.keeper.fileno(), self.log.from_keeper)

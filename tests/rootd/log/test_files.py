@@ -58,7 +58,7 @@ def test_the_age_of_a_file_is_known_to_the_next_log(house: Any, houses: Any) -> 
     writer = house.pipe(keep=AGED)
     os.write(writer, b"one\n")
     house.settle(0.0)
-    made = files.born(house.mover._files["site", 1].fd, -1.0)
+    made = files.born(house.mover.shelf.files["site", 1].fd, -1.0)
     file = LogFile(os.open(house.path, os.O_RDONLY), "site", 1, How(5, age=60))
     size = file.ready(0.0)
     file.age(size, 500.0, made + 20)

@@ -14,15 +14,33 @@ WHOSE = Whose("site", "site.1", 2, 77)
 TIME = "2026-01-02T03:04:05.000006Z"
 
 
-@given(st.lists(st.binary(max_size=30), max_size=10), st.integers(1, 20))
-def test_every_byte_of_a_line_is_in_one_record_whatever_pieces_come(pieces: list[bytes], limit: int) -> None:
-    held, found = b"", list[bytes]()
-    for piece in pieces:
-        whole, held = split(held, piece, limit)
-        found += whole
-        assert len(held) < limit
-    assert all(len(line) <= limit and b"\n" not in line for line in found)
-    assert b"".join([*found, held]) == b"".join(pieces).replace(b"\n", b"")
+@given(st.binary(max_size=80) | st.text("ab\n", max_size=60).map(str.encode), st.integers(1, 20))
+def test_every_byte_is_in_one_line_which_says_how_many_it_stands_for(data: bytes, limit: int) -> None:
+    found = list(split(data, limit))
+    assert sum(stands_for for _, stands_for in found) == len(data)
+    at = 0
+    for line, stands_for in found:
+        assert data[at : at + stands_for].removesuffix(b"\n") == line
+        assert len(line) <= limit
+        at += stands_for
+
+
+@given(st.text("ab\n", max_size=60).map(str.encode), st.integers(1, 20))
+def test_what_has_ended_is_whole_lines_and_parts_of_those_that_are_too_long(data: bytes, limit: int) -> None:
+    end = lines.whole(data, limit)
+    assert len(data) - end < limit
+    assert b"\n" not in data[end:]
+    whole = data[: data.rfind(b"\n") + 1]
+    assert lines.short(whole, limit) == all(len(line) <= limit for line in whole.split(b"\n"))
+    assert data in (b"", whole) or not lines.short(data, limit)
+
+
+@given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=10))
+def test_lines_that_are_stamped_together_are_as_they_were_one_by_one(several: list[bytes]) -> None:
+    text = b"\n".join(several)
+    assert lines.stamped(text, TIME) == b"".join(lines.stamped(line, TIME) for line in several)
+    assert lines.as_json(text, TIME, WHOSE) == b"".join(lines.as_json(line, TIME, WHOSE) for line in several)
+    assert all(json.loads(line) for line in lines.as_json(text, TIME, WHOSE).splitlines())
 
 
 def test_time_is_rfc_3339() -> None:

@@ -78,6 +78,25 @@ def test_a_record_is_answered_when_it_is_on_disk(room: Room) -> None:
     assert [body.get("user") for body in room.audit()] == [None, "alice", "bob"]
 
 
+def test_logs_are_cleared_and_log_itself_records_that_they_were(room: Room) -> None:
+    os.write(room.pipe(), b"hello\n")
+    room.turn()
+    room.links["supervisor"].send(ipc.Message(ipc.CLEAR, seq=7, name="site"))
+    room.links["supervisor"].send(ipc.Message(ipc.CLEAR, seq=8, name="site", scope=ipc.REOPEN))
+    room.turn()
+    assert [(m.op, m.seq, m.arg) for m in room.heard("supervisor")] == [(ipc.CLEARED, 7, 0), (ipc.CLEARED, 8, 0)]
+    assert room.text() == b""
+    deeds = [(body["deed"], body["process"]) for body in room.audit() if body["kind"] == "deed"]
+    assert deeds == [("clear", "site")]
+
+
+@pytest.mark.parametrize(("name", "scope"), [("../audit", 0), ("", 0), (".", 0), ("site", 2)])
+def test_what_names_no_logs_is_nonsense(room: Room, name: str, scope: int) -> None:
+    room.links["supervisor"].send(ipc.Message(ipc.CLEAR, seq=7, name=name, scope=scope))
+    room.turn()
+    assert room.is_closed("supervisor")
+
+
 def test_choices_are_answered_when_they_are_on_disk_and_of_several_at_once_the_last_one_counts(room: Room) -> None:
     for seq, body in ((7, b"first"), (8, b"\0not understood\xff")):
         room.links["supervisor"].send(ipc.Message(ipc.KEEP, seq=seq, body=body))
@@ -204,7 +223,7 @@ def test_a_pipe_without_its_descriptor_or_with_two_is_nonsense(room: Room) -> No
 
 
 @pytest.mark.parametrize(
-    ("role", "may"), [("supervisor", {ipc.RECORD, ipc.KEEP}), ("privileged", {ipc.PIPE, ipc.DEED, ipc.PING})]
+    ("role", "may"), [("supervisor", {ipc.RECORD, ipc.KEEP, ipc.CLEAR}), ("privileged", {ipc.PIPE, ipc.DEED, ipc.PING})]
 )
 def test_each_peer_may_send_its_own_messages_and_no_other(room: Room, role: str, may: set[int]) -> None:
     body = b'{"kind":"decision"}' if role == "supervisor" else b""
@@ -313,7 +332,7 @@ def test_at_the_end_all_that_came_is_written_and_the_next_start_calls_it_clean(r
     assert room.audit()[0]["kind"] == "start"
     assert sorted(body["kind"] for body in room.audit()[1:-1]) == ["decision", "deed"]
     assert room.audit()[-1]["kind"] == "stop"
-    directories = main.open_directories(str(room.path / "log"), str(room.path / "state"))
+    directories = main.open_directories(*(str(room.path / name) for name in ("log", "state", "run")))
     again = main.Log(room.log.keeper, *directories, f"{room.path}/state/log")
     again.begin()
     again.mover.close()

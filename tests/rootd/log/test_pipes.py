@@ -163,6 +163,44 @@ def test_journald_gets_each_line_with_its_fields_and_there_is_no_file(house: Any
     assert house.files("site/stderr.log") == []
 
 
+@pytest.mark.parametrize(("alone", "service"), [(0, "web"), (1, "web.7")])
+def test_a_service_whose_name_ends_like_a_process_is_told_from_a_process(
+    house: Any, journal: socket.socket, alone: int, service: str
+) -> None:
+    writer = house.pipe(process="web.7", keep=how("journald", alone=alone))
+    os.write(writer, b"one\n")
+    house.settle()
+    assert f"\nDURWARD_SERVICE={service}\nDURWARD_PROCESS=web.7\n".encode() in received(journal)[0]
+
+
+def test_a_line_of_nothing_but_nuls_is_sent_in_parts_that_a_receiver_takes(house: Any, journal: socket.socket) -> None:
+    writer = house.pipe(keep=how("syslog"))
+    os.write(writer, bytes(50_000) + b"\n")
+    got = []
+    for now in range(5):  # not all of it has room at once
+        house.mover.tend(float(now))
+        house.settle(float(now))
+        got += received(journal)
+    assert sum(record.count(b"#000") for record in got) == 50_000
+    assert len(got) == 5
+
+
+def test_a_record_that_a_receiver_will_never_take_is_dropped_and_counted_and_the_others_go_on(
+    house: Any, journal: socket.socket, lost: list[tuple[int, int]]
+) -> None:
+    house.mover.open_sender()._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    writer = house.pipe(keep=how("journald"))
+    os.write(writer, b"before\n" + b"x" * 40_000 + b"\nafter\n")
+    house.settle()
+    os.write(writer, b"later\n")
+    house.settle()
+    assert lost == [(40_001, 1)]
+    texts = [record.rpartition(b"MESSAGE=")[2] for record in received(journal)]
+    assert texts[:2] == [b"before\n", b"after\n"]
+    assert texts[2].endswith(b": Message too long]\n")
+    assert texts[3:] == [b"later\n"]
+
+
 def test_a_receiver_that_was_started_again_is_found(house: Any, journal: socket.socket) -> None:
     writer = house.pipe(keep=how("syslog", drop=1))
     path = journal.getsockname()
@@ -186,8 +224,9 @@ def test_a_receiver_that_does_not_read_costs_counted_lines_and_nobody_waits(
     text = b"".join(b"line %06d\n" % n for n in range(30_000))
     put(writer, text, house, 0.0)
     got = received(journal)
-    os.close(writer)
     for now in range(1_000, 1_010):
+        if now == 1_008:
+            os.close(writer)
         house.mover.tend(float(now))
         house.settle(float(now))
         got += received(journal)

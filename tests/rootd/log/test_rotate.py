@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootd.log import rotate
+from rootd.log import shelf
 from rootd.log.source import Source
 
 DEADLINE = 60  # seconds that any wait of these tests may take
@@ -182,7 +182,7 @@ def test_a_file_that_somebody_removed_is_made_again(house: Any) -> None:
 
 
 def test_no_more_files_are_open_than_the_limit(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotate, "FILES_LIMIT", 4)
+    monkeypatch.setattr(shelf, "FILES_LIMIT", 4)
     writers = [house.pipe(process=f"p{n}", run=n) for n in range(20)]
     before = len(os.listdir("/proc/self/fd"))
     for turn in range(3):

@@ -27,6 +27,7 @@ from rootd.config.settings import User
 from rootd.config.trusted import File
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.choices import Choices
+from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.operations import Operation, Operations, Refusal
@@ -41,7 +42,7 @@ POLICY = """
 [[grant]]
 id = "ops"
 who = ["group:webops"]
-may = ["view", "logs", "start", "stop", "restart", "signal", "scale", "enable"]
+may = ["view", "logs", "clear", "start", "stop", "restart", "signal", "scale", "enable"]
 on = ["site", "group:back"]
 [[grant]]
 id = "leads"
@@ -214,13 +215,14 @@ class Room:
         self.audit = Audit(self.to_log, self.clock, self.notes.append)
         self.reloads = Reloads(self.services.operations, self.to_privileged, lambda loaded, now: {})
         self.kept: list[ipc.Message] = []
-        self.log_keeps: int | None = 0  # the errno of each KEEP; None: log says nothing
+        self.log_keeps: int | None = 0  # the errno of each KEEP and CLEAR; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)
+        self.clearing = Clearing(self.to_log_to_keep)
         (path / "log").mkdir()
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
-            clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),
-            goes_on=False,
+            self.clearing, clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth,
+            log=str(path / "log"), goes_on=False,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}
@@ -292,7 +294,8 @@ class Room:
             self.audit.recorded(ipc.Message(ipc.RECORDED, seq=message.seq, arg=self.log_answers))
         kept, self.kept = self.kept, self.kept if self.log_keeps is None else []
         for message in kept if self.log_keeps is not None else ():
-            self.choices.kept(ipc.Message(ipc.KEPT, seq=message.seq, arg=self.log_keeps), self.now)
+            answer = ipc.Message(message.op + 1, seq=message.seq, arg=self.log_keeps)
+            self.choices.kept(answer, self.now) if answer.op == ipc.KEPT else self.clearing.cleared(answer)
 
     def settle(self) -> None:
         """Several turns, each of which does all that is ready."""
@@ -307,7 +310,7 @@ class Room:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        for timer in (*self.doors.values(), self.audit, self.choices, self.reloads):
+        for timer in (*self.doors.values(), self.audit, self.choices, self.clearing, self.reloads):
             timer.wake(self.now)
 
     def close(self) -> None:

@@ -33,6 +33,8 @@ CHANGES: list[messages.Command] = [
     messages.Enable("site"),
     messages.Disable("site"),
     messages.Scale("site", 3),
+    messages.ClearLog("site"),
+    messages.ReopenLog("site"),
     messages.Cancel(1),
     messages.Reload(),
     messages.Revoke(everyone=True),

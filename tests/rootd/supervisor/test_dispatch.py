@@ -25,6 +25,8 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Watch: messages.Watch(service="site"),
     messages.ListOperations: messages.ListOperations("site"),
     messages.OpenLog: messages.OpenLog("site"),
+    messages.ClearLog: messages.ClearLog("site"),
+    messages.ReopenLog: messages.ReopenLog("site"),
     messages.WhatMayI: messages.WhatMayI(),
     messages.Start: messages.Start("site"),
     messages.Stop: messages.Stop("site"),
@@ -140,7 +142,8 @@ def test_root_may_restart_our_own_api_and_nobody_else_knows_of_it(room: Any) -> 
 @pytest.mark.parametrize(
     "kind",
     [messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.Start,
-     messages.Stop, messages.Restart, messages.Signal, messages.Scale, messages.Enable, messages.Disable],
+     messages.Stop, messages.Restart, messages.Signal, messages.Scale, messages.Enable, messages.Disable,
+     messages.ClearLog, messages.ReopenLog],
     ids=lambda kind: kind.__name__,
 )  # fmt: skip
 def test_b10_what_one_may_not_view_is_answered_like_what_does_not_exist(room: Any, kind: Any) -> None:

@@ -168,3 +168,27 @@ def test_several_are_followed_at_once(alice, two):
     assert {process.stdout.readline() for _ in range(2)} == {"db   | more\n", "site | more\n"}
     process.kill()
     process.communicate()
+
+
+@pytest.mark.parametrize(("option", "command"), [("--clear", messages.ClearLog), ("--reopen", messages.ReopenLog)])
+def test_logs_can_be_cleared_and_files_begun_anew(alice, world, option, command):
+    assert alice("logs", option, "site").stdout.startswith("the log")
+    assert alice("logs", option, "site:1").returncode == 0
+    assert world.commands() == [command("site"), command("site", "site:1")]
+    assert json.loads(alice("logs", option, "site", "--json").stdout).keys() == {"text"}
+    told = alice("logs", option, "all")
+    assert told.returncode == 0
+    assert [one for one in world.commands()[3:] if isinstance(one, command)] == [command("site"), command("worker")]
+    world.answers[command] = messages.Refused(kind="forbidden", text="denied: no rule lets alice clear site")
+    assert alice("logs", option, "site").returncode == 77
+
+
+@pytest.mark.parametrize("more", [["-f"], ["-n", "3"], ["--since", "10m"], ["--stream", "both"], ["--clear"]])
+def test_reopening_takes_no_option_of_reading(alice, world, more):
+    assert alice("logs", "--reopen", *more, "site").returncode == 2
+    assert world.commands() == []
+
+
+def test_what_can_be_no_process_is_not_asked_for(alice, world):
+    assert alice("logs", "--clear", "site:x").returncode == 4
+    assert not any(isinstance(one, messages.ClearLog) for one in world.commands())

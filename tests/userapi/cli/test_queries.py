@@ -77,7 +77,7 @@ def test_why_names_no_place_for_what_no_file_says(alice, world):
 def test_why_says_which_actions_there_are(alice):
     ended = alice("why", "fly", "site")
     assert ended.returncode == 2
-    assert "view, logs, start, stop, restart, signal, " in ended.stderr
+    assert "view, logs, clear, start, stop, restart, signal, " in ended.stderr
 
 
 @pytest.mark.parametrize("way", [[], ["--root"]], ids=["api", "root"])

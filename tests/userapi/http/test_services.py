@@ -67,6 +67,14 @@ def test_what_starts_with_the_daemon_is_chosen_and_answered_when_that_is_kept(ht
     assert http.post(f"/api/v1/services/site/{word}").status_code == 500
 
 
+@pytest.mark.parametrize(("word", "command"), [("clear-log", messages.ClearLog), ("reopen-log", messages.ReopenLog)])
+def test_logs_are_cleared_and_reopened_of_all_processes_or_of_one(http, world, word, command):
+    assert http.post(f"/api/v1/services/site/{word}").json["text"].startswith("the log")
+    assert http.post(f"/api/v1/services/site/{word}", json={"process": "site:1"}).status_code == 200
+    assert world.commands() == [command("site"), command("site", "site:1")]
+    assert http.post(f"/api/v1/services/site/{word}", json={"process": "../x"}).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("body", "command"),
     [({"user": "bob"}, messages.Revoke(user="bob")), ({"everyone": True}, messages.Revoke(everyone=True))],
