@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable
 
 VERSION = 1
 # version op scope flags | seq generation slot | run arg extra | digest name
-_LAYOUT = struct.Struct("<BBBBIIIQqq32s160s")
+_LAYOUT = struct.Struct("<BBBBIIIQqq32s176s")
 SIZE = _LAYOUT.size
-NAME_LIMIT = 160  # bytes of UTF-8 in Message.name
+NAME_LIMIT = 176  # bytes of UTF-8 in Message.name
 BODY_LIMIT = 48 * 1024  # bytes that may follow the fixed part, on the links that allow a body
 FDS_LIMIT = 4  # descriptors in one packet
 STDERR_LIMIT = 4_096  # bytes of a note: PIPE_BUF, what a pipe that is ready takes at once
@@ -44,6 +44,7 @@ KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING, LEFT = 1, 2, 4, 8, 16, 32  # flags; L
 NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 TCP, HTTP = 1, 2  # scope of CHECK
 NO_LOGINS, RUNS, REOPEN = 1, 1, 1  # scope of BEGIN: nobody logs in; of KEEP: when jobs ran; of CLEAR: begun anew
+LOW = (1 << 56) - 1  # of PIPE and DRAINED, how a log is kept: these bits of it are extra, those above generation
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root

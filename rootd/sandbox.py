@@ -28,24 +28,24 @@ NUMBERS = {
     accept:43:202 accept4:288:242 access:21:-1 alarm:37:-1 arch_prctl:158:-1 bind:49:200 brk:12:214 clock_getres:229:114
     clock_gettime:228:113 clock_nanosleep:230:115 clone:56:220 clone3:435:435 close:3:57 close_range:436:436
     connect:42:203 dup:32:23 dup2:33:-1 dup3:292:24 epoll_create1:291:20 epoll_ctl:233:21 epoll_pwait:281:22
-    epoll_pwait2:441:441 epoll_wait:232:-1 eventfd2:290:19 execve:59:221 exit:60:93 exit_group:231:94
-    faccessat:269:48 faccessat2:439:439 fallocate:285:47 fchmod:91:52 fcntl:72:25 fdatasync:75:83 fstat:5:80
-    fstatfs:138:44 fsync:74:82 ftruncate:77:46 futex:202:98 getcwd:79:17 getdents64:217:61 getegid:108:177
-    geteuid:107:175 getgid:104:176 getgroups:115:158 getpeername:52:205 getpid:39:172 getppid:110:173
-    getrandom:318:278 getresgid:120:150 getresuid:118:148 getrlimit:97:163 getrusage:98:165 getsockname:51:204
-    getsockopt:55:209 gettid:186:178 gettimeofday:96:169 getuid:102:174 ioctl:16:29 kill:62:129 listen:50:201
-    lseek:8:62 lstat:6:-1 madvise:28:233 membarrier:324:283 memfd_create:319:279 mkdir:83:-1 mkdirat:258:34
-    mmap:9:222 mprotect:10:226 mremap:25:216 munmap:11:215 nanosleep:35:101 newfstatat:262:79 open:2:-1
-    openat:257:56 openat2:437:437 pidfd_open:434:434 pidfd_send_signal:424:424 pipe2:293:59 poll:7:-1 ppoll:271:73
-    prctl:157:167 pread64:17:67 prlimit64:302:261 pselect6:270:72 ptrace:101:117 pwrite64:18:68 read:0:63
-    readlink:89:-1 readlinkat:267:78 readv:19:65 recvfrom:45:207 recvmsg:47:212 rename:82:-1 renameat:264:38
-    renameat2:316:276 restart_syscall:219:128 rseq:334:293 rt_sigaction:13:134 rt_sigprocmask:14:135
-    rt_sigreturn:15:139 rt_sigtimedwait:128:137 sched_getaffinity:204:123 sched_yield:24:124 select:23:-1
-    sendmsg:46:211 sendto:44:206 set_robust_list:273:99 set_tid_address:218:96 setgid:106:144 setgroups:116:159
-    setitimer:38:103 setpgid:109:154 setregid:114:143 setresgid:119:149 setresuid:117:147 setreuid:113:145
-    setsid:112:157 setuid:105:146 setsockopt:54:208 shutdown:48:210 sigaltstack:131:132 socket:41:198 socketpair:53:199
-    splice:275:76 stat:4:-1 statfs:137:43 statx:332:291 sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166
-    uname:63:160 unlink:87:-1 unlinkat:263:35 utimensat:280:88 wait4:61:260 waitid:247:95 write:1:64 writev:20:66
+    epoll_pwait2:441:441 epoll_wait:232:-1 eventfd2:290:19 execve:59:221 exit:60:93 exit_group:231:94 faccessat:269:48
+    faccessat2:439:439 fallocate:285:47 fchmod:91:52 fcntl:72:25 fdatasync:75:83 fgetxattr:193:10 fsetxattr:190:7
+    fstat:5:80 fstatfs:138:44 fsync:74:82 ftruncate:77:46 futex:202:98 getcwd:79:17 getdents64:217:61 getegid:108:177
+    geteuid:107:175 getgid:104:176 getgroups:115:158 getpeername:52:205 getpid:39:172 getppid:110:173 getrandom:318:278
+    getresgid:120:150 getresuid:118:148 getrlimit:97:163 getrusage:98:165 getsockname:51:204 getsockopt:55:209
+    gettid:186:178 gettimeofday:96:169 getuid:102:174 ioctl:16:29 kill:62:129 listen:50:201 lseek:8:62 lstat:6:-1
+    madvise:28:233 membarrier:324:283 memfd_create:319:279 mkdir:83:-1 mkdirat:258:34 mmap:9:222 mprotect:10:226
+    mremap:25:216 munmap:11:215 nanosleep:35:101 newfstatat:262:79 open:2:-1 openat:257:56 openat2:437:437
+    pidfd_open:434:434 pidfd_send_signal:424:424 pipe2:293:59 poll:7:-1 ppoll:271:73 prctl:157:167 pread64:17:67
+    prlimit64:302:261 pselect6:270:72 ptrace:101:117 pwrite64:18:68 read:0:63 readlink:89:-1 readlinkat:267:78
+    readv:19:65 recvfrom:45:207 recvmsg:47:212 rename:82:-1 renameat:264:38 renameat2:316:276 restart_syscall:219:128
+    rseq:334:293 rt_sigaction:13:134 rt_sigprocmask:14:135 rt_sigreturn:15:139 rt_sigtimedwait:128:137
+    sched_getaffinity:204:123 sched_yield:24:124 select:23:-1 sendmsg:46:211 sendto:44:206 set_robust_list:273:99
+    set_tid_address:218:96 setgid:106:144 setgroups:116:159 setitimer:38:103 setpgid:109:154 setregid:114:143
+    setresgid:119:149 setresuid:117:147 setreuid:113:145 setsid:112:157 setuid:105:146 setsockopt:54:208 shutdown:48:210
+    sigaltstack:131:132 socket:41:198 socketpair:53:199 splice:275:76 stat:4:-1 statfs:137:43 statx:332:291
+    sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166 uname:63:160 unlink:87:-1 unlinkat:263:35 utimensat:280:88
+    wait4:61:260 waitid:247:95 write:1:64 writev:20:66
     """.split()
     )
 }

@@ -70,6 +70,7 @@ def names_needed(files: tuple[File, ...]) -> tuple[set[str], set[str], set[str],
         values = section.values
         users |= set(values.values()) if path == ("accounts",) else {values.get("user")}
         groups |= {values.get("group"), *(values.get("supplementary_groups") or ())}
+        groups |= {values["log"]["readers"]} if isinstance(values.get("log"), dict) else set()
         paths.add((values.get("environment_file") or "").removeprefix("-") or None)
     pam = set(pam_services(found["auth",].values).values()) if ("auth",) in found else set()
     return users - {None}, groups - {None}, paths - {None}, pam
@@ -127,7 +128,8 @@ class _Compiler:
         return Compiled(settings, table, hashlib.sha256(table).digest(), tuple(specs), policy, ())
 
     def say(self, section: Section, key: str, text: str) -> None:
-        told = placed(section, Problem(section.file, (*section.path, key), text))
+        """key: with a point for one of a table within the section's."""
+        told = placed(section, Problem(section.file, (*section.path, *key.split(".")), text))
         self.problems += [] if section.origins and told in self.problems else [told]
 
     def known(self, section: Section, key: str, name: str | None, facts: dict[str, Any], what: str = "user") -> Any:
@@ -207,7 +209,8 @@ class _Compiler:
         self.probes(service)
         if values["schedule"] and values["timezone"]:
             self.known(service, "timezone", values["timezone"], self.bundle.zones, "time zone")
-        for key, text in kinds.problems(values, service.raw):
+        self.known(service, "log.readers", values["log"]["readers"], self.bundle.groups, "group")
+        for key, text in (*kinds.problems(values, service.raw), *logs.problems(values["log"])):
             self.say(service, key, text)
         facts, run = self.bundle, self.main["paths"].values["run"] if self.main else ""
         built, wrong = environment.build(values, user or NOBODY, facts.environment_files, literal=name == API)
@@ -305,7 +308,8 @@ class _Compiler:
         values, (user, gid, groups, environment) = service.values, self.run_as[name]
         command = kinds.command_of(values, self.bundle.python)
         names = (*values["signals"], values["stop"]["signal"], *dict(values["stop"]["then"]), "KILL")
-        log, streams = logs.how_of(values["log"], name if most(values) == 1 else "")
+        readers = self.bundle.groups.get(values["log"]["readers"]) or 0
+        log, streams = logs.how_of(values["log"], name if most(values) == 1 else "", readers)
         watchdog = values["live"]["watchdog"]
         names = (*names, "ABRT") if watchdog else names
         extra = extras.extra_of(values, self.bundle.credentials)

@@ -154,6 +154,7 @@ KEYS = (
     Key("log", "age", "span", None, "of a file, after which the next is begun, whatever its size"),
     Key("log", "compress", "flag", False, "gzip the files that are kept, when there is nothing else to do"),
     Key("log", "mode", "mode", "0640", "of the files, which are log's own; where others may read, their directory too"),
+    Key("log", "readers", "user", None, "a group that may read them too, by an access control list"),
     Key("log", "stderr", "own|stdout", "own", "stdout: both in one, in their order (redirect_stderr)"),
     Key("log", "target", "file|journald|syslog|inherit|null", "file", "where it goes; all but file is at most once"),
     Key("log", "format", "plain|stamped|json", "plain", "of files and inherit: as it is, with times, or JSON lines"),

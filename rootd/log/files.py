@@ -22,6 +22,7 @@ import stat
 import struct
 
 from rootd.config.logs import How
+from rootd.log import readers
 
 LOOK = 1.0  # seconds between two looks whether the file still has its name
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -178,6 +179,8 @@ class LogFile:
             wanted = 0o600 | (self.how.mode or 0o640)
             if self.how.mode and found.st_mode & 0o777 != wanted:
                 os.fchmod(fd, wanted)
+            if self.how.readers:
+                readers.share(self._root, directory, fd, self.how.readers)
             for place in (directory, self._root) if wanted & 0o004 else ():
                 if (mode := os.fstat(place).st_mode & 0o7777) & 0o005 != 0o005:
                     os.fchmod(place, mode | 0o005)

@@ -45,7 +45,7 @@ def main(link_fd: int) -> int:
     log.mover.open_sender()
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
     written = (paths.log, f"{paths.state}/log", f"{paths.state}/choices", f"{paths.run}/log")
-    sandbox.enter(write=written, allow=("utimensat",))
+    sandbox.enter(write=written, allow=("utimensat", "fgetxattr", "fsetxattr"))
     log.take_over(inherited)
     memory.trim()
     return log.run()
@@ -289,7 +289,9 @@ class Log:
 
     def pipe(self, _link: ipc.Link, message: ipc.Message, fds: list[int]) -> None:
         try:
-            source = check(Source(message.name, message.scope, message.run, message.slot, message.arg, message.extra))
+            bits = ipc.LOW.bit_length()
+            keep = -1 if message.extra >> bits else message.extra | message.generation << bits
+            source = check(Source(message.name, message.scope, message.run, message.slot, message.arg, keep))
         except ValueError as error:
             ipc.close_all(fds)
             raise ipc.Malformed(str(error)) from None
@@ -304,7 +306,8 @@ class Log:
             run=source.run,
             slot=source.slot,
             arg=source.size,
-            extra=source.keep,
+            extra=source.keep & ipc.LOW,
+            generation=source.keep >> ipc.LOW.bit_length(),
             name=source.process,
         )
         self.gone.append(message)

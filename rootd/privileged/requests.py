@@ -238,7 +238,7 @@ def give_pipe(house: Privileged, name: str, fd: int) -> None:
     """To log, and out of this process; kept for the next log when there is none now."""
     _, process, stream, run, size, keep, slot = name.split("/")
     message = ipc.Message(ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process)
-    message.arg, message.extra = int(size), int(keep)
+    message.arg, message.extra, message.generation = int(size), int(keep) & ipc.LOW, int(keep) >> ipc.LOW.bit_length()
     if house.tell("log", message, fd):
         os.close(fd)
     else:
@@ -248,7 +248,8 @@ def give_pipe(house: Privileged, name: str, fd: int) -> None:
 def drained(house: Privileged, message: ipc.Message) -> None:
     """log has every byte of a pipe whose other end is closed: the store may forget it."""
     stream = "stdout" if message.scope == 1 else "stderr"
-    name = f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{message.extra}/{message.slot}"
+    keep = message.extra | message.generation << ipc.LOW.bit_length()
+    name = f"pipe/{message.name}/{stream}/{message.run}/{message.arg}/{keep}/{message.slot}"
     if len(name.encode()) <= ipc.NAME_LIMIT:
         house.drop(name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,7 @@ log = { stderr = "stdout", mode = "0600" }
 command = ["@PREFIX@/bin/python3", "-I", "-c", "print('hello')"]
 user = "@jobs@"
 restart = { policy = "never" }
-log = { format = "json" }
+log = { format = "json", readers = "@webops@" }
 
 [service.half]
 command = ["@PREFIX@/bin/python3", "-I", "-c", '''
@@ -81,6 +82,13 @@ def text(folder: Path, stream: str) -> bytes:
         return b""
 
 
+def reads(house: House, short: str, name: str) -> bool:
+    """Whether that person can, outside of Durward."""
+    who = house.people[short]
+    words = ["setpriv", f"--reuid={who.uid}", f"--regid={who.gid}", "--init-groups", "cat", str(house.log / name)]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("writers", "lines", "kills"), [(8, 30_000, 4), pytest.param(100, 20_000, 20, marks=pytest.mark.slow)]
 )
@@ -111,6 +119,8 @@ def test_every_line_is_there_once_through_rotation_compression_and_kill_9(
     assert (merged / "stdout.log").stat().st_mode & 0o777 == 0o600
     assert not (merged / "stderr.log").exists()
     assert json.loads(house.service_log("stamped"))["line"] == "hello"
+    assert [who for who in ("alice", "bob") if reads(house, who, "stamped/stdout.log")] == ["alice"]
+    assert not reads(house, "alice", "merged/stdout.log")
     assert not (house.log / "silent").exists()
     assert house.ask(messages.ClearLog("writer")) == messages.Done("the logs of writer are cleared")
     assert all(not any(file.stat().st_size for file in folder.iterdir()) for folder in folders)

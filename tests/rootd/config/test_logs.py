@@ -12,21 +12,21 @@ from rootd.config.logs import FORMATS, TARGETS, How, pack, unpack
 HOWS = st.builds(
     How, st.integers(0, 1000), st.integers(0, (1 << 28) - 1), st.integers(0, 0o777), st.integers(0, 1),
     st.integers(0, 1), st.integers(0, len(TARGETS) - 1), st.integers(0, len(FORMATS) - 1), st.integers(0, 1),
-    st.integers(0, 1),
+    st.integers(0, 1), st.integers(0, (1 << 32) - 1),
 )  # fmt: skip
 
 
 @given(HOWS)
 def test_what_is_packed_comes_out(how: How) -> None:
     assert unpack(pack(how)) == how
-    assert pack(how) < 1 << 63, "it travels in a signed field"
+    assert len(str(pack(how))) <= 27, "that long a number has room in a pipe's name"
 
 
 def test_a_number_of_an_older_version_is_how_many_files_are_kept_and_nothing_else() -> None:
     assert unpack(10) == How(10)
 
 
-@given(st.integers(0, (1 << 63) - 1))
+@given(st.integers(0, (1 << 88) - 1))
 def test_any_other_number_is_refused_or_means_what_it_says(word: int) -> None:
     try:
         how = unpack(word)
@@ -53,6 +53,19 @@ def test_what_is_configured_is_what_is_packed() -> None:
     assert logs.how_of(chosen) == ((50 << 20, pack(how)), ("stdout",))
     assert logs.how_of(log(target="null"))[1] == ()
     assert [unpack(logs.how_of(log(), name)[0][1]).alone for name in ("", "web", "web.0", "web.x")] == [0, 0, 1, 0]
+
+
+def test_who_may_read_them_too_is_in_it() -> None:
+    assert unpack(logs.how_of(log(), readers=4_000_000_000)[0][1]).readers == 4_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [({"mode": "0600"}, "log.mode"), ({"target": "journald"}, "log.readers"), ({"target": "null"}, "log.readers")],
+)
+def test_readers_of_what_nobody_can_read_are_a_mistake(given: dict[str, object], where: str) -> None:
+    assert [key for key, _ in logs.problems(log(readers="adm", **given))] == [where]
+    assert not list(logs.problems(log(**given)))
 
 
 def test_the_longest_age_fits() -> None:
