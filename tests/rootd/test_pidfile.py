@@ -67,6 +67,7 @@ def test_the_log_says_what_was_waited_for(tmp_path: Path, notify: socket.socket)
     with begin(tmp_path, "/bin/true") as process:
         assert process.stderr is not None
         try:
+            assert notify.recv(500).startswith(b"STATUS=waits")  # it waits until that is read, and then says it here
             assert process.stderr.readline() == f"waits for its pid file: {tmp_path}/pid: No such file or directory\n"
         finally:
             process.kill()
