@@ -11,23 +11,23 @@ Rule 4: a policy is used only when each of its own [[test]] blocks comes out as 
 from __future__ import annotations
 
 import hashlib
-import re
-import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from policy.decide import Deny, decide
 from policy.identity import Identity
 from policy.messages import Problem
+from policy.named import Named
 from policy.names import GLOBAL_ACTIONS, RESERVED, UID_MAX, Action, RuleId, ServiceName, UserName
 from policy.names import group_name as parse_group
 from policy.names import rule_id as parse_id
 from policy.names import service_name as parse_service
 from policy.names import unix_group as parse_unix_group
 from policy.names import user_name as parse_user
-from policy.positions import Path, line_of, positions, source_line, spell
+from policy.reading import File, Table, show
 from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, PolicyTest, build
 from policy.rules import Deny as DenyRule
 
@@ -35,93 +35,10 @@ SUGGESTIONS = 50  # problems that get a "did you mean": comparing names is slow,
 
 RULE_KEYS = ("id", "who", "may", "on")
 TEST_KEYS = ("user", "groups", "may", "on", "at", "expect")
-TABLES = ("grant", "deny", "test")
+RULES = ("grant", "deny", "test")
 
 T = TypeVar("T")
 Services = Mapping[str, Collection[str]]
-
-_TOML_LINE = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
-
-
-class _File:
-    """One file while it is read, and what is wrong with it."""
-
-    def __init__(self, path: str, text: str) -> None:
-        self.path = path
-        self.text = text
-        self.lines: dict[Path, int] = {}
-        self.problems: list[Problem] = []
-
-    def line(self, path: Path) -> int:
-        return line_of(self.lines, path)
-
-    def wrong(self, path: Path, sentence: str) -> None:
-        self.wrong_line(self.line(path), path, sentence)
-
-    def wrong_line(self, line: int, path: Path, sentence: str) -> None:
-        self.problems.append(Problem(self.path, line, spell(path), sentence, source_line(self.text, line)))
-
-
-class _Table:
-    """One [[grant]], [[deny]] or [[test]] while it is read. Readers answer None when they have reported a problem."""
-
-    def __init__(self, file: _File, path: Path, values: dict[str, Any], suggest: Callable[..., str]) -> None:
-        self.file = file
-        self.path = path
-        self.values = values
-        self.suggest = suggest
-        self.line = file.line(path)
-
-    def wrong(self, key: str, sentence: str) -> None:
-        self.file.wrong((*self.path, key), sentence)
-
-    def check_keys(self, known: Sequence[str]) -> None:
-        for key in self.values:
-            if key not in known:
-                self.wrong(key, f"there is no key {_show(key)} here{self.suggest(key, known)}")
-
-    def one(self, key: str, parse: Callable[[str], T]) -> T | None:
-        """A text that parse takes; parse raises ValueError with a sentence."""
-        if key not in self.values:
-            self.wrong(key, f"'{key}' is missing")
-            return None
-        return self._parsed((*self.path, key), self.values[key], parse)
-
-    def many(self, key: str, parse: Callable[[str], T], may_be_empty: bool = False) -> tuple[T, ...] | None:
-        """A list of texts that parse takes, none of them twice."""
-        if key not in self.values:
-            self.wrong(key, f"'{key}' is missing")
-            return None
-        values = self.values[key]
-        if not isinstance(values, list):
-            self.wrong(key, f"'{key}' must be a list of texts, as in {key} = [\"…\"], not {_show(values)}")
-            return None
-        if not values and not may_be_empty:
-            self.wrong(key, f"'{key}' is empty: this would apply to nothing")
-            return None
-        found: list[T] = []
-        good = True
-        for index, value in enumerate(values):
-            path = (*self.path, key, index)
-            parsed = self._parsed(path, value, parse)
-            if parsed is not None and parsed in found:
-                self.file.wrong(path, f"{_show(value)} stands here twice")
-                parsed = None
-            if parsed is None:
-                good = False
-            else:
-                found.append(parsed)
-        return tuple(found) if good else None
-
-    def _parsed(self, path: Path, value: object, parse: Callable[[str], T]) -> T | None:
-        if not isinstance(value, str):
-            self.file.wrong(path, f"this must be a text in quotes, not {_show(value)}")
-            return None
-        try:
-            return parse(value)
-        except ValueError as error:
-            self.file.wrong(path, str(error))
-            return None
 
 
 class _Reader:
@@ -130,36 +47,58 @@ class _Reader:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._groups = {group for groups in services.values() for group in groups}
+        self._named = Named({"people": self._who, "services": self._target, "actions": self._action}, self._suggest)
         self._ids: dict[RuleId, str] = {}  # and where each was first
         self._suggestions = 0
         self.grants: list[Grant] = []
         self.denies: list[DenyRule] = []
-        self.tests: list[tuple[_File, PolicyTest]] = []
+        self.tests: list[tuple[File, PolicyTest]] = []
 
-    def read(self, file: _File) -> None:
-        try:
-            content = tomllib.loads(file.text)
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError; an absurdly long number; [[[[[[…
-            at = _TOML_LINE.search(str(error))
-            line = int(at[1]) if at else file.text.count("\n") + 1
-            file.wrong_line(line, (), f"this is not TOML: {error}")
-            return
-        file.lines = positions(file.text)
-        for name, tables in content.items():
-            if name not in TABLES:
-                known = ", ".join(f"[[{table}]]" for table in TABLES)
-                file.wrong((name,), f"there is no {_show(name)} in a policy, only {known}{self._suggest(name, TABLES)}")
+    def read(self, files: Sequence[File]) -> None:
+        """The groups of all files, then their rules: a rule may stand before what it names."""
+        for file in files:
+            file.read()
+        for file in files:
+            self._file(file)
+        self._named.resolve()
+        for file in files:
+            for name in RULES:
+                for number, values in enumerate(self._tables(file, name)):
+                    self._table(file, name, number, values)
+        if all(file.content is not None for file in files):  # else who uses it may be in what could not be read
+            self._named.unused()
+
+    def _file(self, file: File) -> None:
+        for name, tables in (file.content or {}).items():
+            if name == "group":
+                self._groups_of(file, tables)
+            elif name not in RULES:
+                known = ", ".join(f"[[{table}]]" for table in RULES)
+                hint = self._suggest(name, (*RULES, "group"))
+                file.wrong((name,), f"there is no {show(name)} in a policy, only {known} and [group.NAME]{hint}")
             elif not isinstance(tables, list):
                 file.wrong((name,), f"write [[{name}]], with two brackets, for each {name}")
-            else:
-                for number, values in enumerate(tables):
-                    self._table(file, name, number, values)
 
-    def _table(self, file: _File, name: str, number: int, values: object) -> None:
-        if not isinstance(values, dict):
-            file.wrong((name, number), f"write [[{name}]] with keys below it, not {_show(values)}")
+    @staticmethod
+    def _tables(file: File, name: str) -> list[Any]:
+        tables = (file.content or {}).get(name)
+        return tables if isinstance(tables, list) else []
+
+    def _groups_of(self, file: File, tables: object) -> None:
+        if not isinstance(tables, dict):
+            file.wrong(("group",), f"write [group.NAME] with people, services or actions below it, not {show(tables)}")
             return
-        table = _Table(file, (name, number), values, self._suggest)
+        for name, values in tables.items():
+            if isinstance(values, dict):
+                self._named.declare(Table(file, ("group", name), values, self._suggest), name)
+            else:
+                file.wrong(("group", name), f"write [group.{name}] with a key below it, not {show(values)}")
+
+    def _table(self, file: File, name: str, number: int, values: object) -> None:
+        if not isinstance(values, dict):
+            file.wrong((name, number), f"write [[{name}]] with keys below it, not {show(values)}")
+            return
+        table = Table(file, (name, number), values, self._suggest)
         if name == "grant":
             fields = self._rule(table)
             if fields:
@@ -171,15 +110,15 @@ class _Reader:
         else:
             self._test(table, number)
 
-    def _rule(self, table: _Table) -> dict[str, Any] | None:
+    def _rule(self, table: Table) -> dict[str, Any] | None:
         table.check_keys(RULE_KEYS)
         name = table.one("id", parse_id)
         if name is not None:
             if name in self._ids:
                 table.wrong("id", f"the id '{name}' is taken by the rule at {self._ids[name]}")
             self._ids.setdefault(name, f"{table.file.path}:{table.line}")
-        who = table.many("who", self._who)
-        may = table.many("may", self._action)
+        who = table.many("who", self._who, members=partial(self._named.members, "people"))
+        may = table.many("may", self._action, members=partial(self._named.members, "actions"))
         on = self._on(table, may)
         if table.file.problems or name is None or who is None or may is None or on is None:
             return None
@@ -193,11 +132,11 @@ class _Reader:
             "line": table.line,
         }
 
-    def _on(self, table: _Table, may: tuple[Action, ...] | None) -> tuple[str, ...] | None:
+    def _on(self, table: Table, may: tuple[Action, ...] | None) -> tuple[str, ...] | None:
         whole = [action for action in may or () if action in GLOBAL_ACTIONS]
         if "on" not in table.values and may is not None and len(whole) == len(may):
             return (EVERY_SERVICE,)
-        on = table.many("on", self._target)
+        on = table.many("on", self._target, members=partial(self._named.members, "services"))
         if on is not None and whole and on != (EVERY_SERVICE,):
             names = " and ".join(f"'{action}'" for action in whole)
             table.wrong(
@@ -211,7 +150,7 @@ class _Reader:
     def _who(self, text: str) -> tuple[str, UserName]:
         kind, colon, name = text.partition(":")
         if not colon or kind not in {"user", "group"}:
-            raise ValueError(f'{_show(text)} is nobody: write "user:NAME" or "group:NAME"')
+            raise ValueError(f'{show(text)} is nobody: write "user:NAME" or "group:NAME"')
         return kind, parse_user(name) if kind == "user" else parse_unix_group(name)
 
     def _action(self, text: str) -> Action:
@@ -220,7 +159,7 @@ class _Reader:
         except ValueError:
             actions = [action.value for action in Action]
             hint = self._suggest(text, actions)
-            raise ValueError(f"{_show(text)} is not an action: {', '.join(actions)}{hint}") from None
+            raise ValueError(f"{show(text)} is not an action: {', '.join(actions)}{hint}") from None
 
     def _target(self, text: str) -> str:
         if text == EVERY_SERVICE:
@@ -242,7 +181,7 @@ class _Reader:
             raise ValueError(f"no service is called '{name}'{self._suggest(name, self._services)}")
         return name
 
-    def _test(self, table: _Table, number: int) -> None:
+    def _test(self, table: Table, number: int) -> None:
         table.check_keys(TEST_KEYS)
         user = table.one("user", parse_user)
         groups: tuple[UserName, ...] | None = ()
@@ -282,25 +221,12 @@ class _Reader:
         return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _show(value: object) -> str:
-    """A value from a file, in a sentence."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:59] + "…")
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return "a number"
-    if isinstance(value, (dict, list)):
-        return "a table" if isinstance(value, dict) else "a list"
-    return "a date or time"
-
-
 def _expectation(text: str) -> Literal["allow", "deny"]:
     if text == "allow":
         return "allow"
     if text == "deny":
         return "deny"
-    raise ValueError(f"{_show(text)} is not what a test can expect: allow or deny")
+    raise ValueError(f"{show(text)} is not what a test can expect: allow or deny")
 
 
 def _digest(files: Sequence[tuple[str, str]]) -> str:
@@ -332,9 +258,8 @@ def parse(files: Sequence[tuple[str, str]], services: Services) -> Policy | list
     """
     ordered = sorted(files)
     reader = _Reader(services)
-    read = [_File(path, text) for path, text in ordered]
-    for file in read:
-        reader.read(file)
+    read = [File(path, text) for path, text in ordered]
+    reader.read(read)
     rules = build(reader.grants, reader.denies, [test for _, test in reader.tests], _digest(ordered))
     if not any(file.problems for file in read):
         for file, test in reader.tests:

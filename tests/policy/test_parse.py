@@ -158,7 +158,7 @@ WRONG = [
         "[[grnat]]\n",
         1,
         "grnat",
-        "there is no 'grnat' in a policy, only [[grant]], [[deny]], [[test]]; did you mean 'grant'?",
+        "there is no 'grnat' in a policy, only [[grant]], [[deny]], [[test]] and [group.NAME]; did you mean 'grant'?",
     ),
     ("zzz = 1\n", 1, "zzz", "only [[grant]], [[deny]], [[test]]"),
     ("[grant]\nid = 'x'\n", 1, "grant", "write [[grant]], with two brackets, for each grant"),
