@@ -1,14 +1,15 @@
 """Whether somebody may do something: default deny, and a deny wins over every grant.
 
 Rule 1: pure. The answer depends on the rules that name this person (or a group of his), this action and this service,
-        and on nothing else: no clock, no files, no order of rules, no rule of somebody else.
+        on the circumstances that are handed in (Asking), and on nothing else: no clock, no files, no order of rules,
+        no rule of somebody else. A circumstance that is not known grants nothing and lifts no deny.
 Rule 2: an answer is a value with its reason, never a bool; to take it for one raises.
 Rule 3: what cannot be (a malformed name, an action without its service) is denied like anything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from posixpath import basename
 from typing import NoReturn
@@ -18,13 +19,23 @@ import msgspec
 from policy.identity import Identity
 from policy.messages import Right
 from policy.names import GLOBAL_ACTIONS, RESERVED, Action, service_name
-from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, entries_of, first
+from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, entries_of, first, matching
+from policy.rules import Deny as Forbid
 
 _WHOLE = tuple(action for action in Action if action in GLOBAL_ACTIONS)
 _READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "read the audit log"}
 _EACH = tuple(action for action in Action if action not in GLOBAL_ACTIONS)
 
 HINTS = 3  # rules that a refusal names as those that would help
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """The circumstances in which it is asked. at: seconds since 1970 by the wall clock; None: not known."""
+
+    at: float | None = None
+
+
+UNKNOWN = Asking()
 
 
 class _Decision(msgspec.Struct, frozen=True):
@@ -80,7 +91,12 @@ def deed(action: str, service: str | None) -> str:
 
 
 def decide(
-    policy: Policy, identity: Identity, action: str, service: str | None, groups_of_service: Collection[str] = ()
+    policy: Policy,
+    identity: Identity,
+    action: str,
+    service: str | None,
+    groups_of_service: Collection[str] = (),
+    asking: Asking = UNKNOWN,
 ) -> Decision:
     """May this person do this, to this service (None for a global action)? A name that does not exist has no groups.
 
@@ -89,42 +105,85 @@ def decide(
     if identity.root:
         return Allow("root")
     targets = _targets(action, service, groups_of_service)
-    forbidding = first(policy.denied.rows(identity), action, targets)
+    forbidding = first(policy.denied.rows(identity), action, targets, asking.at)
     if forbidding:
-        where = f"{basename(forbidding.file)}:{forbidding.line}"
         what = action if service is None else f"{action} on {service}"
+        when = f", {forbidding.when.text}" if forbidding.when else ""
         return Deny(
-            f"denied: the rule '{forbidding.id}' ({where}) forbids {what} to {identity.user}",
+            f"denied: the rule '{forbidding.id}' ({place(forbidding)}) forbids {what} to {identity.user}{when}",
             forbidding.id,
             forbidding.file,
             forbidding.line,
         )
-    allowing = first(policy.granted.rows(identity), action, targets)
+    rows = policy.granted.rows(identity)
+    allowing = first(rows, action, targets, asking.at)
     if allowing:
         return Allow(allowing.id, allowing.file, allowing.line)
     text = f"denied: no rule lets {identity.user} {deed(action, service)}"
-    hints = _hints(policy, action, targets)
-    if hints:
+    closed = _closed(matching(rows, action, targets), asking.at)
+    hints = _hints(policy, action, targets, asking.at)
+    if closed:
+        text += f"{' now' if closed.when else ''}; {_not_now(closed, asking.at)}"
+    elif hints:
         rule, through = hints[0]
         text += f"; the rule '{rule.id}' would, through {through}"
-    would_help = tuple(f"{rule.id} ({basename(rule.file)}:{rule.line}), through {through}" for rule, through in hints)
+    would_help = tuple(f"{rule.id} ({place(rule)}), through {through}" for rule, through in hints)
     return Deny(text, would_help=would_help)
 
 
-def _hints(policy: Policy, action: str, targets: tuple[str, ...]) -> list[tuple[Grant, str]]:
+def timed(
+    policy: Policy, identity: Identity, action: str, service: str | None, groups_of_service: Collection[str] = ()
+) -> Grant | Forbid | None:
+    """A rule by which the decision could be another one at another time."""
+    targets = _targets(action, service, groups_of_service)
+    rules: list[Grant | Forbid] = [*matching(policy.denied.rows(identity), action, targets)]
+    rules += matching(policy.granted.rows(identity), action, targets)
+    return next((rule for rule in rules if rule.timed), None)
+
+
+def place(rule: Grant | Forbid) -> str:
+    return f"{basename(rule.file)}:{rule.line}"
+
+
+def _closed(rules: Iterable[Grant], at: float | None) -> Grant | None:
+    """Of rules that do not count now, the one to tell of: the first that will, else the one that expired last."""
+    rules = sorted(rules, key=lambda rule: rule.order)
+    coming = (rule for rule in rules if at is not None and not _over(rule, at))
+    expired = (rule for rule in rules if rule.expires is not None)
+    return next(coming, None) or max(expired, key=lambda rule: rule.expires.at if rule.expires else 0, default=None)
+
+
+def _over(rule: Grant, at: float) -> bool:
+    """Whether it will not count again."""
+    if rule.expires is None:
+        return False
+    opens = rule.when.opens(at) if rule.when else None
+    return rule.expires.at <= (at if opens is None else opens)
+
+
+def _not_now(rule: Grant, at: float | None) -> str:
+    if rule.when is None or at is None or _over(rule, at):
+        return f"the rule '{rule.id}' did, until {rule.expires.text if rule.expires else 'now'}"
+    return f"the rule '{rule.id}' would, {rule.when.text}; {rule.when.opening(at)}"
+
+
+def _hints(policy: Policy, action: str, targets: tuple[str, ...], at: float | None) -> list[tuple[Grant, str]]:
     """Rules that would allow it, and the groups through which they would, for somebody whom none allows it now.
 
     Only groups: nobody becomes another person, and who else may do something is not the asker's affair.
     """
     rules = {rule.order: rule for target in targets for rule in policy.through_groups.get((action, target), ())}
-    hints = ((rules[order], _through(policy, rules[order], action, targets)) for order in sorted(rules))
+    hints = ((rules[order], _through(policy, rules[order], action, targets, at)) for order in sorted(rules))
     return list(islice(((rule, through) for rule, through in hints if through), HINTS))
 
 
-def _through(policy: Policy, rule: Grant, action: str, targets: tuple[str, ...]) -> str:
-    """The groups of the rule whose members no deny stops."""
-    groups = [group for group in rule.groups if not policy.denied.forbids(group, action, targets)]
-    return f"group {' or '.join(groups)}" if groups else ""
+def _through(policy: Policy, rule: Grant, action: str, targets: tuple[str, ...], at: float | None) -> str:
+    """The groups of the rule whose members no deny stops now, and when the rule counts, if that is not now."""
+    if rule.expires and (at is None or _over(rule, at)):
+        return ""
+    groups = [group for group in rule.groups if not policy.denied.forbids(group, action, targets, at)]
+    when = f", {rule.when.text}" if rule.when and not rule.counts(at) else ""
+    return f"group {' or '.join(groups)}{when}" if groups else ""
 
 
 class _Sight:
@@ -133,7 +192,8 @@ class _Sight:
     An action's rules are looked through once: what is kept of them is the entries of `on` that they are for.
     """
 
-    def __init__(self, policy: Policy, identity: Identity) -> None:
+    def __init__(self, policy: Policy, identity: Identity, asking: Asking) -> None:
+        self._at = asking.at
         self._root = identity.root
         self._granted = policy.granted.rows(identity)
         self._denied = policy.denied.rows(identity)
@@ -144,21 +204,26 @@ class _Sight:
             return True
         entries = self._entries.get(action)
         if entries is None:
-            entries = self._entries[action] = entries_of(self._granted, action), entries_of(self._denied, action)
+            granted, denied = (entries_of(self._granted, action, self._at), entries_of(self._denied, action, self._at))
+            entries = self._entries[action] = granted, denied
         granted, denied = entries
         return not granted.isdisjoint(targets) and denied.isdisjoint(targets)
 
 
-def visible(policy: Policy, identity: Identity, service: str, groups: Collection[str]) -> bool:
+def visible(
+    policy: Policy, identity: Identity, service: str, groups: Collection[str], asking: Asking = UNKNOWN
+) -> bool:
     """May this person know that this service exists?"""
-    return _Sight(policy, identity).allowed(Action.VIEW, _targets(Action.VIEW, service, groups))
+    return _Sight(policy, identity, asking).allowed(Action.VIEW, _targets(Action.VIEW, service, groups))
 
 
-def viewable(policy: Policy, identity: Identity, services: Mapping[str, Collection[str]]) -> list[str]:
+def viewable(
+    policy: Policy, identity: Identity, services: Mapping[str, Collection[str]], asking: Asking = UNKNOWN
+) -> list[str]:
     """Of these services (and their groups), those that this person may view, in the order given."""
     if identity.root:
         return list(services)
-    sight = _Sight(policy, identity)
+    sight = _Sight(policy, identity, asking)
     return [
         service
         for service, groups in services.items()
@@ -166,9 +231,11 @@ def viewable(policy: Policy, identity: Identity, services: Mapping[str, Collecti
     ]
 
 
-def rights(policy: Policy, identity: Identity, services: Mapping[str, Collection[str]]) -> list[Right]:
+def rights(
+    policy: Policy, identity: Identity, services: Mapping[str, Collection[str]], asking: Asking = UNKNOWN
+) -> list[Right]:
     """All that this person may do, and nobody else's rights: first to the daemon (service ""), then by service."""
-    sight = _Sight(policy, identity)
+    sight = _Sight(policy, identity, asking)
     found = [Right("", [action.value for action in _WHOLE if sight.allowed(action, (EVERY_SERVICE,))])]
     for service in sorted(services):
         targets = _targets(Action.VIEW, service, services[service])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from posixpath import basename
 
-from policy.decide import Allow, Deny, decide, deed, unknown_text, visible
+from policy.decide import UNKNOWN, Allow, Asking, Deny, decide, deed, unknown_text, visible
 from policy.identity import Identity
 from policy.messages import ActionName, Decided, Refused
 from policy.names import GLOBAL_ACTIONS
@@ -16,14 +16,19 @@ from policy.rules import Policy
 
 
 def refuse(
-    policy: Policy, identity: Identity, denied: Deny, service: str | None, groups_of_service: Collection[str] | None
+    policy: Policy,
+    identity: Identity,
+    denied: Deny,
+    service: str | None,
+    groups_of_service: Collection[str] | None,
+    asking: Asking = UNKNOWN,
 ) -> Refused:
     """The reply to somebody whom decide denied something.
 
     groups_of_service is None when there is no such service; it does not matter when service is None.
     """
     if service is not None and not (
-        groups_of_service is not None and visible(policy, identity, service, groups_of_service)
+        groups_of_service is not None and visible(policy, identity, service, groups_of_service, asking)
     ):
         return unknown(service)
     return Refused("forbidden", denied.text, denied.rule, denied.file, denied.line, list(denied.would_help))
@@ -39,6 +44,7 @@ def explain(
     action: ActionName,
     service: str | None,
     groups_of_service: Collection[str] | None,
+    asking: Asking = UNKNOWN,
 ) -> Decided | Refused:
     """The answer to WhatMayI with an action: what would be decided, or that there is no such service.
 
@@ -51,12 +57,12 @@ def explain(
     if service is not None and groups_of_service is None:
         return unknown(service)
     groups = groups_of_service or ()
-    decision = decide(policy, identity, action, service, groups)
+    decision = decide(policy, identity, action, service, groups, asking)
     if isinstance(decision, Allow):
         return Decided(
             True, _allowed_text(identity, action, service, decision), decision.rule, decision.file, decision.line
         )
-    if service is not None and not visible(policy, identity, service, groups):
+    if service is not None and not visible(policy, identity, service, groups, asking):
         return unknown(service)
     return Decided(False, decision.text, decision.rule, decision.file, decision.line)
 

@@ -10,14 +10,14 @@ Rule 4: a policy is used only when each of its own [[test]] blocks comes out as 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from difflib import get_close_matches
-from functools import partial
 from typing import Any, Literal, TypeVar
 
-from policy.decide import Deny, decide
+from policy.conditions import moment_of, read_expires, read_when, zones_of_utc
+from policy.decide import Asking, Deny, decide, timed
 from policy.identity import Identity
 from policy.messages import Problem
 from policy.named import Named
@@ -30,11 +30,13 @@ from policy.names import user_name as parse_user
 from policy.reading import File, Table, show
 from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, PolicyTest, build
 from policy.rules import Deny as DenyRule
+from policy.windows import Zones
 
 SUGGESTIONS = 50  # problems that get a "did you mean": comparing names is slow, and a wrong file should not be
 
-RULE_KEYS = ("id", "who", "may", "on")
+RULE_KEYS = ("id", "who", "may", "on", "when", "expires")
 TEST_KEYS = ("user", "groups", "may", "on", "at", "expect")
+AT = "at = 2026-11-23T12:00:00+01:00"
 RULES = ("grant", "deny", "test")
 
 T = TypeVar("T")
@@ -44,8 +46,9 @@ Services = Mapping[str, Collection[str]]
 class _Reader:
     """All files of one policy while they are read."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, zones: Zones) -> None:
         self._services = services
+        self._zones = functools.cache(zones)  # each is read once
         self._groups = {group for groups in services.values() for group in groups}
         self._named = Named({"people": self._who, "services": self._target, "actions": self._action}, self._suggest)
         self._ids: dict[RuleId, str] = {}  # and where each was first
@@ -117,9 +120,11 @@ class _Reader:
             if name in self._ids:
                 table.wrong("id", f"the id '{name}' is taken by the rule at {self._ids[name]}")
             self._ids.setdefault(name, f"{table.file.path}:{table.line}")
-        who = table.many("who", self._who, members=partial(self._named.members, "people"))
-        may = table.many("may", self._action, members=partial(self._named.members, "actions"))
+        who = table.many("who", self._who, members=functools.partial(self._named.members, "people"))
+        may = table.many("may", self._action, members=functools.partial(self._named.members, "actions"))
         on = self._on(table, may)
+        when = read_when(table, self._zones)
+        expires = read_expires(table, when)
         if table.file.problems or name is None or who is None or may is None or on is None:
             return None
         return {
@@ -128,6 +133,8 @@ class _Reader:
             "groups": tuple(UserName(name) for kind, name in who if kind == "group"),
             "may": frozenset(may),
             "on": on,
+            "when": when,
+            "expires": expires,
             "file": table.file.path,
             "line": table.line,
         }
@@ -136,7 +143,7 @@ class _Reader:
         whole = [action for action in may or () if action in GLOBAL_ACTIONS]
         if "on" not in table.values and may is not None and len(whole) == len(may):
             return (EVERY_SERVICE,)
-        on = table.many("on", self._target, members=partial(self._named.members, "services"))
+        on = table.many("on", self._target, members=functools.partial(self._named.members, "services"))
         if on is not None and whole and on != (EVERY_SERVICE,):
             names = " and ".join(f"'{action}'" for action in whole)
             table.wrong(
@@ -196,8 +203,8 @@ class _Reader:
         elif may is not None or "on" in table.values:
             on = table.one("on", self._service)
         at = table.values.get("at")
-        if at is not None and not (isinstance(at, datetime) and at.tzinfo):
-            table.wrong("at", "'at' must be a date and a time with its offset, as 2026-11-23T12:00:00+01:00")
+        if at is not None and moment_of(at) is None:
+            table.wrong("at", f"'at' must be a date and a time with its offset, as {AT}")
         if table.file.problems or user is None or groups is None or may is None or expect is None:
             return
         test = PolicyTest(
@@ -206,7 +213,7 @@ class _Reader:
             may=may,
             on=on,
             expect=expect,
-            at=at,
+            at=moment_of(at),
             file=table.file.path,
             line=table.line,
             number=number,
@@ -241,7 +248,11 @@ def _digest(files: Sequence[tuple[str, str]]) -> str:
 def _run(test: PolicyTest, rules: Policy, services: Services) -> str | None:
     """What came, when it is not what was expected."""
     person = Identity(test.user, UID_MAX, test.groups)  # no rule is about uids
-    decision = decide(rules, person, test.may, test.on, services[test.on] if test.on else ())
+    groups = services[test.on] if test.on else ()
+    when = timed(rules, person, test.may, test.on, groups) if test.at is None else None
+    if when is not None:
+        return f"the rule '{when.id}' ({when.file}:{when.line}) depends on the time: say {AT}"
+    decision = decide(rules, person, test.may, test.on, groups, Asking(at=test.at))
     if isinstance(decision, Deny):
         return None if test.expect == "deny" else f"this test expects allow, and came to: {decision.text}"
     if test.expect == "allow":
@@ -251,13 +262,13 @@ def _run(test: PolicyTest, rules: Policy, services: Services) -> str | None:
     )
 
 
-def parse(files: Sequence[tuple[str, str]], services: Services) -> Policy | list[Problem]:
-    """files: (path, text) each, in any order; services: each configured service and its groups.
+def parse(files: Sequence[tuple[str, str]], services: Services, zones: Zones = zones_of_utc) -> Policy | list[Problem]:
+    """files: (path, text) each, in any order; services: each configured service and its groups; zones: of time.
 
     The policy, or everything that is wrong, by file and line; never an empty list.
     """
     ordered = sorted(files)
-    reader = _Reader(services)
+    reader = _Reader(services, zones)
     read = [File(path, text) for path, text in ordered]
     reader.read(read)
     rules = build(reader.grants, reader.denies, [test for _, test in reader.tests], _digest(ordered))

@@ -3,20 +3,21 @@
 Rule 1: what is in here was parsed: a rule that exists is well-formed, and everything it names could be named.
 Rule 2: a policy never changes; a new one replaces it whole.
 
-A condition that a grant makes besides (a window, a limit, an approval) is a further field of Grant, read in parse.py
-beside `on` and weighed in decide.py where a grant has been found.
+A condition that a rule makes besides (when it counts, until when) is a further field, read by conditions.py and weighed
+in decide.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from policy.conditions import Expiry
 from policy.identity import Identity
 from policy.names import Action, RuleId, ServiceName, UserName
+from policy.windows import Window
 
 EVERY_SERVICE = "*"  # every configured service, never one of our own
 GROUP = "group:"  # begins an entry of `on` that is a group of services
@@ -25,7 +26,8 @@ GROUP = "group:"  # begins an entry of `on` that is a group of services
 class _Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Who (users or members of groups), what, where; and where it is written.
 
-    order: its place among all rules of its kind, files by name, then from top to bottom.
+    order: its place among all rules of its kind, files by name, then from top to bottom. A rule counts when its window
+    holds, and before it expires.
     """
 
     id: RuleId
@@ -36,6 +38,18 @@ class _Rule(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     line: int
     order: int
+    when: Window | None = None
+    expires: Expiry | None = None
+
+    @property
+    def timed(self) -> bool:
+        return self.when is not None or self.expires is not None
+
+    def counts(self, at: float | None) -> bool:
+        """at: seconds since 1970. Not known is no time of any window, and after every expiry."""
+        if self.expires is not None and (at is None or at >= self.expires.at):
+            return False
+        return self.when is None or (at is not None and self.when.holds(at))
 
 
 class Grant(_Rule, frozen=True, kw_only=True):
@@ -43,7 +57,10 @@ class Grant(_Rule, frozen=True, kw_only=True):
 
 
 class Deny(_Rule, frozen=True, kw_only=True):
-    """Forbids it, whatever any grant says."""
+    """Forbids it, whatever any grant says. At a time that is not known, it does."""
+
+    def counts(self, at: float | None) -> bool:
+        return at is None or super().counts(at)
 
 
 class PolicyTest(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +71,7 @@ class PolicyTest(msgspec.Struct, frozen=True, kw_only=True):
     may: Action
     on: ServiceName | None
     expect: Literal["allow", "deny"]
-    at: datetime | None
+    at: float | None  # seconds since 1970
     file: str
     line: int
     number: int  # its place among the tests of its file, from 0
@@ -86,29 +103,37 @@ class Index(Generic[R]):
             found.append(self._users[identity.user])
         return found
 
-    def forbids(self, group: str, action: str, targets: Sequence[str]) -> bool:
-        """Whether a rule is for members of this group, this action and one of these targets."""
+    def forbids(self, group: str, action: str, targets: Sequence[str], at: float | None) -> bool:
+        """Whether a rule is for members of this group, this action and one of these targets, at this time."""
         rows = self._groups.get(group, {})
-        return any(action in rule.may for target in targets for rule in rows.get(target, ()))
+        return any(action in rule.may and rule.counts(at) for target in targets for rule in rows.get(target, ()))
 
 
-def first(found: Iterable[Rows[R]], action: str, targets: Sequence[str]) -> R | None:
-    """Of these rows, the first rule in order that is for this action and one of these targets."""
+def matching(found: Iterable[Rows[R]], action: str, targets: Sequence[str]) -> Iterator[R]:
+    """Of these rows, the rules for this action and one of these targets, at whatever time; some may come twice."""
+    return (rule for rows in found for target in targets for rule in rows.get(target, ()) if action in rule.may)
+
+
+def first(found: Iterable[Rows[R]], action: str, targets: Sequence[str], at: float | None) -> R | None:
+    """Of these rows, the first rule in order that is for this action and one of these targets, and counts now."""
     best: R | None = None
     for rows in found:
         for target in targets:
             for rule in rows.get(target, ()):
-                if action in rule.may:
+                if action in rule.may and rule.counts(at):
                     if best is None or rule.order < best.order:
                         best = rule
                     break
     return best
 
 
-def entries_of(found: Iterable[Rows[R]], action: str) -> frozenset[str]:
+def entries_of(found: Iterable[Rows[R]], action: str, at: float | None) -> frozenset[str]:
     """Of these rows, the entries of `on` for which first would find a rule for this action."""
     return frozenset(
-        target for rows in found for target, rules in rows.items() if any(action in rule.may for rule in rules)
+        target
+        for rows in found
+        for target, rules in rows.items()
+        if any(action in rule.may and rule.counts(at) for rule in rules)
     )
 
 

@@ -41,7 +41,7 @@ ARROWS = {
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",
     "rootd.__main__": "rootd prctl",
-    "rootd.check": "rootd.check rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
+    "rootd.check": "rootd.check rootd.zones rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
     "rootd.outlook": "rootd.config rootd.privileged policy",
     "rootd.ipc": "",
     "rootd.lifeline": "rootd.ipc",
@@ -52,8 +52,8 @@ ARROWS = {
     "rootd.config": "rootd.config",
     "rootd.keeper": "rootd.keeper rootd.ipc",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
-    "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.memory rootd.confine rootd.sandbox"
-    " policy msgspec",
+    "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
+    " rootd.sandbox policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
     " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",

@@ -62,12 +62,14 @@ class Desk:
     def __init__(
         self, services: Services, sessions: Sessions, audit: Audit, reloads: Reloads, choices: Choices, *,
         clock: Callable[[], float], expires: Callable[[float], str], tell_auth: Callable[[Pull], bool], log: str,
-        goes_on: bool,
+        goes_on: bool, windows: Callable[[], float],
     ) -> None:  # fmt: skip
-        """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue"."""
+        """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue";
+        windows: the wall clock in seconds since 1970, for the policy's windows alone."""
         self.services, self.sessions, self.audit = services, sessions, audit
         self.reloads, self.choices = reloads, choices
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
+        self.windows = windows
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
@@ -122,15 +124,15 @@ class Desk:
         service, groups = call.service, self.groups_of(call.service)
         decision: decide.Decision = decide.Allow("")  # about the asker, or about each service that he may view
         if row.action in GLOBAL_ACTIONS or service is not None:
-            decision = decide.decide(self.policy, call.identity, str(row.action), service, groups or ())
+            decision = self.decided(call, row.action, service)
         refused = None
         if isinstance(decision, decide.Deny):
-            refused = explain.refuse(self.policy, call.identity, decision, service, groups)
+            refused = explain.refuse(self.policy, call.identity, decision, service, groups, self.asking(call))
         elif service is not None and groups is None:
             refused = explain.unknown(service)
         if isinstance(call.command, messages.Cancel):
             operation = self._operation(call)
-            if operation is None or not self.may_view(call.identity, operation.service):
+            if operation is None or not self.may_view(call, operation.service):
                 refused = messages.Refused("unknown", unknown_operation(call.command.operation).text)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
         for name in self._also(call) if refused is None else ():
@@ -163,19 +165,24 @@ class Desk:
             return [name for name in self.services.order.dependants(call.command.service) if self.services.wanted(name)]
         return []
 
-    def _decided(self, call: Call, row: Row, name: str) -> decide.Decision:
-        return decide.decide(self.policy, call.identity, str(row.action), name, self.groups_of(name) or ())
+    def asking(self, call: Call) -> decide.Asking:
+        """The circumstances of this question, now."""
+        return decide.Asking(at=self.windows())
+
+    def decided(self, call: Call, action: Action | None, service: str | None) -> decide.Decision:
+        groups = self.groups_of(service) or ()
+        return decide.decide(self.policy, call.identity, str(action), service, groups, self.asking(call))
 
     def _decide_also(self, call: Call, row: Row, name: str) -> messages.Refused | None:
         """Decide and record; the record of the service that was named comes last, and says that all are on disk."""
-        decision = self._decided(call, row, name)
+        decision = self.decided(call, row.action, name)
         denied = isinstance(decision, decide.Deny)
         self._record(
             call, row, decision, decision.text if isinstance(decision, decide.Deny) else "", not denied, None, name
         )
         if not denied:
             return None
-        named = name if self.may_view(call.identity, name) else "another service"
+        named = name if self.may_view(call, name) else "another service"
         text = f"denied: it would {row.action} {named} too, and no rule lets {call.user} {row.action} that"
         return messages.Refused("forbidden", text)
 
@@ -199,8 +206,8 @@ class Desk:
 
     def _still_allowed(self, call: Call, row: Row) -> bool:
         groups = self.groups_of(call.service)
-        decision = decide.decide(self.policy, call.identity, str(row.action), call.service, groups or ())
-        also = all(isinstance(self._decided(call, row, name), decide.Allow) for name in self._also(call))
+        decision = self.decided(call, row.action, call.service)
+        also = all(isinstance(self.decided(call, row.action, name), decide.Allow) for name in self._also(call))
         if isinstance(decision, decide.Allow) and (call.service is None or groups is not None) and also:
             return True
         return self._decide(call, row)
@@ -257,20 +264,23 @@ class Desk:
     def all_groups(self) -> dict[str, Collection[str]]:
         return {name: self.services.groups_of(name) for name in self.services.names()}
 
-    def may_view(self, identity: Identity, service: str) -> bool:
+    def may_view(self, call: Call, service: str) -> bool:
         """What is about the daemon as a whole ("") is for those who may reload it or shut it down."""
         if not service:
-            said = (decide.decide(self.policy, identity, do, None) for do in (Action.RELOAD, Action.SHUTDOWN))
+            said = (self.decided(call, do, None) for do in (Action.RELOAD, Action.SHUTDOWN))
             return any(isinstance(decision, decide.Allow) for decision in said)
-        groups = self.groups_of(service)
-        return identity.root or (groups is not None and decide.visible(self.policy, identity, service, groups))
+        who, groups = call.identity, self.groups_of(service)
+        return who.root or (groups is not None and decide.visible(self.policy, who, service, groups, self.asking(call)))
 
     def _may_see(self, call: watching.Watching, service: str) -> bool | None:
         assert isinstance(call, Call)
         if call.session is None:
             return True
         session = self.sessions.still(call.session.hash, self.clock())
-        return None if session is None else self.may_view(session.identity, service)
+        if session is None:
+            return None
+        call.refresh(session)
+        return self.may_view(call, service)
 
 
 def target(command: messages.Command) -> str | None:

@@ -1,7 +1,7 @@
 """The supervisor: everything that is decided, by a process that can do nothing itself.
 
 Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state files, reads
-        logs, choices and who sent a notification, and else only has its links and its doors.
+        logs, choices, time zones and who sent a notification, and else only has its links and its doors.
 Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
 Rule 3: its memory is privileged's facts, auth's sessions, four files on tmpfs and the choices that log keeps for it:
         killed, it is started again from them.
@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from policy import messages
-from rootd import confine, ipc, memory, sandbox
+from rootd import confine, ipc, memory, sandbox, zones
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.supervisor import files, watching
@@ -57,7 +57,8 @@ def main(link_fd: int) -> int:
     os.umask(0o077)
     hashlib.sha256()  # the first one may read what OpenSSL wants to read
     paths = settings.paths
-    sandbox.enter(read=(paths.log, f"{paths.state}/choices", "/proc"), write=(f"{paths.run}/supervisor",))
+    read = (paths.log, f"{paths.state}/choices", "/proc", zones.FOLDER)
+    sandbox.enter(read=read, write=(f"{paths.run}/supervisor",))
     return Supervisor(settings, keeper, inherited, told.st_ino).run()
 
 
@@ -94,7 +95,7 @@ class Supervisor:
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices, clock=self.clock,
             expires=self.expires, tell_auth=self.auth.tell, log=settings.paths.log,
-            goes_on=settings.audit.on_failure == "continue",
+            goes_on=settings.audit.on_failure == "continue", windows=posix,
         )  # fmt: skip
         self.notify = Notify(self.loop, self.clock, self.services.notified)
         api = settings.accounts["api"].uid
@@ -381,6 +382,11 @@ class Supervisor:
 def wall() -> str:
     """The wall clock, for records and people only."""
     return spell(datetime.now(UTC))
+
+
+def posix() -> float:
+    """The wall clock in seconds since 1970, for the windows of the policy only."""
+    return datetime.now(UTC).timestamp()
 
 
 def spell(moment: datetime) -> str:

@@ -197,6 +197,7 @@ class Room:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now = 1000.0
+        self.wall = 1_795_521_600.0  # Tue 2026-11-24 12:00 UTC
         self.loop = ipc.Loop()
         self.notes: list[str] = []
         self.records: list[dict[str, Any]] = []
@@ -219,7 +220,7 @@ class Room:
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
             clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),
-            goes_on=False,
+            goes_on=False, windows=lambda: self.wall,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}

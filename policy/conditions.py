@@ -1,0 +1,80 @@
+"""What a rule asks besides who, what and where: the keys `when` and `expires`, read from a rule's table.
+
+Rule 1: what cannot be understood is a mistake; a condition that is not understood is never one that holds.
+Rule 2: a date has a zone: that of `when`, else UTC. Nothing is taken from the machine's own settings.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, tzinfo
+
+import msgspec
+
+from policy.reading import Table, show
+from policy.windows import MIDNIGHT, Window, Zones, days, hours
+
+YEARS = range(1970, 9000)  # in which a time can be: beyond, a computation with it could fail
+
+
+class Expiry(msgspec.Struct, frozen=True):
+    """at: seconds since 1970, from which on the rule does not count. text: as it was written."""
+
+    at: float
+    text: str
+
+
+def zones_of_utc(name: str) -> tzinfo | None:
+    """For who has no data of zones."""
+    return UTC if name == "UTC" else None
+
+
+def read_when(table: Table, zones: Zones) -> Window | None:
+    values = table.values.get("when")
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        table.wrong("when", f'write when = {{ days = "Mon-Fri", hours = "08:00-18:00", timezone = "UTC" }}, not'
+                    f" {show(values)}")  # fmt: skip
+        return None
+    inner = Table(table.file, (*table.path, "when"), values, table.suggest)
+    inner.check_keys(("days", "hours", "timezone"))
+    on = inner.one("days", days) if "days" in values else frozenset(range(7))
+    at = inner.one("hours", hours) if "hours" in values else (0, MIDNIGHT)
+    if "days" not in values and "hours" not in values:
+        table.wrong("when", "'when' is always, as it is: say days, hours or both")
+
+    def zone_of(name: str) -> tzinfo:
+        zone = zones(name)
+        if zone is None:
+            raise ValueError(f"there is no time zone {show(name)} on this machine: UTC, or a name like Europe/Zurich")
+        return zone
+
+    zone = inner.one("timezone", zone_of)
+    if on is None or at is None or zone is None:
+        return None
+    text = " ".join(values[key] for key in ("days", "hours", "timezone") if key in values)
+    return Window(on, *at, zone, text)
+
+
+def read_expires(table: Table, window: Window | None) -> Expiry | None:
+    """A date counts to the end of that day."""
+    value = table.values.get("expires")
+    if value is None:
+        return None
+    moment = moment_of(value)
+    if moment is not None:
+        return Expiry(moment, str(value))
+    if type(value) is date and value.year in YEARS:
+        zone = UTC if window is None else window.zone
+        end = datetime.combine(value + timedelta(days=1), datetime.min.time(), zone)
+        return Expiry(end.timestamp(), str(value))
+    table.wrong("expires", "'expires' must be a date, as 2027-01-31 (to its end), or a date and a time with its offset,"
+                " as 2027-01-31T18:00:00+01:00")  # fmt: skip
+    return None
+
+
+def moment_of(value: object) -> float | None:
+    """Of a date and a time with its offset, seconds since 1970; of anything else, None."""
+    if isinstance(value, datetime) and value.tzinfo and value.year in YEARS:
+        return value.timestamp()
+    return None

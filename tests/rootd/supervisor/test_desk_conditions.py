@@ -1,0 +1,80 @@
+"""What a rule asks besides who, what and where, at the desk: enforced at each step, and told in answers and records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policy import messages
+from policy.parse import parse
+from policy.rules import Policy
+
+DAY = 86_400.0
+OFFICE = """
+[[grant]]
+id = "sight"
+who = ["user:alice"]
+may = ["view"]
+on = ["site"]
+[[grant]]
+id = "office"
+who = ["user:alice"]
+may = ["view", "restart", "reload"]
+on = ["*"]
+when = { days = "Tue", hours = "09:00-18:00", timezone = "UTC" }
+"""
+
+
+def office(room: Any) -> Any:
+    policy = parse([("policy.d/10-web.toml", OFFICE)], room.services.groups)
+    assert isinstance(policy, Policy), policy
+    room.desk.policy = policy
+    return room.client()
+
+
+def test_outside_of_its_window_a_rule_grants_nothing_and_the_refusal_says_when_it_will(room: Any) -> None:
+    alice = office(room)
+    assert isinstance(alice.ask(messages.Restart("site")), messages.Accepted)
+    room.wall += DAY
+    told = alice.ask(messages.Restart("site"))
+    assert (told.kind, told.text) == (
+        "forbidden",
+        "denied: no rule lets alice restart site now; the rule 'office' would, Tue 09:00-18:00 UTC; it next opens"
+        " Tue 09:00",
+    )
+    assert room.decisions()[-1]["why"] == told.text
+    assert len(room.services.asked) == 1
+
+
+def test_a_window_that_closes_while_the_record_is_written_has_closed(room: Any) -> None:
+    alice = office(room)
+    room.log_answers = None
+    alice.send(messages.Restart("site"))
+    room.until(lambda: room.pending)
+    room.wall += DAY
+    room.log_answers = 0
+    assert alice.receive().kind == "forbidden"
+    assert not room.services.asked
+    assert [record["allowed"] for record in room.decisions()] == [True, False]
+
+
+def test_b10_lists_rights_and_explanations_follow_the_window(room: Any) -> None:
+    alice = office(room)
+    assert [found.name for found in alice.ask(messages.Status()).services] == ["site", "jobs", "vault"]
+    assert alice.ask(messages.WhatMayI(action="restart", service="jobs")).allowed
+    room.wall += DAY
+    assert [found.name for found in alice.ask(messages.Status()).services] == ["site"]
+    assert alice.ask(messages.Status("jobs")).kind == "unknown"
+    assert [(right.service, right.actions) for right in alice.ask(messages.WhatMayI()).rights] == [("site", ["view"])]
+    assert alice.ask(messages.WhatMayI(action="restart", service="jobs")).kind == "unknown"
+
+
+def test_b10_a_watcher_sees_no_more_of_what_a_window_has_closed(room: Any) -> None:
+    alice = office(room)
+    alice.send(messages.Watch())
+    assert isinstance(alice.receive(), messages.Watching)
+    room.services.changed("jobs")
+    assert alice.receive().service == "jobs"
+    room.wall += DAY
+    room.services.changed("jobs")
+    room.services.changed("site")
+    assert alice.receive().service == "site"

@@ -1,0 +1,59 @@
+"""The policy in the supervisor's own process, behind its walls. privileged, log and auth are played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from supervisor_daemon import Daemon, reply
+
+from policy import messages
+
+pytestmark = pytest.mark.root
+
+Make = Callable[..., Any]
+SITE = """
+[service.site]
+command = ["/srv/site/bin/serve"]
+user = "www-site"
+autostart = false
+"""
+ALWAYS = """
+[[grant]]
+id = "ops"
+who = ["group:webops"]
+may = ["view", "restart"]
+on = ["site"]
+when = { days = "Mon-Sun", timezone = "Pacific/Chatham" }
+"""
+
+
+def files(policy: str) -> dict[str, str]:
+    return {"services.d/site.toml": SITE, "policy.d/10-web.toml": policy}
+
+
+@pytest.fixture
+def running(daemon: Daemon, generation: Make) -> Callable[[str], Daemon]:
+    def run(policy: str) -> Daemon:
+        daemon.start()
+        daemon.begin(generation(files(policy)))
+        assert daemon.record()["problems"] == 0, daemon.stderr.read_text()
+        daemon.login()
+        return daemon
+
+    return run
+
+
+def test_a_zone_that_a_policy_names_is_read_behind_the_walls(running: Callable[[str], Daemon]) -> None:
+    daemon = running(ALWAYS)
+    with daemon.send(messages.Restart("site")) as sock:
+        assert daemon.record()["allowed"]
+        assert isinstance(reply(sock), messages.Accepted)
+
+
+def test_a_rule_whose_time_is_over_grants_nothing(running: Callable[[str], Daemon]) -> None:
+    daemon = running(ALWAYS + "expires = 2026-01-01\n")
+    with daemon.send(messages.Restart("site")) as sock:
+        assert not daemon.record()["allowed"]
+        assert reply(sock).kind == "unknown", "nor may it be viewed"
