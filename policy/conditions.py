@@ -1,4 +1,4 @@
-"""What a rule asks besides who, what and where: the keys `when` and `expires`, read from a rule's table.
+"""What a rule asks besides who, what and where: the keys `when`, `expires` and `from`, read from a rule's table.
 
 Rule 1: what cannot be understood is a mistake; a condition that is not understood is never one that holds.
 Rule 2: a date has a zone: that of `when`, else UTC. Nothing is taken from the machine's own settings.
@@ -7,13 +7,40 @@ Rule 2: a date has a zone: that of `when`, else UTC. Nothing is taken from the m
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import msgspec
 
 from policy.reading import Table, show
 from policy.windows import MIDNIGHT, Window, Zones, days, hours
 
+LOCAL = "unix"  # begins what the api says of who comes by its Unix socket
 YEARS = range(1970, 9000)  # in which a time can be: beyond, a computation with it could fail
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """The circumstances in which it is asked, as far as they are known.
+
+    at: seconds since 1970 by the wall clock; None: not known. source: an address, or LOCAL and a uid, as the api told.
+    """
+
+    at: float | None = None
+    source: str = ""
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """Networks, and whether the machine's own sockets count. text: as people read it."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    local: bool
+    text: str
+
+    def hold(self, source: str) -> bool:
+        address = _address(source)
+        if address is None:
+            return self.local and source.partition(":")[0] == LOCAL
+        return any(address in network for network in self.networks)
 
 
 class Expiry(msgspec.Struct, frozen=True):
@@ -78,3 +105,37 @@ def moment_of(value: object) -> float | None:
     if isinstance(value, datetime) and value.tzinfo and value.year in YEARS:
         return value.timestamp()
     return None
+
+
+def read_from(table: Table) -> Sources | None:
+    if "from" not in table.values:
+        return None
+    found = table.many("from", network)
+    if found is None:
+        return None
+    networks = tuple(one for one in found if one is not None)
+    return Sources(networks, None in found, ", ".join(table.values["from"]))
+
+
+def network(text: str) -> IPv4Network | IPv6Network | None:
+    """None is "local". Raises ValueError."""
+    if text == "local":
+        return None
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = f"has bits beyond its prefix: write {ip_network(text, strict=False)}"
+    except ValueError:
+        meant = "is no network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.7, or local"
+    raise ValueError(f"{show(text)} {meant}")
+
+
+@lru_cache(1024)
+def _address(source: str) -> IPv4Address | IPv6Address | None:
+    """None for what is no address."""
+    try:
+        return ip_address(source)
+    except ValueError:
+        return None

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
+from policy.conditions import Asking
 from policy.identity import Identity
 from policy.messages import Right
 from policy.names import GLOBAL_ACTIONS, RESERVED, Action, service_name
@@ -27,12 +28,6 @@ _READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "rea
 _EACH = tuple(action for action in Action if action not in GLOBAL_ACTIONS)
 
 HINTS = 3  # rules that a refusal names as those that would help
-
-
-class Asking(msgspec.Struct, frozen=True):
-    """The circumstances in which it is asked. at: seconds since 1970 by the wall clock; None: not known."""
-
-    at: float | None = None
 
 
 UNKNOWN = Asking()
@@ -105,7 +100,7 @@ def decide(
     if identity.root:
         return Allow("root")
     targets = _targets(action, service, groups_of_service)
-    forbidding = first(policy.denied.rows(identity), action, targets, asking.at)
+    forbidding = first(policy.denied.rows(identity), action, targets, asking)
     if forbidding:
         what = action if service is None else f"{action} on {service}"
         when = f", {forbidding.when.text}" if forbidding.when else ""
@@ -116,14 +111,14 @@ def decide(
             forbidding.line,
         )
     rows = policy.granted.rows(identity)
-    allowing = first(rows, action, targets, asking.at)
+    allowing = first(rows, action, targets, asking)
     if allowing:
         return Allow(allowing.id, allowing.file, allowing.line)
     text = f"denied: no rule lets {identity.user} {deed(action, service)}"
-    closed = _closed(matching(rows, action, targets), asking.at)
-    hints = _hints(policy, action, targets, asking.at)
+    closed = _closed(matching(rows, action, targets), asking)
+    hints = _hints(policy, action, targets, asking)
     if closed:
-        text += f"{' now' if closed.when else ''}; {_not_now(closed, asking.at)}"
+        text += f"{' now' if closed.when else ''}; {_not_now(closed, asking)}"
     elif hints:
         rule, through = hints[0]
         text += f"; the rule '{rule.id}' would, through {through}"
@@ -145,45 +140,56 @@ def place(rule: Grant | Forbid) -> str:
     return f"{basename(rule.file)}:{rule.line}"
 
 
-def _closed(rules: Iterable[Grant], at: float | None) -> Grant | None:
-    """Of rules that do not count now, the one to tell of: the first that will, else the one that expired last."""
+def _closed(rules: Iterable[Grant], asking: Asking) -> Grant | None:
+    """Of rules that do not count now, the one to tell of: the first that may again, else the one that expired last."""
     rules = sorted(rules, key=lambda rule: rule.order)
-    coming = (rule for rule in rules if at is not None and not _over(rule, at))
+    coming = (rule for rule in rules if not (rule.timed and asking.at is None) and not _over(rule, asking.at))
     expired = (rule for rule in rules if rule.expires is not None)
     return next(coming, None) or max(expired, key=lambda rule: rule.expires.at if rule.expires else 0, default=None)
 
 
-def _over(rule: Grant, at: float) -> bool:
+def _over(rule: Grant, at: float | None) -> bool:
     """Whether it will not count again."""
     if rule.expires is None:
         return False
-    opens = rule.when.opens(at) if rule.when else None
-    return rule.expires.at <= (at if opens is None else opens)
+    opens = rule.when.opens(at) if rule.when and at is not None and not rule.when.holds(at) else None
+    return at is None or rule.expires.at <= (at if opens is None else opens)
 
 
-def _not_now(rule: Grant, at: float | None) -> str:
-    if rule.when is None or at is None or _over(rule, at):
-        return f"the rule '{rule.id}' did, until {rule.expires.text if rule.expires else 'now'}"
-    return f"the rule '{rule.id}' would, {rule.when.text}; {rule.when.opening(at)}"
+def _not_now(rule: Grant, asking: Asking) -> str:
+    if rule.expires is not None and _over(rule, asking.at):
+        return f"the rule '{rule.id}' did, until {rule.expires.text}"
+    text = f"the rule '{rule.id}' would{_if(rule, asking)}"
+    closed = rule.when is not None and asking.at is not None and not rule.when.holds(asking.at)
+    return text + (f"; {rule.when.opening(asking.at)}" if closed and rule.when and asking.at is not None else "")
 
 
-def _hints(policy: Policy, action: str, targets: tuple[str, ...], at: float | None) -> list[tuple[Grant, str]]:
+def _if(rule: Grant, asking: Asking) -> str:
+    """What would have to be otherwise for the rule to count."""
+    text = ""
+    if rule.when is not None and not (asking.at is not None and rule.when.holds(asking.at)):
+        text += f", {rule.when.text}"
+    if rule.sources is not None and not rule.sources.hold(asking.source):
+        text += f", from {rule.sources.text}"
+    return text
+
+
+def _hints(policy: Policy, action: str, targets: tuple[str, ...], asking: Asking) -> list[tuple[Grant, str]]:
     """Rules that would allow it, and the groups through which they would, for somebody whom none allows it now.
 
     Only groups: nobody becomes another person, and who else may do something is not the asker's affair.
     """
     rules = {rule.order: rule for target in targets for rule in policy.through_groups.get((action, target), ())}
-    hints = ((rules[order], _through(policy, rules[order], action, targets, at)) for order in sorted(rules))
+    hints = ((rules[order], _through(policy, rules[order], action, targets, asking)) for order in sorted(rules))
     return list(islice(((rule, through) for rule, through in hints if through), HINTS))
 
 
-def _through(policy: Policy, rule: Grant, action: str, targets: tuple[str, ...], at: float | None) -> str:
-    """The groups of the rule whose members no deny stops now, and when the rule counts, if that is not now."""
-    if rule.expires and (at is None or _over(rule, at)):
+def _through(policy: Policy, rule: Grant, action: str, targets: tuple[str, ...], asking: Asking) -> str:
+    """The groups of the rule whose members no deny stops now, and what else would have to be otherwise."""
+    groups = [group for group in rule.groups if not policy.denied.forbids(group, action, targets, asking)]
+    if not groups or _over(rule, asking.at):
         return ""
-    groups = [group for group in rule.groups if not policy.denied.forbids(group, action, targets, at)]
-    when = f", {rule.when.text}" if rule.when and not rule.counts(at) else ""
-    return f"group {' or '.join(groups)}{when}" if groups else ""
+    return f"group {' or '.join(groups)}{_if(rule, asking)}"
 
 
 class _Sight:
@@ -193,7 +199,7 @@ class _Sight:
     """
 
     def __init__(self, policy: Policy, identity: Identity, asking: Asking) -> None:
-        self._at = asking.at
+        self._asking = asking
         self._root = identity.root
         self._granted = policy.granted.rows(identity)
         self._denied = policy.denied.rows(identity)
@@ -204,8 +210,8 @@ class _Sight:
             return True
         entries = self._entries.get(action)
         if entries is None:
-            granted, denied = (entries_of(self._granted, action, self._at), entries_of(self._denied, action, self._at))
-            entries = self._entries[action] = granted, denied
+            granted = entries_of(self._granted, action, self._asking)
+            entries = self._entries[action] = granted, entries_of(self._denied, action, self._asking)
         granted, denied = entries
         return not granted.isdisjoint(targets) and denied.isdisjoint(targets)
 

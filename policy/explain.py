@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from posixpath import basename
 
-from policy.decide import UNKNOWN, Allow, Asking, Deny, decide, deed, unknown_text, visible
+from policy.conditions import Asking
+from policy.decide import UNKNOWN, Allow, Deny, decide, deed, unknown_text, visible
 from policy.identity import Identity
 from policy.messages import ActionName, Decided, Refused
 from policy.names import GLOBAL_ACTIONS

@@ -14,10 +14,11 @@ import functools
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from ipaddress import ip_address
 from typing import Any, Literal, TypeVar
 
-from policy.conditions import moment_of, read_expires, read_when, zones_of_utc
-from policy.decide import Asking, Deny, decide, timed
+from policy.conditions import LOCAL, Asking, moment_of, read_expires, read_from, read_when, zones_of_utc
+from policy.decide import Deny, decide, timed
 from policy.identity import Identity
 from policy.messages import Problem
 from policy.named import Named
@@ -35,7 +36,8 @@ from policy.windows import Zones
 SUGGESTIONS = 50  # problems that get a "did you mean": comparing names is slow, and a wrong file should not be
 
 RULE_KEYS = ("id", "who", "may", "on", "when", "expires")
-TEST_KEYS = ("user", "groups", "may", "on", "at", "expect")
+GRANT_KEYS = (*RULE_KEYS, "from")
+TEST_KEYS = ("user", "groups", "may", "on", "at", "from", "expect")
 AT = "at = 2026-11-23T12:00:00+01:00"
 RULES = ("grant", "deny", "test")
 
@@ -103,18 +105,19 @@ class _Reader:
             return
         table = Table(file, (name, number), values, self._suggest)
         if name == "grant":
-            fields = self._rule(table)
-            if fields:
-                self.grants.append(Grant(**fields, order=len(self.grants)))
+            fields = self._rule(table, GRANT_KEYS)
+            sources = read_from(table)
+            if fields and not file.problems:
+                self.grants.append(Grant(**fields, sources=sources, order=len(self.grants)))
         elif name == "deny":
-            fields = self._rule(table)
+            fields = self._rule(table, RULE_KEYS)
             if fields:
                 self.denies.append(DenyRule(**fields, order=len(self.denies)))
         else:
             self._test(table, number)
 
-    def _rule(self, table: Table) -> dict[str, Any] | None:
-        table.check_keys(RULE_KEYS)
+    def _rule(self, table: Table, keys: tuple[str, ...]) -> dict[str, Any] | None:
+        table.check_keys(keys)
         name = table.one("id", parse_id)
         if name is not None:
             if name in self._ids:
@@ -205,7 +208,10 @@ class _Reader:
         at = table.values.get("at")
         if at is not None and moment_of(at) is None:
             table.wrong("at", f"'at' must be a date and a time with its offset, as {AT}")
-        if table.file.problems or user is None or groups is None or may is None or expect is None:
+        source: str | None = ""
+        if "from" in table.values:
+            source = table.one("from", _address)
+        if table.file.problems or source is None or user is None or groups is None or may is None or expect is None:
             return
         test = PolicyTest(
             user=user,
@@ -214,6 +220,7 @@ class _Reader:
             on=on,
             expect=expect,
             at=moment_of(at),
+            source=source,
             file=table.file.path,
             line=table.line,
             number=number,
@@ -226,6 +233,15 @@ class _Reader:
             return ""
         close = get_close_matches(word[:100], sorted(known), n=1)
         return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _address(text: str) -> str:
+    if text == "local":
+        return LOCAL
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"{show(text)} is no address: 192.0.2.7, 2001:db8::7 or local") from None
 
 
 def _expectation(text: str) -> Literal["allow", "deny"]:
@@ -252,7 +268,7 @@ def _run(test: PolicyTest, rules: Policy, services: Services) -> str | None:
     when = timed(rules, person, test.may, test.on, groups) if test.at is None else None
     if when is not None:
         return f"the rule '{when.id}' ({when.file}:{when.line}) depends on the time: say {AT}"
-    decision = decide(rules, person, test.may, test.on, groups, Asking(at=test.at))
+    decision = decide(rules, person, test.may, test.on, groups, Asking(test.at, test.source))
     if isinstance(decision, Deny):
         return None if test.expect == "deny" else f"this test expects allow, and came to: {decision.text}"
     if test.expect == "allow":

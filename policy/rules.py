@@ -14,7 +14,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from policy.conditions import Expiry
+from policy.conditions import Asking, Expiry, Sources
 from policy.identity import Identity
 from policy.names import Action, RuleId, ServiceName, UserName
 from policy.windows import Window
@@ -45,22 +45,28 @@ class _Rule(msgspec.Struct, frozen=True, kw_only=True):
     def timed(self) -> bool:
         return self.when is not None or self.expires is not None
 
-    def counts(self, at: float | None) -> bool:
-        """at: seconds since 1970. Not known is no time of any window, and after every expiry."""
-        if self.expires is not None and (at is None or at >= self.expires.at):
+    def counts(self, asking: Asking) -> bool:
+        """A time that is not known is in no window, and after every expiry."""
+        if self.expires is not None and (asking.at is None or asking.at >= self.expires.at):
             return False
-        return self.when is None or (at is not None and self.when.holds(at))
+        return self.when is None or (asking.at is not None and self.when.holds(asking.at))
 
 
 class Grant(_Rule, frozen=True, kw_only=True):
-    """Lets somebody do something."""
+    """Lets somebody do something, if he asks from where it says."""
+
+    sources: Sources | None = None
+
+    def counts(self, asking: Asking) -> bool:
+        return super().counts(asking) and (self.sources is None or self.sources.hold(asking.source))
 
 
 class Deny(_Rule, frozen=True, kw_only=True):
-    """Forbids it, whatever any grant says. At a time that is not known, it does."""
+    """Forbids it, whatever any grant says. At a time that is not known, it does. Not by where somebody asks from: that
+    is the api's word, and who has taken that over must not be able to lift it."""
 
-    def counts(self, at: float | None) -> bool:
-        return at is None or super().counts(at)
+    def counts(self, asking: Asking) -> bool:
+        return asking.at is None or super().counts(asking)
 
 
 class PolicyTest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +78,7 @@ class PolicyTest(msgspec.Struct, frozen=True, kw_only=True):
     on: ServiceName | None
     expect: Literal["allow", "deny"]
     at: float | None  # seconds since 1970
+    source: str
     file: str
     line: int
     number: int  # its place among the tests of its file, from 0
@@ -103,10 +110,10 @@ class Index(Generic[R]):
             found.append(self._users[identity.user])
         return found
 
-    def forbids(self, group: str, action: str, targets: Sequence[str], at: float | None) -> bool:
+    def forbids(self, group: str, action: str, targets: Sequence[str], asking: Asking) -> bool:
         """Whether a rule is for members of this group, this action and one of these targets, at this time."""
         rows = self._groups.get(group, {})
-        return any(action in rule.may and rule.counts(at) for target in targets for rule in rows.get(target, ()))
+        return any(action in rule.may and rule.counts(asking) for target in targets for rule in rows.get(target, ()))
 
 
 def matching(found: Iterable[Rows[R]], action: str, targets: Sequence[str]) -> Iterator[R]:
@@ -114,26 +121,26 @@ def matching(found: Iterable[Rows[R]], action: str, targets: Sequence[str]) -> I
     return (rule for rows in found for target in targets for rule in rows.get(target, ()) if action in rule.may)
 
 
-def first(found: Iterable[Rows[R]], action: str, targets: Sequence[str], at: float | None) -> R | None:
+def first(found: Iterable[Rows[R]], action: str, targets: Sequence[str], asking: Asking) -> R | None:
     """Of these rows, the first rule in order that is for this action and one of these targets, and counts now."""
     best: R | None = None
     for rows in found:
         for target in targets:
             for rule in rows.get(target, ()):
-                if action in rule.may and rule.counts(at):
+                if action in rule.may and rule.counts(asking):
                     if best is None or rule.order < best.order:
                         best = rule
                     break
     return best
 
 
-def entries_of(found: Iterable[Rows[R]], action: str, at: float | None) -> frozenset[str]:
+def entries_of(found: Iterable[Rows[R]], action: str, asking: Asking) -> frozenset[str]:
     """Of these rows, the entries of `on` for which first would find a rule for this action."""
     return frozenset(
         target
         for rows in found
         for target, rules in rows.items()
-        if any(action in rule.may and rule.counts(at) for rule in rules)
+        if any(action in rule.may and rule.counts(asking) for rule in rules)
     )
 
 

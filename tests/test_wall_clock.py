@@ -1,4 +1,4 @@
-"""The wall clock is for records, people and the windows of the policy: a step of it, by hand or by NTP, decides no more.
+"""The wall clock is for records, people and policy windows: a step of it, by hand or by NTP, decides nothing else.
 
 Read from the source.
 """

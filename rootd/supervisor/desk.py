@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from policy import decide, explain, messages, rules
+from policy import conditions, decide, explain, messages, rules
 from policy.identity import ROOT, Identity
 from policy.login import Pull
 from policy.names import GLOBAL_ACTIONS, Action
@@ -165,9 +165,9 @@ class Desk:
             return [name for name in self.services.order.dependants(call.command.service) if self.services.wanted(name)]
         return []
 
-    def asking(self, call: Call) -> decide.Asking:
+    def asking(self, call: Call) -> conditions.Asking:
         """The circumstances of this question, now."""
-        return decide.Asking(at=self.windows())
+        return conditions.Asking(self.windows(), call.source)
 
     def decided(self, call: Call, action: Action | None, service: str | None) -> decide.Decision:
         groups = self.groups_of(service) or ()

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from policy.conditions import Asking
 from policy.messages import Problem
 from policy.parse import parse
 from policy.rules import Grant, Policy
@@ -47,7 +48,7 @@ def moment(text: str) -> float:
 def test_a_rule_without_conditions_counts_at_every_time() -> None:
     made = grant(GRANT)
     assert not made.timed
-    assert all(made.counts(at) for at in (None, 0.0, 1e11))
+    assert all(made.counts(Asking(at)) for at in (None, 0.0, 1e11))
 
 
 def test_a_window_is_read_inline_and_as_a_table_of_its_own() -> None:
@@ -57,9 +58,9 @@ def test_a_window_is_read_inline_and_as_a_table_of_its_own() -> None:
         assert made.when is not None
         assert (made.when.days, made.when.start, made.when.end) == (frozenset(range(5)), 480, 1080)
         assert made.when.text == "Mon-Fri 08:00-18:00 Europe/Zurich"
-        assert made.counts(moment("2026-11-27T08:00+01:00"))
-        assert not made.counts(moment("2026-11-27T18:00+01:00"))
-        assert not made.counts(None), "a time that is not known is in no window"
+        assert made.counts(Asking(moment("2026-11-27T08:00+01:00")))
+        assert not made.counts(Asking(moment("2026-11-27T18:00+01:00")))
+        assert not made.counts(Asking()), "a time that is not known is in no window"
 
 
 def test_days_alone_are_whole_days_and_hours_alone_are_every_day() -> None:
@@ -102,28 +103,28 @@ def test_a_condition_that_is_wrong_is_told_with_its_line_and_key(line: str, key:
 
 def test_a_date_counts_to_the_end_of_that_day_in_the_rules_zone() -> None:
     utc = grant(GRANT + "expires = 2028-02-29\n")
-    assert utc.counts(moment("2028-02-29T23:59:59+00:00"))
-    assert not utc.counts(moment("2028-03-01T00:00:00+00:00"))
+    assert utc.counts(Asking(moment("2028-02-29T23:59:59+00:00")))
+    assert not utc.counts(Asking(moment("2028-03-01T00:00:00+00:00")))
     zurich = grant(GRANT + 'when = { days = "Mon-Sun", timezone = "Europe/Zurich" }\nexpires = 2027-01-31\n')
-    assert zurich.counts(moment("2027-01-31T23:59:59+01:00"))
-    assert not zurich.counts(moment("2027-02-01T00:00:00+01:00"))
-    assert not utc.counts(None), "at a time that is not known it may have expired"
+    assert zurich.counts(Asking(moment("2027-01-31T23:59:59+01:00")))
+    assert not zurich.counts(Asking(moment("2027-02-01T00:00:00+01:00")))
+    assert not utc.counts(Asking()), "at a time that is not known it may have expired"
 
 
 def test_a_date_and_a_time_counts_to_that_time() -> None:
     made = grant(GRANT + "expires = 2027-01-31T18:00:00+01:00\n")
-    assert made.counts(moment("2027-01-31T17:59:59+01:00"))
-    assert not made.counts(moment("2027-01-31T18:00:00+01:00"))
+    assert made.counts(Asking(moment("2027-01-31T17:59:59+01:00")))
+    assert not made.counts(Asking(moment("2027-01-31T18:00:00+01:00")))
 
 
 def test_a_deny_has_a_time_too_and_counts_when_that_is_not_known() -> None:
     policy = outcome(GRANT.replace("grant", "deny") + WHEN + "expires = 2027-01-31\n")
     assert isinstance(policy, Policy)
     (deny,) = policy.denies
-    assert deny.counts(None)
-    assert deny.counts(moment("2026-11-27T12:00+01:00"))
-    assert not deny.counts(moment("2026-11-28T12:00+01:00"))
-    assert not deny.counts(moment("2027-02-01T12:00+01:00"))
+    assert deny.counts(Asking())
+    assert deny.counts(Asking(moment("2026-11-27T12:00+01:00")))
+    assert not deny.counts(Asking(moment("2026-11-28T12:00+01:00")))
+    assert not deny.counts(Asking(moment("2027-02-01T12:00+01:00")))
 
 
 def test_a_test_says_at_which_time() -> None:
@@ -153,3 +154,62 @@ def test_a_test_that_depends_on_the_time_must_say_which(condition: str, kind: st
     )
     other = '[[test]]\nuser = "carol"\nmay = "restart"\non = "site"\nexpect = "deny"\n'
     assert isinstance(outcome(GRANT + WHEN + other), Policy), "it is about somebody whom no such rule names"
+
+
+FROM = 'from = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"]\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "counts"),
+    [
+        ("10.1.2.3", True),
+        ("11.0.0.1", False),
+        ("192.0.2.7", True),
+        ("192.0.2.8", False),
+        ("2001:db8::1", True),
+        ("2001:db9::1", False),
+        ("unix:1001", False),
+        ("unix", False),
+        ("", False),
+        ("10.1.2.3 ", False),
+        ("a signal", False),
+    ],
+)
+def test_a_grant_counts_from_its_networks_alone(source: str, counts: bool) -> None:
+    assert grant(GRANT + FROM).counts(Asking(source=source)) == counts
+
+
+def test_local_is_the_machines_own_sockets() -> None:
+    made = grant(GRANT + 'from = ["local", "127.0.0.1"]\n')
+    assert all(made.counts(Asking(source=source)) for source in ("unix", "unix:1001", "127.0.0.1"))
+    assert not any(made.counts(Asking(source=source)) for source in ("", "unixes", "127.0.0.2", "local"))
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "words"),
+    [
+        ('from = "10.0.0.0/8"\n', "from", "'from' must be a list of texts"),
+        ("from = []\n", "from", "'from' is empty"),
+        ('from = ["10.0.0.1/8"]\n', "from[0]", "'10.0.0.1/8' has bits beyond its prefix: write 10.0.0.0/8"),
+        ('from = ["ten"]\n', "from[0]", "'ten' is no network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.7, or local"),
+        ('from = ["10.0.0.0/33"]\n', "from[0]", "is no network"),
+        ('from = ["local", "local"]\n', "from[1]", "stands here twice"),
+    ],
+)
+def test_a_network_that_is_none_is_told_with_its_line_and_key(line: str, key: str, words: str) -> None:
+    at, where, text = only(GRANT + line)
+    assert (at, where) == (6, f"grant[0].{key}")
+    assert words in text
+
+
+def test_a_deny_does_not_depend_on_what_the_api_says() -> None:
+    assert only(GRANT.replace("grant", "deny") + FROM)[1:] == ("deny[0].from", "there is no key 'from' here")
+
+
+def test_a_test_says_from_where() -> None:
+    for source, expect in (("10.1.2.3", "allow"), ("11.1.2.3", "deny"), ("local", "deny")):
+        assert isinstance(outcome(GRANT + FROM + TEST + f'from = "{source}"\nexpect = "{expect}"\n'), Policy)
+    assert isinstance(outcome(GRANT + FROM + TEST + 'expect = "deny"\n'), Policy), "from where is not known"
+    assert only(GRANT + TEST + 'from = "10.0.0.0/8"\nexpect = "allow"\n')[1:] == (
+        "test[0].from", "'10.0.0.0/8' is no address: 192.0.2.7, 2001:db8::7 or local",
+    )  # fmt: skip

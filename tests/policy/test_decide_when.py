@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.decide import Allow, Asking, Deny, decide, rights, viewable, visible
+from policy.conditions import Asking
+from policy.decide import Allow, Deny, decide, rights, viewable, visible
 from policy.explain import explain, refuse
 from policy.identity import Identity, person
 from policy.messages import Decided
@@ -201,3 +202,17 @@ def test_b10_outside_of_its_hours_a_service_is_as_unknown_as_one_that_does_not_e
         assert isinstance(decision, Deny)
         assert refuse(policy, BOB, decision, "site", ("web",), asking).text == "no service 'site' that you may view"
         assert told == explain(policy, BOB, "restart", "site", None, asking)
+
+
+def test_who_asks_from_elsewhere_is_told_from_where_he_may() -> None:
+    text = WINDOW[: WINDOW.index("when")] + 'from = ["10.0.0.0/8", "local"]\n'
+    decision = decide(policy_of(text), BOB, "restart", "site", (), Asking(source="192.0.2.7"))
+    assert isinstance(decision, Deny)
+    assert decision.text == "denied: no rule lets bob restart site; the rule 'office' would, from 10.0.0.0/8, local"
+    assert isinstance(decide(policy_of(text), BOB, "restart", "site", (), Asking(source="unix:1002")), Allow)
+    both = said(WINDOW + 'from = ["10.0.0.0/8"]\n', "2026-11-27T19:00+01:00").text
+    assert both.endswith("would, Mon-Fri 08:00-18:00 Europe/Zurich, from 10.0.0.0/8; it next opens Mon 08:00")
+    inside = said(WINDOW + 'from = ["10.0.0.0/8"]\n', "2026-11-27T12:00+01:00").text
+    assert inside.endswith("the rule 'office' would, from 10.0.0.0/8")
+    last = said(WINDOW + 'from = ["10.0.0.0/8"]\nexpires = 2026-11-27\n', "2026-11-27T12:00+01:00").text
+    assert last == inside

@@ -24,8 +24,8 @@ when = { days = "Tue", hours = "09:00-18:00", timezone = "UTC" }
 """
 
 
-def office(room: Any) -> Any:
-    policy = parse([("policy.d/10-web.toml", OFFICE)], room.services.groups)
+def office(room: Any, text: str = OFFICE) -> Any:
+    policy = parse([("policy.d/10-web.toml", text)], room.services.groups)
     assert isinstance(policy, Policy), policy
     room.desk.policy = policy
     return room.client()
@@ -78,3 +78,13 @@ def test_b10_a_watcher_sees_no_more_of_what_a_window_has_closed(room: Any) -> No
     room.services.changed("jobs")
     room.services.changed("site")
     assert alice.receive().service == "site"
+
+
+def test_from_where_somebody_asks_counts_as_the_api_tells_it(room: Any) -> None:
+    for network, kind in (("198.51.100.0/24", messages.Accepted), ("203.0.113.0/24", messages.Refused)):
+        alice = office(room, OFFICE + f'from = ["{network}"]\n')
+        assert isinstance(alice.ask(messages.Restart("site")), kind)
+        assert room.decisions()[-1]["from"] == "198.51.100.7"
+        assert ("jobs" in [found.name for found in alice.ask(messages.Status()).services]) == (
+            kind is messages.Accepted
+        )
