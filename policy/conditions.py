@@ -1,4 +1,4 @@
-"""What a rule asks besides who, what and where: the keys `when`, `expires` and `from`, read from a rule's table.
+"""What a rule asks besides who, what and where: its keys `when`, `expires`, `from` and `reason`, read from its table.
 
 Rule 1: what cannot be understood is a mistake; a condition that is not understood is never one that holds.
 Rule 2: a date has a zone: that of `when`, else UTC. Nothing is taken from the machine's own settings.
@@ -23,10 +23,14 @@ class Asking(msgspec.Struct, frozen=True):
     """The circumstances in which it is asked, as far as they are known.
 
     at: seconds since 1970 by the wall clock; None: not known. source: an address, or LOCAL and a uid, as the api told.
+    reason: why, in the asker's words. demands: whether what rules demand besides matters; not to who only looks, or
+    takes back.
     """
 
     at: float | None = None
     source: str = ""
+    reason: str = ""
+    demands: bool = True
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -115,6 +119,13 @@ def read_from(table: Table) -> Sources | None:
         return None
     networks = tuple(one for one in found if one is not None)
     return Sources(networks, None in found, ", ".join(table.values["from"]))
+
+
+def read_flag(table: Table, key: str) -> bool:
+    value = table.values.get(key, False)
+    if not isinstance(value, bool):
+        table.wrong(key, f"'{key}' must be true or false, not {show(value)}")
+    return value is True
 
 
 def network(text: str) -> IPv4Network | IPv6Network | None:

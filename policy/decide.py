@@ -19,7 +19,7 @@ import msgspec
 from policy.conditions import Asking
 from policy.identity import Identity
 from policy.messages import Right
-from policy.names import GLOBAL_ACTIONS, RESERVED, Action, service_name
+from policy.names import CHANGING, GLOBAL_ACTIONS, RESERVED, Action, service_name
 from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, entries_of, first, matching
 from policy.rules import Deny as Forbid
 
@@ -39,15 +39,17 @@ class _Decision(msgspec.Struct, frozen=True):
 
 
 class Allow(_Decision, frozen=True):
-    """By this rule; "root" (no file, line 0) for root."""
+    """By this rule; "root" (no file, line 0) for root. demands: what it has demanded, in words."""
 
     rule: str
     file: str = ""
     line: int = 0
+    demands: str = ""
 
 
 class Deny(_Decision, frozen=True):
-    """text: one sentence for the person. rule, file, line: what forbids it, "" and 0 when no rule allows it.
+    """text: one sentence for the person. rule, file, line: what forbids it, or demands what was not given; "" and 0
+    when no rule allows it.
 
     would_help: rules that would allow it to a member of a group. Only for somebody who may view the service:
     explain.refuse sees to that.
@@ -112,6 +114,9 @@ def decide(
         )
     rows = policy.granted.rows(identity)
     allowing = first(rows, action, targets, asking)
+    if allowing and asking.demands and allowing.rank and action in CHANGING:
+        rules = [rule for rule in matching(rows, action, targets) if rule.counts(asking)]
+        return _demanded(rules, asking, f"{identity.user} {deed(action, service)}")
     if allowing:
         return Allow(allowing.id, allowing.file, allowing.line)
     text = f"denied: no rule lets {identity.user} {deed(action, service)}"
@@ -124,6 +129,18 @@ def decide(
         text += f"; the rule '{rule.id}' would, through {through}"
     would_help = tuple(f"{rule.id} ({place(rule)}), through {through}" for rule, through in hints)
     return Deny(text, would_help=would_help)
+
+
+def _demanded(rules: Iterable[Grant], asking: Asking, what: str) -> Decision:
+    """By the least demanding rule whose demands are met; what: who would do what."""
+    rules = sorted(rules, key=lambda rule: (rule.rank, rule.id))
+    for rule in rules:
+        if not rule.reason or asking.reason:
+            return Allow(rule.id, rule.file, rule.line, rule.demands)
+    rule = rules[0]
+    how = 'say why, by --reason TEXT, or by "reason" in the body of a request over HTTP'
+    text = f"denied: the rule '{rule.id}' ({place(rule)}) lets {what} with a reason only: {how}"
+    return Deny(text, rule.id, rule.file, rule.line)
 
 
 def timed(

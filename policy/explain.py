@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from posixpath import basename
 
+from msgspec import structs
+
 from policy.conditions import Asking
 from policy.decide import UNKNOWN, Allow, Deny, decide, deed, unknown_text, visible
 from policy.identity import Identity
@@ -58,7 +60,8 @@ def explain(
     if service is not None and groups_of_service is None:
         return unknown(service)
     groups = groups_of_service or ()
-    decision = decide(policy, identity, action, service, groups, asking)
+    given = structs.replace(asking, reason=asking.reason or "…")
+    decision = decide(policy, identity, action, service, groups, given)
     if isinstance(decision, Allow):
         return Decided(
             True, _allowed_text(identity, action, service, decision), decision.rule, decision.file, decision.line
@@ -72,4 +75,5 @@ def _allowed_text(identity: Identity, action: str, service: str | None, by: Allo
     if identity.root:
         return f"allowed: root may {deed(action, service)}"
     where = f"{basename(by.file)}:{by.line}"
-    return f"allowed: the rule '{by.rule}' ({where}) lets {identity.user} {deed(action, service)}"
+    demands = f", {by.demands}" if by.demands else ""
+    return f"allowed: the rule '{by.rule}' ({where}) lets {identity.user} {deed(action, service)}{demands}"

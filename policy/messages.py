@@ -15,12 +15,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from policy.names import PROCESS_PATTERN, SERVICE_PATTERN, SIGNAL_PATTERN, SOURCE_PATTERN, USER_PATTERN
+from policy.names import PROCESS_PATTERN, REASON_PATTERN, SERVICE_PATTERN, SIGNAL_PATTERN, SOURCE_PATTERN, USER_PATTERN
 
 Service = Annotated[str, msgspec.Meta(pattern=SERVICE_PATTERN)]
 User = Annotated[str, msgspec.Meta(pattern=USER_PATTERN)]
 Signame = Annotated[str, msgspec.Meta(pattern=SIGNAL_PATTERN)]
 Process = Annotated[str, msgspec.Meta(pattern=PROCESS_PATTERN)]
+Reason = Annotated[str, msgspec.Meta(pattern=REASON_PATTERN)]
 Source = Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)]
 ActionName = Literal[
     "view", "logs", "start", "stop", "restart", "signal", "scale", "enable",
@@ -155,12 +156,14 @@ Command = (
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One packet of a client. `session` is empty only on root.sock; `source` is the client's word, marked so."""
+    """One packet of a client. `session` is empty only on root.sock; `source` is the client's word, marked so.
+    `reason`: why, in the asker's own words; for the audit log, and for rules that want one."""
 
     id: Number
     command: Command
     session: SessionId = ""
     source: Source = ""
+    reason: Reason = ""
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,12 +17,12 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Any, Literal, TypeVar
 
-from policy.conditions import LOCAL, Asking, moment_of, read_expires, read_from, read_when, zones_of_utc
+from policy.conditions import LOCAL, Asking, moment_of, read_expires, read_flag, read_from, read_when, zones_of_utc
 from policy.decide import Deny, decide, timed
 from policy.identity import Identity
 from policy.messages import Problem
 from policy.named import Named
-from policy.names import GLOBAL_ACTIONS, RESERVED, UID_MAX, Action, RuleId, ServiceName, UserName
+from policy.names import CHANGING, GLOBAL_ACTIONS, RESERVED, UID_MAX, Action, RuleId, ServiceName, UserName
 from policy.names import group_name as parse_group
 from policy.names import rule_id as parse_id
 from policy.names import service_name as parse_service
@@ -36,8 +36,9 @@ from policy.windows import Zones
 SUGGESTIONS = 50  # problems that get a "did you mean": comparing names is slow, and a wrong file should not be
 
 RULE_KEYS = ("id", "who", "may", "on", "when", "expires")
-GRANT_KEYS = (*RULE_KEYS, "from")
-TEST_KEYS = ("user", "groups", "may", "on", "at", "from", "expect")
+DEMANDS = ("reason",)
+GRANT_KEYS = (*RULE_KEYS, "from", *DEMANDS)
+TEST_KEYS = ("user", "groups", "may", "on", "at", "from", "reason", "expect")
 AT = "at = 2026-11-23T12:00:00+01:00"
 RULES = ("grant", "deny", "test")
 
@@ -106,15 +107,21 @@ class _Reader:
         table = Table(file, (name, number), values, self._suggest)
         if name == "grant":
             fields = self._rule(table, GRANT_KEYS)
-            sources = read_from(table)
+            more: dict[str, Any] = {"sources": read_from(table), "reason": read_flag(table, "reason")}
+            self._demands(table, fields)
             if fields and not file.problems:
-                self.grants.append(Grant(**fields, sources=sources, order=len(self.grants)))
+                self.grants.append(Grant(**fields, **more, order=len(self.grants)))
         elif name == "deny":
             fields = self._rule(table, RULE_KEYS)
             if fields:
                 self.denies.append(DenyRule(**fields, order=len(self.denies)))
         else:
             self._test(table, number)
+
+    def _demands(self, table: Table, fields: dict[str, Any] | None) -> None:
+        for key in DEMANDS if fields and not fields["may"] & CHANGING else ():
+            if key in table.values:
+                table.wrong(key, f"'{key}' is for what changes something, and this rule lets nobody do that")
 
     def _rule(self, table: Table, keys: tuple[str, ...]) -> dict[str, Any] | None:
         table.check_keys(keys)
@@ -211,6 +218,7 @@ class _Reader:
         source: str | None = ""
         if "from" in table.values:
             source = table.one("from", _address)
+        reason = "…" if read_flag(table, "reason") else ""
         if table.file.problems or source is None or user is None or groups is None or may is None or expect is None:
             return
         test = PolicyTest(
@@ -221,6 +229,7 @@ class _Reader:
             expect=expect,
             at=moment_of(at),
             source=source,
+            reason=reason,
             file=table.file.path,
             line=table.line,
             number=number,
@@ -268,7 +277,7 @@ def _run(test: PolicyTest, rules: Policy, services: Services) -> str | None:
     when = timed(rules, person, test.may, test.on, groups) if test.at is None else None
     if when is not None:
         return f"the rule '{when.id}' ({when.file}:{when.line}) depends on the time: say {AT}"
-    decision = decide(rules, person, test.may, test.on, groups, Asking(test.at, test.source))
+    decision = decide(rules, person, test.may, test.on, groups, Asking(test.at, test.source, test.reason))
     if isinstance(decision, Deny):
         return None if test.expect == "deny" else f"this test expects allow, and came to: {decision.text}"
     if test.expect == "allow":

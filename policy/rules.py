@@ -42,6 +42,10 @@ class _Rule(msgspec.Struct, frozen=True, kw_only=True):
     expires: Expiry | None = None
 
     @property
+    def rank(self) -> tuple[int, ...]:
+        return ()
+
+    @property
     def timed(self) -> bool:
         return self.when is not None or self.expires is not None
 
@@ -53,9 +57,20 @@ class _Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grant(_Rule, frozen=True, kw_only=True):
-    """Lets somebody do something, if he asks from where it says."""
+    """Lets somebody do something, if he asks from where it says; and, to change something, gives what it demands."""
 
     sources: Sources | None = None
+    reason: bool = False  # the asker must say why
+
+    @property
+    def rank(self) -> tuple[int, ...]:
+        """How much it demands: of several grants the least demanding applies. () is nothing."""
+        return (1,) if self.reason else ()
+
+    @property
+    def demands(self) -> str:
+        """In words."""
+        return "with a reason" if self.reason else ""
 
     def counts(self, asking: Asking) -> bool:
         return super().counts(asking) and (self.sources is None or self.sources.hold(asking.source))
@@ -79,6 +94,7 @@ class PolicyTest(msgspec.Struct, frozen=True, kw_only=True):
     expect: Literal["allow", "deny"]
     at: float | None  # seconds since 1970
     source: str
+    reason: str
     file: str
     line: int
     number: int  # its place among the tests of its file, from 0
@@ -122,15 +138,17 @@ def matching(found: Iterable[Rows[R]], action: str, targets: Sequence[str]) -> I
 
 
 def first(found: Iterable[Rows[R]], action: str, targets: Sequence[str], asking: Asking) -> R | None:
-    """Of these rows, the first rule in order that is for this action and one of these targets, and counts now."""
+    """Of these rows, the least demanding rule that is for this action and one of these targets, and counts now; of
+    several, the first in order."""
     best: R | None = None
     for rows in found:
         for target in targets:
             for rule in rows.get(target, ()):
                 if action in rule.may and rule.counts(asking):
-                    if best is None or rule.order < best.order:
+                    if best is None or (rule.rank, rule.order) < (best.rank, best.order):
                         best = rule
-                    break
+                    if not rule.rank:
+                        break
     return best
 
 

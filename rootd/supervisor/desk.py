@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
 
 from policy import conditions, decide, explain, messages, rules
 from policy.identity import ROOT, Identity
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
 class Call:
     """One request on its way. Who asks is what the session, or the door, says."""
 
-    def __init__(self, connection: Connection, command: messages.Command, session: Session | None, source: str) -> None:
+    def __init__(
+        self, connection: Connection, command: messages.Command, session: Session | None, source: str, reason: str = ""
+    ) -> None:
         self.connection = connection
         self.command = command
         self.session = session  # None for root
-        self.source = source
+        self.source, self.reason = source, reason
         self.id = os.urandom(8).hex()
         self.service = target(command)
         self.refresh(session)
@@ -89,7 +92,7 @@ class Desk:
             touched = session.touch(self.clock())
             if touched is not None:
                 self.tell_auth(touched)
-        return self._called(Call(connection, request.command, session, request.source))
+        return self._called(Call(connection, request.command, session, request.source, request.reason))
 
     def signalled(self, command: messages.Command, note: Callable[[str], None]) -> None:
         """Root has sent the daemon a signal, which means this command."""
@@ -157,7 +160,7 @@ class Desk:
             "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
             "policy": self.policy.hash[:12],
         }  # fmt: skip
-        self.audit.record(body, then)
+        self.audit.record(body | ({"reason": call.reason} if call.reason else {}), then)
 
     def _also(self, call: Call) -> list[str]:
         """Further services that the command is to act on: the right is needed for each, and each is recorded."""
@@ -167,11 +170,14 @@ class Desk:
 
     def asking(self, call: Call) -> conditions.Asking:
         """The circumstances of this question, now."""
-        return conditions.Asking(self.windows(), call.source)
+        demands = not isinstance(call.command, messages.Cancel)  # who takes back gives no reason for it
+        return conditions.Asking(self.windows(), call.source, call.reason, demands)
 
-    def decided(self, call: Call, action: Action | None, service: str | None) -> decide.Decision:
+    def decided(
+        self, call: Call, action: Action | None, service: str | None, asking: conditions.Asking | None = None
+    ) -> decide.Decision:
         groups = self.groups_of(service) or ()
-        return decide.decide(self.policy, call.identity, str(action), service, groups, self.asking(call))
+        return decide.decide(self.policy, call.identity, str(action), service, groups, asking or self.asking(call))
 
     def _decide_also(self, call: Call, row: Row, name: str) -> messages.Refused | None:
         """Decide and record; the record of the service that was named comes last, and says that all are on disk."""
@@ -267,7 +273,8 @@ class Desk:
     def may_view(self, call: Call, service: str) -> bool:
         """What is about the daemon as a whole ("") is for those who may reload it or shut it down."""
         if not service:
-            said = (self.decided(call, do, None) for do in (Action.RELOAD, Action.SHUTDOWN))
+            asking = structs.replace(self.asking(call), demands=False)
+            said = (self.decided(call, do, None, asking) for do in (Action.RELOAD, Action.SHUTDOWN))
             return any(isinstance(decision, decide.Allow) for decision in said)
         who, groups = call.identity, self.groups_of(service)
         return who.root or (groups is not None and decide.visible(self.policy, who, service, groups, self.asking(call)))

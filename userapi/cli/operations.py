@@ -52,11 +52,11 @@ def scale(ask: Any, screen: Screen, args: Any) -> int:
     counts = _counts(args.scaled)
     if len(counts) == 1:
         ((name, processes),) = counts.items()
-        return _follow(ask, screen, args, ask.command("scale", name, processes=processes))
+        return _follow(ask, screen, args, ask.command("scale", name, processes=processes, reason=args.reason))
     from userapi.cli.several import Several
 
     def command(name: str) -> dict[str, Any]:
-        told: dict[str, Any] = ask.command("scale", name, processes=counts[name])
+        told: dict[str, Any] = ask.command("scale", name, processes=counts[name], reason=args.reason)
         return told
 
     return Several(ask, screen, args.no_wait, command).run(list(counts))
@@ -84,11 +84,11 @@ def _to_services(ask: Any, screen: Screen, args: Any, do: str, then: str = "", *
     """then: a second command for each, once the first is done: it has a right of its own, and is what is followed."""
 
     def command(name: str) -> dict[str, Any]:
-        told: dict[str, Any] = ask.command(do, name, **more)
+        told: dict[str, Any] = ask.command(do, name, reason=args.reason, **more)
         if not then:
             return told
         try:
-            begun: dict[str, Any] = ask.command(then, name)
+            begun: dict[str, Any] = ask.command(then, name, reason=args.reason)
         except Failure as failure:
             raise Failure(failure.kind, f"{told['text']}, but {failure.text}", **failure.more) from None
         if not screen.as_json:
@@ -103,21 +103,21 @@ def _to_services(ask: Any, screen: Screen, args: Any, do: str, then: str = "", *
 
 
 def cancel(ask: Any, screen: Screen, args: Any) -> int:
-    return _done(screen, ask.cancel(args.operation))
+    return _done(screen, ask.cancel(args.operation, args.reason))
 
 
 def reload(ask: Any, screen: Screen, args: Any) -> int:
-    return _follow(ask, screen, args, ask.command("reload", dry_run=args.dry_run))
+    return _follow(ask, screen, args, ask.command("reload", dry_run=args.dry_run, reason=args.reason))
 
 
 def revoke(ask: Any, screen: Screen, args: Any) -> int:
     if (args.user is None) != args.all:
         raise Failure("usage", "name one user, or say --all")
-    return _follow(ask, screen, args, ask.command("revoke", user=args.user, everyone=args.all))
+    return _follow(ask, screen, args, ask.command("revoke", user=args.user, everyone=args.all, reason=args.reason))
 
 
 def shutdown(ask: Any, screen: Screen, args: Any) -> int:
-    begun = ask.command("shutdown")
+    begun = ask.command("shutdown", reason=args.reason)
     if "operation" not in begun or args.no_wait:
         return _follow(ask, screen, args, begun)
     try:

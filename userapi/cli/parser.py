@@ -59,6 +59,11 @@ def _maybe_targets(parser: argparse.ArgumentParser) -> None:
 
 def _wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
+    _reason(parser)
+
+
+def _reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", default="", help="why: for the audit log; some rules want one")
 
 
 def _operation(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +122,7 @@ def _events(parser: argparse.ArgumentParser) -> None:
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("operation", metavar="N", type=_begun, help="the number of an operation")
+    _reason(parser)
 
 
 def _operations(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +148,7 @@ def _why(parser: argparse.ArgumentParser) -> None:
 def _revoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", type=_name, nargs="?")
     parser.add_argument("--all", action="store_true", help="the sessions of everybody")
+    _reason(parser)
     parser.set_defaults(no_wait=False)
 
 

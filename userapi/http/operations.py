@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import Nothing, after, asker, body, flag, json, named, parts
+from userapi.http.guard import after, asker, body, flag, json, named, parts
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, begun, streamed
 
@@ -61,10 +62,10 @@ def follow(operation: int) -> Response:
 
 @blueprint.post("/operations/<int:operation>/cancel")
 def cancel(operation: int) -> Response:
-    body(Nothing)
+    why = body(Why)
     if operation >= 1 << 53:
         raise Problem("unknown", "there is no such operation")
-    return commanded(messages.Cancel(operation=operation))
+    return commanded(messages.Cancel(operation=operation), why)
 
 
 def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[str, Any]:
@@ -84,14 +85,20 @@ def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[
     return result
 
 
-def commanded(command: messages.Command) -> Response:
+class Why(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the body of every command may say."""
+
+    reason: messages.Reason = ""
+
+
+def commanded(command: messages.Command, why: Why) -> Response:
     """The answer to a command: its operation, or the operation's outcome with ?wait=true, or that it is done."""
     token, source = asker()
     ask = parts().supervisor.ask
     if not flag("wait"):
-        return answered(token, source, ask(token, command, source), False)
+        return answered(token, source, ask(token, command, source, why.reason), False)
     with parts().waits.one(token):  # before it is asked for: what is refused for want of a thread has not begun
-        return answered(token, source, ask(token, command, source), True)
+        return answered(token, source, ask(token, command, source, why.reason), True)
 
 
 def answered(token: str, source: str, reply: messages.Reply, wait: bool) -> Response:

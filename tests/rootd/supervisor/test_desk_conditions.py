@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from policy import messages
+from policy import messages, wire
 from policy.parse import parse
 from policy.rules import Policy
 
@@ -88,3 +88,23 @@ def test_from_where_somebody_asks_counts_as_the_api_tells_it(room: Any) -> None:
         assert ("jobs" in [found.name for found in alice.ask(messages.Status()).services]) == (
             kind is messages.Accepted
         )
+
+
+def test_a_reason_is_demanded_recorded_and_kept_for_both_decisions(room: Any) -> None:
+    alice = office(room, OFFICE + "reason = true\n")
+    told = alice.ask(messages.Restart("site"))
+    assert told.kind == "forbidden"
+    assert "say why, by --reason TEXT" in told.text
+    assert "reason" not in room.decisions()[-1]
+    assert not room.services.asked
+    alice.raw(wire.REQUEST.encode(messages.Request(1, messages.Restart("site"), "1" * 64, "", "disk «full»")))
+    assert isinstance(alice.receive(), messages.Accepted)
+    assert (room.decisions()[-1]["reason"], room.decisions()[-1]["rule"]) == ("disk «full»", "office")
+
+
+def test_who_cancels_gives_no_reason_and_who_may_reload_sees_it_without_one(room: Any) -> None:
+    alice = office(room, OFFICE + "reason = true\n")
+    number = room.services.restart("site", 0.0, "x")
+    reload = room.services.operations.begin("reload", "", "y", 0.0).number
+    assert {one.number for one in alice.ask(messages.ListOperations()).operations} == {number, reload}
+    assert isinstance(alice.ask(messages.Cancel(number)), messages.Done)
