@@ -1,4 +1,4 @@
-"""What a rule asks besides who, what and where: its keys `when`, `expires`, `from` and `reason`, read from its table.
+"""What a rule asks besides who, what and where: its keys `when`, `expires`, `from`, `reason`, …, read from its table.
 
 Rule 1: what cannot be understood is a mistake; a condition that is not understood is never one that holds.
 Rule 2: a date has a zone: that of `when`, else UTC. Nothing is taken from the machine's own settings.
@@ -6,6 +6,8 @@ Rule 2: a date has a zone: that of `when`, else UTC. Nothing is taken from the m
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -15,8 +17,23 @@ import msgspec
 from policy.reading import Table, show
 from policy.windows import MIDNIGHT, Window, Zones, days, hours
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # in seconds
+MOST_TIMES, LONGEST = 1000, 31 * 86400  # of a limit; seconds
+_LIMIT = re.compile(r"\A([0-9]{1,4}) +in +([0-9]{1,7})([smhd])\Z")
 LOCAL = "unix"  # begins what the api says of who comes by its Unix socket
 YEARS = range(1970, 9000)  # in which a time can be: beyond, a computation with it could fail
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """So many times in so many seconds, for each person and service. text: as it was written."""
+
+    times: int
+    seconds: float
+    text: str
+
+
+def _never_used(rule: str, limit: Limit) -> float:
+    return 0.0
 
 
 class Asking(msgspec.Struct, frozen=True):
@@ -24,13 +41,14 @@ class Asking(msgspec.Struct, frozen=True):
 
     at: seconds since 1970 by the wall clock; None: not known. source: an address, or LOCAL and a uid, as the api told.
     reason: why, in the asker's words. demands: whether what rules demand besides matters; not to who only looks, or
-    takes back.
+    takes back. wait: of a rule and its limit, the seconds until the asker may use it on this service again.
     """
 
     at: float | None = None
     source: str = ""
     reason: str = ""
     demands: bool = True
+    wait: Callable[[str, Limit], float] = _never_used
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -119,6 +137,18 @@ def read_from(table: Table) -> Sources | None:
         return None
     networks = tuple(one for one in found if one is not None)
     return Sources(networks, None in found, ", ".join(table.values["from"]))
+
+
+def read_limit(table: Table) -> Limit | None:
+    return table.one("limit", _limit) if "limit" in table.values else None
+
+
+def _limit(text: str) -> Limit:
+    match = _LIMIT.match(text)
+    times, seconds = (int(match[1]), int(match[2]) * UNITS[match[3]]) if match else (0, 0)
+    if not (1 <= times <= MOST_TIMES and 0 < seconds <= LONGEST):
+        raise ValueError(f"{show(text)} is no limit: write 6 in 10m; 1 to {MOST_TIMES} times in 1s to 31d (s, m, h, d)")
+    return Limit(times, float(seconds), text)
 
 
 def read_flag(table: Table, key: str) -> bool:

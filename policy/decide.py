@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
+from math import ceil
 from posixpath import basename
 from typing import NoReturn
 
 import msgspec
 
-from policy.conditions import Asking
+from policy.conditions import Asking, Limit
 from policy.identity import Identity
 from policy.messages import Right
 from policy.names import CHANGING, GLOBAL_ACTIONS, RESERVED, Action, service_name
@@ -39,12 +40,13 @@ class _Decision(msgspec.Struct, frozen=True):
 
 
 class Allow(_Decision, frozen=True):
-    """By this rule; "root" (no file, line 0) for root. demands: what it has demanded, in words."""
+    """By this rule; "root" (no file, line 0) for root. demands: what it demanded, in words; limit: to be charged."""
 
     rule: str
     file: str = ""
     line: int = 0
     demands: str = ""
+    limit: Limit | None = None
 
 
 class Deny(_Decision, frozen=True):
@@ -132,14 +134,19 @@ def decide(
 
 
 def _demanded(rules: Iterable[Grant], asking: Asking, what: str) -> Decision:
-    """By the least demanding rule whose demands are met; what: who would do what."""
+    """By the least demanding rule whose demands are met; what: who would do what. Else why not, by the rule for which
+    the asker can do most: one that a reason is enough for, or the one whose limit is free first."""
     rules = sorted(rules, key=lambda rule: (rule.rank, rule.id))
-    for rule in rules:
-        if not rule.reason or asking.reason:
-            return Allow(rule.id, rule.file, rule.line, rule.demands)
-    rule = rules[0]
-    how = 'say why, by --reason TEXT, or by "reason" in the body of a request over HTTP'
-    text = f"denied: the rule '{rule.id}' ({place(rule)}) lets {what} with a reason only: {how}"
+    waits = [(asking.wait(rule.id, rule.limit) if rule.limit else 0.0, rule) for rule in rules]
+    for wait, rule in waits:
+        if wait <= 0 and (asking.reason or not rule.reason):
+            return Allow(rule.id, rule.file, rule.line, rule.demands, rule.limit)
+    wait, rule = min(waits, key=lambda pair: pair[0])
+    text = f"denied: the rule '{rule.id}' ({place(rule)}) lets {what}"
+    if wait <= 0:
+        text += ' with a reason only: say why, by --reason TEXT, or by "reason" in the body of a request over HTTP'
+    elif rule.limit:
+        text += f" {rule.limit.text}, which is used up: again in {ceil(wait)} s"
     return Deny(text, rule.id, rule.file, rule.line)
 
 

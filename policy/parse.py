@@ -17,7 +17,17 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Any, Literal, TypeVar
 
-from policy.conditions import LOCAL, Asking, moment_of, read_expires, read_flag, read_from, read_when, zones_of_utc
+from policy.conditions import (
+    LOCAL,
+    Asking,
+    moment_of,
+    read_expires,
+    read_flag,
+    read_from,
+    read_limit,
+    read_when,
+    zones_of_utc,
+)
 from policy.decide import Deny, decide, timed
 from policy.identity import Identity
 from policy.messages import Problem
@@ -36,7 +46,7 @@ from policy.windows import Zones
 SUGGESTIONS = 50  # problems that get a "did you mean": comparing names is slow, and a wrong file should not be
 
 RULE_KEYS = ("id", "who", "may", "on", "when", "expires")
-DEMANDS = ("reason",)
+DEMANDS = ("reason", "limit")
 GRANT_KEYS = (*RULE_KEYS, "from", *DEMANDS)
 TEST_KEYS = ("user", "groups", "may", "on", "at", "from", "reason", "expect")
 AT = "at = 2026-11-23T12:00:00+01:00"
@@ -108,6 +118,7 @@ class _Reader:
         if name == "grant":
             fields = self._rule(table, GRANT_KEYS)
             more: dict[str, Any] = {"sources": read_from(table), "reason": read_flag(table, "reason")}
+            more["limit"] = read_limit(table)
             self._demands(table, fields)
             if fields and not file.problems:
                 self.grants.append(Grant(**fields, **more, order=len(self.grants)))

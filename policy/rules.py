@@ -14,7 +14,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from policy.conditions import Asking, Expiry, Sources
+from policy.conditions import Asking, Expiry, Limit, Sources
 from policy.identity import Identity
 from policy.names import Action, RuleId, ServiceName, UserName
 from policy.windows import Window
@@ -42,7 +42,7 @@ class _Rule(msgspec.Struct, frozen=True, kw_only=True):
     expires: Expiry | None = None
 
     @property
-    def rank(self) -> tuple[int, ...]:
+    def rank(self) -> tuple[float, ...]:
         return ()
 
     @property
@@ -61,16 +61,23 @@ class Grant(_Rule, frozen=True, kw_only=True):
 
     sources: Sources | None = None
     reason: bool = False  # the asker must say why
+    limit: Limit | None = None
 
     @property
-    def rank(self) -> tuple[int, ...]:
-        """How much it demands: of several grants the least demanding applies. () is nothing."""
-        return (1,) if self.reason else ()
+    def rank(self) -> tuple[float, ...]:
+        """How much it demands: of several grants the least demanding applies. () is nothing, a reason is less than a
+        limit, and of limits the one that lets more through is the least."""
+        limit = self.limit
+        if limit is None:
+            return (0, 0, 1) if self.reason else ()
+        return (1, -limit.times / limit.seconds, int(self.reason))
 
     @property
     def demands(self) -> str:
         """In words."""
-        return "with a reason" if self.reason else ""
+        words = ["with a reason"] if self.reason else []
+        words += [f"at most {self.limit.text}"] if self.limit else []
+        return ", ".join(words)
 
     def counts(self, asking: Asking) -> bool:
         return super().counts(asking) and (self.sources is None or self.sources.hold(asking.source))

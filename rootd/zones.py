@@ -1,4 +1,4 @@
-"""Time zones by name, from the machine's own data: what a policy's windows need, read when a policy is.
+"""The clock on the wall, for a policy's windows only: the time, and time zones by name from the machine's own data.
 
 Rule 1: a name leads to a file of FOLDER and nowhere else: what is in there is the system's, and everybody's to read.
 Rule 2: what a zone says is read whole at once. A newer tzdata counts from the next reload on.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo  # here, because behind the supervisor's walls no module can be read
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 FOLDER = "/usr/share/zoneinfo"
 AREAS = "Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Europe|Indian|Pacific|Etc"
@@ -31,3 +31,8 @@ def zone(name: str, folder: str = FOLDER) -> tzinfo | None:
         return None
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from None
+
+
+def posix() -> float:
+    """Seconds since 1970."""
+    return datetime.now(UTC).timestamp()

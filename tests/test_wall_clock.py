@@ -17,7 +17,7 @@ SOURCES = sorted(path for package in ("rootd", "policy", "userapi") for path in 
 RECORDS = {
     "rootd/log/main.py:wall_ns",  # the time of an audit record, and of a stamped line
     "rootd/supervisor/main.py:wall",  # the time of an event, since when a process runs
-    "rootd/supervisor/main.py:posix",  # whether a rule's window holds (DESIGN §11.10)
+    "rootd/zones.py:posix",  # whether a rule's window holds (DESIGN §11.10)
     "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
     "rootd/auth/main.py:wall",  # until when a session is good, for people
     "userapi/cli/sifting.py:since_of",  # when "10m ago" was, by the times that lines have

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +27,7 @@ from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.choices import Choices
 from rootd.supervisor.control import Connection, NoConnection
 from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
+from rootd.supervisor.limits import Limits
 from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
 from rootd.supervisor.sessions import Session, Sessions
@@ -33,6 +35,8 @@ from rootd.supervisor.spelled import Spelled
 
 if TYPE_CHECKING:
     from rootd.supervisor.services import Services
+
+Granted = dict[str, decide.Allow]  # by service
 
 
 class Call:
@@ -65,14 +69,14 @@ class Desk:
     def __init__(
         self, services: Services, sessions: Sessions, audit: Audit, reloads: Reloads, choices: Choices, *,
         clock: Callable[[], float], expires: Callable[[float], str], tell_auth: Callable[[Pull], bool], log: str,
-        goes_on: bool, windows: Callable[[], float],
+        goes_on: bool, windows: Callable[[], float], limits: Limits,
     ) -> None:  # fmt: skip
         """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue";
         windows: the wall clock in seconds since 1970, for the policy's windows alone."""
         self.services, self.sessions, self.audit = services, sessions, audit
         self.reloads, self.choices = reloads, choices
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
-        self.windows = windows
+        self.windows, self.limits = windows, limits
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
@@ -168,16 +172,17 @@ class Desk:
             return [name for name in self.services.order.dependants(call.command.service) if self.services.wanted(name)]
         return []
 
-    def asking(self, call: Call) -> conditions.Asking:
-        """The circumstances of this question, now."""
+    def asking(self, call: Call, service: str | None = None) -> conditions.Asking:
+        """The circumstances of this question about this service, now."""
         demands = not isinstance(call.command, messages.Cancel)  # who takes back gives no reason for it
-        return conditions.Asking(self.windows(), call.source, call.reason, demands)
+        wait = partial(self.limits.wait, uid=call.identity.uid, service=service or "")
+        return conditions.Asking(self.windows(), call.source, call.reason, demands, wait)
 
     def decided(
         self, call: Call, action: Action | None, service: str | None, asking: conditions.Asking | None = None
     ) -> decide.Decision:
-        groups = self.groups_of(service) or ()
-        return decide.decide(self.policy, call.identity, str(action), service, groups, asking or self.asking(call))
+        groups, asking = self.groups_of(service) or (), asking or self.asking(call, service)
+        return decide.decide(self.policy, call.identity, str(action), service, groups, asking)
 
     def _decide_also(self, call: Call, row: Row, name: str) -> messages.Refused | None:
         """Decide and record; the record of the service that was named comes last, and says that all are on disk."""
@@ -206,19 +211,22 @@ class Desk:
                 call.connection.answer(messages.Refused("no-session", "the session is over: log in again"))
                 return self.outcome(call, row.action, 0, False, "not begun: the session is over", 0.0)
             call.refresh(session)
-        if self._still_allowed(call, row):
-            self._run(call, row)
+        granted = self._still_granted(call, row)
+        if granted is not None:
+            self._run(call, row, granted)
+        elif self._decide(call, row):  # the clock has moved on in between
+            call.connection.answer(messages.Refused("later", "nothing was done: try again"))
         return None
 
-    def _still_allowed(self, call: Call, row: Row) -> bool:
-        groups = self.groups_of(call.service)
-        decision = self.decided(call, row.action, call.service)
-        also = all(isinstance(self.decided(call, row.action, name), decide.Allow) for name in self._also(call))
-        if isinstance(decision, decide.Allow) and (call.service is None or groups is not None) and also:
-            return True
-        return self._decide(call, row)
+    def _still_granted(self, call: Call, row: Row) -> Granted | None:
+        """By what it is allowed now, on each service; None when it is not."""
+        names = [call.service, *self._also(call)]
+        found = {name: self.decided(call, row.action, name) for name in names}
+        granted = {name or "": by for name, by in found.items() if isinstance(by, decide.Allow)}
+        is_there = call.service is None or self.groups_of(call.service) is not None
+        return granted if is_there and len(granted) == len(found) else None
 
-    def _run(self, call: Call, row: Row) -> None:
+    def _run(self, call: Call, row: Row, granted: Granted | None = None) -> None:
         self._over.clear()
         try:
             row.answer(self, call, call.command)
@@ -229,6 +237,10 @@ class Desk:
             call.connection.answer(messages.Refused(no.kind, no.text))
             if row.changes:
                 self.outcome(call, row.action, 0, False, no.text, 0.0)
+        else:  # it has begun, and nothing of it is done before the end of this turn
+            for service, by in (granted or {}).items():
+                if by.limit is not None:
+                    self.limits.charge(by.rule, by.limit, call.identity.uid, service)
 
     def accept(self, call: Call, operation: int) -> None:
         """An operation has begun, or was joined; its end goes to the audit log."""

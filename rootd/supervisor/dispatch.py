@@ -95,7 +95,7 @@ def answer_open_log(desk: Desk, call: Call, command: messages.OpenLog) -> None:
 
 
 def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> None:
-    who, asking = call.identity, desk.asking(call)
+    who, asking = call.identity, desk.asking(call, command.service)
     if command.action is not None:
         groups = desk.groups_of(command.service)
         told = explain.explain(desk.policy, who, command.action, command.service, groups, asking)

@@ -3,7 +3,7 @@
 Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state files, reads
         logs, choices, time zones and who sent a notification, and else only has its links and its doors.
 Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
-Rule 3: its memory is privileged's facts, auth's sessions, four files on tmpfs and the choices that log keeps for it:
+Rule 3: its memory is privileged's facts, auth's sessions, a few files on tmpfs and the choices that log keeps for it:
         killed, it is started again from them.
 
 Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
@@ -30,6 +30,7 @@ from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.exits import signal_name
 from rootd.supervisor.lifecycle import Impossible
+from rootd.supervisor.limits import Limits
 from rootd.supervisor.notify import Notify, Pipe, Socket
 from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.probe_link import ProbeLink
@@ -92,10 +93,11 @@ class Supervisor:
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
         self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.write, "choosing"), note)
+        self.limits = Limits(self.clock, partial(self.write, "limits.json"))
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices, clock=self.clock,
             expires=self.expires, tell_auth=self.auth.tell, log=settings.paths.log,
-            goes_on=settings.audit.on_failure == "continue", windows=posix,
+            goes_on=settings.audit.on_failure == "continue", windows=zones.posix, limits=self.limits,
         )  # fmt: skip
         self.notify = Notify(self.loop, self.clock, self.services.notified)
         api = settings.accounts["api"].uid
@@ -349,6 +351,7 @@ class Supervisor:
         restores = (
             ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
             ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
+            ("limits.json", self.limits.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(files.read(self.kept(name), STATE_LIMIT)):
@@ -382,11 +385,6 @@ class Supervisor:
 def wall() -> str:
     """The wall clock, for records and people only."""
     return spell(datetime.now(UTC))
-
-
-def posix() -> float:
-    """The wall clock in seconds since 1970, for the windows of the policy only."""
-    return datetime.now(UTC).timestamp()
 
 
 def spell(moment: datetime) -> str:

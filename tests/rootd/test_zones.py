@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from rootd.zones import FOLDER, zone
+from rootd.zones import FOLDER, posix, zone
 
 
 def test_a_zone_knows_its_changes_of_the_clock() -> None:
@@ -39,3 +40,9 @@ def test_a_damaged_file_is_told_with_its_path(tmp_path: Path) -> None:
         (tmp_path / "Europe/Zurich").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"Europe/Zurich cannot be used"):
             zone("Europe/Zurich", str(tmp_path))
+
+
+def test_the_time_is_that_of_the_wall_clock() -> None:
+    read = time.clock_gettime
+    before, now, after = read(time.CLOCK_REALTIME), posix(), read(time.CLOCK_REALTIME)
+    assert before - 0.001 <= now <= after + 0.001

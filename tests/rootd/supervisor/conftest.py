@@ -28,6 +28,7 @@ from rootd.supervisor.auditing import Audit
 from rootd.supervisor.choices import Choices
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
+from rootd.supervisor.limits import Limits
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.reload import SEALS, Reloads
 from rootd.supervisor.sessions import Sessions
@@ -216,11 +217,12 @@ class Room:
         self.kept: list[ipc.Message] = []
         self.log_keeps: int | None = 0  # the errno of each KEEP; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)
+        self.limits = Limits(self.clock, lambda kept: None)
         (path / "log").mkdir()
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
             clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),
-            goes_on=False, windows=lambda: self.wall,
+            goes_on=False, windows=lambda: self.wall, limits=self.limits,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}

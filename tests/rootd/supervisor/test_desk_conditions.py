@@ -7,6 +7,7 @@ from typing import Any
 from policy import messages, wire
 from policy.parse import parse
 from policy.rules import Policy
+from rootd.supervisor.operations import Refusal
 
 DAY = 86_400.0
 OFFICE = """
@@ -108,3 +109,48 @@ def test_who_cancels_gives_no_reason_and_who_may_reload_sees_it_without_one(room
     reload = room.services.operations.begin("reload", "", "y", 0.0).number
     assert {one.number for one in alice.ask(messages.ListOperations()).operations} == {number, reload}
     assert isinstance(alice.ask(messages.Cancel(number)), messages.Done)
+
+
+LIMITED = OFFICE + 'limit = "2 in 10m"\n'
+
+
+def test_what_has_begun_is_charged_and_what_was_refused_is_not(room: Any) -> None:
+    alice = office(room, LIMITED)
+    room.services.refusal = Refusal("conflict", "not now")
+    assert [alice.ask(messages.Restart("site")).kind for _ in range(3)] == ["conflict"] * 3
+    room.services.refusal = None
+    assert isinstance(alice.ask(messages.Restart("site")), messages.Accepted)
+    assert isinstance(alice.ask(messages.Restart("site")), messages.Accepted)
+    told = alice.ask(messages.Restart("site"))
+    assert (told.kind, told.text) == (
+        "forbidden",
+        "denied: the rule 'office' (10-web.toml:7) lets alice restart site 2 in 10m, which is used up: again in 600 s",
+    )
+    assert room.decisions()[-1]["why"] == told.text
+    assert alice.ask(messages.WhatMayI(action="restart", service="site")).text == told.text
+    assert alice.ask(messages.Status("site")).services, "who only looks is not limited"
+    assert isinstance(alice.ask(messages.Restart("jobs")), messages.Accepted), "another service"
+    room.now += 600
+    room.login("1" * 64, "alice", 1001, ["webops"])
+    assert isinstance(room.client().ask(messages.Restart("site")), messages.Accepted)
+
+
+def test_two_that_are_recorded_at_once_do_not_share_the_last_one(room: Any) -> None:
+    office(room, OFFICE + 'limit = "1 in 10m"\n')
+    room.log_answers = None
+    clients = [room.client(), room.client()]
+    for client in clients:
+        client.send(messages.Restart("site"))
+    room.until(lambda: len(room.pending) == 2)
+    room.log_answers = 0
+    assert sorted(type(client.receive()).__name__ for client in clients) == ["Accepted", "Refused"]
+    assert len(room.services.asked) == 1
+
+
+def test_what_is_stopped_with_its_dependants_is_charged_for_each(room: Any) -> None:
+    text = LIMITED.replace('"restart"', '"stop"').replace("2 in", "1 in")
+    alice = office(room, text)
+    room.services.above = {"site": ["jobs"]}
+    assert isinstance(alice.ask(messages.Stop("site", with_dependants=True)), messages.Accepted)
+    assert "used up" in alice.ask(messages.Stop("jobs")).text
+    assert alice.ask(messages.Stop("site", with_dependants=True)).kind == "forbidden"

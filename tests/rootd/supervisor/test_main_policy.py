@@ -19,14 +19,14 @@ command = ["/srv/site/bin/serve"]
 user = "www-site"
 autostart = false
 """
-ALWAYS = """
+GRANT = """
 [[grant]]
 id = "ops"
 who = ["group:webops"]
 may = ["view", "restart"]
 on = ["site"]
-when = { days = "Mon-Sun", timezone = "Pacific/Chatham" }
 """
+ALWAYS = GRANT + 'when = { days = "Mon-Sun", timezone = "Pacific/Chatham" }\n'
 
 
 def files(policy: str) -> dict[str, str]:
@@ -57,3 +57,18 @@ def test_a_rule_whose_time_is_over_grants_nothing(running: Callable[[str], Daemo
     with daemon.send(messages.Restart("site")) as sock:
         assert not daemon.record()["allowed"]
         assert reply(sock).kind == "unknown", "nor may it be viewed"
+
+
+def test_a_limit_goes_on_counting_through_a_kill_9(running: Callable[[str], Daemon], generation: Make) -> None:
+    daemon = running(GRANT + 'limit = "1 in 1h"\n')
+    with daemon.send(messages.Restart("site")) as sock:
+        assert daemon.record()["allowed"]
+        assert isinstance(reply(sock), messages.Accepted)
+    daemon.kill()
+    daemon.start()
+    daemon.begin(generation(files(GRANT + 'limit = "1 in 1h"\n')))
+    daemon.login()
+    with daemon.send(messages.Restart("site")) as sock:
+        told = reply(sock)
+        assert told.kind == "forbidden"
+        assert "1 in 1h, which is used up: again in 3" in told.text
