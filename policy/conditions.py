@@ -7,19 +7,22 @@ Rule 2: a date has a zone: that of `when`, else UTC. Nothing is taken from the m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import msgspec
 
+from policy.names import UserName
 from policy.reading import Table, show
 from policy.windows import MIDNIGHT, Window, Zones, days, hours
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # in seconds
 MOST_TIMES, LONGEST = 1000, 31 * 86400  # of a limit; seconds
 _LIMIT = re.compile(r"\A([0-9]{1,4}) +in +([0-9]{1,7})([smhd])\Z")
+_DURATION = re.compile(r"\A([0-9]{1,5})([smhd])\Z")
+Person = tuple[str, UserName]  # "user" or "group", and the name
 LOCAL = "unix"  # begins what the api says of who comes by its Unix socket
 YEARS = range(1970, 9000)  # in which a time can be: beyond, a computation with it could fail
 
@@ -32,6 +35,15 @@ class Limit(msgspec.Struct, frozen=True):
     text: str
 
 
+class Approval(msgspec.Struct, frozen=True):
+    """Somebody of these, who is not the asker, must agree within so many seconds. text: who, as people read it."""
+
+    users: tuple[UserName, ...]
+    groups: tuple[UserName, ...]
+    within: float
+    text: str
+
+
 def _never_used(rule: str, limit: Limit) -> float:
     return 0.0
 
@@ -41,7 +53,8 @@ class Asking(msgspec.Struct, frozen=True):
 
     at: seconds since 1970 by the wall clock; None: not known. source: an address, or LOCAL and a uid, as the api told.
     reason: why, in the asker's words. demands: whether what rules demand besides matters; not to who only looks, or
-    takes back. wait: of a rule and its limit, the seconds until the asker may use it on this service again.
+    takes back. wait: of a rule and its limit, the seconds until the asker may use it on this service again. approved:
+    rules for which somebody else has agreed to this very command.
     """
 
     at: float | None = None
@@ -49,6 +62,7 @@ class Asking(msgspec.Struct, frozen=True):
     reason: str = ""
     demands: bool = True
     wait: Callable[[str, Limit], float] = _never_used
+    approved: frozenset[str] = frozenset()
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -149,6 +163,32 @@ def _limit(text: str) -> Limit:
     if not (1 <= times <= MOST_TIMES and 0 < seconds <= LONGEST):
         raise ValueError(f"{show(text)} is no limit: write 6 in 10m; 1 to {MOST_TIMES} times in 1s to 31d (s, m, h, d)")
     return Limit(times, float(seconds), text)
+
+
+def read_approval(
+    table: Table, who: Callable[[str], Person], members: Callable[[str], Iterable[Person]]
+) -> Approval | None:
+    values = table.values.get("approval")
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        table.wrong("approval", f'write approval = {{ by = ["group:leads"], within = "10m" }}, not {show(values)}')
+        return None
+    inner = Table(table.file, (*table.path, "approval"), values, table.suggest)
+    inner.check_keys(("by", "within"))
+    by, within = inner.many("by", who, members=members), inner.one("within", _within)
+    if by is None or within is None:
+        return None
+    users, groups = (tuple(name for kind, name in by if kind == wanted) for wanted in ("user", "group"))
+    return Approval(users, groups, within, " or ".join(values["by"]))
+
+
+def _within(text: str) -> float:
+    match = _DURATION.match(text)
+    seconds = int(match[1]) * UNITS[match[2]] if match else 0
+    if not 0 < seconds <= UNITS["d"]:
+        raise ValueError(f"{show(text)} is no time to wait: 30s, 10m or 2h, at most 1d")
+    return float(seconds)
 
 
 def read_flag(table: Table, key: str) -> bool:

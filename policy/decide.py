@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import msgspec
 
-from policy.conditions import Asking, Limit
+from policy.conditions import Approval, Asking, Limit
 from policy.identity import Identity
 from policy.messages import Right
 from policy.names import CHANGING, GLOBAL_ACTIONS, RESERVED, Action, service_name
@@ -62,6 +62,13 @@ class Deny(_Decision, frozen=True):
     file: str = ""
     line: int = 0
     would_help: tuple[str, ...] = ()
+
+
+class Unapproved(Deny, frozen=True, kw_only=True):
+    """Not alone: the rule lets the asker, once somebody else has agreed. Whoever does not ask for this: a Deny."""
+
+    approval: Approval
+    demands: str
 
 
 Decision = Allow | Deny
@@ -139,14 +146,17 @@ def _demanded(rules: Iterable[Grant], asking: Asking, what: str) -> Decision:
     rules = sorted(rules, key=lambda rule: (rule.rank, rule.id))
     waits = [(asking.wait(rule.id, rule.limit) if rule.limit else 0.0, rule) for rule in rules]
     for wait, rule in waits:
-        if wait <= 0 and (asking.reason or not rule.reason):
+        if wait <= 0 and (asking.reason or not rule.reason) and (not rule.approval or rule.id in asking.approved):
             return Allow(rule.id, rule.file, rule.line, rule.demands, rule.limit)
-    wait, rule = min(waits, key=lambda pair: pair[0])
+    wait, rule = min(waits, key=lambda pair: max(pair[0], 0.0))
     text = f"denied: the rule '{rule.id}' ({place(rule)}) lets {what}"
-    if wait <= 0:
-        text += ' with a reason only: say why, by --reason TEXT, or by "reason" in the body of a request over HTTP'
-    elif rule.limit:
+    if wait > 0 and rule.limit:
         text += f" {rule.limit.text}, which is used up: again in {ceil(wait)} s"
+    elif rule.reason and not asking.reason:
+        text += ' with a reason only: say why, by --reason TEXT, or by "reason" in the body of a request over HTTP'
+    elif rule.approval:
+        text += f" once {rule.approval.text} approves"
+        return Unapproved(text, rule.id, rule.file, rule.line, approval=rule.approval, demands=rule.demands)
     return Deny(text, rule.id, rule.file, rule.line)
 
 

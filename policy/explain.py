@@ -11,7 +11,7 @@ from posixpath import basename
 from msgspec import structs
 
 from policy.conditions import Asking
-from policy.decide import UNKNOWN, Allow, Deny, decide, deed, unknown_text, visible
+from policy.decide import UNKNOWN, Allow, Deny, Unapproved, decide, deed, unknown_text, visible
 from policy.identity import Identity
 from policy.messages import ActionName, Decided, Refused
 from policy.names import GLOBAL_ACTIONS
@@ -68,6 +68,9 @@ def explain(
         )
     if service is not None and not visible(policy, identity, service, groups, asking):
         return unknown(service)
+    if isinstance(decision, Unapproved):
+        by = Allow(decision.rule, decision.file, decision.line, decision.demands)
+        return Decided(True, _allowed_text(identity, action, service, by), by.rule, by.file, by.line)
     return Decided(False, decision.text, decision.rule, decision.file, decision.line)
 
 

@@ -134,6 +134,16 @@ class Cancel(_Command, frozen=True, tag="cancel"):
     operation: Number
 
 
+class ListApprovals(_Command, frozen=True, tag="approvals"):
+    """What waits for a second person: what the asker may approve, and what he has asked for; by `Approvals`."""
+
+
+class Approve(_Command, frozen=True, tag="approve"):
+    """Agree to what somebody else has asked for: exactly that is done then, as his. Answered by `Done`."""
+
+    approval: Number
+
+
 class Reload(_Command, frozen=True, tag="reload"):
     dry_run: bool = False
 
@@ -151,7 +161,8 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 Command = (
     Status | Describe | Watch | ListOperations | OpenLog | WhatMayI
-    | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable | Reload | Revoke | Shutdown
+    | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable
+    | ListApprovals | Approve | Reload | Revoke | Shutdown
 )  # fmt: skip
 
 
@@ -196,6 +207,17 @@ class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ok: bool | None = None  # None while it is under way
     text: str = ""  # the outcome in words
     seconds: float = 0.0
+
+
+class ApprovalInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    number: int
+    user: str  # who asked
+    text: str  # for what: "stop site"
+    reason: str
+    by: str  # who may approve: "group:leads"
+    since: str
+    until: str
+    yours: bool = False  # whether it is the asker's own, which he cannot approve
 
 
 class Right(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -268,6 +290,17 @@ class Accepted(_Reply, frozen=True, tag="accepted"):
 
     operation: int
     text: str = ""
+
+
+class Waits(_Reply, frozen=True, tag="waits"):
+    """Nothing is done yet: somebody else must approve it, by this number."""
+
+    approval: int
+    text: str
+
+
+class Approvals(_Reply, frozen=True, tag="approvals"):
+    approvals: list[ApprovalInfo]
 
 
 class Done(_Reply, frozen=True, tag="done"):
@@ -354,7 +387,7 @@ class Dropped(_Event, frozen=True, tag="dropped"):
     number: int  # of the last event that was sent to it
 
 
-Reply = Services | Listed | Description | LogOpened | Rights | Decided | Accepted | Done | Refused
+Reply = Services | Listed | Description | LogOpened | Rights | Decided | Accepted | Waits | Approvals | Done | Refused
 Event = Changed | Step | Ended | Watching | Missed | Dropped
 
 

@@ -17,10 +17,12 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Any, Literal, TypeVar
 
+from policy.approval import alone
 from policy.conditions import (
     LOCAL,
     Asking,
     moment_of,
+    read_approval,
     read_expires,
     read_flag,
     read_from,
@@ -28,7 +30,7 @@ from policy.conditions import (
     read_when,
     zones_of_utc,
 )
-from policy.decide import Deny, decide, timed
+from policy.decide import Allow, Deny, Unapproved, decide, timed
 from policy.identity import Identity
 from policy.messages import Problem
 from policy.named import Named
@@ -46,7 +48,7 @@ from policy.windows import Zones
 SUGGESTIONS = 50  # problems that get a "did you mean": comparing names is slow, and a wrong file should not be
 
 RULE_KEYS = ("id", "who", "may", "on", "when", "expires")
-DEMANDS = ("reason", "limit")
+DEMANDS = ("reason", "limit", "approval")
 GRANT_KEYS = (*RULE_KEYS, "from", *DEMANDS)
 TEST_KEYS = ("user", "groups", "may", "on", "at", "from", "reason", "expect")
 AT = "at = 2026-11-23T12:00:00+01:00"
@@ -68,6 +70,7 @@ class _Reader:
         self._suggestions = 0
         self.grants: list[Grant] = []
         self.denies: list[DenyRule] = []
+        self.approvals: list[tuple[Table, Grant]] = []  # grants that want one
         self.tests: list[tuple[File, PolicyTest]] = []
 
     def read(self, files: Sequence[File]) -> None:
@@ -119,9 +122,11 @@ class _Reader:
             fields = self._rule(table, GRANT_KEYS)
             more: dict[str, Any] = {"sources": read_from(table), "reason": read_flag(table, "reason")}
             more["limit"] = read_limit(table)
+            more["approval"] = read_approval(table, self._who, functools.partial(self._named.members, "people"))
             self._demands(table, fields)
             if fields and not file.problems:
                 self.grants.append(Grant(**fields, **more, order=len(self.grants)))
+                self.approvals += [(table, self.grants[-1])] if more["approval"] else []
         elif name == "deny":
             fields = self._rule(table, RULE_KEYS)
             if fields:
@@ -264,12 +269,11 @@ def _address(text: str) -> str:
         raise ValueError(f"{show(text)} is no address: 192.0.2.7, 2001:db8::7 or local") from None
 
 
-def _expectation(text: str) -> Literal["allow", "deny"]:
-    if text == "allow":
-        return "allow"
-    if text == "deny":
-        return "deny"
-    raise ValueError(f"{show(text)} is not what a test can expect: allow or deny")
+def _expectation(text: str) -> Literal["allow", "deny", "approval"]:
+    match text:
+        case "allow" | "deny" | "approval":
+            return text
+    raise ValueError(f"{show(text)} is not what a test can expect: allow, deny or approval")
 
 
 def _digest(files: Sequence[tuple[str, str]]) -> str:
@@ -289,13 +293,13 @@ def _run(test: PolicyTest, rules: Policy, services: Services) -> str | None:
     if when is not None:
         return f"the rule '{when.id}' ({when.file}:{when.line}) depends on the time: say {AT}"
     decision = decide(rules, person, test.may, test.on, groups, Asking(test.at, test.source, test.reason))
-    if isinstance(decision, Deny):
-        return None if test.expect == "deny" else f"this test expects allow, and came to: {decision.text}"
-    if test.expect == "allow":
+    came = "allow" if isinstance(decision, Allow) else "approval" if isinstance(decision, Unapproved) else "deny"
+    if came == test.expect:
         return None
-    return (
-        f"this test expects deny, and came to: allowed by the rule '{decision.rule}' ({decision.file}:{decision.line})"
-    )
+    if isinstance(decision, Deny):
+        return f"this test expects {test.expect}, and came to: {decision.text}"
+    by = f"allowed by the rule '{decision.rule}' ({decision.file}:{decision.line})"
+    return f"this test expects {test.expect}, and came to: {by}"
 
 
 def parse(files: Sequence[tuple[str, str]], services: Services, zones: Zones = zones_of_utc) -> Policy | list[Problem]:
@@ -309,6 +313,9 @@ def parse(files: Sequence[tuple[str, str]], services: Services, zones: Zones = z
     reader.read(read)
     rules = build(reader.grants, reader.denies, [test for _, test in reader.tests], _digest(ordered))
     if not any(file.problems for file in read):
+        for table, grant in reader.approvals:
+            for why in alone(rules, grant):
+                table.wrong("approval", why)
         for file, test in reader.tests:
             came = _run(test, rules, services)
             if came:

@@ -14,7 +14,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from policy.conditions import Asking, Expiry, Limit, Sources
+from policy.conditions import Approval, Asking, Expiry, Limit, Sources
 from policy.identity import Identity
 from policy.names import Action, RuleId, ServiceName, UserName
 from policy.windows import Window
@@ -62,21 +62,24 @@ class Grant(_Rule, frozen=True, kw_only=True):
     sources: Sources | None = None
     reason: bool = False  # the asker must say why
     limit: Limit | None = None
+    approval: Approval | None = None
 
     @property
     def rank(self) -> tuple[float, ...]:
         """How much it demands: of several grants the least demanding applies. () is nothing, a reason is less than a
-        limit, and of limits the one that lets more through is the least."""
+        limit, of limits the one that lets more through is the least, and an approval is most."""
         limit = self.limit
-        if limit is None:
-            return (0, 0, 1) if self.reason else ()
-        return (1, -limit.times / limit.seconds, int(self.reason))
+        if not (self.reason or limit or self.approval):
+            return ()
+        limited = (1, -limit.times / limit.seconds) if limit else (0, 0)
+        return (int(self.approval is not None), *limited, int(self.reason))
 
     @property
     def demands(self) -> str:
         """In words."""
         words = ["with a reason"] if self.reason else []
         words += [f"at most {self.limit.text}"] if self.limit else []
+        words += [f"once {self.approval.text} approves"] if self.approval else []
         return ", ".join(words)
 
     def counts(self, asking: Asking) -> bool:
@@ -98,7 +101,7 @@ class PolicyTest(msgspec.Struct, frozen=True, kw_only=True):
     groups: frozenset[str]
     may: Action
     on: ServiceName | None
-    expect: Literal["allow", "deny"]
+    expect: Literal["allow", "deny", "approval"]
     at: float | None  # seconds since 1970
     source: str
     reason: str
@@ -132,6 +135,10 @@ class Index(Generic[R]):
         if identity.user in self._users:
             found.append(self._users[identity.user])
         return found
+
+    def named(self, kind: str, name: str) -> Rows[R]:
+        """The rules for this person ("user") or for members of this group ("group")."""
+        return (self._users if kind == "user" else self._groups).get(name, {})
 
     def forbids(self, group: str, action: str, targets: Sequence[str], asking: Asking) -> bool:
         """Whether a rule is for members of this group, this action and one of these targets, at this time."""
@@ -178,6 +185,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     hash: str
     granted: Index[Grant]
     denied: Index[Deny]
+    approved: dict[str, Grant]  # by id, those that want an approval
     through_groups: dict[tuple[str, str], list[Grant]]  # grants that a group gives, by action and entry of `on`
 
 
@@ -196,5 +204,6 @@ def build(grants: Sequence[Grant], denies: Sequence[Deny], tests: Sequence[Polic
         hash=hash_,
         granted=Index(grants),
         denied=Index(denies),
+        approved={grant.id: grant for grant in grants if grant.approval},
         through_groups=through_groups,
     )

@@ -27,6 +27,7 @@ FIRST = 0.2  # seconds in which a watch that is refused is usually told so
 PAUSE = 0.05  # seconds between two attempts to connect
 DOES_NOTHING = (
     messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.WhatMayI,
+    messages.ListApprovals,
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from policy.identity import ROOT, Identity
 from policy.login import Pull
 from policy.names import GLOBAL_ACTIONS, Action
 from rootd.supervisor import watching
+from rootd.supervisor.approvals import Approvals, Waiting
 from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.choices import Choices
 from rootd.supervisor.control import Connection, NoConnection
@@ -30,6 +31,7 @@ from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
 from rootd.supervisor.limits import Limits
 from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
+from rootd.supervisor.seconds import Seconds
 from rootd.supervisor.sessions import Session, Sessions
 from rootd.supervisor.spelled import Spelled
 
@@ -51,6 +53,7 @@ class Call:
         self.source, self.reason = source, reason
         self.id = os.urandom(8).hex()
         self.service = target(command)
+        self.approved: tuple[Waiting, str] | None = None  # what it was when it was approved, and by whom
         self.refresh(session)
 
     def refresh(self, session: Session | None) -> None:
@@ -70,13 +73,15 @@ class Desk:
         self, services: Services, sessions: Sessions, audit: Audit, reloads: Reloads, choices: Choices, *,
         clock: Callable[[], float], expires: Callable[[float], str], tell_auth: Callable[[Pull], bool], log: str,
         goes_on: bool, windows: Callable[[], float], limits: Limits,
+        approvals: Approvals,
     ) -> None:  # fmt: skip
         """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue";
         windows: the wall clock in seconds since 1970, for the policy's windows alone."""
         self.services, self.sessions, self.audit = services, sessions, audit
         self.reloads, self.choices = reloads, choices
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
-        self.windows, self.limits = windows, limits
+        self.windows, self.limits, self.approvals = windows, limits, approvals
+        self.seconds = Seconds(self)
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
@@ -141,18 +146,20 @@ class Desk:
             operation = self._operation(call)
             if operation is None or not self.may_view(call, operation.service):
                 refused = messages.Refused("unknown", unknown_operation(call.command.operation).text)
+        if refused is not None and refused.kind == "forbidden" and isinstance(decision, decide.Unapproved):
+            return self.seconds.asked(call, row, decision)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
-        for name in self._also(call) if refused is None else ():
+        for name in self.also(call) if refused is None else ():
             refused = self._decide_also(call, row, name) or refused
         why = refused.text if refused and not why else why
         changes = row.changes and refused is None
         if changes or then is None or self.rate.lets(call.user, call.identity.uid, self.clock()):
-            self._record(call, row, decision, why, refused is None, then if changes else None)
+            self.record(call, row, decision, why, refused is None, then if changes else None)
         if refused is not None:
             call.connection.answer(refused)
         return refused is None
 
-    def _record(
+    def record(
         self, call: Call, row: Row, decision: decide.Decision, why: str, allowed: bool, then: Then | None,
         target: str | None = None,
     ) -> None:  # fmt: skip
@@ -164,9 +171,11 @@ class Desk:
             "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
             "policy": self.policy.hash[:12],
         }  # fmt: skip
-        self.audit.record(body | ({"reason": call.reason} if call.reason else {}), then)
+        body |= {"reason": call.reason} if call.reason else {}
+        body |= {"approval": call.approved[0].number, "approved_by": call.approved[1]} if call.approved else {}
+        self.audit.record(body, then)
 
-    def _also(self, call: Call) -> list[str]:
+    def also(self, call: Call) -> list[str]:
         """Further services that the command is to act on: the right is needed for each, and each is recorded."""
         if isinstance(call.command, messages.Stop) and call.command.with_dependants:
             return [name for name in self.services.order.dependants(call.command.service) if self.services.wanted(name)]
@@ -176,19 +185,22 @@ class Desk:
         """The circumstances of this question about this service, now."""
         demands = not isinstance(call.command, messages.Cancel)  # who takes back gives no reason for it
         wait = partial(self.limits.wait, uid=call.identity.uid, service=service or "")
-        return conditions.Asking(self.windows(), call.source, call.reason, demands, wait)
+        approved = frozenset([call.approved[0].rule] if call.approved else [])
+        return conditions.Asking(self.windows(), call.source, call.reason, demands, wait, approved)
 
     def decided(
         self, call: Call, action: Action | None, service: str | None, asking: conditions.Asking | None = None
     ) -> decide.Decision:
         groups, asking = self.groups_of(service) or (), asking or self.asking(call, service)
+        if isinstance(call.command, messages.Approve) and action == Action.APPROVE:
+            return self.seconds.may_approve(call, call.command.approval)
         return decide.decide(self.policy, call.identity, str(action), service, groups, asking)
 
     def _decide_also(self, call: Call, row: Row, name: str) -> messages.Refused | None:
         """Decide and record; the record of the service that was named comes last, and says that all are on disk."""
         decision = self.decided(call, row.action, name)
         denied = isinstance(decision, decide.Deny)
-        self._record(
+        self.record(
             call, row, decision, decision.text if isinstance(decision, decide.Deny) else "", not denied, None, name
         )
         if not denied:
@@ -220,16 +232,22 @@ class Desk:
 
     def _still_granted(self, call: Call, row: Row) -> Granted | None:
         """By what it is allowed now, on each service; None when it is not."""
-        names = [call.service, *self._also(call)]
+        names = [call.service, *self.also(call)]
         found = {name: self.decided(call, row.action, name) for name in names}
         granted = {name or "": by for name, by in found.items() if isinstance(by, decide.Allow)}
+        if call.approved and not {*names[1:]} <= {*call.approved[0].also}:
+            return None
         is_there = call.service is None or self.groups_of(call.service) is not None
         return granted if is_there and len(granted) == len(found) else None
 
     def _run(self, call: Call, row: Row, granted: Granted | None = None) -> None:
         self._over.clear()
+        limited = [(by.rule, by.limit, service) for service, by in (granted or {}).items() if by.limit]
+        for rule, limit, service in limited:
+            self.limits.charge(rule, limit, call.identity.uid, service)
         try:
             row.answer(self, call, call.command)
+            return
         except Already as done:
             call.connection.answer(messages.Done(done.text))
             self.outcome(call, row.action, 0, True, done.text, 0.0)
@@ -237,10 +255,15 @@ class Desk:
             call.connection.answer(messages.Refused(no.kind, no.text))
             if row.changes:
                 self.outcome(call, row.action, 0, False, no.text, 0.0)
-        else:  # it has begun, and nothing of it is done before the end of this turn
-            for service, by in (granted or {}).items():
-                if by.limit is not None:
-                    self.limits.charge(by.rule, by.limit, call.identity.uid, service)
+        for rule, _, service in limited:  # nothing has begun
+            self.limits.take_back(rule, call.identity.uid, service)
+
+    def begin_approved(self, connection: Connection, waiting: Waiting, session: Session, by: str) -> None:
+        """What somebody has asked for and somebody else has approved."""
+        call = Call(connection, waiting.command, session, waiting.source, waiting.reason)
+        call.id, call.approved = waiting.request, (waiting, by)
+        row = DISPATCH[type(call.command)]
+        self._decide(call, row, lambda why: self._recorded(call, row, why))
 
     def accept(self, call: Call, operation: int) -> None:
         """An operation has begun, or was joined; its end goes to the audit log."""
@@ -305,6 +328,8 @@ class Desk:
 def target(command: messages.Command) -> str | None:
     """The service that the command is about, None when it is about none, or about several."""
     match command:
+        case messages.ListApprovals() | messages.Approve():
+            return None
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None
         case _:

@@ -170,6 +170,14 @@ def unknown_operation(number: int) -> Refusal:
     return Refusal("unknown", f"no operation {number} that you may view")
 
 
+def answer_approvals(desk: Desk, call: Call, command: messages.ListApprovals) -> None:
+    call.connection.answer(messages.Approvals(desk.seconds.listed(call)))
+
+
+def answer_approve(desk: Desk, call: Call, command: messages.Approve) -> None:
+    desk.seconds.approve(call, command.approval)
+
+
 def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
     desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock()))
 
@@ -210,6 +218,8 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Disable: Row(Action.ENABLE, answer_enable, changes=True),
     messages.Scale: Row(Action.SCALE, answer_scale, changes=True),
     messages.Cancel: Row(None, answer_cancel, changes=True),
+    messages.ListApprovals: Row(Action.VIEW, answer_approvals),
+    messages.Approve: Row(Action.APPROVE, answer_approve, changes=True),
     messages.Reload: Row(Action.RELOAD, answer_reload, changes=True),
     messages.Revoke: Row(Action.REVOKE, answer_revoke, changes=True),
     messages.Shutdown: Row(Action.SHUTDOWN, answer_shutdown, changes=True),

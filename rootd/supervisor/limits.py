@@ -1,7 +1,7 @@
 """How often people have used the rules that may be used so often only: "6 in 10m", for each person and service.
 
-Rule 1: counted when something is begun, never when it is refused, and kept in a file before anything of it is done: a
-        supervisor that is started again goes on counting.
+Rule 1: counted before something begins, and taken back when it is refused, so nothing is done uncounted. Kept in a
+        file: a supervisor that is started again goes on counting.
 Rule 2: every doubt denies: where the file is damaged or too much is counted, a limit counts as used up until its time
         has gone by.
 Rule 3: times are seconds of CLOCK_BOOTTIME. Nobody sets them back, and no time zone moves them.
@@ -57,6 +57,15 @@ class Limits:
         used.seconds = limit.seconds
         used.times.append(now)
         self._count += 1
+        self._save()
+
+    def take_back(self, rule: str, uid: int, service: str) -> None:
+        """The last that was charged: nothing has begun after all."""
+        self._used[rule, uid, service].times.pop()
+        self._forget(self._clock())
+        self._save()
+
+    def _save(self) -> None:
         self._keep(msgspec.json.encode(list(self._used.values())))
 
     def _forget(self, now: float) -> bool:

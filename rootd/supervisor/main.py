@@ -23,6 +23,7 @@ from rootd import confine, ipc, memory, sandbox, zones
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.supervisor import files, watching
+from rootd.supervisor.approvals import Approvals
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
 from rootd.supervisor.choices import LIMIT, Choices
@@ -94,10 +95,12 @@ class Supervisor:
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt)
         self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.write, "choosing"), note)
         self.limits = Limits(self.clock, partial(self.write, "limits.json"))
+        self.approvals = Approvals(self.clock, partial(self.write, "approvals.json"))
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices, clock=self.clock,
             expires=self.expires, tell_auth=self.auth.tell, log=settings.paths.log,
             goes_on=settings.audit.on_failure == "continue", windows=zones.posix, limits=self.limits,
+            approvals=self.approvals,
         )  # fmt: skip
         self.notify = Notify(self.loop, self.clock, self.services.notified)
         api = settings.accounts["api"].uid
@@ -351,7 +354,7 @@ class Supervisor:
         restores = (
             ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
             ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
-            ("limits.json", self.limits.restore),
+            ("limits.json", self.limits.restore), ("approvals.json", self.approvals.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(files.read(self.kept(name), STATE_LIMIT)):

@@ -243,7 +243,7 @@ WRONG += [
     (TEST.replace('"site"', '"*"'), 5, "test[0].on", "'*' is not a service name"),
     (TEST.replace('"view"', '"reload"'), 5, "test[0].on", "'reload' is about the daemon as a whole: leave 'on' out"),
     (TEST.replace('expect = "allow"\n', ""), 1, "test[0].expect", "'expect' is missing"),
-    (TEST.replace('"allow"', '"yes"'), 6, "test[0].expect", "'yes' is not what a test can expect: allow or deny"),
+    (TEST.replace('"allow"', '"yes"'), 6, "test[0].expect", "not what a test can expect: allow, deny or approval"),
     (TEST + "at = 2026-01-01\n", 7, "test[0].at", "must be a date and a time with its offset"),
     (TEST + "at = 2026-01-01T10:00:00\n", 7, "test[0].at", "must be a date and a time with its offset"),
     (TEST + 'at = "2026-01-01T10:00:00Z"\n', 7, "test[0].at", "must be a date and a time with its offset"),

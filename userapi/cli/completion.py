@@ -16,8 +16,8 @@ from userapi.cli.render import Screen
 from userapi.cli.spelled import is_name
 
 WORDS = (
-    "login logout whoami status start stop restart signal scale enable disable logs events operations cancel describe"
-    " reload why revoke shutdown doctor completion"
+    "login logout whoami status start stop restart signal scale enable disable logs events operations cancel approve"
+    " describe reload why revoke shutdown doctor completion"
 )
 ACTIONS = "view logs start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -35,6 +35,7 @@ OPTIONS = {
     "events": "--operation --after",
     "operations": "--all",
     "cancel": "--reason",
+    "approve": "--reason",
     "reload": "--dry-run --no-wait --reason",
     "revoke": "--all --reason",
     "shutdown": "--no-wait --reason",

@@ -1,4 +1,4 @@
-"""start, stop, restart, signal, scale, cancel, enable, disable, reload, revoke, shutdown: what changes something.
+"""start, stop, restart, signal, scale, cancel, approve, enable, disable, reload, revoke, shutdown: what changes things.
 
 The outcome is waited for, its steps are told on stderr, and Ctrl-C only stops the telling. --json: {"operation",
 "service", "ok", "text", "seconds", "steps", "problems"}, with --no-wait {"operation", "text"}; what is done at once
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from userapi.cli.failure import BAD_CONFIG, FAILED, INTERRUPTED, OK, Failure
+from userapi.cli.failure import BAD_CONFIG, FAILED, INTERRUPTED, LATER, OK, Failure
 from userapi.cli.quick import is_plain
 from userapi.cli.render import Screen
 
@@ -106,6 +106,22 @@ def cancel(ask: Any, screen: Screen, args: Any) -> int:
     return _done(screen, ask.cancel(args.operation, args.reason))
 
 
+def approve(ask: Any, screen: Screen, args: Any) -> int:
+    """Agree to what waits under that number; without one, what waits."""
+    if args.approval is not None:
+        return _done(screen, ask.approve(args.approval, args.reason))
+    found = ask.approvals()
+    if screen.as_json:
+        screen.json({"approvals": found})
+    for one in [] if screen.as_json else found:
+        why = f" ({one['reason']})" if one.get("reason") else ""
+        whose = "yours, for" if one.get("yours") else "by"
+        screen.say(f"{one['number']}  {one['user']}: {one['text']}{why}; {whose} {one['by']}, until {one['until']}")
+    if not found:
+        screen.progress("nothing waits that you may approve or have asked for")
+    return OK
+
+
 def reload(ask: Any, screen: Screen, args: Any) -> int:
     return _follow(ask, screen, args, ask.command("reload", dry_run=args.dry_run, reason=args.reason))
 
@@ -129,11 +145,12 @@ def shutdown(ask: Any, screen: Screen, args: Any) -> int:
 
 
 def _done(screen: Screen, told: dict[str, Any]) -> int:
+    """75 for what somebody else must approve first: nothing is done yet."""
     if screen.as_json:
         screen.json(told)
     else:
         screen.say(told.get("text") or "begun")
-    return OK
+    return LATER if "approval" in told else OK
 
 
 def _follow(ask: Any, screen: Screen, args: Any, begun: dict[str, Any]) -> int:

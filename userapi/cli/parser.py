@@ -125,6 +125,11 @@ def _cancel(parser: argparse.ArgumentParser) -> None:
     _reason(parser)
 
 
+def _approve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("approval", metavar="N", type=_begun, nargs="?", help="its number; without one, what waits")
+    _reason(parser)
+
+
 def _operations(parser: argparse.ArgumentParser) -> None:
     _maybe_service(parser)
     parser.add_argument("--all", action="store_true", help="also the last ones that have ended")
@@ -182,6 +187,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "events": ("queries", "events", "what happens, as it happens", _events),
     "operations": ("queries", "operations", "what is under way", _operations),
     "cancel": ("operations", "cancel", "take back what is under way", _cancel),
+    "approve": ("operations", "approve", "agree to what somebody else has asked for, or see what waits", _approve),
     "describe": ("queries", "describe", "a service and how it is configured", _service),
     "reload": ("operations", "reload", "read the configuration again", _reload),
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),

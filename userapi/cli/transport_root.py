@@ -110,6 +110,12 @@ class Root:
     def cancel(self, number: int, reason: str = "") -> dict[str, Any]:
         return _without_tag(self._ask("cancel", reason, operation=number)[-1])
 
+    def approvals(self) -> list[dict[str, Any]]:
+        return [found for reply in self._ask("approvals") for found in reply["approvals"]]
+
+    def approve(self, number: int, reason: str = "") -> dict[str, Any]:
+        return _without_tag(self._ask("approve", reason, approval=number)[-1])
+
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """A daemon that is gone is not waited for: it may be what was asked for."""
         for event in self._watch(after, operation=number):

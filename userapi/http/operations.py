@@ -8,6 +8,7 @@ JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time
 what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, or
 after LIFE with "done": false. With Accept: text/event-stream: its events from its beginning, `step` and `ended`.
 With ?after=N or Last-Event-ID: without the steps up to that event; the end is told in any case.
+A command that somebody else must approve first answers 202 {"approval", "text"}: see approvals.py.
 Every POST that begins an operation answers 202 {"operation", "text"} with this address in Location, and with
 ?wait=true 200 and the JSON above: "ok": false is a result, not an error of HTTP. A command that is
 refused because too many wait has not begun.
@@ -104,6 +105,8 @@ def commanded(command: messages.Command, why: Why) -> Response:
 def answered(token: str, source: str, reply: messages.Reply, wait: bool) -> Response:
     if isinstance(reply, messages.Done):
         return json({"text": reply.text})
+    if isinstance(reply, messages.Waits):
+        return json({"approval": reply.approval, "text": reply.text}, 202)
     if not isinstance(reply, messages.Accepted):
         raise Problem("failed", "the supervisor answered something else")
     if wait:

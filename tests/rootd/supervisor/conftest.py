@@ -24,6 +24,7 @@ from rootd import ipc
 from rootd.config import compile as compiler
 from rootd.config.settings import User
 from rootd.config.trusted import File
+from rootd.supervisor.approvals import Approvals
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.choices import Choices
 from rootd.supervisor.control import Door
@@ -218,11 +219,12 @@ class Room:
         self.log_keeps: int | None = 0  # the errno of each KEEP; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)
         self.limits = Limits(self.clock, lambda kept: None)
+        self.approvals = Approvals(self.clock, lambda kept: None)
         (path / "log").mkdir()
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
             clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),
-            goes_on=False, windows=lambda: self.wall, limits=self.limits,
+            goes_on=False, windows=lambda: self.wall, limits=self.limits, approvals=self.approvals,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}

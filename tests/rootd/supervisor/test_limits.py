@@ -119,6 +119,20 @@ def test_times_of_another_boot_count_for_nothing() -> None:
     assert (kept.problem, kept.wait()) == ("", 0.0)
 
 
+def test_what_has_not_begun_is_taken_back() -> None:
+    kept = Kept()
+    kept.charge()
+    kept.now += 1
+    for _ in range(5):
+        kept.charge()
+        kept.limits.take_back("r", 1001, "site")
+    kept.start()
+    kept.charge()
+    assert kept.wait() == 0
+    kept.charge()
+    assert kept.wait() == 9.0, "the first is a second older than the others"
+
+
 def test_what_is_long_ago_is_forgotten() -> None:
     kept = Kept()
     kept.charge(uid=7)

@@ -72,3 +72,29 @@ def test_a_limit_goes_on_counting_through_a_kill_9(running: Callable[[str], Daem
         told = reply(sock)
         assert told.kind == "forbidden"
         assert "1 in 1h, which is used up: again in 3" in told.text
+
+
+TWO = GRANT + 'approval = { by = ["user:root", "group:leads"], within = "10m" }\n'
+
+
+def test_what_waits_for_a_second_person_is_approved_after_a_kill_9(
+    running: Callable[[str], Daemon], generation: Make
+) -> None:
+    daemon = running(TWO)
+    with daemon.send(messages.Restart("site", hard=True)) as sock:
+        asked = daemon.record()
+        told = reply(sock)
+        assert isinstance(told, messages.Waits)
+    daemon.kill()
+    daemon.start()
+    daemon.begin(generation(files(TWO)))
+    assert daemon.record()["kind"] == "load"
+    daemon.login()
+    with daemon.send(messages.Approve(told.approval), "", "root") as sock:
+        assert daemon.record()["action"] == "approve"
+        records = [daemon.record(), daemon.record()]
+        running_ = next(record for record in records if record["kind"] == "decision")
+        assert (running_["id"], running_["user"], running_["approved_by"]) == (asked["id"], "alice", "root")
+        assert running_["asked"] == {"hard": True}
+        assert reply(sock).text.startswith("approved: alice's restart site, hard True has begun")
+    daemon.spawned(5)
