@@ -152,11 +152,11 @@ def _demanded(rules: Iterable[Grant], asking: Asking, what: str) -> Decision:
     text = f"denied: the rule '{rule.id}' ({place(rule)}) lets {what}"
     if wait > 0 and rule.limit:
         text += f" {rule.limit.text}, which is used up: again in {ceil(wait)} s"
-    elif rule.reason and not asking.reason:
-        text += ' with a reason only: say why, by --reason TEXT, or by "reason" in the body of a request over HTTP'
-    elif rule.approval:
+    elif rule.approval and (asking.reason or not rule.reason):
         text += f" once {rule.approval.text} approves"
         return Unapproved(text, rule.id, rule.file, rule.line, approval=rule.approval, demands=rule.demands)
+    else:
+        text += ' with a reason only: say why, by --reason TEXT, or by "reason" in the body of a request over HTTP'
     return Deny(text, rule.id, rule.file, rule.line)
 
 
