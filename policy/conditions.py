@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton  # how addresses are spelled; the module ipaddress is large
 
 import msgspec
 
@@ -23,6 +23,8 @@ MOST_TIMES, LONGEST = 1000, 31 * 86400  # of a limit; seconds
 _LIMIT = re.compile(r"\A([0-9]{1,4}) +in +([0-9]{1,7})([smhd])\Z")
 _DURATION = re.compile(r"\A([0-9]{1,5})([smhd])\Z")
 Person = tuple[str, UserName]  # "user" or "group", and the name
+_BITS = re.compile(r"\A[0-9]{1,3}\Z")
+Network = tuple[int, int, int]  # bytes of an address, the first one as a number, and the mask
 LOCAL = "unix"  # begins what the api says of who comes by its Unix socket
 YEARS = range(1970, 9000)  # in which a time can be: beyond, a computation with it could fail
 
@@ -68,15 +70,16 @@ class Asking(msgspec.Struct, frozen=True):
 class Sources(msgspec.Struct, frozen=True):
     """Networks, and whether the machine's own sockets count. text: as people read it."""
 
-    networks: tuple[IPv4Network | IPv6Network, ...]
+    networks: tuple[Network, ...]
     local: bool
     text: str
 
     def hold(self, source: str) -> bool:
-        address = _address(source)
+        address = packed(source)
         if address is None:
             return self.local and source.partition(":")[0] == LOCAL
-        return any(address in network for network in self.networks)
+        number = int.from_bytes(address)
+        return any(len(address) == size and number & mask == first for size, first, mask in self.networks)
 
 
 class Expiry(msgspec.Struct, frozen=True):
@@ -198,25 +201,31 @@ def read_flag(table: Table, key: str) -> bool:
     return value is True
 
 
-def network(text: str) -> IPv4Network | IPv6Network | None:
+def network(text: str) -> Network | None:
     """None is "local". Raises ValueError."""
     if text == "local":
         return None
-    try:
-        return ip_network(text)
-    except ValueError:
-        pass
-    try:
-        meant = f"has bits beyond its prefix: write {ip_network(text, strict=False)}"
-    except ValueError:
-        meant = "is no network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.7, or local"
-    raise ValueError(f"{show(text)} {meant}")
+    address, slash, bits = text.partition("/")
+    first = packed(address)
+    longest = 0 if first is None else 8 * len(first)
+    length = (int(bits) if _BITS.match(bits) else -1) if slash else longest
+    if first is None or not 0 <= length <= longest:
+        raise ValueError(f"{show(text)} is no network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.7, or local")
+    mask = (1 << longest) - (1 << longest - length)
+    number = int.from_bytes(first)
+    if number & ~mask:
+        family = AF_INET if longest == 32 else AF_INET6
+        meant = inet_ntop(family, (number & mask).to_bytes(len(first)))
+        raise ValueError(f"{show(text)} has bits beyond its prefix: write {meant}/{length}")
+    return len(first), number, mask
 
 
 @lru_cache(1024)
-def _address(source: str) -> IPv4Address | IPv6Address | None:
-    """None for what is no address."""
-    try:
-        return ip_address(source)
-    except ValueError:
-        return None
+def packed(address: str) -> bytes | None:
+    """The 4 or 16 bytes of an address; None for what is none."""
+    for family in (AF_INET, AF_INET6):
+        try:
+            return inet_pton(family, address)
+        except (OSError, ValueError):
+            continue
+    return None

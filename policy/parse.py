@@ -14,7 +14,6 @@ import functools
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
-from ipaddress import ip_address
 from typing import Any, Literal, TypeVar
 
 from policy.approval import alone
@@ -22,6 +21,7 @@ from policy.conditions import (
     LOCAL,
     Asking,
     moment_of,
+    packed,
     read_approval,
     read_expires,
     read_flag,
@@ -263,10 +263,9 @@ class _Reader:
 def _address(text: str) -> str:
     if text == "local":
         return LOCAL
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        raise ValueError(f"{show(text)} is no address: 192.0.2.7, 2001:db8::7 or local") from None
+    if packed(text) is None:
+        raise ValueError(f"{show(text)} is no address: 192.0.2.7, 2001:db8::7 or local")
+    return text
 
 
 def _expectation(text: str) -> Literal["allow", "deny", "approval"]:

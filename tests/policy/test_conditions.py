@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policy.conditions import Asking
 from policy.messages import Problem
@@ -179,6 +182,19 @@ def test_a_grant_counts_from_its_networks_alone(source: str, counts: bool) -> No
     assert grant(GRANT + FROM).counts(Asking(source=source)) == counts
 
 
+@given(number=st.integers(0, 2**32 - 1), length=st.integers(0, 32), source=st.integers(0, 2**32 - 1))
+def test_networks_hold_what_the_standard_library_says(number: int, length: int, source: int) -> None:
+    inside = ipaddress.ip_network((number, length), strict=False)
+    address = ipaddress.ip_address(source)
+    text = str(ipaddress.ip_network((source, length), strict=False).network_address)
+    for asked in (str(address), text):
+        expected = ipaddress.ip_address(asked) in inside
+        assert grant(GRANT + f'from = ["{inside}"]\n').counts(Asking(source=asked)) == expected
+    wide = grant(GRANT + 'from = ["0.0.0.0/0"]\n')
+    assert wide.counts(Asking(source=str(address)))
+    assert not wide.counts(Asking(source="::1")), "of the other kind"
+
+
 def test_local_is_the_machines_own_sockets() -> None:
     made = grant(GRANT + 'from = ["local", "127.0.0.1"]\n')
     assert all(made.counts(Asking(source=source)) for source in ("unix", "unix:1001", "127.0.0.1"))
@@ -193,6 +209,12 @@ def test_local_is_the_machines_own_sockets() -> None:
         ('from = ["10.0.0.1/8"]\n', "from[0]", "'10.0.0.1/8' has bits beyond its prefix: write 10.0.0.0/8"),
         ('from = ["ten"]\n', "from[0]", "'ten' is no network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.7, or local"),
         ('from = ["10.0.0.0/33"]\n', "from[0]", "is no network"),
+        ('from = ["10.0.0.0/"]\n', "from[0]", "is no network"),
+        ('from = ["10.0.0.0/-1"]\n', "from[0]", "is no network"),
+        ('from = ["10.0.0/8"]\n', "from[0]", "is no network"),
+        ('from = ["10.0.0.1\\u0000"]\n', "from[0]", "is no network"),
+        ('from = ["2001:db8::/129"]\n', "from[0]", "is no network"),
+        ('from = ["2001:db8::1/32"]\n', "from[0]", "has bits beyond its prefix: write 2001:db8::/32"),
         ('from = ["local", "local"]\n', "from[1]", "stands here twice"),
     ],
 )

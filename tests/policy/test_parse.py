@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import random
 from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -385,3 +387,11 @@ def test_b5_a_value_of_another_type_is_the_same_or_refused(key: str, value: str)
 def test_b5_no_text_raises_and_none_grants_by_chance(text: str) -> None:
     outcome = parse([("a.toml", text)], SERVICES)
     assert outcome if isinstance(outcome, list) else not outcome.grants
+
+
+def test_what_the_readme_shows_is_a_policy() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = readme[readme.index("[group.crew]") :].partition("```")[0]
+    zones = {"Europe/Zurich": ZoneInfo("Europe/Zurich")}
+    policy = parse([("policy.d/10-shop.toml", block)], {"shop": ("frontend",), "site": ()}, zones.get)
+    assert isinstance(policy, Policy), policy
