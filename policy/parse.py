@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +20,7 @@ from policy.approval import alone
 from policy.conditions import (
     LOCAL,
     Asking,
+    Person,
     moment_of,
     packed,
     read_approval,
@@ -63,9 +64,14 @@ class _Reader:
 
     def __init__(self, services: Services, zones: Zones) -> None:
         self._services = services
-        self._zones = functools.cache(zones)  # each is read once
         self._groups = {group for groups in services.values() for group in groups}
-        self._named = Named({"people": self._who, "services": self._target, "actions": self._action}, self._suggest)
+        self._zones = functools.cache(zones)  # each is read once; and names of people, actions and services
+        self._person: Callable[[str], Person] = functools.cache(self._who)
+        self._act: Callable[[str], Action] = functools.cache(self._action)
+        self._aim: Callable[[str], str] = functools.cache(self._target)
+        self._named = Named({"people": self._person, "services": self._aim, "actions": self._act}, self._suggest)
+        kinds = ("people", "services", "actions")
+        self._people, self._aims, self._acts = (functools.partial(self._named.members, kind) for kind in kinds)
         self._ids: dict[RuleId, str] = {}  # and where each was first
         self._suggestions = 0
         self.grants: list[Grant] = []
@@ -122,7 +128,7 @@ class _Reader:
             fields = self._rule(table, GRANT_KEYS)
             more: dict[str, Any] = {"sources": read_from(table), "reason": read_flag(table, "reason")}
             more["limit"] = read_limit(table)
-            more["approval"] = read_approval(table, self._who, functools.partial(self._named.members, "people"))
+            more["approval"] = read_approval(table, self._person, self._people)
             self._demands(table, fields)
             if fields and not file.problems:
                 self.grants.append(Grant(**fields, **more, order=len(self.grants)))
@@ -146,8 +152,8 @@ class _Reader:
             if name in self._ids:
                 table.wrong("id", f"the id '{name}' is taken by the rule at {self._ids[name]}")
             self._ids.setdefault(name, f"{table.file.path}:{table.line}")
-        who = table.many("who", self._who, members=functools.partial(self._named.members, "people"))
-        may = table.many("may", self._action, members=functools.partial(self._named.members, "actions"))
+        who = table.many("who", self._person, members=self._people)
+        may = table.many("may", self._act, members=self._acts)
         on = self._on(table, may)
         when = read_when(table, self._zones)
         expires = read_expires(table, when)
@@ -169,7 +175,7 @@ class _Reader:
         whole = [action for action in may or () if action in GLOBAL_ACTIONS]
         if "on" not in table.values and may is not None and len(whole) == len(may):
             return (EVERY_SERVICE,)
-        on = table.many("on", self._target, members=functools.partial(self._named.members, "services"))
+        on = table.many("on", self._aim, members=self._aims)
         if on is not None and whole and on != (EVERY_SERVICE,):
             names = " and ".join(f"'{action}'" for action in whole)
             table.wrong(
