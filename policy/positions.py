@@ -32,6 +32,7 @@ _PLAIN = re.compile(
     (?: "[^"\\\n]+" | '[^'\n]+' | (\[[ \t]*"[^"\\\n]+"[ \t]*(?:,[ \t]*"[^"\\\n]+"[ \t]*)*\]) )[ \t]*(?=[\n,}#])""",
     re.VERBOSE,
 )
+_HEADER = re.compile(r"[ \t]*\[\[([A-Za-z_][A-Za-z0-9_-]*)\]\]")
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
@@ -178,6 +179,20 @@ def positions(text: str) -> dict[Path, int]:
     with suppress(_Lost):
         scanner.run()
     return scanner.found
+
+
+def headers(text: str) -> dict[Path, int]:
+    """The same for plain [[headers]] alone, much sooner; nothing where a text of several lines could hold one."""
+    if '"""' in text or "'''" in text:
+        return {}
+    found: dict[Path, int] = {}
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        match = _HEADER.match(line) if "[[" in line else None
+        if match:
+            count = counts[match[1]] = counts.get(match[1], 0) + 1
+            found[match[1], count - 1] = number
+    return found
 
 
 def line_of(known: Mapping[Path, int], path: Path) -> int:

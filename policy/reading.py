@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from policy.messages import Problem
-from policy.positions import Path, line_of, positions, source_line, spell
+from policy.positions import Path, headers, line_of, positions, source_line, spell
 
 T = TypeVar("T")
 
@@ -27,7 +28,8 @@ class File:
     def __init__(self, path: str, text: str) -> None:
         self.path = path
         self.text = text
-        self.lines: dict[Path, int] = {}
+        self._headers: dict[Path, int] = {}
+        self._lines: dict[Path, int] | None = None  # found when a line is asked for that is no header's
         self.problems: list[Problem] = []
         self.content: dict[str, Any] | None = None  # None: it is not TOML
 
@@ -39,10 +41,19 @@ class File:
             line = int(at[1]) if at else self.text.count("\n") + 1
             self.wrong_line(line, (), f"this is not TOML: {error}")
         else:
-            self.lines = positions(self.text)
+            found = headers(self.text)
+            counts = Counter(name for name, _ in found)
+            whole = all(
+                counts[name] == len(tables) for name, tables in self.content.items() if isinstance(tables, list)
+            )
+            self._headers = found if whole else {}  # else one is spelled otherwise
 
     def line(self, path: Path) -> int:
-        return line_of(self.lines, path)
+        if path in self._headers:
+            return self._headers[path]
+        if self._lines is None:
+            self._lines = positions(self.text)
+        return line_of(self._lines, path)
 
     def wrong(self, path: Path, sentence: str) -> None:
         self.wrong_line(self.line(path), path, sentence)
@@ -59,7 +70,10 @@ class Table:
         self.path = path
         self.values = values
         self.suggest = suggest
-        self.line = file.line(path)
+
+    @property
+    def line(self) -> int:
+        return self.file.line(self.path)
 
     def wrong(self, key: str, sentence: str) -> None:
         self.file.wrong((*self.path, key), sentence)

@@ -46,3 +46,10 @@ def test_a_value_is_shown_short_and_of_its_kind() -> None:
         "'x'", "true or false", "a number", "a number", "a table", "a list",
     ]  # fmt: skip
     assert show("x" * 61) == "'" + "x" * 59 + "…'"
+
+
+def test_a_header_that_is_spelled_otherwise_has_its_line_all_the_same() -> None:
+    for text in ("[[t]]\n[[t]]\n", "[[ t ]]\n[[t]]\n", '[["t"]]\n[[t]]\n', "t = [{},\n {}]\n"):
+        file = File("a.toml", text)
+        file.read()
+        assert [file.line(("t", number)) for number in (0, 1)] == [1, 2]
