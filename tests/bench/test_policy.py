@@ -37,9 +37,9 @@ def text(file: int) -> str:
 
 def test_a_large_policy_loads_soon_and_decides_at_once() -> None:
     files = [(f"policy.d/{file}.toml", text(file)) for file in range(10)]
-    begun = time.perf_counter()
+    begun = time.process_time()  # it waits for nothing, so what others do on the machine is left out
     policy = parse(files, SERVICES)
-    took = time.perf_counter() - begun
+    took = time.process_time() - begun
     assert isinstance(policy, Policy), policy[:3]
     people = [Identity(f"user-{n}", 1000 + n, frozenset({f"team-{n % 100}", f"team-{n % 7}"})) for n in range(400)]
     asking, times = Asking(1_795_521_600.0), []
