@@ -9,7 +9,7 @@ export PATH
 DEFAULT_PREFIX=/opt/durward
 DEFAULT_CONFIG=/etc/durward
 PYTHON=/usr/bin/python3
-PACKAGES="python3 python3-venv python3-dev gcc libc6-dev libcap-dev libpam-runtime libpam-modules passwd ca-certificates"
+PACKAGES="python3 python3-venv python3-dev gcc libc6-dev libcap-dev libpam-runtime libpam-modules passwd ca-certificates tzdata"
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }

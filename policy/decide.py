@@ -1,24 +1,27 @@
 """Whether somebody may do something: default deny, and a deny wins over every grant.
 
 Rule 1: pure. The answer depends on the rules that name this person (or a group of his), this action and this service,
-        and on nothing else: no clock, no files, no order of rules, no rule of somebody else.
+        on the circumstances that are handed in (Asking), and on nothing else: no clock, no files, no order of rules,
+        no rule of somebody else. A circumstance that is not known grants nothing and lifts no deny.
 Rule 2: an answer is a value with its reason, never a bool; to take it for one raises.
 Rule 3: what cannot be (a malformed name, an action without its service) is denied like anything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
+from math import ceil
 from posixpath import basename
 from typing import NoReturn
 
 import msgspec
 
+from policy.conditions import Approval, Asking, Limit
 from policy.identity import Identity
 from policy.messages import Right
-from policy.names import GLOBAL_ACTIONS, RESERVED, Action, service_name
-from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, entries_of, first
+from policy.names import CHANGING, GLOBAL_ACTIONS, RESERVED, Action, service_name
+from policy.rules import EVERY_SERVICE, GROUP, Deny as Forbid, Grant, Policy, entries_of, first, matching
 
 _WHOLE = tuple(action for action in Action if action in GLOBAL_ACTIONS)
 _READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "read the audit log"}
@@ -28,21 +31,27 @@ _EACH = tuple(action for action in Action if action not in GLOBAL_ACTIONS)
 HINTS = 3  # rules that a refusal names as those that would help
 
 
+UNKNOWN = Asking()
+
+
 class _Decision(msgspec.Struct, frozen=True):
     def __bool__(self) -> NoReturn:
         raise TypeError("a decision is not a truth value: ask whether it is an Allow")
 
 
 class Allow(_Decision, frozen=True):
-    """By this rule; "root" (no file, line 0) for root."""
+    """By this rule; "root" (no file, line 0) for root. demands: what it demanded, in words; limit: to be charged."""
 
     rule: str
     file: str = ""
     line: int = 0
+    demands: str = ""
+    limit: Limit | None = None
 
 
 class Deny(_Decision, frozen=True):
-    """text: one sentence for the person. rule, file, line: what forbids it, "" and 0 when no rule allows it.
+    """text: one sentence for the person. rule, file, line: what forbids it, or demands what was not given; "" and 0
+    when no rule allows it.
 
     would_help: rules that would allow it to a member of a group. Only for somebody who may view the service:
     explain.refuse sees to that.
@@ -53,6 +62,13 @@ class Deny(_Decision, frozen=True):
     file: str = ""
     line: int = 0
     would_help: tuple[str, ...] = ()
+
+
+class Unapproved(Deny, frozen=True, kw_only=True):
+    """Not alone: the rule lets the asker, once somebody else has agreed. Whoever does not ask for this: a Deny."""
+
+    approval: Approval
+    demands: str
 
 
 Decision = Allow | Deny
@@ -81,7 +97,12 @@ def deed(action: str, service: str | None) -> str:
 
 
 def decide(
-    policy: Policy, identity: Identity, action: str, service: str | None, groups_of_service: Collection[str] = ()
+    policy: Policy,
+    identity: Identity,
+    action: str,
+    service: str | None,
+    groups_of_service: Collection[str] = (),
+    asking: Asking = UNKNOWN,
 ) -> Decision:
     """May this person do this, to this service (None for a global action)? A name that does not exist has no groups.
 
@@ -90,42 +111,119 @@ def decide(
     if identity.root:
         return Allow("root")
     targets = _targets(action, service, groups_of_service)
-    forbidding = first(policy.denied.rows(identity), action, targets)
+    forbidding = first(policy.denied.rows(identity), action, targets, asking)
     if forbidding:
-        where = f"{basename(forbidding.file)}:{forbidding.line}"
         what = action if service is None else f"{action} on {service}"
+        when = f", {forbidding.when.text}" if forbidding.when else ""
         return Deny(
-            f"denied: the rule '{forbidding.id}' ({where}) forbids {what} to {identity.user}",
+            f"denied: the rule '{forbidding.id}' ({place(forbidding)}) forbids {what} to {identity.user}{when}",
             forbidding.id,
             forbidding.file,
             forbidding.line,
         )
-    allowing = first(policy.granted.rows(identity), action, targets)
+    rows = policy.granted.rows(identity)
+    allowing = first(rows, action, targets, asking)
+    if allowing and asking.demands and allowing.rank and action in CHANGING:
+        rules = [rule for rule in matching(rows, action, targets) if rule.counts(asking)]
+        return _demanded(rules, asking, f"{identity.user} {deed(action, service)}")
     if allowing:
         return Allow(allowing.id, allowing.file, allowing.line)
     text = f"denied: no rule lets {identity.user} {deed(action, service)}"
-    hints = _hints(policy, action, targets)
-    if hints:
+    closed = _closed(matching(rows, action, targets), asking)
+    hints = _hints(policy, action, targets, asking)
+    if closed:
+        text += f"{' now' if closed.when else ''}; {_not_now(closed, asking)}"
+    elif hints:
         rule, through = hints[0]
         text += f"; the rule '{rule.id}' would, through {through}"
-    would_help = tuple(f"{rule.id} ({basename(rule.file)}:{rule.line}), through {through}" for rule, through in hints)
+    would_help = tuple(f"{rule.id} ({place(rule)}), through {through}" for rule, through in hints)
     return Deny(text, would_help=would_help)
 
 
-def _hints(policy: Policy, action: str, targets: tuple[str, ...]) -> list[tuple[Grant, str]]:
+def _demanded(rules: Iterable[Grant], asking: Asking, what: str) -> Decision:
+    """By the least demanding rule whose demands are met; what: who would do what. Else why not, by the rule for which
+    the asker can do most: one that a reason is enough for, or the one whose limit is free first."""
+    rules = sorted(rules, key=lambda rule: (rule.rank, rule.id))
+    waits = [(asking.wait(rule.id, rule.limit) if rule.limit else 0.0, rule) for rule in rules]
+    for wait, rule in waits:
+        if wait <= 0 and (asking.reason or not rule.reason) and (not rule.approval or rule.id in asking.approved):
+            return Allow(rule.id, rule.file, rule.line, rule.demands, rule.limit)
+    wait, rule = min(waits, key=lambda pair: max(pair[0], 0.0))
+    text = f"denied: the rule '{rule.id}' ({place(rule)}) lets {what}"
+    if wait > 0 and rule.limit:
+        text += f" {rule.limit.text}, which is used up: again in {ceil(wait)} s"
+    elif rule.approval and (asking.reason or not rule.reason):
+        text += f" once {rule.approval.text} approves"
+        return Unapproved(text, rule.id, rule.file, rule.line, approval=rule.approval, demands=rule.demands)
+    else:
+        text += ' with a reason only: say why, by --reason TEXT, or by "reason" in the body of a request over HTTP'
+    return Deny(text, rule.id, rule.file, rule.line)
+
+
+def timed(
+    policy: Policy, identity: Identity, action: str, service: str | None, groups_of_service: Collection[str] = ()
+) -> Grant | Forbid | None:
+    """A rule by which the decision could be another one at another time."""
+    targets = _targets(action, service, groups_of_service)
+    rules: list[Grant | Forbid] = [*matching(policy.denied.rows(identity), action, targets)]
+    rules += matching(policy.granted.rows(identity), action, targets)
+    return next((rule for rule in rules if rule.timed), None)
+
+
+def place(rule: Grant | Forbid) -> str:
+    return f"{basename(rule.file)}:{rule.line}"
+
+
+def _closed(rules: Iterable[Grant], asking: Asking) -> Grant | None:
+    """Of rules that do not count now, the one to tell of: the first that may again, else the one that expired last."""
+    rules = sorted(rules, key=lambda rule: rule.order)
+    coming = (rule for rule in rules if not (rule.timed and asking.at is None) and not _over(rule, asking.at))
+    expired = (rule for rule in rules if rule.expires is not None)
+    return next(coming, None) or max(expired, key=lambda rule: rule.expires.at if rule.expires else 0, default=None)
+
+
+def _over(rule: Grant, at: float | None) -> bool:
+    """Whether it will not count again."""
+    if rule.expires is None:
+        return False
+    opens = rule.when.opens(at) if rule.when and at is not None and not rule.when.holds(at) else None
+    return at is None or rule.expires.at <= (at if opens is None else opens)
+
+
+def _not_now(rule: Grant, asking: Asking) -> str:
+    if rule.expires is not None and _over(rule, asking.at):
+        return f"the rule '{rule.id}' did, until {rule.expires.text}"
+    text = f"the rule '{rule.id}' would{_if(rule, asking)}"
+    closed = rule.when is not None and asking.at is not None and not rule.when.holds(asking.at)
+    return text + (f"; {rule.when.opening(asking.at)}" if closed and rule.when and asking.at is not None else "")
+
+
+def _if(rule: Grant, asking: Asking) -> str:
+    """What would have to be otherwise for the rule to count."""
+    text = ""
+    if rule.when is not None and not (asking.at is not None and rule.when.holds(asking.at)):
+        text += f", {rule.when.text}"
+    if rule.sources is not None and not rule.sources.hold(asking.source):
+        text += f", from {rule.sources.text}"
+    return text
+
+
+def _hints(policy: Policy, action: str, targets: tuple[str, ...], asking: Asking) -> list[tuple[Grant, str]]:
     """Rules that would allow it, and the groups through which they would, for somebody whom none allows it now.
 
     Only groups: nobody becomes another person, and who else may do something is not the asker's affair.
     """
     rules = {rule.order: rule for target in targets for rule in policy.through_groups.get((action, target), ())}
-    hints = ((rules[order], _through(policy, rules[order], action, targets)) for order in sorted(rules))
+    hints = ((rules[order], _through(policy, rules[order], action, targets, asking)) for order in sorted(rules))
     return list(islice(((rule, through) for rule, through in hints if through), HINTS))
 
 
-def _through(policy: Policy, rule: Grant, action: str, targets: tuple[str, ...]) -> str:
-    """The groups of the rule whose members no deny stops."""
-    groups = [group for group in rule.groups if not policy.denied.forbids(group, action, targets)]
-    return f"group {' or '.join(groups)}" if groups else ""
+def _through(policy: Policy, rule: Grant, action: str, targets: tuple[str, ...], asking: Asking) -> str:
+    """The groups of the rule whose members no deny stops now, and what else would have to be otherwise."""
+    groups = [group for group in rule.groups if not policy.denied.forbids(group, action, targets, asking)]
+    if not groups or _over(rule, asking.at):
+        return ""
+    return f"group {' or '.join(groups)}{_if(rule, asking)}"
 
 
 class _Sight:
@@ -134,7 +232,8 @@ class _Sight:
     An action's rules are looked through once: what is kept of them is the entries of `on` that they are for.
     """
 
-    def __init__(self, policy: Policy, identity: Identity) -> None:
+    def __init__(self, policy: Policy, identity: Identity, asking: Asking) -> None:
+        self._asking = asking
         self._root = identity.root
         self._granted = policy.granted.rows(identity)
         self._denied = policy.denied.rows(identity)
@@ -145,21 +244,26 @@ class _Sight:
             return True
         entries = self._entries.get(action)
         if entries is None:
-            entries = self._entries[action] = entries_of(self._granted, action), entries_of(self._denied, action)
+            granted = entries_of(self._granted, action, self._asking)
+            entries = self._entries[action] = granted, entries_of(self._denied, action, self._asking)
         granted, denied = entries
         return not granted.isdisjoint(targets) and denied.isdisjoint(targets)
 
 
-def visible(policy: Policy, identity: Identity, service: str, groups: Collection[str]) -> bool:
+def visible(
+    policy: Policy, identity: Identity, service: str, groups: Collection[str], asking: Asking = UNKNOWN
+) -> bool:
     """May this person know that this service exists?"""
-    return _Sight(policy, identity).allowed(Action.VIEW, _targets(Action.VIEW, service, groups))
+    return _Sight(policy, identity, asking).allowed(Action.VIEW, _targets(Action.VIEW, service, groups))
 
 
-def viewable(policy: Policy, identity: Identity, services: Mapping[str, Collection[str]]) -> list[str]:
+def viewable(
+    policy: Policy, identity: Identity, services: Mapping[str, Collection[str]], asking: Asking = UNKNOWN
+) -> list[str]:
     """Of these services (and their groups), those that this person may view, in the order given."""
     if identity.root:
         return list(services)
-    sight = _Sight(policy, identity)
+    sight = _Sight(policy, identity, asking)
     return [
         service
         for service, groups in services.items()
@@ -167,9 +271,11 @@ def viewable(policy: Policy, identity: Identity, services: Mapping[str, Collecti
     ]
 
 
-def rights(policy: Policy, identity: Identity, services: Mapping[str, Collection[str]]) -> list[Right]:
+def rights(
+    policy: Policy, identity: Identity, services: Mapping[str, Collection[str]], asking: Asking = UNKNOWN
+) -> list[Right]:
     """All that this person may do, and nobody else's rights: first to the daemon (service ""), then by service."""
-    sight = _Sight(policy, identity)
+    sight = _Sight(policy, identity, asking)
     found = [Right("", [action.value for action in _WHOLE if sight.allowed(action, (EVERY_SERVICE,))])]
     for service in sorted(services):
         targets = _targets(Action.VIEW, service, services[service])

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from posixpath import basename
 
-from policy.decide import Allow, Deny, decide, deed, unknown_text, visible
+from msgspec import structs
+
+from policy.conditions import Asking
+from policy.decide import UNKNOWN, Allow, Deny, Unapproved, decide, deed, unknown_text, visible
 from policy.identity import Identity
 from policy.messages import ActionName, Decided, Refused
 from policy.names import GLOBAL_ACTIONS
@@ -16,14 +19,19 @@ from policy.rules import Policy
 
 
 def refuse(
-    policy: Policy, identity: Identity, denied: Deny, service: str | None, groups_of_service: Collection[str] | None
+    policy: Policy,
+    identity: Identity,
+    denied: Deny,
+    service: str | None,
+    groups_of_service: Collection[str] | None,
+    asking: Asking = UNKNOWN,
 ) -> Refused:
     """The reply to somebody whom decide denied something.
 
     groups_of_service is None when there is no such service; it does not matter when service is None.
     """
     if service is not None and not (
-        groups_of_service is not None and visible(policy, identity, service, groups_of_service)
+        groups_of_service is not None and visible(policy, identity, service, groups_of_service, asking)
     ):
         return unknown(service)
     return Refused("forbidden", denied.text, denied.rule, denied.file, denied.line, list(denied.would_help))
@@ -39,6 +47,7 @@ def explain(
     action: ActionName,
     service: str | None,
     groups_of_service: Collection[str] | None,
+    asking: Asking = UNKNOWN,
 ) -> Decided | Refused:
     """The answer to WhatMayI with an action: what would be decided, or that there is no such service.
 
@@ -51,13 +60,17 @@ def explain(
     if service is not None and groups_of_service is None:
         return unknown(service)
     groups = groups_of_service or ()
-    decision = decide(policy, identity, action, service, groups)
+    given = structs.replace(asking, reason=asking.reason or "…")
+    decision = decide(policy, identity, action, service, groups, given)
     if isinstance(decision, Allow):
         return Decided(
             True, _allowed_text(identity, action, service, decision), decision.rule, decision.file, decision.line
         )
-    if service is not None and not visible(policy, identity, service, groups):
+    if service is not None and not visible(policy, identity, service, groups, asking):
         return unknown(service)
+    if isinstance(decision, Unapproved):
+        by = Allow(decision.rule, decision.file, decision.line, decision.demands)
+        return Decided(True, _allowed_text(identity, action, service, by), by.rule, by.file, by.line)
     return Decided(False, decision.text, decision.rule, decision.file, decision.line)
 
 
@@ -65,4 +78,5 @@ def _allowed_text(identity: Identity, action: str, service: str | None, by: Allo
     if identity.root:
         return f"allowed: root may {deed(action, service)}"
     where = f"{basename(by.file)}:{by.line}"
-    return f"allowed: the rule '{by.rule}' ({where}) lets {identity.user} {deed(action, service)}"
+    demands = f", {by.demands}" if by.demands else ""
+    return f"allowed: the rule '{by.rule}' ({where}) lets {identity.user} {deed(action, service)}{demands}"

@@ -15,20 +15,27 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from policy.names import PROCESS_PATTERN, SERVICE_PATTERN, SIGNAL_PATTERN, SOURCE_PATTERN, USER_PATTERN
-
-Service = Annotated[str, msgspec.Meta(pattern=SERVICE_PATTERN)]
-User = Annotated[str, msgspec.Meta(pattern=USER_PATTERN)]
-Signame = Annotated[str, msgspec.Meta(pattern=SIGNAL_PATTERN)]
-Process = Annotated[str, msgspec.Meta(pattern=PROCESS_PATTERN)]
-Source = Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)]
-ActionName = Literal[
-    "view", "logs", "clear", "start", "stop", "restart", "signal", "scale", "enable",
-    "reload", "policy", "audit", "approve", "revoke", "shutdown",
-]  # fmt: skip
-SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
-Processes = Annotated[int, msgspec.Meta(ge=1, le=1024)]  # none is a stop, which is another right
-Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+# part of the contract, and spelled messages.User, messages.Problem …
+from policy.fields import (
+    ActionName as ActionName,
+    Number as Number,
+    Process as Process,
+    Processes as Processes,
+    Reason as Reason,
+    Service as Service,
+    SessionId as SessionId,
+    Signame as Signame,
+    Source as Source,
+    User as User,
+)
+from policy.shown import (
+    ApprovalInfo as ApprovalInfo,
+    OperationInfo as OperationInfo,
+    Problem as Problem,
+    ProcessInfo as ProcessInfo,
+    Right as Right,
+    ServiceInfo as ServiceInfo,
+)
 
 
 class _Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
@@ -150,6 +157,16 @@ class Cancel(_Command, frozen=True, tag="cancel"):
     operation: Number
 
 
+class ListApprovals(_Command, frozen=True, tag="approvals"):
+    """What waits for a second person: what the asker may approve, and what he has asked for; by `Approvals`."""
+
+
+class Approve(_Command, frozen=True, tag="approve"):
+    """Agree to what somebody else has asked for: exactly that is done then, as his. Answered by `Done`."""
+
+    approval: Number
+
+
 class Reload(_Command, frozen=True, tag="reload"):
     dry_run: bool = False
 
@@ -167,65 +184,20 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 Command = (
     Status | Describe | Watch | ListOperations | OpenLog | ClearLog | ReopenLog | WhatMayI
-    | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable | Reload | Revoke | Shutdown
+    | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable
+    | ListApprovals | Approve | Reload | Revoke | Shutdown
 )  # fmt: skip
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One packet of a client. `session` is empty only on root.sock; `source` is the client's word, marked so."""
+    """One packet of a client. `session` is empty only on root.sock; `source` is the client's word, marked so.
+    `reason`: why, in the asker's own words; for the audit log, and for rules that want one."""
 
     id: Number
     command: Command
     session: SessionId = ""
     source: Source = ""
-
-
-class ProcessInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str  # "site" or "site:0"
-    state: str  # Supervisor's: STOPPED STARTING RUNNING BACKOFF STOPPING EXITED FATAL
-    pid: int  # 0 when there is none
-    since: str  # when this state began
-    exit: str = ""  # the last exit in words: "exit status 1", "killed by SIGKILL"
-    text: str = ""  # why, for BACKOFF and FATAL; the service's own STATUS= otherwise
-
-
-class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    state: str  # the processes' worst: FATAL, BACKOFF, STOPPING, STARTING, RUNNING, EXITED, STOPPED
-    wanted: Literal["up", "down"]
-    processes: list[ProcessInfo]
-    groups: list[str] = []
-    text: str = ""  # for example "configuration changed on disk"
-    enabled: bool = True  # whether it is started when the daemon starts, or at its times
-    next: str = ""  # when it runs next, of a scheduled one
-
-
-class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    number: int
-    kind: str  # start, stop, restart, signal, scale, shutdown, reload
-    service: str  # "" for the daemon as a whole
-    user: str  # who asked first; "" when it followed from something else
-    joined: int  # how many more have asked for the same, and wait for this one
-    since: str
-    step: str  # the last one
-    ok: bool | None = None  # None while it is under way
-    text: str = ""  # the outcome in words
-    seconds: float = 0.0
-
-
-class Right(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    service: str  # "" for the daemon as a whole
-    actions: list[str]
-
-
-class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing that is wrong in a file. line is 1-based, 0 when unknown; key is like service.site.user."""
-
-    file: str
-    line: int
-    key: str
-    text: str
-    source: str = ""  # the source line
+    reason: Reason = ""
 
 
 class _Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="is"):
@@ -283,6 +255,17 @@ class Accepted(_Reply, frozen=True, tag="accepted"):
 
     operation: int
     text: str = ""
+
+
+class Waits(_Reply, frozen=True, tag="waits"):
+    """Nothing is done yet: somebody else must approve it, by this number."""
+
+    approval: int
+    text: str
+
+
+class Approvals(_Reply, frozen=True, tag="approvals"):
+    approvals: list[ApprovalInfo]
 
 
 class Done(_Reply, frozen=True, tag="done"):
@@ -369,7 +352,7 @@ class Dropped(_Event, frozen=True, tag="dropped"):
     number: int  # of the last event that was sent to it
 
 
-Reply = Services | Listed | Description | LogOpened | Rights | Decided | Accepted | Done | Refused
+Reply = Services | Listed | Description | LogOpened | Rights | Decided | Accepted | Waits | Approvals | Done | Refused
 Event = Changed | Step | Ended | Watching | Missed | Dropped
 
 

@@ -22,12 +22,15 @@ SIGNAL_PATTERN = rf"\A({SIGNALS})\Z"
 RULE_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z"
 PROCESS_PATTERN = r"\A(?:[a-z0-9][a-z0-9_.-]{0,62}(?::[0-9]{1,4})?)?\Z"  # "site", "site:0"; "" is the first
 SOURCE_PATTERN = r"\A[ -~]{0,100}\Z"  # where a client came from, in its own words: no control characters
+# why somebody asks for something, in his own words: one line, and nothing that could reorder or hide what is shown
+REASON_PATTERN = r"\A[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]{0,200}\Z"
 UID_MAX = 2**32 - 2  # 4294967295 is (uid_t) -1, which setresuid(2) takes for "leave it as it is"
 RESERVED = "durward-"  # services of our own, such as durward-api, begin so
 
 _SERVICE = re.compile(SERVICE_PATTERN)
 _USER = re.compile(USER_PATTERN)
 _RULE = re.compile(RULE_PATTERN)
+_REASON = re.compile(REASON_PATTERN)
 _SIGNAL = re.compile(SIGNAL_PATTERN)
 
 
@@ -53,6 +56,9 @@ class Action(StrEnum):
 
 # Actions that are about the daemon as a whole; `on` must be ["*"] or absent for them and no service is named.
 GLOBAL_ACTIONS = frozenset({Action.RELOAD, Action.POLICY, Action.AUDIT, Action.APPROVE, Action.REVOKE, Action.SHUTDOWN})
+
+# Actions that change something: what a rule demands besides (a reason) it demands for these alone.
+CHANGING = frozenset(Action) - {Action.VIEW, Action.LOGS, Action.POLICY, Action.AUDIT, Action.APPROVE}
 
 
 def service_name(text: str) -> ServiceName:
@@ -107,3 +113,10 @@ def signal_name(text: str) -> SignalName:
     if not _SIGNAL.match(text):
         raise ValueError(f"{text!r} is not a signal that can be sent: {SIGNALS.replace('|', ', ')}")
     return SignalName(text)
+
+
+def reason(text: str) -> str:
+    """Why somebody asks for something. Raises ValueError."""
+    if not _REASON.match(text):
+        raise ValueError("a reason is one line of at most 200 characters, without control characters")
+    return text

@@ -10,177 +10,161 @@ Rule 4: a policy is used only when each of its own [[test]] blocks comes out as 
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import re
-import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
-from policy.decide import Deny, decide
+from policy.approval import alone
+from policy.conditions import (
+    LOCAL,
+    Asking,
+    Person,
+    moment_of,
+    packed,
+    read_approval,
+    read_expires,
+    read_flag,
+    read_from,
+    read_limit,
+    read_when,
+    zones_of_utc,
+)
+from policy.decide import Allow, Deny, Unapproved, decide, timed
 from policy.identity import Identity
 from policy.messages import Problem
-from policy.names import GLOBAL_ACTIONS, RESERVED, UID_MAX, Action, RuleId, ServiceName, UserName
-from policy.names import group_name as parse_group
-from policy.names import rule_id as parse_id
-from policy.names import service_name as parse_service
-from policy.names import unix_group as parse_unix_group
-from policy.names import user_name as parse_user
-from policy.positions import Path, line_of, positions, source_line, spell
-from policy.rules import EVERY_SERVICE, GROUP, Grant, Policy, PolicyTest, build
-from policy.rules import Deny as DenyRule
+from policy.named import Named
+from policy.names import (
+    CHANGING,
+    GLOBAL_ACTIONS,
+    RESERVED,
+    UID_MAX,
+    Action,
+    RuleId,
+    ServiceName,
+    UserName,
+    group_name as parse_group,
+    rule_id as parse_id,
+    service_name as parse_service,
+    unix_group as parse_unix_group,
+    user_name as parse_user,
+)
+from policy.reading import File, Table, show
+from policy.rules import EVERY_SERVICE, GROUP, Deny as DenyRule, Grant, Policy, PolicyTest, build
+from policy.windows import Zones
 
 SUGGESTIONS = 50  # problems that get a "did you mean": comparing names is slow, and a wrong file should not be
 
-RULE_KEYS = ("id", "who", "may", "on")
-TEST_KEYS = ("user", "groups", "may", "on", "at", "expect")
-TABLES = ("grant", "deny", "test")
+RULE_KEYS = ("id", "who", "may", "on", "when", "expires")
+DEMANDS = ("reason", "limit", "approval")
+GRANT_KEYS = (*RULE_KEYS, "from", *DEMANDS)
+TEST_KEYS = ("user", "groups", "may", "on", "at", "from", "reason", "expect")
+AT = "at = 2026-11-23T12:00:00+01:00"
+RULES = ("grant", "deny", "test")
 
 T = TypeVar("T")
 Services = Mapping[str, Collection[str]]
-
-_TOML_LINE = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
-
-
-class _File:
-    """One file while it is read, and what is wrong with it."""
-
-    def __init__(self, path: str, text: str) -> None:
-        self.path = path
-        self.text = text
-        self.lines: dict[Path, int] = {}
-        self.problems: list[Problem] = []
-
-    def line(self, path: Path) -> int:
-        return line_of(self.lines, path)
-
-    def wrong(self, path: Path, sentence: str) -> None:
-        self.wrong_line(self.line(path), path, sentence)
-
-    def wrong_line(self, line: int, path: Path, sentence: str) -> None:
-        self.problems.append(Problem(self.path, line, spell(path), sentence, source_line(self.text, line)))
-
-
-class _Table:
-    """One [[grant]], [[deny]] or [[test]] while it is read. Readers answer None when they have reported a problem."""
-
-    def __init__(self, file: _File, path: Path, values: dict[str, Any], suggest: Callable[..., str]) -> None:
-        self.file = file
-        self.path = path
-        self.values = values
-        self.suggest = suggest
-        self.line = file.line(path)
-
-    def wrong(self, key: str, sentence: str) -> None:
-        self.file.wrong((*self.path, key), sentence)
-
-    def check_keys(self, known: Sequence[str]) -> None:
-        for key in self.values:
-            if key not in known:
-                self.wrong(key, f"there is no key {_show(key)} here{self.suggest(key, known)}")
-
-    def one(self, key: str, parse: Callable[[str], T]) -> T | None:
-        """A text that parse takes; parse raises ValueError with a sentence."""
-        if key not in self.values:
-            self.wrong(key, f"'{key}' is missing")
-            return None
-        return self._parsed((*self.path, key), self.values[key], parse)
-
-    def many(self, key: str, parse: Callable[[str], T], may_be_empty: bool = False) -> tuple[T, ...] | None:
-        """A list of texts that parse takes, none of them twice."""
-        if key not in self.values:
-            self.wrong(key, f"'{key}' is missing")
-            return None
-        values = self.values[key]
-        if not isinstance(values, list):
-            self.wrong(key, f"'{key}' must be a list of texts, as in {key} = [\"…\"], not {_show(values)}")
-            return None
-        if not values and not may_be_empty:
-            self.wrong(key, f"'{key}' is empty: this would apply to nothing")
-            return None
-        found: list[T] = []
-        good = True
-        for index, value in enumerate(values):
-            path = (*self.path, key, index)
-            parsed = self._parsed(path, value, parse)
-            if parsed is not None and parsed in found:
-                self.file.wrong(path, f"{_show(value)} stands here twice")
-                parsed = None
-            if parsed is None:
-                good = False
-            else:
-                found.append(parsed)
-        return tuple(found) if good else None
-
-    def _parsed(self, path: Path, value: object, parse: Callable[[str], T]) -> T | None:
-        if not isinstance(value, str):
-            self.file.wrong(path, f"this must be a text in quotes, not {_show(value)}")
-            return None
-        try:
-            return parse(value)
-        except ValueError as error:
-            self.file.wrong(path, str(error))
-            return None
 
 
 class _Reader:
     """All files of one policy while they are read."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, zones: Zones) -> None:
         self._services = services
         self._groups = {group for groups in services.values() for group in groups}
+        self._zones = functools.cache(zones)  # each is read once; and names of people, actions and services
+        self._person: Callable[[str], Person] = functools.cache(self._who)
+        self._act: Callable[[str], Action] = functools.cache(self._action)
+        self._aim: Callable[[str], str] = functools.cache(self._target)
+        self._named = Named({"people": self._person, "services": self._aim, "actions": self._act}, self._suggest)
+        kinds = ("people", "services", "actions")
+        self._people, self._aims, self._acts = (functools.partial(self._named.members, kind) for kind in kinds)
         self._ids: dict[RuleId, str] = {}  # and where each was first
         self._suggestions = 0
         self.grants: list[Grant] = []
         self.denies: list[DenyRule] = []
-        self.tests: list[tuple[_File, PolicyTest]] = []
+        self.approvals: list[tuple[Table, Grant]] = []  # grants that want one
+        self.tests: list[tuple[File, PolicyTest]] = []
 
-    def read(self, file: _File) -> None:
-        try:
-            content = tomllib.loads(file.text)
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError; an absurdly long number; [[[[[[…
-            at = _TOML_LINE.search(str(error))
-            line = int(at[1]) if at else file.text.count("\n") + 1
-            file.wrong_line(line, (), f"this is not TOML: {error}")
-            return
-        file.lines = positions(file.text)
-        for name, tables in content.items():
-            if name not in TABLES:
-                known = ", ".join(f"[[{table}]]" for table in TABLES)
-                file.wrong((name,), f"there is no {_show(name)} in a policy, only {known}{self._suggest(name, TABLES)}")
+    def read(self, files: Sequence[File]) -> None:
+        """The groups of all files, then their rules: a rule may stand before what it names."""
+        for file in files:
+            file.read()
+        for file in files:
+            self._file(file)
+        self._named.resolve()
+        for file in files:
+            for name in RULES:
+                for number, values in enumerate(self._tables(file, name)):
+                    self._table(file, name, number, values)
+        if all(file.content is not None for file in files):  # else who uses it may be in what could not be read
+            self._named.unused()
+
+    def _file(self, file: File) -> None:
+        for name, tables in (file.content or {}).items():
+            if name == "group":
+                self._groups_of(file, tables)
+            elif name not in RULES:
+                known = ", ".join(f"[[{table}]]" for table in RULES)
+                hint = self._suggest(name, (*RULES, "group"))
+                file.wrong((name,), f"there is no {show(name)} in a policy, only {known} and [group.NAME]{hint}")
             elif not isinstance(tables, list):
                 file.wrong((name,), f"write [[{name}]], with two brackets, for each {name}")
-            else:
-                for number, values in enumerate(tables):
-                    self._table(file, name, number, values)
 
-    def _table(self, file: _File, name: str, number: int, values: object) -> None:
-        if not isinstance(values, dict):
-            file.wrong((name, number), f"write [[{name}]] with keys below it, not {_show(values)}")
+    @staticmethod
+    def _tables(file: File, name: str) -> list[Any]:
+        tables = (file.content or {}).get(name)
+        return tables if isinstance(tables, list) else []
+
+    def _groups_of(self, file: File, tables: object) -> None:
+        if not isinstance(tables, dict):
+            file.wrong(("group",), f"write [group.NAME] with people, services or actions below it, not {show(tables)}")
             return
-        table = _Table(file, (name, number), values, self._suggest)
+        for name, values in tables.items():
+            if isinstance(values, dict):
+                self._named.declare(Table(file, ("group", name), values, self._suggest), name)
+            else:
+                file.wrong(("group", name), f"write [group.{name}] with a key below it, not {show(values)}")
+
+    def _table(self, file: File, name: str, number: int, values: object) -> None:
+        if not isinstance(values, dict):
+            file.wrong((name, number), f"write [[{name}]] with keys below it, not {show(values)}")
+            return
+        table = Table(file, (name, number), values, self._suggest)
         if name == "grant":
-            fields = self._rule(table)
-            if fields:
-                self.grants.append(Grant(**fields, order=len(self.grants)))
+            fields = self._rule(table, GRANT_KEYS)
+            more: dict[str, Any] = {"sources": read_from(table), "reason": read_flag(table, "reason")}
+            more["limit"] = read_limit(table)
+            more["approval"] = read_approval(table, self._person, self._people)
+            self._demands(table, fields)
+            if fields and not file.problems:
+                self.grants.append(Grant(**fields, **more, order=len(self.grants)))
+                self.approvals += [(table, self.grants[-1])] if more["approval"] else []
         elif name == "deny":
-            fields = self._rule(table)
+            fields = self._rule(table, RULE_KEYS)
             if fields:
                 self.denies.append(DenyRule(**fields, order=len(self.denies)))
         else:
             self._test(table, number)
 
-    def _rule(self, table: _Table) -> dict[str, Any] | None:
-        table.check_keys(RULE_KEYS)
+    def _demands(self, table: Table, fields: dict[str, Any] | None) -> None:
+        for key in DEMANDS if fields and not fields["may"] & CHANGING else ():
+            if key in table.values:
+                table.wrong(key, f"'{key}' is for what changes something, and this rule lets nobody do that")
+
+    def _rule(self, table: Table, keys: tuple[str, ...]) -> dict[str, Any] | None:
+        table.check_keys(keys)
         name = table.one("id", parse_id)
         if name is not None:
             if name in self._ids:
                 table.wrong("id", f"the id '{name}' is taken by the rule at {self._ids[name]}")
             self._ids.setdefault(name, f"{table.file.path}:{table.line}")
-        who = table.many("who", self._who)
-        may = table.many("may", self._action)
+        who = table.many("who", self._person, members=self._people)
+        may = table.many("may", self._act, members=self._acts)
         on = self._on(table, may)
+        when = read_when(table, self._zones)
+        expires = read_expires(table, when)
         if table.file.problems or name is None or who is None or may is None or on is None:
             return None
         return {
@@ -189,15 +173,17 @@ class _Reader:
             "groups": tuple(UserName(name) for kind, name in who if kind == "group"),
             "may": frozenset(may),
             "on": on,
+            "when": when,
+            "expires": expires,
             "file": table.file.path,
             "line": table.line,
         }
 
-    def _on(self, table: _Table, may: tuple[Action, ...] | None) -> tuple[str, ...] | None:
+    def _on(self, table: Table, may: tuple[Action, ...] | None) -> tuple[str, ...] | None:
         whole = [action for action in may or () if action in GLOBAL_ACTIONS]
         if "on" not in table.values and may is not None and len(whole) == len(may):
             return (EVERY_SERVICE,)
-        on = table.many("on", self._target)
+        on = table.many("on", self._aim, members=self._aims)
         if on is not None and whole and on != (EVERY_SERVICE,):
             names = " and ".join(f"'{action}'" for action in whole)
             table.wrong(
@@ -211,7 +197,7 @@ class _Reader:
     def _who(self, text: str) -> tuple[str, UserName]:
         kind, colon, name = text.partition(":")
         if not colon or kind not in {"user", "group"}:
-            raise ValueError(f'{_show(text)} is nobody: write "user:NAME" or "group:NAME"')
+            raise ValueError(f'{show(text)} is nobody: write "user:NAME" or "group:NAME"')
         return kind, parse_user(name) if kind == "user" else parse_unix_group(name)
 
     def _action(self, text: str) -> Action:
@@ -220,7 +206,7 @@ class _Reader:
         except ValueError:
             actions = [action.value for action in Action]
             hint = self._suggest(text, actions)
-            raise ValueError(f"{_show(text)} is not an action: {', '.join(actions)}{hint}") from None
+            raise ValueError(f"{show(text)} is not an action: {', '.join(actions)}{hint}") from None
 
     def _target(self, text: str) -> str:
         if text == EVERY_SERVICE:
@@ -242,7 +228,7 @@ class _Reader:
             raise ValueError(f"no service is called '{name}'{self._suggest(name, self._services)}")
         return name
 
-    def _test(self, table: _Table, number: int) -> None:
+    def _test(self, table: Table, number: int) -> None:
         table.check_keys(TEST_KEYS)
         user = table.one("user", parse_user)
         groups: tuple[UserName, ...] | None = ()
@@ -257,9 +243,13 @@ class _Reader:
         elif may is not None or "on" in table.values:
             on = table.one("on", self._service)
         at = table.values.get("at")
-        if at is not None and not (isinstance(at, datetime) and at.tzinfo):
-            table.wrong("at", "'at' must be a date and a time with its offset, as 2026-11-23T12:00:00+01:00")
-        if table.file.problems or user is None or groups is None or may is None or expect is None:
+        if at is not None and moment_of(at) is None:
+            table.wrong("at", f"'at' must be a date and a time with its offset, as {AT}")
+        source: str | None = ""
+        if "from" in table.values:
+            source = table.one("from", _address)
+        reason = "…" if read_flag(table, "reason") else ""
+        if table.file.problems or source is None or user is None or groups is None or may is None or expect is None:
             return
         test = PolicyTest(
             user=user,
@@ -267,7 +257,9 @@ class _Reader:
             may=may,
             on=on,
             expect=expect,
-            at=at,
+            at=moment_of(at),
+            source=source,
+            reason=reason,
             file=table.file.path,
             line=table.line,
             number=number,
@@ -282,25 +274,19 @@ class _Reader:
         return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _show(value: object) -> str:
-    """A value from a file, in a sentence."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:59] + "…")
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return "a number"
-    if isinstance(value, (dict, list)):
-        return "a table" if isinstance(value, dict) else "a list"
-    return "a date or time"
+def _address(text: str) -> str:
+    if text == "local":
+        return LOCAL
+    if packed(text) is None:
+        raise ValueError(f"{show(text)} is no address: 192.0.2.7, 2001:db8::7 or local")
+    return text
 
 
-def _expectation(text: str) -> Literal["allow", "deny"]:
-    if text == "allow":
-        return "allow"
-    if text == "deny":
-        return "deny"
-    raise ValueError(f"{_show(text)} is not what a test can expect: allow or deny")
+def _expectation(text: str) -> Literal["allow", "deny", "approval"]:
+    match text:
+        case "allow" | "deny" | "approval":
+            return text
+    raise ValueError(f"{show(text)} is not what a test can expect: allow, deny or approval")
 
 
 def _digest(files: Sequence[tuple[str, str]]) -> str:
@@ -315,28 +301,34 @@ def _digest(files: Sequence[tuple[str, str]]) -> str:
 def _run(test: PolicyTest, rules: Policy, services: Services) -> str | None:
     """What came, when it is not what was expected."""
     person = Identity(test.user, UID_MAX, test.groups)  # no rule is about uids
-    decision = decide(rules, person, test.may, test.on, services[test.on] if test.on else ())
-    if isinstance(decision, Deny):
-        return None if test.expect == "deny" else f"this test expects allow, and came to: {decision.text}"
-    if test.expect == "allow":
+    groups = services[test.on] if test.on else ()
+    when = timed(rules, person, test.may, test.on, groups) if test.at is None else None
+    if when is not None:
+        return f"the rule '{when.id}' ({when.file}:{when.line}) depends on the time: say {AT}"
+    decision = decide(rules, person, test.may, test.on, groups, Asking(test.at, test.source, test.reason))
+    came = "allow" if isinstance(decision, Allow) else "approval" if isinstance(decision, Unapproved) else "deny"
+    if came == test.expect:
         return None
-    return (
-        f"this test expects deny, and came to: allowed by the rule '{decision.rule}' ({decision.file}:{decision.line})"
-    )
+    if isinstance(decision, Deny):
+        return f"this test expects {test.expect}, and came to: {decision.text}"
+    by = f"allowed by the rule '{decision.rule}' ({decision.file}:{decision.line})"
+    return f"this test expects {test.expect}, and came to: {by}"
 
 
-def parse(files: Sequence[tuple[str, str]], services: Services) -> Policy | list[Problem]:
-    """files: (path, text) each, in any order; services: each configured service and its groups.
+def parse(files: Sequence[tuple[str, str]], services: Services, zones: Zones = zones_of_utc) -> Policy | list[Problem]:
+    """files: (path, text) each, in any order; services: each configured service and its groups; zones: of time.
 
     The policy, or everything that is wrong, by file and line; never an empty list.
     """
     ordered = sorted(files)
-    reader = _Reader(services)
-    read = [_File(path, text) for path, text in ordered]
-    for file in read:
-        reader.read(file)
+    reader = _Reader(services, zones)
+    read = [File(path, text) for path, text in ordered]
+    reader.read(read)
     rules = build(reader.grants, reader.denies, [test for _, test in reader.tests], _digest(ordered))
     if not any(file.problems for file in read):
+        for table, grant in reader.approvals:
+            for why in alone(rules, grant):
+                table.wrong("approval", why)
         for file, test in reader.tests:
             came = _run(test, rules, services)
             if came:

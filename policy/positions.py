@@ -26,6 +26,13 @@ _KEY = re.compile(r"""[ \t]*(?:([A-Za-z0-9_-]+)|"([^"\\\n]*(?:\\.[^"\\\n]*)*)"|'
 _SCALAR = re.compile(r"[^,\]}#\n]+")
 _LINE_STRING = re.compile(r""""[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\n]*'""")
 _LONG_STRING_ENDS = {'"""': re.compile(r'\\.|"{3,5}', re.DOTALL), "'''": re.compile(r"'{3,5}")}
+# what most lines are, at once: a bare key with a plain string, or with a list of plain strings
+_PLAIN = re.compile(
+    r"""([A-Za-z0-9_-]+)[ \t]*=[ \t]*
+    (?: "[^"\\\n]+" | '[^'\n]+' | (\[[ \t]*"[^"\\\n]+"[ \t]*(?:,[ \t]*"[^"\\\n]+"[ \t]*)*\]) )[ \t]*(?=[\n,}#])""",
+    re.VERBOSE,
+)
+_HEADER = re.compile(r"[ \t]*\[\[([A-Za-z_][A-Za-z0-9_-]*)\]\]")
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
@@ -53,6 +60,8 @@ class _Scanner:
 
     def _skip_blank(self) -> bool:
         """Goes to the next token and says whether there is one."""
+        if self.text[self.at : self.at + 1] > "#":  # no blank is
+            return True
         self.at = next(_BLANK.finditer(self.text, self.at)).end()  # matches here, if only nothing
         return self.at < len(self.text)
 
@@ -101,6 +110,15 @@ class _Scanner:
 
     def _pair(self, table: Path, depth: int) -> None:
         line = self._line()
+        plain = _PLAIN.match(self.text, self.at)
+        if plain:
+            path = (*table, plain[1])
+            self.found.setdefault(path, line)
+            if plain[2]:
+                for index in range(plain[2].count('"') // 2):
+                    self.found[(*path, index)] = line
+            self.at = plain.end()
+            return
         path = table
         for key in self._keys():
             path = (*path, key)
@@ -161,6 +179,20 @@ def positions(text: str) -> dict[Path, int]:
     with suppress(_Lost):
         scanner.run()
     return scanner.found
+
+
+def headers(text: str) -> dict[Path, int]:
+    """The same for plain [[headers]] alone, much sooner; nothing where a text of several lines could hold one."""
+    if '"""' in text or "'''" in text:
+        return {}
+    found: dict[Path, int] = {}
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        match = _HEADER.match(line) if "[[" in line else None
+        if match:
+            count = counts[match[1]] = counts.get(match[1], 0) + 1
+            found[match[1], count - 1] = number
+    return found
 
 
 def line_of(known: Mapping[Path, int], path: Path) -> int:

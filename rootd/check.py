@@ -19,8 +19,8 @@ from policy.messages import Problem
 from policy.parse import parse
 from policy.positions import Path, line_of, locate, positions, source_line, spell
 from policy.rules import Policy
-from rootd.config import compile as compiler
-from rootd.config import schedules, trusted
+from rootd import zones
+from rootd.config import compile as compiler, schedules, trusted
 from rootd.config.compile import Bundle, Compiled
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
@@ -166,7 +166,7 @@ def policy_of(compiled: Compiled, services: dict[str, tuple[str, ...]] | None = 
     """The policy of a configuration, or what is wrong with it; services are those of its table unless given."""
     own = {spec.name: spec.groups for spec in compiled.specs if spec.name != compiler.API}
     files = [(file.path, file.text) for file in compiled.policy if not file.error]
-    return parse(files, own if services is None else services)
+    return parse(files, own if services is None else services, zones.zone)
 
 
 def problems_of(bundle: Bundle, compiled: Compiled) -> list[Problem]:

@@ -18,8 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from policy.positions import Path
-from rootd.config import compile as compiler
-from rootd.config import extras
+from rootd.config import compile as compiler, extras
 from rootd.config.compile import Bundle, Problem
 from rootd.config.settings import User
 from rootd.config.specs import PARTS

@@ -24,7 +24,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_684, 1_643, 10_609
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_684, 1_643, 11_546
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -41,7 +41,7 @@ ARROWS = {
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",
     "rootd.__main__": "rootd prctl",
-    "rootd.check": "rootd.check rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
+    "rootd.check": "rootd.check rootd.zones rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
     "rootd.outlook": "rootd.config rootd.privileged policy",
     "rootd.lifeline": "rootd.ipc",
     "rootd.memory": "",
@@ -52,8 +52,8 @@ ARROWS = {
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
     "rootd.keeper": "rootd.keeper rootd.ipc",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
-    "rootd.supervisor": "rootd.supervisor rootd.check rootd.config rootd.ipc rootd.memory rootd.confine rootd.sandbox"
-    " policy msgspec",
+    "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
+    " rootd.sandbox policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
     " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",

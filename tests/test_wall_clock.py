@@ -1,4 +1,4 @@
-"""The wall clock is for records, people and schedules: a step of it, by hand or by NTP, decides nothing else.
+"""The wall clock is for records, people, schedules and policy windows: a step of it decides nothing else.
 
 Read from the source.
 """
@@ -19,6 +19,7 @@ RECORDS = {
     "rootd/__main__.py:check.act",  # when scheduled services would run next, for people
     "rootd/supervisor/main.py:scheduled",  # what is due by it: that alone is decided by a wall clock (timetable)
     "rootd/supervisor/main.py:wall",  # the time of an event, since when a process runs
+    "rootd/zones.py:posix",  # whether a rule's window holds (DESIGN §11.10)
     "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
     "rootd/auth/main.py:wall",  # until when a session is good, for people
     "userapi/cli/sifting.py:since_of",  # when "10m ago" was, by the times that lines have

@@ -27,6 +27,7 @@ FIRST = 0.2  # seconds in which a watch that is refused is usually told so
 PAUSE = 0.05  # seconds between two attempts to connect
 DOES_NOTHING = (
     messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.WhatMayI,
+    messages.ListApprovals,
 )  # fmt: skip
 
 
@@ -120,9 +121,9 @@ class Supervisor:
         self._patience = patience
         self._answer = answer
 
-    def ask(self, session: str, command: messages.Command, source: str) -> messages.Reply:
+    def ask(self, session: str, command: messages.Command, source: str, reason: str = "") -> messages.Reply:
         """The final reply, never Refused. Raises Refusal. Services come in one piece."""
-        return self._ask(session, command, source, False)[0]
+        return self._ask(session, command, source, False, reason)[0]
 
     def open_log(self, session: str, command: messages.OpenLog, source: str) -> tuple[messages.LogOpened, int]:
         """What was opened, and its descriptor, which is the caller's to close. Raises Refusal."""
@@ -180,8 +181,10 @@ class Supervisor:
                 if isinstance(event, messages.Dropped):
                     return
 
-    def _ask(self, session: str, command: messages.Command, source: str, wants: bool) -> tuple[messages.Reply, int]:
-        packet = wire.REQUEST.encode(messages.Request(id=1, command=command, session=session, source=source[:100]))
+    def _ask(
+        self, session: str, command: messages.Command, source: str, wants: bool, reason: str = ""
+    ) -> tuple[messages.Reply, int]:
+        packet = wire.REQUEST.encode(messages.Request(1, command, session, source[:100], reason))
         begun = time.monotonic()
         again = begun + self._patience
         until = begun + max(self._patience, self._answer)

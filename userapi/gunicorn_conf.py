@@ -12,12 +12,9 @@ import os
 import socket
 from typing import Any
 
-from userapi.config import Config as _Config
-from userapi.config import from_environment as _from_environment
+from userapi.config import Config as _Config, from_environment as _from_environment
 from userapi.walls import enter as _enter_walls
-from userapi.worker import MOST as _MOST
-from userapi.worker import Worker as _Worker
-from userapi.worker import context as _context
+from userapi.worker import MOST as _MOST, Worker as _Worker, context as _context
 
 try:
     _settings: _Config = _from_environment(os.environ)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from rootd.config import compile as compiler
-from rootd.config import schedules, secrets, trusted
+from rootd.config import compile as compiler, schedules, secrets, trusted
 from rootd.config.settings import User
 
 Resolve = Callable[[Iterable[str], Iterable[str]], tuple[dict[str, User | None], dict[str, int | None]]]

@@ -21,8 +21,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rootd import accounts, ipc
-from rootd.config import settings as settings_file
-from rootd.config import trusted
+from rootd.config import settings as settings_file, trusted
 from rootd.config.settings import Settings
 from rootd.privileged import listen
 
@@ -84,8 +83,7 @@ def compile_in_child(config_dir: str, python: str, link: int) -> None:
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it reads secrets, perhaps as root
-        from rootd.config import compile as compiler
-        from rootd.config import gather
+        from rootd.config import compile as compiler, gather
 
         gc.disable()  # nothing of it lives long
         contents = dict[str, bytes]()
@@ -99,8 +97,7 @@ def compile_in_child(config_dir: str, python: str, link: int) -> None:
 
 def show(link: ipc.Link, bundle: Bundle, compiled: Compiled, contents: dict[str, bytes]) -> None:
     """TABLE, with the memfds of STAGED as far as they could be made. contents: what the services' secrets say."""
-    from rootd.config import compile as compiler
-    from rootd.config import secrets
+    from rootd.config import compile as compiler, secrets
 
     others = (*bundle.environment_files.values(), *bundle.credentials.values())
     denied = any(file.denied for file in (*bundle.files, *others))

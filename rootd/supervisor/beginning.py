@@ -14,7 +14,7 @@ import hashlib
 import os
 from typing import NamedTuple
 
-from rootd import confine, ipc, sandbox
+from rootd import confine, ipc, sandbox, zones
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.supervisor import files
@@ -53,7 +53,8 @@ def begin(link_fd: int) -> Begun | None:
     except EOFError:
         return None
     paths = settings.paths
-    sandbox.enter(read=(paths.log, f"{paths.state}/choices", "/proc"), write=(f"{paths.run}/supervisor",))
+    read = (paths.log, f"{paths.state}/choices", "/proc", zones.FOLDER)
+    sandbox.enter(read=read, write=(f"{paths.run}/supervisor",))
     return Begun(settings, keeper, inherited, made, life)
 
 

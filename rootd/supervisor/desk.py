@@ -12,39 +12,49 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
 
-from policy import decide, explain, messages, rules
+from policy import conditions, decide, explain, messages, rules
 from policy.identity import ROOT, Identity
 from policy.login import Pull
 from policy.names import GLOBAL_ACTIONS, Action
 from rootd.supervisor import watching
+from rootd.supervisor.approvals import Approvals, Waiting
 from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.choices import Choices
 from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Connection, NoConnection
 from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
+from rootd.supervisor.limits import Limits
 from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
+from rootd.supervisor.seconds import Seconds
 from rootd.supervisor.sessions import Session, Sessions
 from rootd.supervisor.spelled import Spelled
 
 if TYPE_CHECKING:
     from rootd.supervisor.services import Services
 
+Granted = dict[str, decide.Allow]  # by service
+
 
 class Call:
     """One request on its way. Who asks is what the session, or the door, says."""
 
-    def __init__(self, connection: Connection, command: messages.Command, session: Session | None, source: str) -> None:
+    def __init__(
+        self, connection: Connection, command: messages.Command, session: Session | None, source: str, reason: str = ""
+    ) -> None:
         self.connection = connection
         self.command = command
         self.session = session  # None for root
-        self.source = source
+        self.source, self.reason = source, reason
         self.id = os.urandom(8).hex()
         self.service = target(command)
+        self.approved: tuple[Waiting, str] | None = None  # what it was when it was approved, and by whom
         self.refresh(session)
 
     def refresh(self, session: Session | None) -> None:
@@ -63,12 +73,16 @@ class Desk:
     def __init__(
         self, services: Services, sessions: Sessions, audit: Audit, reloads: Reloads, choices: Choices,
         clearing: Clearing, *, clock: Callable[[], float], expires: Callable[[float], str],
-        tell_auth: Callable[[Pull], bool], log: str, goes_on: bool,
+        tell_auth: Callable[[Pull], bool], log: str, goes_on: bool, windows: Callable[[], float], limits: Limits,
+        approvals: Approvals,
     ) -> None:  # fmt: skip
-        """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue"."""
+        """expires: CLOCK_BOOTTIME to RFC 3339; log: the log directory; goes_on: [audit] on_failure = "continue";
+        windows: the wall clock in seconds since 1970, for the policy's windows alone."""
         self.services, self.sessions, self.audit = services, sessions, audit
         self.reloads, self.choices, self.clearing = reloads, choices, clearing
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
+        self.windows, self.limits, self.approvals = windows, limits, approvals
+        self.seconds = Seconds(self)
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
@@ -88,7 +102,7 @@ class Desk:
             touched = session.touch(self.clock())
             if touched is not None:
                 self.tell_auth(touched)
-        return self._called(Call(connection, request.command, session, request.source))
+        return self._called(Call(connection, request.command, session, request.source, request.reason))
 
     def signalled(self, command: messages.Command, note: Callable[[str], None]) -> None:
         """Root has sent the daemon a signal, which means this command."""
@@ -123,28 +137,30 @@ class Desk:
         service, groups = call.service, self.groups_of(call.service)
         decision: decide.Decision = decide.Allow("")  # about the asker, or about each service that he may view
         if row.action in GLOBAL_ACTIONS or service is not None:
-            decision = decide.decide(self.policy, call.identity, str(row.action), service, groups or ())
+            decision = self.decided(call, row.action, service)
         refused = None
         if isinstance(decision, decide.Deny):
-            refused = explain.refuse(self.policy, call.identity, decision, service, groups)
+            refused = explain.refuse(self.policy, call.identity, decision, service, groups, self.asking(call))
         elif service is not None and groups is None:
             refused = explain.unknown(service)
         if isinstance(call.command, messages.Cancel):
             operation = self._operation(call)
-            if operation is None or not self.may_view(call.identity, operation.service):
+            if operation is None or not self.may_view(call, operation.service):
                 refused = messages.Refused("unknown", unknown_operation(call.command.operation).text)
+        if refused is not None and refused.kind == "forbidden" and isinstance(decision, decide.Unapproved):
+            return self.seconds.asked(call, row, decision)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
-        for name in self._also(call) if refused is None else ():
+        for name in self.also(call) if refused is None else ():
             refused = self._decide_also(call, row, name) or refused
         why = refused.text if refused and not why else why
         changes = row.changes and refused is None
         if changes or then is None or self.rate.lets(call.user, call.identity.uid, self.clock()):
-            self._record(call, row, decision, why, refused is None, then if changes else None)
+            self.record(call, row, decision, why, refused is None, then if changes else None)
         if refused is not None:
             call.connection.answer(refused)
         return refused is None
 
-    def _record(
+    def record(
         self, call: Call, row: Row, decision: decide.Decision, why: str, allowed: bool, then: Then | None,
         target: str | None = None,
     ) -> None:  # fmt: skip
@@ -156,27 +172,41 @@ class Desk:
             "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
             "policy": self.policy.hash[:12],
         }  # fmt: skip
+        body |= {"reason": call.reason} if call.reason else {}
+        body |= {"approval": call.approved[0].number, "approved_by": call.approved[1]} if call.approved else {}
         self.audit.record(body, then)
 
-    def _also(self, call: Call) -> list[str]:
+    def also(self, call: Call) -> list[str]:
         """Further services that the command is to act on: the right is needed for each, and each is recorded."""
         if isinstance(call.command, messages.Stop) and call.command.with_dependants:
             return [name for name in self.services.order.dependants(call.command.service) if self.services.wanted(name)]
         return []
 
-    def _decided(self, call: Call, row: Row, name: str) -> decide.Decision:
-        return decide.decide(self.policy, call.identity, str(row.action), name, self.groups_of(name) or ())
+    def asking(self, call: Call, service: str | None = None) -> conditions.Asking:
+        """The circumstances of this question about this service, now."""
+        demands = not isinstance(call.command, messages.Cancel)  # who takes back gives no reason for it
+        wait = partial(self.limits.wait, uid=call.identity.uid, service=service or "")
+        approved = frozenset([call.approved[0].rule] if call.approved else [])
+        return conditions.Asking(self.windows(), call.source, call.reason, demands, wait, approved)
+
+    def decided(
+        self, call: Call, action: Action | None, service: str | None, asking: conditions.Asking | None = None
+    ) -> decide.Decision:
+        groups, asking = self.groups_of(service) or (), asking or self.asking(call, service)
+        if isinstance(call.command, messages.Approve) and action == Action.APPROVE:
+            return self.seconds.may_approve(call, call.command.approval)
+        return decide.decide(self.policy, call.identity, str(action), service, groups, asking)
 
     def _decide_also(self, call: Call, row: Row, name: str) -> messages.Refused | None:
         """Decide and record; the record of the service that was named comes last, and says that all are on disk."""
-        decision = self._decided(call, row, name)
+        decision = self.decided(call, row.action, name)
         denied = isinstance(decision, decide.Deny)
-        self._record(
+        self.record(
             call, row, decision, decision.text if isinstance(decision, decide.Deny) else "", not denied, None, name
         )
         if not denied:
             return None
-        named = name if self.may_view(call.identity, name) else "another service"
+        named = name if self.may_view(call, name) else "another service"
         text = f"denied: it would {row.action} {named} too, and no rule lets {call.user} {row.action} that"
         return messages.Refused("forbidden", text)
 
@@ -194,22 +224,31 @@ class Desk:
                 call.connection.answer(messages.Refused("no-session", "the session is over: log in again"))
                 return self.outcome(call, row.action, 0, False, "not begun: the session is over", 0.0)
             call.refresh(session)
-        if self._still_allowed(call, row):
-            self._run(call, row)
+        granted = self._still_granted(call, row)
+        if granted is not None:
+            self._run(call, row, granted)
+        elif self._decide(call, row):  # the clock has moved on in between
+            call.connection.answer(messages.Refused("later", "nothing was done: try again"))
         return None
 
-    def _still_allowed(self, call: Call, row: Row) -> bool:
-        groups = self.groups_of(call.service)
-        decision = decide.decide(self.policy, call.identity, str(row.action), call.service, groups or ())
-        also = all(isinstance(self._decided(call, row, name), decide.Allow) for name in self._also(call))
-        if isinstance(decision, decide.Allow) and (call.service is None or groups is not None) and also:
-            return True
-        return self._decide(call, row)
+    def _still_granted(self, call: Call, row: Row) -> Granted | None:
+        """By what it is allowed now, on each service; None when it is not."""
+        names = [call.service, *self.also(call)]
+        found = {name: self.decided(call, row.action, name) for name in names}
+        granted = {name or "": by for name, by in found.items() if isinstance(by, decide.Allow)}
+        if call.approved and not {*names[1:]} <= {*call.approved[0].also}:
+            return None
+        is_there = call.service is None or self.groups_of(call.service) is not None
+        return granted if is_there and len(granted) == len(found) else None
 
-    def _run(self, call: Call, row: Row) -> None:
+    def _run(self, call: Call, row: Row, granted: Granted | None = None) -> None:
         self._over.clear()
+        limited = [(by.rule, by.limit, service) for service, by in (granted or {}).items() if by.limit]
+        for rule, limit, service in limited:
+            self.limits.charge(rule, limit, call.identity.uid, service)
         try:
             row.answer(self, call, call.command)
+            return
         except Already as done:
             call.connection.answer(messages.Done(done.text))
             self.outcome(call, row.action, 0, True, done.text, 0.0)
@@ -217,6 +256,15 @@ class Desk:
             call.connection.answer(messages.Refused(no.kind, no.text))
             if row.changes:
                 self.outcome(call, row.action, 0, False, no.text, 0.0)
+        for rule, _, service in limited:  # nothing has begun
+            self.limits.take_back(rule, call.identity.uid, service)
+
+    def begin_approved(self, connection: Connection, waiting: Waiting, session: Session, by: str) -> None:
+        """What somebody has asked for and somebody else has approved."""
+        call = Call(connection, waiting.command, session, waiting.source, waiting.reason)
+        call.id, call.approved = waiting.request, (waiting, by)
+        row = DISPATCH[type(call.command)]
+        self._decide(call, row, lambda why: self._recorded(call, row, why))
 
     def accept(self, call: Call, operation: int) -> None:
         """An operation has begun, or was joined; its end goes to the audit log."""
@@ -258,25 +306,31 @@ class Desk:
     def all_groups(self) -> dict[str, Collection[str]]:
         return {name: self.services.groups_of(name) for name in self.services.names()}
 
-    def may_view(self, identity: Identity, service: str) -> bool:
+    def may_view(self, call: Call, service: str) -> bool:
         """What is about the daemon as a whole ("") is for those who may reload it or shut it down."""
         if not service:
-            said = (decide.decide(self.policy, identity, do, None) for do in (Action.RELOAD, Action.SHUTDOWN))
+            asking = structs.replace(self.asking(call), demands=False)
+            said = (self.decided(call, do, None, asking) for do in (Action.RELOAD, Action.SHUTDOWN))
             return any(isinstance(decision, decide.Allow) for decision in said)
-        groups = self.groups_of(service)
-        return identity.root or (groups is not None and decide.visible(self.policy, identity, service, groups))
+        who, groups = call.identity, self.groups_of(service)
+        return who.root or (groups is not None and decide.visible(self.policy, who, service, groups, self.asking(call)))
 
     def _may_see(self, call: watching.Watching, service: str) -> bool | None:
         assert isinstance(call, Call)
         if call.session is None:
             return True
         session = self.sessions.still(call.session.hash, self.clock())
-        return None if session is None else self.may_view(session.identity, service)
+        if session is None:
+            return None
+        call.refresh(session)
+        return self.may_view(call, service)
 
 
 def target(command: messages.Command) -> str | None:
     """The service that the command is about, None when it is about none, or about several."""
     match command:
+        case messages.ListApprovals() | messages.Approve():
+            return None
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None
         case _:

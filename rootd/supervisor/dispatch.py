@@ -33,12 +33,16 @@ class Row(NamedTuple):
 
 
 def answer_status(desk: Desk, call: Call, command: messages.Status) -> None:
-    names = [command.service] if command.service else decide.viewable(desk.policy, call.identity, desk.all_groups())
+    names = [command.service] if command.service else _viewable(desk, call)
     _answer_in_packets(call, messages.Services, map(desk.spelled.service, names))
 
 
+def _viewable(desk: Desk, call: Call) -> list[str]:
+    return decide.viewable(desk.policy, call.identity, desk.all_groups(), desk.asking(call))
+
+
 def answer_operations(desk: Desk, call: Call, command: messages.ListOperations) -> None:
-    seen = functools.cache(lambda service: desk.may_view(call.identity, service))  # many are about the same service
+    seen = functools.cache(lambda service: desk.may_view(call, service))  # many are about the same service
     listed = (
         msgspec.Raw(spell(one.info()))
         for one in desk.services.operations.all()
@@ -66,7 +70,7 @@ def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:
     """Who has seen a step of an operation by another supervisor's number means another operation than there is now."""
     watcher = watching.Watcher(call, command.service, command.operation, command.after)
     operation = desk.services.operations.find(command.operation) if desk.watchers.knows(command.after) else None
-    if command.operation and (operation is None or not desk.may_view(call.identity, operation.service)):
+    if command.operation and (operation is None or not desk.may_view(call, operation.service)):
         raise unknown_operation(command.operation)
     if not desk.watchers.add(watcher, () if operation is None else operation.events):
         raise Refusal("later", "too many are watching: try again later")
@@ -113,13 +117,14 @@ def answer_clear_log(desk: Desk, call: Call, command: messages.ClearLog | messag
 
 
 def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> None:
-    who = call.identity
+    who, asking = call.identity, desk.asking(call, command.service)
     if command.action is not None:
         groups = desk.groups_of(command.service)
-        return call.connection.answer(explain.explain(desk.policy, who, command.action, command.service, groups))
+        told = explain.explain(desk.policy, who, command.action, command.service, groups, asking)
+        return call.connection.answer(told)
     if command.service is not None:
         raise Refusal("invalid", "name an action too")
-    own = decide.rights(desk.policy, who, desk.all_groups())
+    own = decide.rights(desk.policy, who, desk.all_groups(), asking)
     expires = desk.expires(call.session.ends) if call.session else ""
     return call.connection.answer(messages.Rights(who.user, who.uid, sorted(who.groups), expires, own))
 
@@ -132,7 +137,7 @@ def answer_stop(desk: Desk, call: Call, command: messages.Stop) -> None:
     above = desk.services.order.dependants(command.service)
     wanted = [name for name in above if desk.services.wanted(name)]
     if wanted and not command.with_dependants:
-        seen = [name for name in wanted if desk.may_view(call.identity, name)]
+        seen = [name for name in wanted if desk.may_view(call, name)]
         who = ", ".join(seen) or "what you may not view"
         raise Refusal("conflict", f"{command.service} is required by {who}: stop that too, by --with-dependants")
     desk.accept(call, desk.services.stop(command.service, desk.clock(), call.id, above))
@@ -187,6 +192,14 @@ def unknown_operation(number: int) -> Refusal:
     return Refusal("unknown", f"no operation {number} that you may view")
 
 
+def answer_approvals(desk: Desk, call: Call, command: messages.ListApprovals) -> None:
+    call.connection.answer(messages.Approvals(desk.seconds.listed(call)))
+
+
+def answer_approve(desk: Desk, call: Call, command: messages.Approve) -> None:
+    desk.seconds.approve(call, command.approval)
+
+
 def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
     desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock()))
 
@@ -229,6 +242,8 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Disable: Row(Action.ENABLE, answer_enable, changes=True),
     messages.Scale: Row(Action.SCALE, answer_scale, changes=True),
     messages.Cancel: Row(None, answer_cancel, changes=True),
+    messages.ListApprovals: Row(Action.VIEW, answer_approvals),
+    messages.Approve: Row(Action.APPROVE, answer_approve, changes=True),
     messages.Reload: Row(Action.RELOAD, answer_reload, changes=True),
     messages.Revoke: Row(Action.REVOKE, answer_revoke, changes=True),
     messages.Shutdown: Row(Action.SHUTDOWN, answer_shutdown, changes=True),

@@ -1,9 +1,9 @@
 """The supervisor: everything that is decided, by a process that can do nothing itself.
 
 Rule 1: its own account, no capability, sandboxed before it hears anybody: it writes its state files, reads
-        logs, choices and who sent a notification, and else only has its links and its doors.
+        logs, choices, time zones and who sent a notification, and else only has its links and its doors.
 Rule 2: one loop that waits for nothing but it; the clock is read once a turn.
-Rule 3: its memory is privileged's facts, auth's sessions, four files on tmpfs and the choices that log keeps for it:
+Rule 3: its memory is privileged's facts, auth's sessions, a few files on tmpfs and the choices that log keeps for it:
         killed, it is started again from them.
 
 Sources: DESIGN §1, §3, §14; clock_getres(2) CLOCK_BOOTTIME.
@@ -18,8 +18,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from policy import messages
-from rootd import ipc, memory
+from rootd import ipc, memory, zones
 from rootd.supervisor import beginning, files, watching
+from rootd.supervisor.approvals import Approvals
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
 from rootd.supervisor.beginning import Begun
@@ -29,6 +30,7 @@ from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
 from rootd.supervisor.exits import signal_name
 from rootd.supervisor.lifecycle import Impossible
+from rootd.supervisor.limits import Limits
 from rootd.supervisor.notify import Notify, Pipe, Socket
 from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.probe_link import ProbeLink
@@ -73,9 +75,8 @@ class Supervisor:
         renew = partial(self.tell, "privileged", ipc.Message(ipc.RENEW))
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
         place = f"{settings.paths.run}/probe"
-        self.services = Services(
-            self._effects.append, self.publish, wall, self.probes, place, note, clock=scheduled, life=life
-        )
+        perform, publish = self._effects.append, self.publish
+        self.services = Services(perform, publish, wall, self.probes, place, note, clock=scheduled, life=life)
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.write, "revoked.json")
@@ -83,16 +84,22 @@ class Supervisor:
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt, made)
         self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.write, "choosing"), note)
         self.clearing = Clearing(partial(self.tell, "log"))
+        self.limits = Limits(self.clock, partial(self.write, "limits.json"))
+        self.approvals = Approvals(self.clock, partial(self.write, "approvals.json"))
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices, self.clearing, clock=self.clock,
             expires=self.expires, tell_auth=self.auth.tell, log=settings.paths.log,
-            goes_on=settings.audit.on_failure == "continue",
+            goes_on=settings.audit.on_failure == "continue", windows=zones.posix, limits=self.limits,
+            approvals=self.approvals,
         )  # fmt: skip
         self.notify = Notify(self.loop, self.clock, self.services.notified)
         api = settings.accounts["api"].uid
         control, root = inherited.held["door/control"], inherited.held["door/root"]
         self.control = Door("control.sock", control, api, CONTROL_LIMIT, self.loop, self.clock, self.desk.ask, note)
         self.root = Door("root.sock", root, 0, ROOT_LIMIT, self.loop, self.clock, self.desk.ask, note, root=True)
+        self.timers = (
+            self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control, self.root
+        )  # fmt: skip
         self.restore()
         for role, (sock, pidfd) in inherited.links.items():
             self.link(role, sock, pidfd)
@@ -102,11 +109,7 @@ class Supervisor:
 
     def run(self) -> int:
         while self.status is None:
-            timers = (
-                self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control,
-                self.root,
-            )  # fmt: skip
-            due = [at for timer in timers if (at := timer.wake_at()) is not None]
+            due = [at for timer in self.timers if (at := timer.wake_at()) is not None]
             if self._facts and "control" not in self._open:
                 due.append(self._open_by)
             if self._save_at is not None:
@@ -116,7 +119,7 @@ class Supervisor:
             timeout = min(due) - self.clock() if due else None
             self._now = None
             self.loop.turn(timeout)
-            for timer in timers:
+            for timer in self.timers:
                 timer.wake(self.clock())
             self.open_doors()
             self.act()
@@ -345,6 +348,7 @@ class Supervisor:
         restores = (
             ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
             ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
+            ("limits.json", self.limits.restore), ("approvals.json", self.approvals.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(files.read(self.kept(name), STATE_LIMIT)):

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from policy.decide import HINTS, Allow, Deny, decide, rights, unknown_text, viewable, visible
 from policy.identity import ROOT, Identity, person

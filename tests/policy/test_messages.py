@@ -1,4 +1,4 @@
-"""The shape of what may be asked: no identity in it, no free text in it (attack rows A6, C3)."""
+"""The shape of what may be asked: no identity in it, and free text only for the audit log (attack rows A6, C3)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parts(kind: Any) -> Iterator[inspect.Type]:
 
 
 def test_a6_no_command_says_who_asks() -> None:
-    assert set(messages.Request.__struct_fields__) == {"id", "command", "session", "source"}
+    assert set(messages.Request.__struct_fields__) == {"id", "command", "session", "source", "reason"}
     for command in get_args(messages.Command):
         named = set(command.__struct_fields__) & ABOUT_THE_ASKER
         assert named == ({"user"} if command is messages.Revoke else set()), command  # whose sessions end, not who asks

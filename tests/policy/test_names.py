@@ -77,10 +77,10 @@ def test_a_signal_has_a_name_without_sig() -> None:
 
 def test_c3_every_pattern_is_anchored_at_both_ends_and_ascii() -> None:
     patterns = {name: value for name, value in vars(names).items() if name.endswith("_PATTERN")}
-    assert len(patterns) == 6
+    assert len(patterns) == 7
     for name, pattern in patterns.items():
         assert re.match(r"\\A.*\\Z\Z", pattern), name
-        assert not re.search(r"\\[dwsDWS]|\$|\^", pattern), name
+        assert not re.search(r"\\[dwsDWS]|\$|(?<!\[)\^", pattern), name
 
 
 def test_a_process_is_named_by_its_service_and_a_number() -> None:
@@ -88,6 +88,23 @@ def test_a_process_is_named_by_its_service_and_a_number() -> None:
         assert re.search(names.PROCESS_PATTERN, text) is not None
     for text in ("../site", "site/x", "site:", "site:12345", "site:0\n", "site:x", ":0"):
         assert re.search(names.PROCESS_PATTERN, text) is None
+
+
+@pytest.mark.parametrize("text", ["", "disk full, ticket 4711", "wegen Störung «site»", "x" * 200])
+def test_a_reason_is_one_line_of_any_language(text: str) -> None:
+    assert names.reason(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 201, "a\nb", "a\tb", "\x1b[2J", "\x7f", "\x9b", "a\u202eb", "a\u2066b", "a\u2028b", "\ufeff", "\x00"]
+)
+def test_a_reason_cannot_change_how_a_log_is_shown(text: str) -> None:
+    with pytest.raises(ValueError, match="a reason is one line of at most 200 characters"):
+        names.reason(text)
+
+
+def test_what_changes_something_is_all_but_what_reads_or_approves() -> None:
+    assert set(names.Action) - names.CHANGING == {"view", "logs", "policy", "audit", "approve"}
 
 
 def test_every_action_can_be_asked_about_and_the_global_ones_are_actions() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from policy.messages import Problem
 from policy.parse import SUGGESTIONS, parse
@@ -122,7 +124,7 @@ def test_rules_are_read_with_their_file_and_line() -> None:
     assert len(policy.tests) == 8
     test = policy.tests[0]
     assert (test.user, test.groups, test.may, test.on, test.expect) == ("bob", {"webops"}, "restart", "worker", "allow")
-    assert str(test.at) == "2026-11-23 12:00:00+01:00"
+    assert test.at == datetime.fromisoformat("2026-11-23T12:00:00+01:00").timestamp()
     assert (test.file, test.line, test.number) == ("policy.d/10-web.toml", 1, 0)
 
 
@@ -158,7 +160,7 @@ WRONG = [
         "[[grnat]]\n",
         1,
         "grnat",
-        "there is no 'grnat' in a policy, only [[grant]], [[deny]], [[test]]; did you mean 'grant'?",
+        "there is no 'grnat' in a policy, only [[grant]], [[deny]], [[test]] and [group.NAME]; did you mean 'grant'?",
     ),
     ("zzz = 1\n", 1, "zzz", "only [[grant]], [[deny]], [[test]]"),
     ("[grant]\nid = 'x'\n", 1, "grant", "write [[grant]], with two brackets, for each grant"),
@@ -242,7 +244,7 @@ WRONG += [
     (TEST.replace('"site"', '"*"'), 5, "test[0].on", "'*' is not a service name"),
     (TEST.replace('"view"', '"reload"'), 5, "test[0].on", "'reload' is about the daemon as a whole: leave 'on' out"),
     (TEST.replace('expect = "allow"\n', ""), 1, "test[0].expect", "'expect' is missing"),
-    (TEST.replace('"allow"', '"yes"'), 6, "test[0].expect", "'yes' is not what a test can expect: allow or deny"),
+    (TEST.replace('"allow"', '"yes"'), 6, "test[0].expect", "not what a test can expect: allow, deny or approval"),
     (TEST + "at = 2026-01-01\n", 7, "test[0].at", "must be a date and a time with its offset"),
     (TEST + "at = 2026-01-01T10:00:00\n", 7, "test[0].at", "must be a date and a time with its offset"),
     (TEST + 'at = "2026-01-01T10:00:00Z"\n', 7, "test[0].at", "must be a date and a time with its offset"),
@@ -384,3 +386,11 @@ def test_b5_a_value_of_another_type_is_the_same_or_refused(key: str, value: str)
 def test_b5_no_text_raises_and_none_grants_by_chance(text: str) -> None:
     outcome = parse([("a.toml", text)], SERVICES)
     assert outcome if isinstance(outcome, list) else not outcome.grants
+
+
+def test_what_the_readme_shows_is_a_policy() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = readme[readme.index("[group.crew]") :].partition("```")[0]
+    zones = {"Europe/Zurich": ZoneInfo("Europe/Zurich")}
+    policy = parse([("policy.d/10-shop.toml", block)], {"shop": ("frontend",), "site": ()}, zones.get)
+    assert isinstance(policy, Policy), policy

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from policy.positions import DEEPEST, LONGEST, Path, line_of, locate, positions, source_line, spell
+from policy.positions import DEEPEST, LONGEST, Path, headers, line_of, locate, positions, source_line, spell
 
 EVERYTHING = '''\
 # a comment with a [table] in it
@@ -206,3 +205,23 @@ def test_a_path_is_spelled_as_people_read_it() -> None:
     assert spell(("grant", 0, "who", 1)) == "grant[0].who[1]"
     assert spell(("service", "odd name", "user")) == 'service."odd name".user'
     assert spell(()) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[a]]\nx = 1\n [[a]] # c\n[[b]]\n[a.c]\n[[a]]\n",
+        "a = [{}, {}]\n[[b]]\n",
+        '# [[a]]\nx = "[[a]]"\ny = [\n[[1]],\n]\n[[a]]\n',
+        "[[a]]\r\n[[a]]\r\n",
+        'x = """\n[[a]]\n"""\n[[a]]\n',
+        "x = '''\n[[a]]\n'''\n[[a]]\n",
+        "[[ a ]]\n[[a]]\n",
+    ],
+)
+def test_headers_are_where_positions_are(text: str) -> None:
+    tomllib.loads(text)
+    found = headers(text)
+    assert found.items() <= positions(text).items() or "[[ a ]]" in text
+    for path, line in found.items():
+        assert text.split("\n")[line - 1].strip().startswith(f"[[{path[0]}]]")

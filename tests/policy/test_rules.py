@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from policy.decide import UNKNOWN
 from policy.identity import person
 from policy.names import Action
 from policy.rules import Deny, Grant, build, first
@@ -38,17 +39,17 @@ def test_of_several_rules_the_first_in_order_is_taken_wherever_it_was_found() ->
     ]
     for some in (rules, rules[2:], rules[3:], rules[4:]):
         stopping = [rule for rule in some if Action.STOP in rule.may]
-        assert first(build(some, []).granted.rows(ALICE), "stop", ("site", "*")) == stopping[0]
-    assert first(build(rules, []).granted.rows(ALICE), "stop", ("other",)) is None
-    assert first(build(rules, []).granted.rows(ALICE), "start", ("site", "*")) is None
+        assert first(build(some, []).granted.rows(ALICE), "stop", ("site", "*"), UNKNOWN) == stopping[0]
+    assert first(build(rules, []).granted.rows(ALICE), "stop", ("other",), UNKNOWN) is None
+    assert first(build(rules, []).granted.rows(ALICE), "start", ("site", "*"), UNKNOWN) is None
 
 
 def test_a_deny_forbids_members_of_its_group_only() -> None:
     denied = build([], [Deny(**fields(0, groups=("webops",), users=("alice",)))]).denied
-    assert denied.forbids("webops", "stop", ("other", "site"))
-    assert not denied.forbids("alice", "stop", ("site",))
-    assert not denied.forbids("webops", "start", ("site",))
-    assert not denied.forbids("webops", "stop", ("*",))
+    assert denied.forbids("webops", "stop", ("other", "site"), UNKNOWN)
+    assert not denied.forbids("alice", "stop", ("site",), UNKNOWN)
+    assert not denied.forbids("webops", "start", ("site",), UNKNOWN)
+    assert not denied.forbids("webops", "stop", ("*",), UNKNOWN)
 
 
 def test_grants_are_known_by_the_groups_that_give_them() -> None:

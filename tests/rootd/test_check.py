@@ -18,8 +18,7 @@ import pytest
 from policy.messages import Problem
 from policy.rules import Policy
 from rootd import check
-from rootd.config import compile as compiler
-from rootd.config import keys
+from rootd.config import compile as compiler, keys
 from rootd.config.settings import User
 from rootd.config.trusted import File
 

@@ -23,8 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rootd import __main__ as program
-from rootd import sandbox
+from rootd import __main__ as program, sandbox
 
 sys.path.insert(0, str(Path(__file__).parent / "services"))
 from hostile import session

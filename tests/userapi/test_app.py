@@ -50,7 +50,7 @@ def test_h1_every_mutating_route_without_a_session_is_401_and_asks_nobody(app, w
         for method in (rule.methods or set()) & {"POST", "PUT", "PATCH", "DELETE"}:
             if (rule.rule, method) == ("/api/v1/session", "POST"):
                 continue
-            path = rule.rule.replace("<name>", "site").replace("<int:operation>", "7")
+            path = rule.rule.replace("<name>", "site").replace("<int:operation>", "7").replace("<int:approval>", "3")
             bodies = {"signal": {"signal": "HUP"}, "scale": {"processes": 2}, "revoke": {"everyone": True}}
             body = bodies.get(path.rpartition("/")[2], {})
             assert client.open(path, method=method, json=body).status_code == 401, path

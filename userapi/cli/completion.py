@@ -16,32 +16,33 @@ from userapi.cli.render import Screen
 from userapi.cli.spelled import is_name
 
 WORDS = (
-    "login logout whoami status start stop restart signal scale enable disable logs events operations cancel describe"
-    " reload why revoke shutdown doctor completion"
+    "login logout whoami status start stop restart signal scale enable disable logs events operations cancel approve"
+    " describe reload why revoke shutdown doctor completion"
 )
 ACTIONS = "view logs clear start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
 COMMON = "--help --url --cacert --root --json --color"
 OPTIONS = {
     "login": "--user --password-stdin",
-    "start": "--no-wait",
-    "stop": "--no-wait --with-dependants",
-    "restart": "--no-wait --hard",
-    "signal": "--no-wait",
-    "enable": "--no-wait --now",
-    "disable": "--no-wait --now",
-    "scale": "--no-wait",
-    "logs": "--follow --lines --stream --since --grep --raw --clear --reopen",
+    "start": "--no-wait --reason",
+    "stop": "--no-wait --reason --with-dependants",
+    "restart": "--no-wait --reason --hard",
+    "signal": "--no-wait --reason",
+    "enable": "--no-wait --reason --now",
+    "disable": "--no-wait --reason --now",
+    "scale": "--no-wait --reason",
+    "logs": "--follow --lines --stream --since --grep --raw --clear --reopen --reason",
     "events": "--operation --after",
     "operations": "--all",
-    "reload": "--dry-run --no-wait",
-    "revoke": "--all",
-    "shutdown": "--no-wait",
+    "cancel": "--reason",
+    "approve": "--reason",
+    "reload": "--dry-run --no-wait --reason",
+    "revoke": "--all --reason",
+    "shutdown": "--no-wait --reason",
     "doctor": "--config --strict",
 }
-VALUED = (
-    "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config"  # take a word
-)
+# they take a word
+VALUED = "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config --reason"
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())

@@ -86,8 +86,8 @@ def _told(ask: Any, screen: Screen, args: Any, do: str) -> int:
         name, colon, _ = word.partition(":")
         if colon and not _can_be(word):
             raise no_service(word)
-        return operations.done(screen, ask.command(do, name, process=word if colon else ""))
-    return several.Several(ask, screen, True, lambda name: ask.command(do, name)).run(args.service)
+        return operations.done(screen, ask.command(do, name, process=word if colon else "", reason=args.reason))
+    return several.Several(ask, screen, True, lambda name: ask.command(do, name, reason=args.reason)).run(args.service)
 
 
 def _wanted(ask: Any, screen: Screen, args: Any) -> tuple[list[Wanted], int]:

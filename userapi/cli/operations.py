@@ -1,4 +1,4 @@
-"""start, stop, restart, signal, scale, cancel, enable, disable, reload, revoke, shutdown: what changes something.
+"""start, stop, restart, signal, scale, cancel, approve, enable, disable, reload, revoke, shutdown: what changes things.
 
 The outcome is waited for, its steps are told on stderr, and Ctrl-C only stops the telling. --json: {"operation",
 "service", "ok", "text", "seconds", "steps", "problems"}, with --no-wait {"operation", "text"}; what is done at once
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from userapi.cli.failure import BAD_CONFIG, FAILED, INTERRUPTED, OK, Failure
+from userapi.cli.failure import BAD_CONFIG, FAILED, INTERRUPTED, LATER, OK, Failure
 from userapi.cli.quick import is_plain
 from userapi.cli.render import Screen
 
@@ -52,11 +52,11 @@ def scale(ask: Any, screen: Screen, args: Any) -> int:
     counts = _counts(args.scaled)
     if len(counts) == 1:
         ((name, processes),) = counts.items()
-        return _follow(ask, screen, args, ask.command("scale", name, processes=processes))
+        return _follow(ask, screen, args, ask.command("scale", name, processes=processes, reason=args.reason))
     from userapi.cli.several import Several
 
     def command(name: str) -> dict[str, Any]:
-        told: dict[str, Any] = ask.command("scale", name, processes=counts[name])
+        told: dict[str, Any] = ask.command("scale", name, processes=counts[name], reason=args.reason)
         return told
 
     return Several(ask, screen, args.no_wait, command).run(list(counts))
@@ -84,11 +84,11 @@ def _to_services(ask: Any, screen: Screen, args: Any, do: str, then: str = "", *
     """then: a second command for each, once the first is done: it has a right of its own, and is what is followed."""
 
     def command(name: str) -> dict[str, Any]:
-        told: dict[str, Any] = ask.command(do, name, **more)
+        told: dict[str, Any] = ask.command(do, name, reason=args.reason, **more)
         if not then:
             return told
         try:
-            begun: dict[str, Any] = ask.command(then, name)
+            begun: dict[str, Any] = ask.command(then, name, reason=args.reason)
         except Failure as failure:
             raise Failure(failure.kind, f"{told['text']}, but {failure.text}", **failure.more) from None
         if not screen.as_json:
@@ -103,21 +103,37 @@ def _to_services(ask: Any, screen: Screen, args: Any, do: str, then: str = "", *
 
 
 def cancel(ask: Any, screen: Screen, args: Any) -> int:
-    return done(screen, ask.cancel(args.operation))
+    return done(screen, ask.cancel(args.operation, args.reason))
+
+
+def approve(ask: Any, screen: Screen, args: Any) -> int:
+    """Agree to what waits under that number; without one, what waits."""
+    if args.approval is not None:
+        return done(screen, ask.approve(args.approval, args.reason))
+    found = ask.approvals()
+    if screen.as_json:
+        screen.json({"approvals": found})
+    for one in [] if screen.as_json else found:
+        why = f" ({one['reason']})" if one.get("reason") else ""
+        whose = "yours, for" if one.get("yours") else "by"
+        screen.say(f"{one['number']}  {one['user']}: {one['text']}{why}; {whose} {one['by']}, until {one['until']}")
+    if not found:
+        screen.progress("nothing waits that you may approve or have asked for")
+    return OK
 
 
 def reload(ask: Any, screen: Screen, args: Any) -> int:
-    return _follow(ask, screen, args, ask.command("reload", dry_run=args.dry_run))
+    return _follow(ask, screen, args, ask.command("reload", dry_run=args.dry_run, reason=args.reason))
 
 
 def revoke(ask: Any, screen: Screen, args: Any) -> int:
     if (args.user is None) != args.all:
         raise Failure("usage", "name one user, or say --all")
-    return _follow(ask, screen, args, ask.command("revoke", user=args.user, everyone=args.all))
+    return _follow(ask, screen, args, ask.command("revoke", user=args.user, everyone=args.all, reason=args.reason))
 
 
 def shutdown(ask: Any, screen: Screen, args: Any) -> int:
-    begun = ask.command("shutdown")
+    begun = ask.command("shutdown", reason=args.reason)
     if "operation" not in begun or args.no_wait:
         return _follow(ask, screen, args, begun)
     try:
@@ -129,11 +145,12 @@ def shutdown(ask: Any, screen: Screen, args: Any) -> int:
 
 
 def done(screen: Screen, told: dict[str, Any]) -> int:
+    """75 for what somebody else must approve first: nothing is done yet."""
     if screen.as_json:
         screen.json(told)
     else:
         screen.say(told.get("text") or "begun")
-    return OK
+    return LATER if "approval" in told else OK
 
 
 def _follow(ask: Any, screen: Screen, args: Any, begun: dict[str, Any]) -> int:

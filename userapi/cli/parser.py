@@ -59,6 +59,11 @@ def _maybe_targets(parser: argparse.ArgumentParser) -> None:
 
 def _wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
+    _reason(parser)
+
+
+def _reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", default="", help="why: for the audit log; some rules want one")
 
 
 def _operation(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +113,7 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--clear", action="store_true", help="remove all that they wrote, rotated files too")
     what.add_argument("--reopen", action="store_true", help="begin files anew that were renamed, as logrotate does")
+    _reason(parser)
 
 
 def _events(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +126,12 @@ def _events(parser: argparse.ArgumentParser) -> None:
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("operation", metavar="N", type=_begun, help="the number of an operation")
+    _reason(parser)
+
+
+def _approve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("approval", metavar="N", type=_begun, nargs="?", help="its number; without one, what waits")
+    _reason(parser)
 
 
 def _operations(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +157,7 @@ def _why(parser: argparse.ArgumentParser) -> None:
 def _revoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", type=_name, nargs="?")
     parser.add_argument("--all", action="store_true", help="the sessions of everybody")
+    _reason(parser)
     parser.set_defaults(no_wait=False)
 
 
@@ -178,6 +191,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "events": ("queries", "events", "what happens, as it happens", _events),
     "operations": ("queries", "operations", "what is under way", _operations),
     "cancel": ("operations", "cancel", "take back what is under way", _cancel),
+    "approve": ("operations", "approve", "agree to what somebody else has asked for, or see what waits", _approve),
     "describe": ("queries", "describe", "a service and how it is configured", _service),
     "reload": ("operations", "reload", "read the configuration again", _reload),
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),

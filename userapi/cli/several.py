@@ -71,6 +71,9 @@ class Several:
     def _tell(self, name: str, answer: Answer) -> None:
         if isinstance(answer, Failure):
             self._no(name, answer, targets.line(name, answer.text))
+        elif "approval" in answer:
+            waits = Failure("later", answer["text"])
+            self._no(name, waits, targets.line(name, waits.text), called="not approved yet")
         elif "operation" not in answer:
             self._yes(name, answer, answer.get("text") or "done")
         elif self._no_wait:

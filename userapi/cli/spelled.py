@@ -19,11 +19,13 @@ def is_name(text: str) -> bool:
     return True
 
 
-def spelled(service: str | None = None, user: str | None = None, signal: str | None = None) -> None:
+def spelled(
+    service: str | None = None, user: str | None = None, signal: str | None = None, reason: str | None = None
+) -> None:
     """Raises Failure."""
     if service is not None and not is_name(service):
         raise no_service(service)
-    if user is None and signal is None:
+    if user is None and signal is None and not reason:
         return
     from policy import names
 
@@ -32,5 +34,7 @@ def spelled(service: str | None = None, user: str | None = None, signal: str | N
             names.user_name(user)
         if signal is not None:
             names.signal_name(signal)
+        if reason:
+            names.reason(reason)
     except ValueError as error:
         raise Failure("usage", str(error)) from None

@@ -84,12 +84,21 @@ class Http:
         """{"operation", "text"}, or {"text"} when it is done already."""
         if do == "shutdown":
             raise Failure("usage", "shutdown is root's, and not over HTTP: durward --root shutdown")
-        spelled(service, more.get("user"), more.get("signal"))
+        spelled(service, more.get("user"), more.get("signal"), more.get("reason"))
         path = do if service is None else f"services/{http1.quoted(service)}/{do}"
         return self._json("POST", path, {key: value for key, value in more.items() if value})
 
-    def cancel(self, number: int) -> dict[str, Any]:
-        return self._json("POST", f"operations/{number}/cancel")
+    def cancel(self, number: int, reason: str = "") -> dict[str, Any]:
+        spelled(reason=reason)
+        return self._json("POST", f"operations/{number}/cancel", {"reason": reason} if reason else None)
+
+    def approvals(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._json("GET", "approvals")["approvals"]
+        return found
+
+    def approve(self, number: int, reason: str = "") -> dict[str, Any]:
+        spelled(reason=reason)
+        return self._json("POST", f"approvals/{number}", {"reason": reason} if reason else None)
 
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """Its events from its beginning until it ended, and the answer with it: the next may be asked for at once."""

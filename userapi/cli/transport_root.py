@@ -30,13 +30,15 @@ class Root:
         """say: for people, that what was being told has broken off and is asked for again."""
         self._path, self._say = path, say
 
-    def _line(self, command: dict[str, Any]) -> socket.socket:
-        spelled(command.get("service"), command.get("user"), command.get("signal"))  # or the supervisor hangs up
+    def _line(self, command: dict[str, Any], reason: str = "") -> socket.socket:
+        spelled(
+            command.get("service"), command.get("user"), command.get("signal"), reason
+        )  # or the supervisor hangs up
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             line.settimeout(QUICK)
             line.connect(self._path)
-            line.send(json.dumps({"id": 1, "command": command}).encode())
+            line.send(json.dumps({"id": 1, "command": command, "reason": reason}).encode())
         except PermissionError:
             line.close()
             raise Failure("forbidden", f"{self._path} is for root alone: use sudo, or go without --root") from None
@@ -67,10 +69,10 @@ class Root:
             raise Failure(reply["kind"], reply["text"], **more)
         return reply, descriptor
 
-    def _ask(self, do: str, **more: Any) -> list[dict[str, Any]]:
+    def _ask(self, do: str, reason: str = "", **more: Any) -> list[dict[str, Any]]:
         command = {"do": do, **{key: value for key, value in more.items() if value}}
         replies = []
-        with self._line(command) as line:
+        with self._line(command, reason) as line:
             try:
                 while True:
                     reply, descriptor = self._receive(line)
@@ -105,8 +107,14 @@ class Root:
     def command(self, do: str, service: str | None = None, **more: Any) -> dict[str, Any]:
         return _without_tag(self._ask(do, service=service, **more)[-1])
 
-    def cancel(self, number: int) -> dict[str, Any]:
-        return _without_tag(self._ask("cancel", operation=number)[-1])
+    def cancel(self, number: int, reason: str = "") -> dict[str, Any]:
+        return _without_tag(self._ask("cancel", reason, operation=number)[-1])
+
+    def approvals(self) -> list[dict[str, Any]]:
+        return [found for reply in self._ask("approvals") for found in reply["approvals"]]
+
+    def approve(self, number: int, reason: str = "") -> dict[str, Any]:
+        return _without_tag(self._ask("approve", reason, approval=number)[-1])
 
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """A daemon that is gone is not waited for: it may be what was asked for."""

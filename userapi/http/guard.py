@@ -128,10 +128,6 @@ def asker() -> tuple[str, str]:
     return token, source(request.environ, parts().config.api.behind_proxy)
 
 
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of what takes none."""
-
-
 def body(kind: type[T]) -> T:
     """The JSON body as that struct; an empty body is {}. Raises Problem."""
     data = request.get_data(cache=False)
@@ -146,6 +142,7 @@ _MUST = {
     "process": "process must be like site:0",
     "stream": "stream must be stdout or stderr",
     "signal": f"signal must be one of {SIGNALS.replace('|', ', ')}",
+    "reason": "reason must be one line of at most 200 characters",
     "user": "user must be the name of a user",
     "processes": "processes must be a whole number from 1 to 1024; to have none, stop the service",
 }

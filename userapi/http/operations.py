@@ -8,6 +8,7 @@ JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time
 what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, or
 after LIFE with "done": false. With Accept: text/event-stream: its events from its beginning, `step` and `ended`.
 With ?after=N or Last-Event-ID: without the steps up to that event; the end is told in any case.
+A command that somebody else must approve first answers 202 {"approval", "text"}: see approvals.py.
 Every POST that begins an operation answers 202 {"operation", "text"} with this address in Location, and with
 ?wait=true 200 and the JSON above: "ok": false is a result, not an error of HTTP. A command that is
 refused because too many wait has not begun.
@@ -17,10 +18,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import Nothing, after, asker, body, flag, json, named, parts
+from userapi.http.guard import after, asker, body, flag, json, named, parts
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, begun, streamed
 
@@ -61,10 +63,10 @@ def follow(operation: int) -> Response:
 
 @blueprint.post("/operations/<int:operation>/cancel")
 def cancel(operation: int) -> Response:
-    body(Nothing)
+    why = body(Why)
     if operation >= 1 << 53:
         raise Problem("unknown", "there is no such operation")
-    return commanded(messages.Cancel(operation=operation))
+    return commanded(messages.Cancel(operation=operation), why)
 
 
 def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[str, Any]:
@@ -84,19 +86,27 @@ def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[
     return result
 
 
-def commanded(command: messages.Command) -> Response:
+class Why(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the body of every command may say."""
+
+    reason: messages.Reason = ""
+
+
+def commanded(command: messages.Command, why: Why) -> Response:
     """The answer to a command: its operation, or the operation's outcome with ?wait=true, or that it is done."""
     token, source = asker()
     ask = parts().supervisor.ask
     if not flag("wait"):
-        return answered(token, source, ask(token, command, source), False)
+        return answered(token, source, ask(token, command, source, why.reason), False)
     with parts().waits.one(token):  # before it is asked for: what is refused for want of a thread has not begun
-        return answered(token, source, ask(token, command, source), True)
+        return answered(token, source, ask(token, command, source, why.reason), True)
 
 
 def answered(token: str, source: str, reply: messages.Reply, wait: bool) -> Response:
     if isinstance(reply, messages.Done):
         return json({"text": reply.text})
+    if isinstance(reply, messages.Waits):
+        return json({"approval": reply.approval, "text": reply.text}, 202)
     if not isinstance(reply, messages.Accepted):
         raise Problem("failed", "the supervisor answered something else")
     if wait:

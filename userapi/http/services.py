@@ -6,48 +6,47 @@ GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"
 one runs next, "" where nothing is due. GET /services/NAME answers {"service", "settings", "sockets", "exits",
 "chosen_by", "lost"}, chosen_by "" where "enabled" is the configuration's.
 POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, scale {"processes": N},
-clear-log and reopen-log {"process": "NAME:1"}, each where none is named,
-reload {"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
+clear-log and reopen-log {"process": "NAME:1"}, each where none is named, reload {"dry_run": bool}, revoke
+{"user": NAME} or {"everyone": true}, each with {"reason": TEXT} besides; their answers are described in operations.py.
 """
 
 from __future__ import annotations
 
-import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.http.guard import Nothing, asker, body, json, named, parts
-from userapi.http.operations import commanded
+from userapi.http.guard import asker, body, json, named, parts
+from userapi.http.operations import Why, commanded
 from userapi.http.problems import Problem
 
 blueprint = Blueprint("services", __name__)
 
 
-class Restarting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Restarting(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
     hard: bool = False
 
 
-class Stopping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Stopping(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
     with_dependants: bool = False
 
 
-class Signalling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Signalling(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
     signal: messages.Signame
 
 
-class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Scaling(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
     processes: messages.Processes
 
 
-class Clearing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Clearing(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
     process: messages.Process = ""
 
 
-class Reloading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Reloading(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dry_run: bool = False
 
 
-class Revoking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Revoking(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
     user: messages.User | None = None
     everyone: bool = False
 
@@ -75,55 +74,59 @@ def describe(name: str) -> Response:
 
 @blueprint.post("/services/<name>/start")
 def start(name: str) -> Response:
-    body(Nothing)
-    return commanded(messages.Start(service=named(name)))
+    return commanded(messages.Start(service=named(name)), body(Why))
 
 
 @blueprint.post("/services/<name>/stop")
 def stop(name: str) -> Response:
-    return commanded(messages.Stop(service=named(name), with_dependants=body(Stopping).with_dependants))
+    asked = body(Stopping)
+    return commanded(messages.Stop(service=named(name), with_dependants=asked.with_dependants), asked)
 
 
 @blueprint.post("/services/<name>/restart")
 def restart(name: str) -> Response:
-    return commanded(messages.Restart(service=named(name), hard=body(Restarting).hard))
+    asked = body(Restarting)
+    return commanded(messages.Restart(service=named(name), hard=asked.hard), asked)
 
 
 @blueprint.post("/services/<name>/signal")
 def signal(name: str) -> Response:
-    return commanded(messages.Signal(service=named(name), signal=body(Signalling).signal))
+    asked = body(Signalling)
+    return commanded(messages.Signal(service=named(name), signal=asked.signal), asked)
 
 
 @blueprint.post("/services/<name>/enable")
 def enable(name: str) -> Response:
-    body(Nothing)
-    return commanded(messages.Enable(service=named(name)))
+    return commanded(messages.Enable(service=named(name)), body(Why))
 
 
 @blueprint.post("/services/<name>/disable")
 def disable(name: str) -> Response:
-    body(Nothing)
-    return commanded(messages.Disable(service=named(name)))
+    return commanded(messages.Disable(service=named(name)), body(Why))
 
 
 @blueprint.post("/services/<name>/scale")
 def scale(name: str) -> Response:
-    return commanded(messages.Scale(service=named(name), processes=body(Scaling).processes))
+    asked = body(Scaling)
+    return commanded(messages.Scale(service=named(name), processes=asked.processes), asked)
 
 
 @blueprint.post("/services/<name>/clear-log")
 def clear_log(name: str) -> Response:
-    return commanded(messages.ClearLog(service=named(name), process=body(Clearing).process))
+    asked = body(Clearing)
+    return commanded(messages.ClearLog(service=named(name), process=asked.process), asked)
 
 
 @blueprint.post("/services/<name>/reopen-log")
 def reopen_log(name: str) -> Response:
-    return commanded(messages.ReopenLog(service=named(name), process=body(Clearing).process))
+    asked = body(Clearing)
+    return commanded(messages.ReopenLog(service=named(name), process=asked.process), asked)
 
 
 @blueprint.post("/reload")
 def reload() -> Response:
-    return commanded(messages.Reload(dry_run=body(Reloading).dry_run))
+    asked = body(Reloading)
+    return commanded(messages.Reload(dry_run=asked.dry_run), asked)
 
 
 @blueprint.post("/revoke")
@@ -131,4 +134,4 @@ def revoke() -> Response:
     asked = body(Revoking)
     if (asked.user is None) != asked.everyone:
         raise Problem("invalid", 'name one user, or say {"everyone": true}')
-    return commanded(messages.Revoke(user=asked.user, everyone=asked.everyone))
+    return commanded(messages.Revoke(user=asked.user, everyone=asked.everyone), asked)

@@ -6,8 +6,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from policy import login, wire
 from rootd import accounts

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rootd.auth import throttle
 from rootd.auth.throttle import AT_ONCE, FORGIVE, PAIR, PEER, REMOTE, SHARED, STEPS, USER, Throttle, Ticket, network

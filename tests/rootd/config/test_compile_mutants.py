@@ -6,11 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from rootd.config import compile as compiler
-from rootd.config import keys
+from rootd.config import compile as compiler, keys
 from rootd.config.compile import Bundle, Compiled, Problem
 from rootd.config.table import load_table
 from rootd.config.trusted import File

@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rootd.config.compile import Compiled
 from rootd.config.environment import Unknown, expand

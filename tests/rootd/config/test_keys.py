@@ -7,8 +7,7 @@ import signal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from policy import names
 from rootd.config import keys

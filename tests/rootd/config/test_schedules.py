@@ -10,8 +10,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rootd import check
 from rootd.config import schedules

@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 
 from rootd import ipc
-from rootd.config import settings as settings_file
-from rootd.config import shape
+from rootd.config import settings as settings_file, shape
 from rootd.config.table import Entry, Socket, Table
 from rootd.privileged import cgroup, main, stage
 from rootd.privileged.spawner import Spawner

@@ -10,27 +10,28 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_services import FakeServices
 from supervisor_daemon import daemon
 
 from policy import login, messages, wire
 from policy.parse import parse
 from policy.rules import Policy
 from rootd import ipc
-from rootd.config import compile as compiler
-from rootd.config import schedules
+from rootd.config import compile as compiler, schedules
 from rootd.config.settings import User
 from rootd.config.trusted import File
+from rootd.supervisor.approvals import Approvals
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.choices import Choices
 from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Door
 from rootd.supervisor.desk import Desk
-from rootd.supervisor.operations import Operation, Operations, Refusal
+from rootd.supervisor.limits import Limits
 from rootd.supervisor.reload import SEALS, Reloads
 from rootd.supervisor.sessions import Sessions
 
@@ -64,92 +65,6 @@ def policy_of(text: str, services: dict[str, tuple[str, ...]]) -> Policy:
     found = parse([("policy.d/10-web.toml", text)], services)
     assert isinstance(found, Policy), found
     return found
-
-
-class FakeServices:
-    """The seam of services, by which the test sees what was asked and says what happens."""
-
-    def __init__(self, publish: Callable[[Any], None]) -> None:
-        self.groups: dict[str, tuple[str, ...]] = {"site": ("front",), "jobs": ("back",), "vault": ()}
-        self.processes = {"site": ["site:0", "site:1"], "jobs": ["jobs"], "vault": ["vault"]}
-        self.operations = Operations(publish, lambda: "2026-11-23T12:00:00Z")
-        self.asked: list[tuple[Any, ...]] = []
-        self.refusal: Refusal | None = None
-        self.ends_at_once = False
-        self.text = ""
-        self.settings = dict[str, str]()  # of all of them
-        self.above: dict[str, list[str]] = {}  # what requires it
-        self.ending: set[str] = set()
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.groups)
-
-    def groups_of(self, name: str) -> tuple[str, ...]:
-        return () if name == "durward-api" else self.groups[name]
-
-    def info(self, name: str) -> messages.ServiceInfo:
-        names = self.processes.get(name, [name])
-        found = [messages.ProcessInfo(one, "RUNNING", 7, "2026-11-23T12:00:00Z", text=self.text) for one in names]
-        return messages.ServiceInfo(name, "RUNNING", "up", found, list(self.groups_of(name)))
-
-    def made_of(self, name: str) -> list[object]:
-        return [self.info(name)]
-
-    def description(self, name: str) -> messages.Description:
-        return messages.Description(self.info(name), {"user": "www" + self.text, **self.settings}, ["http"], [])
-
-    def _begin(self, kind: Any, service: str, *rest: Any, request: str = "") -> int:
-        self.asked.append((kind, service, *rest))
-        if self.refusal:
-            raise self.refusal
-        operation: Operation = self.operations.begin(kind, service, request, 0.0)
-        if self.ends_at_once:
-            self.operations.end(operation, True, "done", 1.0)
-        return operation.number
-
-    def start(self, name: str, now: float, request: str) -> int:
-        return self._begin("start", name, request=request)
-
-    def stop(self, name: str, now: float, request: str, before: Sequence[str] = ()) -> int:
-        return self._begin("stop", name, *([tuple(before)] if before else []), request=request)
-
-    @property
-    def order(self) -> FakeServices:
-        return self
-
-    def dependants(self, name: str) -> list[str]:
-        return self.above.get(name, [])
-
-    def wanted(self, name: str) -> bool:
-        return name not in self.ending
-
-    def restart(self, name: str, now: float, request: str, hard: bool = False) -> int:
-        return self._begin("restart", name, hard, request=request)
-
-    def signal(self, name: str, signame: str, now: float, request: str) -> int:
-        return self._begin("signal", name, signame, request=request)
-
-    def scale(self, name: str, processes: int, now: float, request: str) -> int:
-        return self._begin("scale", name, processes, request=request)
-
-    def cancel(self, operation: Operation, why: str, now: float) -> None:
-        self.asked.append(("cancel", operation.number, why))
-        if self.refusal:
-            raise self.refusal
-        operation.cancelled = why
-        if self.ends_at_once:
-            self.operations.end(operation, False, f"it was not done: {why}", 1.0)
-
-    def stop_all(self, now: float, request: str) -> int:
-        return self._begin("shutdown", "", request=request)
-
-    def changed(self, name: str, process: str = "") -> None:
-        self.operations.changed(name, process or name, "RUNNING", 7, "")
-
-    def end(self, number: int, ok: bool = True) -> None:
-        operation = self.operations.find(number)
-        assert operation is not None
-        self.operations.end(operation, ok, "restarted", 2.0)
 
 
 class Client:
@@ -199,6 +114,7 @@ class Room:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now = 1000.0
+        self.wall = 1_795_521_600.0  # Tue 2026-11-24 12:00 UTC
         self.loop = ipc.Loop()
         self.notes: list[str] = []
         self.records: list[dict[str, Any]] = []
@@ -218,11 +134,14 @@ class Room:
         self.log_keeps: int | None = 0  # the errno of each KEEP and CLEAR; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)
         self.clearing = Clearing(self.to_log_to_keep)
+        self.limits = Limits(self.clock, lambda kept: None)
+        self.approvals = Approvals(self.clock, lambda kept: None)
         (path / "log").mkdir()
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
             self.clearing, clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth,
-            log=str(path / "log"), goes_on=False,
+            log=str(path / "log"), goes_on=False, windows=lambda: self.wall, limits=self.limits,
+            approvals=self.approvals,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}

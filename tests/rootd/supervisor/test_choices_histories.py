@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 
 from choices_log import OFF, Log
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rootd import ipc

@@ -121,7 +121,7 @@ def test_a_parameter_that_an_address_does_not_know_is_refused_by_its_name(app, h
     rules = list(app.url_map.iter_rules())
     assert set(PARAMETERS) <= {rule.endpoint for rule in rules}
     for rule in rules:
-        path = rule.rule.replace("<name>", "site").replace("<int:operation>", "7")
+        path = rule.rule.replace("<name>", "site").replace("<int:operation>", "7").replace("<int:approval>", "3")
         (method,) = rule.methods - {"OPTIONS", "HEAD"}
         answer = http.open(f"{path}?folow=1&n%0Ax=", method=method)
         assert (answer.status_code, answer.json["kind"]) == (400, "invalid"), rule

@@ -153,3 +153,21 @@ def test_an_answer_of_another_kind_is_an_error(http, world):
     assert http.post("/api/v1/services/site/stop").status_code == 500
     assert http.get("/api/v1/whoami").status_code == 500
     assert http.get("/api/v1/why?action=view").status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        *((f"services/site/{word}", {}) for word in ("start", "stop", "restart", "enable", "disable")),
+        ("services/site/signal", {"signal": "HUP"}),
+        ("services/site/scale", {"processes": 2}),
+        ("reload", {}),
+        ("revoke", {"user": "bob"}),
+        ("operations/7/cancel", {}),
+    ],
+)
+def test_every_command_takes_a_reason(http, world, path, body):
+    assert http.post(f"/api/v1/{path}", json={**body, "reason": "disk full"}).status_code < 300
+    assert world.supervisor.asked[-1].reason == "disk full"
+    told = http.post(f"/api/v1/{path}", json={**body, "reason": "two\nlines"})
+    assert (told.status_code, told.json["detail"]) == (400, "reason must be one line of at most 200 characters")

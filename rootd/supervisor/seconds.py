@@ -1,0 +1,114 @@
+"""The second person: what a rule lets somebody do once somebody else agrees, on its way through the desk.
+
+Rule 1: who approves gives a number. What runs is the asker's command as it was, in his name, decided anew: with his
+        session, by the rules of now, and with the approval of that one rule.
+Rule 2: who may approve is policy's word (policy/approval); what is told of others' requests, only to those.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from policy import approval, decide, messages
+from policy.names import Action
+from rootd.supervisor.approvals import Waiting
+from rootd.supervisor.control import NoConnection
+from rootd.supervisor.operations import Refusal
+
+if TYPE_CHECKING:
+    from rootd.supervisor.desk import Call, Desk
+    from rootd.supervisor.dispatch import Row
+
+
+NAMED = ("do", "service", "with_dependants")  # of a command: said by its action, its service, and theirs
+
+
+class Through(NoConnection):
+    """Answers to the asker's command go to who has approved it, in words."""
+
+    def __init__(self, call: Call, waiting: Waiting) -> None:
+        self.root, self.closed = call.connection.root, False
+        self._call, self._what = call, f"{waiting.user}'s {waiting.info.text}"
+
+    def answer(self, reply: messages.Reply | messages.Event, fd: int = -1, *, more: bool = False) -> None:
+        told = reply
+        if isinstance(reply, messages.Accepted):
+            told = messages.Done(f"approved: {self._what} has begun, as operation {reply.operation}")
+        elif isinstance(reply, messages.Done):
+            told = messages.Done(f"approved: {self._what}: {reply.text}")
+        elif isinstance(reply, messages.Refused):
+            told = messages.Refused(reply.kind, f"approved, and {self._what} was not done: {reply.text}")
+        self._call.connection.answer(told)
+
+
+class Seconds:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def asked(self, call: Call, row: Row, decision: decide.Unapproved) -> bool:
+        """Keep what was asked for, record it, and tell the asker its number. False: nothing is done now."""
+        desk, session = self._desk, call.session
+        also = tuple(desk.also(call))
+        if call.approved:  # the rules have changed between the two
+            no = Refusal("conflict", "another rule applies now, which wants an approval of its own: ask again")
+            return self._no(call, row, decision, no)
+        more = [
+            f"{key} {value}" for key, value in msgspec.to_builtins(call.command).items() if value and key not in NAMED
+        ]
+        what = ", ".join(filter(None, [f"{row.action} {call.service or ''}".strip(), *more, *also]))
+
+        def make(number: int) -> Waiting:
+            now = desk.clock()
+            until = now + decision.approval.within
+            info = messages.ApprovalInfo(
+                number, call.user, what, call.reason, decision.approval.text, desk.expires(now), desk.expires(until)
+            )
+            return Waiting(
+                number, call.id, call.command, also, session.hash if session else "", call.user, call.identity.uid,
+                call.source, call.reason, decision.rule, until, info,
+            )  # fmt: skip
+
+        try:
+            waiting = desk.approvals.add(make)
+        except Refusal as no:
+            return self._no(call, row, decision, no)
+        told = f"{what} waits for approval {waiting.number} by {waiting.info.by}, until {waiting.info.until}"
+        desk.record(call, row, decision, told, False, None)
+        call.connection.answer(messages.Waits(waiting.number, f"{told}: durward approve {waiting.number}"))
+        return False
+
+    def _no(self, call: Call, row: Row, decision: decide.Unapproved, no: Refusal) -> bool:
+        self._desk.record(call, row, decision, no.text, False, None)
+        call.connection.answer(messages.Refused(no.kind, no.text))
+        return False
+
+    def may_approve(self, call: Call, number: int) -> decide.Decision:
+        desk = self._desk
+        waiting = desk.approvals.find(number)
+        rule, user, uid = (waiting.rule, waiting.user, waiting.uid) if waiting else ("", "", -1)
+        return approval.may_approve(desk.policy, call.identity, rule, user, uid, number, desk.asking(call))
+
+    def approve(self, call: Call, number: int) -> None:
+        """It is allowed and on disk: now the asker's own command is decided. Raises Refusal."""
+        desk = self._desk
+        waiting = desk.approvals.take(number)
+        session = desk.sessions.still(waiting.session, desk.clock())
+        if session is None or (session.identity.user, session.identity.uid) != (waiting.user, waiting.uid):
+            raise Refusal("conflict", f"the session of {waiting.user} is over: nothing was done")
+        desk.outcome(call, Action.APPROVE, 0, True, f"approved: {waiting.info.text} of {waiting.user}", 0.0)
+        desk.begin_approved(Through(call, waiting), waiting, session, call.user)
+
+    def listed(self, call: Call) -> list[messages.ApprovalInfo]:
+        found, desk = [], self._desk
+        said = decide.decide(desk.policy, call.identity, Action.APPROVE, None, (), desk.asking(call))
+        sees = isinstance(said, decide.Allow)  # who has this right sees all that waits, and agrees to nothing by it
+        for waiting in desk.approvals.all():
+            yours = (waiting.user, waiting.uid) == (call.user, call.identity.uid)
+            if yours or sees or isinstance(self.may_approve(call, waiting.number), decide.Allow):
+                info = waiting.info
+                found.append(messages.ApprovalInfo(
+                    info.number, info.user, info.text, info.reason, info.by, info.since, info.until, yours
+                ))  # fmt: skip
+        return found

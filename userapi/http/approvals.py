@@ -1,0 +1,34 @@
+"""GET /api/v1/approvals, POST /approvals/N: what waits for a second person, and to agree to it.
+
+The list: {"approvals": [{"number", "user", "text", "reason", "by", "since", "until", "yours"}]}: what the asker may
+approve, and what he has asked for himself ("yours"). POST, with {"reason": TEXT} or no body, answers 200 {"text"} when
+what was asked for has begun. A command that must be approved first answers 202 {"approval": N, "text"}.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from policy import messages
+from userapi.http.guard import asker, body, json, parts
+from userapi.http.operations import Why, commanded
+from userapi.http.problems import Problem
+
+blueprint = Blueprint("approvals", __name__)
+
+
+@blueprint.get("/approvals")
+def listed() -> Response:
+    token, source = asker()
+    reply = parts().supervisor.ask(token, messages.ListApprovals(), source)
+    if not isinstance(reply, messages.Approvals):
+        raise Problem("failed", "the supervisor answered something else")
+    return json({"approvals": reply.approvals})
+
+
+@blueprint.post("/approvals/<int:approval>")
+def approve(approval: int) -> Response:
+    why = body(Why)
+    if approval >= 1 << 53:
+        raise Problem("unknown", "there is no such approval")
+    return commanded(messages.Approve(approval), why)
