@@ -36,7 +36,9 @@ ARROWS = {
     "userapi": "userapi policy msgspec flask werkzeug jinja2 markupsafe gunicorn",
     "userapi.gunicorn_conf": "userapi prctl",
     "userapi.walls": "userapi rootd.sandbox",  # it holds no privilege, and gives some away
+    "userapi.audit": "userapi.audit rootd.log.chain",  # pure: the form of a record
     "userapi.cli": "userapi.cli userapi.tail policy",
+    "userapi.cli.audit": "userapi.cli userapi.audit userapi.tail rootd.log.chain",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",
@@ -73,9 +75,7 @@ MAY_FORK = {
     "rootd/auth/pam.py",  # one child for each attempt
 }
 MAY_EXEC = {"rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/sandbox.py"}  # the last tries if it is refused
-DROPS = {
-    "setuid", "setgid", "setgroups", "initgroups", "setreuid", "setregid", "setresuid", "setresgid", "seteuid",
-}  # fmt: skip
+DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made
 

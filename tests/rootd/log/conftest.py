@@ -16,6 +16,7 @@ from rootd.log import audit, chain
 from rootd.log.audit import Audit
 from rootd.log.rotate import Mover
 from rootd.log.source import Source
+from userapi.audit import verify
 
 
 class Place:
@@ -45,9 +46,9 @@ class Place:
     def keys(self) -> dict[int, bytes]:
         return chain.parse_keys((self.state / audit.INITIAL).read_bytes())
 
-    def verify(self) -> chain.Report:
+    def verify(self) -> verify.Report:
         with self.file.open("rb") as file:
-            return chain.verify(file, self.keys())
+            return verify.verify(file, self.keys())
 
     def bodies(self) -> list[dict[str, Any]]:
         found = []

@@ -10,6 +10,7 @@ from typing import Any
 
 from rootd import ipc
 from rootd.log import chain, main
+from userapi.audit import verify
 
 
 class Room:
@@ -89,7 +90,7 @@ class Room:
     def audit(self) -> list[dict[str, Any]]:
         data = (self.path / "log" / "audit" / "audit.jsonl").read_bytes()
         keys = chain.parse_keys((self.path / "state" / "log" / "audit.initial").read_bytes())
-        assert not chain.verify(data.splitlines(keepends=True), keys).problems
+        assert not verify.verify(data.splitlines(keepends=True), keys).problems
         return [chain.parse(line).body for line in data.splitlines()]
 
     def text(self, name: str = "site/stdout.log") -> bytes:
