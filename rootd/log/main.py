@@ -40,7 +40,7 @@ def main(link_fd: int) -> int:
     account = conf.accounts["log"]
     os.umask(0o027)
     confine.become(account.uid, account.gid, account.groups)
-    log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state), f"{conf.paths.state}/log")
+    log = Log(keeper, *open_directories(conf.paths.log, conf.paths.state), f"{conf.paths.state}/log", conf.audit)
     log.mover.open_sender()
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
     written = (conf.paths.log, f"{conf.paths.state}/log", f"{conf.paths.state}/choices")
@@ -95,11 +95,13 @@ Handler = Callable[[ipc.Link, ipc.Message, list[int]], None]
 class Log:
     """The loop. Owns the keeper's link and the four directories. `place` is the path of the secrets, for people."""
 
-    def __init__(self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, place: str) -> None:
+    def __init__(
+        self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, place: str, conf: settings.Audit
+    ) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
         self.mover = Mover(root, self.drained, say, wall_ns, self.lost)
-        self.audit = Audit(audit, secrets, place, wall, say)
+        self.audit = Audit(audit, secrets, place, wall, say, conf.size)
         self.losses: dict[tuple[str, int], tuple[int, int]] = {}  # process and stream: bytes and lines that are lost
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rootd import ipc
+from rootd.config import settings
 from rootd.log import chain, main
 from userapi.audit import verify
+
+CONF = settings.Audit("refuse", anchors="none")
 
 
 class Room:
@@ -26,7 +29,7 @@ class Room:
         self.keeper = ipc.Link(ours)
         self.links: dict[str, ipc.Link] = {}
         self.directories = main.open_directories(str(path / "log"), str(path / "state"))
-        self.log = main.Log(ipc.Link(theirs, takes_fds=True), *self.directories, f"{path}/state/log")
+        self.log = main.Log(ipc.Link(theirs, takes_fds=True), *self.directories, f"{path}/state/log", CONF)
         self.log.begin()
         self.log.loop.watch(self.log.keeper.fileno(), self.log.from_keeper)
         self.log.loop.watch(self.log.mover.fileno(), self.log.move)
