@@ -126,7 +126,7 @@ def test_a_kill_at_any_step_of_a_rotation_leaves_a_chain_that_goes_on_in_the_nex
 ) -> None:
     for step in range(1_000):
         place = places(tmp_path / f"log{step}", tmp_path / f"state{step}")
-        place.size = 600  # a file for each few records
+        place.size = 200  # a file for each batch
         was_killed, acknowledged = killed(step, mode, session(place, 1))
         check_after_a_kill(place, acknowledged)
         if not was_killed:
