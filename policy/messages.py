@@ -76,6 +76,12 @@ class OpenLog(_Command, frozen=True, tag="open-log"):
     rotated: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0  # 0 is the file being written, 1 the one before
 
 
+class OpenAudit(_Command, frozen=True, tag="open-audit"):
+    """The audit log: answered by `LogOpened`, its service "" and its process the file's name, and one descriptor."""
+
+    rotated: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+
+
 class WhatMayI(_Command, frozen=True, tag="what-may-i"):
     """Who the asker is and what he may do; with action and service: the decision on that, explained."""
 
@@ -149,7 +155,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 
 Command = (
-    Status | Describe | Watch | ListOperations | OpenLog | WhatMayI
+    Status | Describe | Watch | ListOperations | OpenLog | OpenAudit | WhatMayI
     | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable | Reload | Revoke | Shutdown
 )  # fmt: skip
 

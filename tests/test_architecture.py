@@ -37,8 +37,7 @@ ARROWS = {
     "userapi.gunicorn_conf": "userapi prctl",
     "userapi.walls": "userapi rootd.sandbox",  # it holds no privilege, and gives some away
     "userapi.audit": "userapi.audit rootd.log.chain",  # pure: the form of a record
-    "userapi.cli": "userapi.cli userapi.tail policy",
-    "userapi.cli.audit": "userapi.cli userapi.audit userapi.tail rootd.log.chain",
+    "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",

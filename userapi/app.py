@@ -14,7 +14,7 @@ from flask import Flask
 
 from userapi.client import Auth, Supervisor
 from userapi.config import SHARE, from_environment
-from userapi.http import events, guard, health, logs, operations, problems, services, session, whoami
+from userapi.http import audit, events, guard, health, logs, operations, problems, services, session, whoami
 from userapi.http.streams import Permits, Shares
 
 BLUEPRINTS = (
@@ -24,6 +24,7 @@ BLUEPRINTS = (
     logs.blueprint,
     whoami.blueprint,
     events.blueprint,
+    audit.blueprint,
 )
 
 

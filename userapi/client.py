@@ -26,7 +26,8 @@ LOGIN = 30.0  # seconds for PAM, delays of ours included
 FIRST = 0.2  # seconds in which a watch that is refused is usually told so
 PAUSE = 0.05  # seconds between two attempts to connect
 DOES_NOTHING = (
-    messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.WhatMayI,
+    messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.OpenAudit,
+    messages.WhatMayI,
 )  # fmt: skip
 
 
@@ -124,7 +125,9 @@ class Supervisor:
         """The final reply, never Refused. Raises Refusal. Services come in one piece."""
         return self._ask(session, command, source, False)[0]
 
-    def open_log(self, session: str, command: messages.OpenLog, source: str) -> tuple[messages.LogOpened, int]:
+    def open_log(
+        self, session: str, command: messages.OpenLog | messages.OpenAudit, source: str
+    ) -> tuple[messages.LogOpened, int]:
         """What was opened, and its descriptor, which is the caller's to close. Raises Refusal."""
         reply, descriptor = self._ask(session, command, source, True)
         if not isinstance(reply, messages.LogOpened) or descriptor < 0:

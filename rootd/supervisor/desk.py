@@ -278,6 +278,8 @@ def target(command: messages.Command) -> str | None:
     match command:
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None
+        case messages.OpenAudit():
+            return None
         case _:
             return command.service
 

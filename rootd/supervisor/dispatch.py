@@ -90,6 +90,17 @@ def answer_open_log(desk: Desk, call: Call, command: messages.OpenLog) -> None:
         os.close(fd)
 
 
+def answer_open_audit(desk: Desk, call: Call, command: messages.OpenAudit) -> None:
+    try:
+        name, fd = logs.open_audit(desk.log, command.rotated)
+    except OSError as error:
+        raise Refusal("unknown", f"there is no such file of the audit log: {error.strerror or error}") from None
+    try:
+        call.connection.answer(messages.LogOpened("", name, "audit", os.fstat(fd).st_size), fd)
+    finally:
+        os.close(fd)
+
+
 def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> None:
     who = call.identity
     if command.action is not None:
@@ -196,6 +207,7 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Watch: Row(Action.VIEW, answer_watch),
     messages.ListOperations: Row(Action.VIEW, answer_operations),
     messages.OpenLog: Row(Action.LOGS, answer_open_log),
+    messages.OpenAudit: Row(Action.AUDIT, answer_open_audit),
     messages.WhatMayI: Row(None, answer_what_may_i),
     messages.Start: Row(Action.START, answer_start, changes=True),
     messages.Stop: Row(Action.STOP, answer_stop, changes=True),

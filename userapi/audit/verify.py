@@ -41,6 +41,10 @@ _ANCHOR = re.compile(r'"?number"?[=:]\s*"?([0-9]{1,16})\b.*?"?head"?[=:]\s*"?([0
 _TIME = re.compile(r'"?(?<![a-z])time"?[=:]\s*"?([0-9T:.Z-]{20,32})', re.ASCII)
 
 
+parse_keys = chain.parse_keys
+BEGIN: tuple[int, bytes | None] = (0, chain.NO_HEAD)  # of a whole log
+
+
 class Problem(NamedTuple):
     file: str
     line: int  # from 1; 0: about what is not there
@@ -120,7 +124,7 @@ class Verifier:
     def __init__(
         self,
         keys: Mapping[int, bytes] | None = None,
-        previous: tuple[int, bytes | None] = (0, chain.NO_HEAD),
+        previous: tuple[int, bytes | None] = BEGIN,
         anchors: Iterable[Anchor] = (),
     ) -> None:
         """previous: the number that is due first, and the hash that it has to name; None: whatever it names."""
@@ -333,7 +337,7 @@ class Verifier:
 def verify(
     lines: Iterable[bytes],
     keys: Mapping[int, bytes] | None = None,
-    previous: tuple[int, bytes | None] = (0, chain.NO_HEAD),
+    previous: tuple[int, bytes | None] = BEGIN,
     anchors: Iterable[Anchor] = (),
 ) -> Report:
     """One file; no problems means unchanged."""

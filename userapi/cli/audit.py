@@ -1,14 +1,17 @@
-"""durward audit verify: whether the audit log is as it was written; offline, by whoever may read its files.
+"""durward audit: verify, whether the log is as it was written; search and tail, what is in it.
 
-Exit 0: nothing was changed, 1: something was (the first bad record is named first), 2 usage.
+verify works offline, by whoever may read the files, and so does search, with files. Without, the daemon is asked for
+them, which takes the right `audit`.
+
+verify exits 0: nothing was changed, 1: something was (the first bad record is named first), 2 usage.
 --json: {"ok", "records", "first", "next_n", "head", "macs", "anchors", "problems": [{"file", "line", "record",
-"damage", "text"}], …}.
+"damage", "text"}], …}. Of search and tail: a record a line, as it is in the log.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from userapi.cli.failure import FAILED, OK, Failure
@@ -19,7 +22,17 @@ if TYPE_CHECKING:
 
     from userapi.audit import verify as verifying
 
+LINED_UP = 500  # rows of a table
+CALCULATED = ("=", "+", "-", "@")  # a spreadsheet would take such a cell for a formula
 SHOWN = 20  # problems that are shown to people
+SOUGHT = {
+    "user": "who asked",
+    "action": "an action, a command or a deed: restart, cancel, spawn",
+    "target": "a service",
+    "kind": "decision, outcome, step, deed, login, start, …",
+    "request": "all of one request's story, by its id",
+    "grep": "records in which this regular expression is found",
+}  # * and ? stand for anything, as in a shell; not in the last two
 LONG = 8 << 20  # bytes of a log of which it is said how far it is read
 
 
@@ -33,10 +46,25 @@ def options(parser: argparse.ArgumentParser, common: Callable[[argparse.Argument
     verify.add_argument("--from", dest="since", metavar="N|TIME", default="", help="from this record, or UTC time, on")
     verify.add_argument("--to", dest="until", metavar="N|TIME", default="", help="up to this record, or UTC time")
     common(verify)
+    search = asked.add_parser("search", help="records of it", allow_abbrev=False)
+    search.add_argument("files", metavar="FILE", nargs="*", help="files or folders, instead of asking the daemon")
+    for option, text in SOUGHT.items():
+        search.add_argument(f"--{option}", metavar=option.upper(), default="", help=text)
+    search.add_argument("--outcome", choices=("allowed", "denied", "ok", "failed"), default="")
+    search.add_argument("--from", dest="since", metavar="N|TIME", default="", help="from this record, or UTC time, on")
+    search.add_argument("--to", dest="until", metavar="N|TIME", default="", help="up to this record, or UTC time")
+    search.add_argument("--csv", action="store_true", help="comma separated, with a line of titles")
+    common(search)
+    tail = asked.add_parser("tail", help="its last records", allow_abbrev=False)
+    tail.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    tail.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="the last N records (10)")
+    common(tail)
 
 
 def audit(ask: Any, screen: Screen, args: Any) -> int:
-    return verify(screen, args)
+    if args.what == "verify":
+        return verify(screen, args)
+    return search(ask, screen, args) if args.what == "search" else tail(ask, screen, args)
 
 
 def span_of(args: Any) -> Any:
@@ -97,9 +125,9 @@ def _anchors(path: str | None) -> list[verifying.Anchor]:
 def _keys(path: str | None) -> dict[int, bytes] | None:
     if path is None:
         return None
-    from rootd.log import chain
+    from userapi.audit import verify as verifying
 
-    keys = chain.parse_keys(_text(path).encode())
+    keys = verifying.parse_keys(_text(path).encode())
     if not keys:
         raise Failure("usage", f"{path} has no key of an audit log: it is the file audit.initial that log has made")
     return keys
@@ -112,14 +140,13 @@ def _pass(
     import itertools
     import os
 
-    from rootd.log import chain
     from userapi.audit import files
     from userapi.audit import verify as verifying
 
     whole, before = sum(os.path.getsize(path) for path in named), 0
     shows = sys.stderr.isatty() and whole > LONG and not screen.as_json
     begins = int(span.since) if span.since.isdigit() else 0
-    previous: tuple[int, bytes | None] = (begins, None) if span.since else (0, chain.NO_HEAD)
+    previous = (begins, None) if span.since else verifying.BEGIN
     verifier: verifying.Verifier | None = None
 
     def went(size: int) -> None:
@@ -167,3 +194,106 @@ def _show(screen: Screen, report: verifying.Report, args: Any, anchors: list[ver
         screen.progress("without --key this proves less: whoever could write the file could make all of it anew")
     if not anchors:
         screen.progress("without --anchors nothing shows whether records were cut off at the end")
+
+
+def search(ask: Any, screen: Screen, args: Any) -> int:
+    """Exit 0, also when nothing was found: that is said."""
+    from userapi.audit import search as searching
+
+    query = searching.Query(
+        args.user, args.action, args.target, args.outcome, args.kind, args.request, args.grep
+    )  # as its fields stand
+    span = span_of(args)
+    if args.csv and screen.as_json:
+        raise Failure("usage", "--csv or --json, not both")
+    try:
+        query.check()
+        found = searching.found(query, _lines(ask, args, span))
+        if screen.as_json:
+            count = 0
+            for index, record in enumerate(found):
+                screen.json(record)
+                count = index + 1
+        else:
+            count = (_csv if args.csv else _table)(found)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise _unreadable(error) from None
+    except ValueError as error:
+        raise Failure("usage", str(error)) from None
+    if not count:
+        screen.progress("no record is like that")
+    return OK
+
+
+def _lines(ask: Any, args: Any, span: Any) -> Iterator[bytes]:
+    from userapi.audit import files
+
+    if not args.files:
+        yield from _whole(ask.audit(span))
+        return
+    begun = False
+    for path in files.paths(args.files):
+        with files.open_plain(path) as file:
+            for line in files.until(span, file):
+                begun = begun or not span.skips(line)
+                if begun:
+                    yield line
+
+
+def _whole(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines out of pieces."""
+    held = b""
+    for piece in pieces:
+        *lines, held = (held + piece).split(b"\n")
+        yield from lines
+
+
+def _csv(found: Iterator[dict[str, Any]]) -> int:
+    import csv
+
+    from userapi.audit import search as searching
+    from userapi.cli import plain
+
+    writer, count = csv.writer(sys.stdout, lineterminator="\n"), 0
+    writer.writerow(searching.COLUMNS)
+    for record in found:
+        count += 1
+        cells = [plain.line(cell) for cell in searching.row(record)]
+        writer.writerow(["'" + cell if cell[:1] in CALCULATED else cell for cell in cells])
+    return count
+
+
+def _table(found: Iterator[dict[str, Any]]) -> int:
+    """So many are lined up at once: a table of a whole log need not be in memory."""
+    import itertools
+
+    from userapi.audit import search as searching
+    from userapi.cli import plain
+
+    title: list[list[str]] = [[column.upper() for column in searching.COLUMNS]]
+    count, widths = 0, [0] * len(searching.COLUMNS)
+    while rows := [[plain.line(cell) for cell in searching.row(one)] for one in itertools.islice(found, LINED_UP)]:
+        count += len(rows)
+        rows, title = title + rows, []
+        widths = [max(width, *(len(row[at]) for row in rows)) for at, width in enumerate(widths)]
+        for row in rows:
+            sys.stdout.write("  ".join(map(str.ljust, row, widths)).rstrip() + "\n")
+    return count
+
+
+def tail(ask: Any, screen: Screen, args: Any) -> int:
+    from userapi.audit import search as searching
+    from userapi.cli import plain
+
+    if args.lines < 0:
+        raise Failure("usage", "-n takes a number of records")
+    for record in searching.records(_whole(ask.audit_tail(args.lines, args.follow))):
+        if screen.as_json:
+            screen.json(record)
+        else:
+            number, *cells = (plain.line(cell) for cell in searching.row(record))
+            sys.stdout.write("  ".join([number.rjust(6), *filter(None, cells)]) + "\n")
+        sys.stdout.flush()
+    return OK

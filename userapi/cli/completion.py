@@ -37,15 +37,16 @@ OPTIONS = {
     "reload": "--dry-run --no-wait",
     "revoke": "--all",
     "shutdown": "--no-wait",
-    "audit": "--key --anchors --from --to",
+    "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
+    " --lines",
     "doctor": "--config --strict",
 }
 VALUED = (
     "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config"  # take a word
-    " --key --anchors --from --to"
+    " --key --anchors --from --to --action --target --outcome --kind --request"
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
-AUDIT = "verify"
+AUDIT = "verify search tail"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())

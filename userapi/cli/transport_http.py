@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 QUICK = 40.0  # seconds: longer than the api waits for anybody
 QUIET = 340.0  # seconds of silence in a stream
 AGAIN = 0.3  # seconds before a stream that ended is asked for again
+NDJSON = "application/x-ndjson"
 ATTEMPTS = 40  # that many times, when nothing comes in between
 
 
@@ -141,14 +142,30 @@ class Http:
     def logs(self, service: str, stream: str, process: str, lines: int, follow: bool) -> Iterator[bytes]:
         spelled(service)
         path = f"services/{http1.quoted(service)}/logs"
-        asked = {"stream": stream, "process": process, "follow": "true" if follow else None}
+        return self._tailed(path, "text/plain", lines, follow, stream=stream, process=process)
+
+    def audit(self, span: Any) -> Iterator[bytes]:
+        """The audit log in pieces; span: userapi.audit.files.Span."""
+        query = _query(**{"from": span.since or None, "to": span.until or None})
+        with contextlib.closing(self._open("GET", "audit" + query, accept=NDJSON, seconds=QUIET)) as reply:
+            try:
+                yield from reply.pieces()
+            except ConnectionError as error:
+                raise Failure("later", f"the log is not complete: {error}") from None
+
+    def audit_tail(self, lines: int, follow: bool) -> Iterator[bytes]:
+        return self._tailed("audit", NDJSON, lines, follow)
+
+    def _tailed(self, path: str, accept: str, lines: int, follow: bool, **more: str) -> Iterator[bytes]:
+        """The last lines, and with follow what comes: asked for again from where it broke off."""
+        asked = {**more, "follow": "true" if follow else None}
         place = ""
         left = ATTEMPTS
         while left:
             left -= 1
             start = {"after": place} if place else {"n": str(lines)}
             try:
-                reply = self._open("GET", path + _query(**asked, **start), accept="text/plain", seconds=QUIET)
+                reply = self._open("GET", path + _query(**asked, **start), accept=accept, seconds=QUIET)
             except Failure as failure:
                 if not place or failure.kind not in ("later", "unreachable") or not left:
                     raise

@@ -45,7 +45,7 @@ on = ["site", "group:back"]
 [[grant]]
 id = "leads"
 who = ["user:bob"]
-may = ["reload", "revoke", "shutdown"]
+may = ["audit", "reload", "revoke", "shutdown"]
 [[grant]]
 id = "sight"
 who = ["user:bob"]
@@ -215,7 +215,8 @@ class Room:
         self.kept: list[ipc.Message] = []
         self.log_keeps: int | None = 0  # the errno of each KEEP; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)
-        (path / "log").mkdir()
+        (path / "log" / "audit").mkdir(parents=True)
+        (path / "log" / "audit" / "audit.jsonl").write_bytes(b"{}\n")
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
             clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth, log=str(path / "log"),

@@ -25,6 +25,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Watch: messages.Watch(service="site"),
     messages.ListOperations: messages.ListOperations("site"),
     messages.OpenLog: messages.OpenLog("site"),
+    messages.OpenAudit: messages.OpenAudit(),
     messages.WhatMayI: messages.WhatMayI(),
     messages.Start: messages.Start("site"),
     messages.Stop: messages.Stop("site"),
@@ -38,7 +39,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
 }
-GLOBAL = {Action.RELOAD, Action.REVOKE, Action.SHUTDOWN}
+GLOBAL = {Action.AUDIT, Action.RELOAD, Action.REVOKE, Action.SHUTDOWN}
 DENY = """
 [[grant]]
 id = "all"
@@ -61,7 +62,7 @@ def test_b9_every_command_has_a_row() -> None:
 def test_b9_what_changes_something_is_said_to() -> None:
     reads = {
         messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog,
-        messages.WhatMayI,
+        messages.OpenAudit, messages.WhatMayI,
     }  # fmt: skip
     assert {kind for kind, row in DISPATCH.items() if not row.changes} == reads
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from policy import messages
 from rootd.log import chain
 
 KEY = bytes(range(32))
@@ -109,3 +112,75 @@ def test_what_cannot_be_used_is_said_and_exit_2(durward: Any, words: list[str], 
     ended = durward("audit", "verify", *words)
     assert ended.returncode == 2
     assert text in ended.stderr
+
+
+# --- search and tail
+
+
+@pytest.fixture
+def served_log(world: Any, log: Path) -> Path:
+    """The supervisor opens it."""
+
+    def opened(command: messages.OpenAudit) -> Any:
+        name = ("audit.jsonl", "audit-0000000000000000.jsonl")[command.rotated : command.rotated + 1]
+        if not name:
+            return messages.Refused(kind="unknown", text="none")
+        reply = messages.LogOpened(service="", process=name[0], stream="audit", size=1)
+        return (reply, os.open(log / name[0], os.O_RDONLY))
+
+    world.answers[messages.OpenAudit] = opened
+    return log
+
+
+def found(ended: Any) -> list[int]:
+    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    return [json.loads(line)["n"] for line in ended.stdout.splitlines()]
+
+
+def test_records_are_found_through_the_api(alice: Any, served_log: Path) -> None:
+    assert found(alice("audit", "search", "--json")) == list(range(10))
+    assert found(alice("audit", "search", "--json", "--kind", "start")) == [0]
+    assert found(alice("audit", "search", "--json", "--grep", '"i":[67],')) == [6, 7]
+    assert found(alice("audit", "search", "--json", "--from", "3", "--to", "5")) == [3, 4, 5]
+
+
+def test_records_are_found_in_files_without_a_daemon(durward: Any, log: Path) -> None:
+    assert found(durward("audit", "search", "--json", str(log), "--kind", "x", "--to", "3")) == [1, 2, 3]
+
+
+def test_a_table_has_titles_and_csv_is_for_spreadsheets_and_nothing_is_a_formula(durward: Any, tmp_path: Path) -> None:
+    record = {"n": 1, "time": "t", "kind": "decision", "user": "=cmd()", "allowed": False, "why": 'a,\x1b[2J\n"b"'}
+    (tmp_path / "audit.jsonl").write_text(json.dumps(record) + "\n")
+    ended = durward("audit", "search", str(tmp_path))
+    title, row = ended.stdout.splitlines()
+    assert title.split() == "N TIME KIND ID USER FROM ACTION TARGET OUTCOME TEXT".split()
+    assert "denied" in row
+    assert "\x1b" not in row
+    rows = list(csv.reader(durward("audit", "search", "--csv", str(tmp_path)).stdout.splitlines()))
+    assert rows[0][:4] == ["n", "time", "kind", "id"]
+    assert rows[1][4] == "'=cmd()"
+    assert len(rows) == 2
+
+
+def test_nothing_found_is_said_and_is_no_error(durward: Any, log: Path) -> None:
+    ended = durward("audit", "search", str(log), "--user", "nobody")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "no record is like that\n")
+
+
+def test_the_last_records_are_shown(alice: Any, served_log: Path) -> None:
+    assert found(alice("audit", "tail", "-n", "2", "--json")) == [8, 9]
+    ended = alice("audit", "tail", "-n", "1")
+    assert ended.stdout.split() == ["9", "2026-11-23T12:09:00.000000Z", "x"]
+
+
+def test_who_may_not_read_it_is_told_why_with_exit_77(alice: Any, world: Any) -> None:
+    world.answers[messages.OpenAudit] = messages.Refused(kind="forbidden", text="denied: no rule lets alice audit")
+    for words in (["search"], ["tail"], ["tail", "-f"]):
+        ended = alice("audit", *words)
+        assert ended.returncode == 77
+        assert "denied: no rule lets alice audit" in ended.stderr
+
+
+@pytest.mark.parametrize("words", [["search", "--csv", "--json"], ["search", "--grep", "("], ["tail", "-n", "-1"], []])
+def test_what_makes_no_sense_is_a_usage_error(durward: Any, words: list[str]) -> None:
+    assert durward("audit", *words).returncode == 2
