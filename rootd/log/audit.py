@@ -92,6 +92,7 @@ class Audit:
         self._lost = 0
         self.trouble = 0  # the errno of the last attempt
         self._again = ""  # why the file is opened again in the life of this process
+        self.written: Callable[[list[bytes]], None] = lambda lines: None  # told what is on disk, each with its newline
 
     @property
     def waiting(self) -> bool:
@@ -101,6 +102,11 @@ class Audit:
     @property
     def next_n(self) -> int:
         return self._state.n
+
+    @property
+    def head(self) -> bytes:
+        """The hash of the last record."""
+        return self._state.head
 
     def note(self, body: Mapping[str, Any]) -> None:
         """A record that nobody waits for. It is written by the next settle, or by a later one when that fails."""
@@ -175,6 +181,7 @@ class Audit:
             self._take_back()
             raise
         self._state, self._size = state, size
+        self.written(lines[1:])
 
     def _take_back(self) -> None:
         """Cut the file where it ended before the batch; where that cannot be done, begin again from what is there."""

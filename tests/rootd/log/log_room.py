@@ -37,6 +37,7 @@ class Room:
     def close(self) -> None:
         self.log.mover.close()
         self.log.audit._release()
+        self.log.outside.close()
         ipc.close_all(self.directories)
 
     def connect(self, role: str) -> ipc.Link:

@@ -302,6 +302,7 @@ def test_at_the_end_all_that_came_is_written_and_the_next_start_calls_it_clean(r
     again = main.Log(room.log.keeper, *directories, f"{room.path}/state/log", CONF)
     again.begin()
     again.mover.close()
+    again.outside.close()
     assert room.audit()[-1] == {"kind": "start", "reason": "clean"}
 
 
