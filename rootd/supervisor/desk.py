@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from rootd.supervisor.services import Services
 
 
+JOINED = 100  # requests that a record of a step names
+
+
 class Call:
     """One request on its way. Who asks is what the session, or the door, says."""
 
@@ -238,7 +241,18 @@ class Desk:
                 del self._over[next(iter(self._over))]
             for call, action in self._asked.pop(event.operation, ()):
                 self.outcome(call, action, event.operation, event.ok, event.text, event.seconds)
+        elif isinstance(event, messages.Step):
+            self._record_step(event)
         self.watchers.publish(event)
+
+    def _record_step(self, step: messages.Step) -> None:
+        """Of what somebody has asked for; where the log does not keep up, steps are left out before anything else."""
+        operation = self.services.operations.find(step.operation)
+        ids = [one for one in operation.requests if one] if operation is not None else []
+        if not ids or self.audit.is_crowded:
+            return
+        body = {"kind": "step", "id": ids[0], "operation": step.operation, "service": step.service, "text": step.text}
+        self.audit.record(body if len(ids) == 1 else {**body, "ids": ids[:JOINED]})
 
     def outcome(self, call: Call, action: Action | None, operation: int, ok: bool, result: str, took: float) -> None:
         body = {

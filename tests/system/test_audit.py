@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 
@@ -10,6 +11,8 @@ from house import PREFIX, House
 from people import People, Person
 from space import Space
 from templates import POLICY
+
+from policy import messages
 
 pytestmark = pytest.mark.root
 
@@ -57,6 +60,34 @@ def test_the_last_records_are_told_and_root_reads_without_the_api(house: House) 
     numbers = [one["n"] for one in records(told.stdout)]
     assert numbers == list(range(len(numbers))), told
     assert len(numbers) > 5
+
+
+def test_one_request_is_one_story_from_its_decision_to_its_outcome_with_what_privileged_did(house: House) -> None:
+    assert house.cli("alice", "restart", "site").returncode == 0
+    found = house.cli("carol", "audit", "search", "--action", "restart", "--kind", "decision", "--json")
+    request = str(records(found.stdout)[-1]["id"])
+    story = records(house.cli("carol", "audit", "search", "--request", request, "--json").stdout)
+    assert story[0]["kind"] == "decision"
+    assert story[-1]["kind"] == "outcome"
+    assert [one["n"] for one in story] == sorted(one["n"] for one in story)
+    assert {one["id"] for one in story if one["kind"] == "step"} == {request}
+    deeds = [one["deed"] for one in story if one["kind"] == "deed"]
+    assert {"spawn", "signal"} <= set(deeds), story
+
+
+def test_what_was_loaded_is_there_with_the_hash_of_each_file_and_a_reload_says_who_and_what(house: House) -> None:
+    first = next(record for record in house.audit() if record["kind"] == "load")
+    files = dict(first["files"])
+    for name in ("durward.toml", "policy.d/20-audit.toml"):
+        assert files[name] == hashlib.sha256((house.etc / name).read_bytes()).hexdigest()
+    house.write("policy.d/20-audit.toml", AUDITOR + "# as before\n")
+    house.operate(messages.Reload())
+    loads = house.until(lambda: [one for one in house.audit() if one["kind"] == "load" and one["id"]], "it is recorded")
+    load = loads[-1]
+    changed = hashlib.sha256((house.etc / "policy.d/20-audit.toml").read_bytes()).hexdigest()
+    assert load["files"] == {"policy.d/20-audit.toml": changed}
+    asked = [record for record in house.audit() if record["kind"] == "decision" and record["id"] == load["id"]]
+    assert [(one["user"], one["action"]) for one in asked] == [("root", "reload")]
 
 
 def test_a_copy_of_the_log_is_verified_elsewhere_by_somebody_without_any_right(house: House) -> None:

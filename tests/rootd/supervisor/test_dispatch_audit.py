@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from policy import messages
+from rootd.supervisor.auditing import KEPT
 
 
 def test_e6_the_audit_log_is_opened_afresh_and_read_only_file_by_file(room: Any) -> None:
@@ -36,3 +37,34 @@ def test_who_has_no_right_to_it_is_refused_and_that_is_recorded(room: Any, token
     assert (room.decisions()[0]["action"], room.decisions()[0]["allowed"]) == ("audit", False)
     assert isinstance(client.ask(messages.OpenAudit(), tokens[1]), messages.LogOpened)
     assert (room.decisions()[1]["user"], room.decisions()[1]["allowed"]) == ("bob", True)
+
+
+def test_one_operation_is_one_story_whose_records_share_the_requests_id(room: Any, tokens: Any) -> None:
+    operation = room.client().ask(messages.Restart("site"), tokens[0]).operation
+    begun = room.services.operations.find(operation)
+    room.services.operations.step(begun, "new process started")
+    begun.requests.append("another-request")
+    room.services.operations.step(begun, "ready")
+    room.services.end(operation)
+    room.settle()
+    request = room.decisions()[0]["id"]
+    steps = [record for record in room.records if record["kind"] == "step"]
+    assert {(one["id"], one["operation"], one["service"]) for one in steps} == {(request, operation, "site")}
+    assert [one["text"] for one in steps][-3:-1] == ["new process started", "ready"]
+    assert [one.get("ids") for one in steps][-3:-1] == [None, [request, "another-request"]], "who joined it is in it"
+    assert room.outcomes()[0]["id"] == request
+
+
+def test_steps_of_what_nobody_asked_for_and_steps_that_a_log_in_trouble_cannot_take_are_left_out(
+    room: Any, tokens: Any
+) -> None:
+    crash = room.services.operations.begin("restart", "site", "", 0.0)
+    room.services.operations.step(crash, "by itself")
+    operation = room.client().ask(messages.Restart("site"), tokens[0]).operation
+    room.log_answers = None
+    for _ in range(KEPT // 4):
+        room.audit.record({})
+    room.services.operations.step(room.services.operations.find(operation), "too many wait for the log")
+    texts = [record.get("text") for record in room.records]
+    assert "by itself" not in texts
+    assert "too many wait for the log" not in texts
