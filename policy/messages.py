@@ -223,6 +223,7 @@ class _Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 class Services(_Reply, frozen=True, tag="services"):
     services: list[ServiceInfo]
     more: bool = False
+    trouble: str = ""  # of the daemon itself: that its audit log cannot be written, and what follows from that
 
 
 class Listed(_Reply, frozen=True, tag="operations"):

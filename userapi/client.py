@@ -238,7 +238,7 @@ def _final(line: Line, until: float, wants: bool) -> tuple[messages.Reply, int]:
             raise Lost("an event that nobody asked for")
         if isinstance(reply, messages.Services):
             services += reply.services
-            reply = msgspec.structs.replace(reply, services=services)
+            reply = msgspec.structs.replace(reply, services=services)  # the last one's trouble is that of all
         elif isinstance(reply, messages.Listed):
             operations += reply.operations
             reply = msgspec.structs.replace(reply, operations=operations)

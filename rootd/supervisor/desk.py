@@ -73,6 +73,7 @@ class Desk:
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
+        self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
         self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
         self._over: dict[int, messages.Ended] = {}  # operations that ended while they were being asked for
 
@@ -185,11 +186,29 @@ class Desk:
     def _may_go_on(self, call: Call) -> bool:
         return self.goes_on or (call.identity.root and isinstance(call.command, messages.Stop | messages.Shutdown))
 
+    def trouble(self) -> str:
+        """One sentence for everybody who asks for the status, "" when all is well."""
+        why = self.audit.trouble
+        if not why:
+            return ""
+        what = "goes on without a record" if self.goes_on else "is refused"
+        many = f" ({self.unrecorded} so far)" if self.goes_on else ""
+        return f"the audit log cannot be written: {why}; what changes something {what}{many}"
+
+    def _count_unrecorded(self, why: str) -> None:
+        """[audit] on_failure = "continue": how many, and when the log can be written again it says so."""
+        if why:
+            self.unrecorded += 1
+        elif self.unrecorded:
+            self.audit.record({"kind": "unrecorded", "count": self.unrecorded})
+            self.unrecorded = 0
+
     def _recorded(self, call: Call, row: Row, why: str) -> None:
         """The decision is on disk, or (why) it is not. Time has passed: what was decided is decided again."""
         if why and not self._may_go_on(call):
             call.connection.answer(unwritten(why))
             return self.outcome(call, row.action, 0, False, f"not begun: {why}", 0.0)
+        self._count_unrecorded(why)
         if call.session is not None:
             session = self.sessions.still(call.session.hash, self.clock())
             if session is None:

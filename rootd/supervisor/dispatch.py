@@ -34,7 +34,8 @@ class Row(NamedTuple):
 
 def answer_status(desk: Desk, call: Call, command: messages.Status) -> None:
     names = [command.service] if command.service else decide.viewable(desk.policy, call.identity, desk.all_groups())
-    _answer_in_packets(call, messages.Services, map(desk.spelled.service, names))
+    reply = functools.partial(messages.Services, trouble=desk.trouble())
+    _answer_in_packets(call, reply, map(desk.spelled.service, names))
 
 
 def answer_operations(desk: Desk, call: Call, command: messages.ListOperations) -> None:
@@ -47,7 +48,7 @@ def answer_operations(desk: Desk, call: Call, command: messages.ListOperations) 
     _answer_in_packets(call, messages.Listed, listed)
 
 
-def _answer_in_packets(call: Call, reply: type[Any], things: Iterable[msgspec.Raw]) -> None:
+def _answer_in_packets(call: Call, reply: Callable[..., Any], things: Iterable[msgspec.Raw]) -> None:
     """reply: Services or Listed, of things that are spelled already."""
     packets = list(in_packets(things))
     for number, packet in enumerate(packets, 1):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 
 import pytest
 from house import PREFIX, House
@@ -13,6 +15,7 @@ from space import Space
 from templates import POLICY
 
 from policy import messages
+from userapi.audit import verify
 
 pytestmark = pytest.mark.root
 
@@ -104,3 +107,40 @@ def test_a_copy_of_the_log_is_verified_elsewhere_by_somebody_without_any_right(h
     verified = house.cli("alice", *words)
     assert verified.returncode == 1
     assert ": changed: record " in verified.stdout
+
+
+def test_e4_a_full_disk_refuses_changes_is_said_everywhere_and_recovers_by_itself(
+    make_house: Callable[..., House],
+) -> None:
+    house = make_house()
+    place = house.log / "audit"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "durward-test", place], check=True)
+    try:
+        house.start()
+        house.login("alice")
+        ballast = place / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        refused = house.until(lambda: (ended := house.cli("alice", "restart", "site")).returncode == 75 and ended, "no")
+        assert "the audit log cannot be written: No space left on device; nothing was done" in refused.stderr
+        before = house.pids("site")
+        told = house.cli("alice", "status")
+        assert told.returncode == 0, "what changes nothing works"
+        assert "RUNNING" in told.stdout
+        assert (
+            "the audit log cannot be written: No space left on device; what changes something is refused" in told.stderr
+        )
+        assert house.pids("site") == before
+        ballast.unlink()
+        house.until(
+            lambda: "audit" not in house.cli("alice", "status").stderr, "it is written again, and nobody says so"
+        )
+        assert house.cli("alice", "restart", "site").returncode == 0
+        house.stop()
+        keys = verify.parse_keys((house.state / "log" / "audit.initial").read_bytes())
+        with (place / "audit.jsonl").open("rb") as log:
+            assert verify.verify(log, keys).problems == ()
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)

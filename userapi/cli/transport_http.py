@@ -26,6 +26,7 @@ class Http:
     def __init__(self, url: str, cacert: str = "", say: Callable[[str], None] = lambda text: None) -> None:
         """say: for people, that what was being told has broken off and is asked for again."""
         self._say = say
+        self.trouble = ""  # of the daemon, as the last status told
         self._where = http1.where(url)
         scheme, host, port = self._where
         self.url = f"unix:{host}" if scheme == "unix" else f"{scheme}://{host}:{port}"  # one spelling, for the token
@@ -67,7 +68,11 @@ class Http:
 
     def status(self, service: str | None) -> list[dict[str, Any]]:
         spelled(service)
-        found: list[dict[str, Any]] = self._json("GET", "services" + _query(service=service))["services"]
+        told = self._json("GET", "services" + _query(service=service))
+        found: list[dict[str, Any]] = told["services"]
+        self.trouble = str(told.get("trouble", ""))
+        if self.trouble:
+            self._say(self.trouble)
         return found
 
     def describe(self, service: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Root:
     def __init__(self, path: str, say: Callable[[str], None] = lambda text: None) -> None:
         """say: for people, that what was being told has broken off and is asked for again."""
         self._path, self._say = path, say
+        self.trouble = ""  # of the daemon, as the last status told
 
     def _line(self, command: dict[str, Any]) -> socket.socket:
         spelled(command.get("service"), command.get("user"), command.get("signal"))  # or the supervisor hangs up
@@ -91,7 +92,11 @@ class Root:
         raise Failure("usage", "root needs no session on root.sock")
 
     def status(self, service: str | None) -> list[dict[str, Any]]:
-        return [found for reply in self._ask("status", service=service) for found in reply["services"]]
+        replies = self._ask("status", service=service)
+        self.trouble = str(replies[-1].get("trouble", ""))
+        if self.trouble:
+            self._say(self.trouble)
+        return [found for reply in replies for found in reply["services"]]
 
     def describe(self, service: str) -> dict[str, Any]:
         return _without_tag(self._ask("describe", service=service)[-1])

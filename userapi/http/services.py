@@ -2,7 +2,8 @@
 /reload, /revoke.
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
-"exit", "text"}], "groups", "text", "enabled"}]}, with ?service=NAME that one only. GET /services/NAME answers
+"exit", "text"}], "groups", "text", "enabled"}], "trouble"}, with ?service=NAME that one only; trouble is "" as long as
+the audit log can be written. GET /services/NAME answers
 {"service", "settings", "sockets", "exits", "chosen_by", "lost"}, chosen_by "" where "enabled" is the configuration's.
 POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, scale {"processes": N},
 reload {"dry_run": bool}, revoke {"user": NAME} or {"everyone": true}; their answers are described in operations.py.
@@ -54,7 +55,7 @@ def status() -> Response:
     reply = parts().supervisor.ask(token, command, source)
     if not isinstance(reply, messages.Services):
         raise Problem("failed", "the supervisor answered something else")
-    return json({"services": reply.services})
+    return json({"services": reply.services, "trouble": reply.trouble})
 
 
 @blueprint.get("/services/<name>")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
 import pytest
 
 from policy import messages
-from rootd.supervisor.auditing import KEPT
+from rootd.supervisor.auditing import AGAIN, KEPT
 
 
 def test_e6_the_audit_log_is_opened_afresh_and_read_only_file_by_file(room: Any) -> None:
@@ -68,3 +69,35 @@ def test_steps_of_what_nobody_asked_for_and_steps_that_a_log_in_trouble_cannot_t
     texts = [record.get("text") for record in room.records]
     assert "by itself" not in texts
     assert "too many wait for the log" not in texts
+
+
+def test_e4_the_status_says_that_the_audit_log_cannot_be_written_until_it_can(room: Any, tokens: Any) -> None:
+    client = room.client()
+    assert client.ask(messages.Status(), tokens[0]).trouble == ""
+    room.log_answers = errno.ENOSPC
+    assert client.ask(messages.Restart("site"), tokens[0]).kind == "later"
+    told = client.ask(messages.Status(), tokens[0])
+    assert told.services, "what changes nothing works"
+    why = "the audit log cannot be written: No space left on device"
+    assert told.trouble == f"{why}; what changes something is refused"
+    room.log_answers = 0
+    room.pass_time(AGAIN)
+    room.settle()
+    assert client.ask(messages.Status(), tokens[0]).trouble == ""
+    assert isinstance(client.ask(messages.Restart("site"), tokens[0]), messages.Accepted)
+
+
+def test_e4_what_goes_on_without_a_record_is_counted_and_the_number_is_recorded_afterwards(
+    room: Any, tokens: Any
+) -> None:
+    room.desk.goes_on, room.log_answers = True, errno.ENOSPC
+    client = room.client()
+    for _ in range(3):
+        assert isinstance(client.ask(messages.Signal("site", "HUP"), tokens[0]), messages.Accepted)
+    assert client.ask(messages.Status(), tokens[0]).trouble.endswith("goes on without a record (3 so far)")
+    room.log_answers = 0
+    room.pass_time(AGAIN)
+    room.settle()
+    client.ask(messages.Signal("site", "HUP"), tokens[0])
+    room.settle()
+    assert [one["count"] for one in room.records if one["kind"] == "unrecorded"] == [3]

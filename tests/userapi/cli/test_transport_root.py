@@ -195,3 +195,11 @@ def test_an_operation_is_followed_on_and_no_step_is_told_twice(ask, root, world)
     world.answers[messages.Watch] = lambda _: [*told.pop(0), world.die]
     assert [event["number"] for event in ask.operation(7)] == [1, 2, 3]
     assert [request.command.after for request in root.asked] == [0, 1, 2]
+
+
+def test_what_is_wrong_with_the_daemon_is_said_with_each_status(ask, world, monkeypatch):
+    world.answers[messages.Status] = messages.Services(services=[world.site], trouble="the audit log is full")
+    said = []
+    monkeypatch.setattr(ask, "_say", said.append)
+    assert [one["name"] for one in ask.status(None)] == ["site"]
+    assert said == [ask.trouble] == ["the audit log is full"]
