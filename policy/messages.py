@@ -97,6 +97,12 @@ class ReopenLog(_Command, frozen=True, tag="reopen-log"):
     process: Process = ""
 
 
+class OpenAudit(_Command, frozen=True, tag="open-audit"):
+    """The audit log: answered by `LogOpened`, its service "" and its process the file's name, and one descriptor."""
+
+    rotated: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+
+
 class WhatMayI(_Command, frozen=True, tag="what-may-i"):
     """Who the asker is and what he may do; with action and service: the decision on that, explained."""
 
@@ -183,7 +189,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 
 Command = (
-    Status | Describe | Watch | ListOperations | OpenLog | ClearLog | ReopenLog | WhatMayI
+    Status | Describe | Watch | ListOperations | OpenLog | ClearLog | ReopenLog | OpenAudit | WhatMayI
     | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable
     | ListApprovals | Approve | Reload | Revoke | Shutdown
 )  # fmt: skip
@@ -207,6 +213,7 @@ class _Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 class Services(_Reply, frozen=True, tag="services"):
     services: list[ServiceInfo]
     more: bool = False
+    trouble: str = ""  # of the daemon itself: that its audit log cannot be written, and what follows from that
 
 
 class Listed(_Reply, frozen=True, tag="operations"):

@@ -24,7 +24,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_684, 1_643, 11_546
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_684, 1_646, 11_560
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -36,7 +36,8 @@ ARROWS = {
     "userapi": "userapi policy msgspec flask werkzeug jinja2 markupsafe gunicorn",
     "userapi.gunicorn_conf": "userapi prctl",
     "userapi.walls": "userapi rootd.sandbox",  # it holds no privilege, and gives some away
-    "userapi.cli": "userapi.cli userapi.tail policy",
+    "userapi.audit": "userapi.audit rootd.log.chain",  # pure: the form of a record
+    "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",
@@ -73,9 +74,7 @@ MAY_FORK = {
     "rootd/auth/pam.py",  # one child for each attempt
 }
 MAY_EXEC = {"rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/sandbox.py"}  # the last tries if it is refused
-DROPS = {
-    "setuid", "setgid", "setgroups", "initgroups", "setreuid", "setregid", "setresuid", "setresgid", "seteuid",
-}  # fmt: skip
+DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made
 

@@ -14,7 +14,7 @@ from flask import Flask
 
 from userapi.client import Auth, Supervisor
 from userapi.config import SHARE, from_environment
-from userapi.http import approvals, events, guard, health, logs, operations, problems, services, session, whoami
+from userapi.http import approvals, audit, events, guard, health, logs, operations, problems, services, session, whoami
 from userapi.http.streams import Permits, Shares
 
 BLUEPRINTS = (
@@ -25,6 +25,7 @@ BLUEPRINTS = (
     whoami.blueprint,
     events.blueprint,
     approvals.blueprint,
+    audit.blueprint,
 )
 
 

@@ -26,8 +26,8 @@ LOGIN = 30.0  # seconds for PAM, delays of ours included
 FIRST = 0.2  # seconds in which a watch that is refused is usually told so
 PAUSE = 0.05  # seconds between two attempts to connect
 DOES_NOTHING = (
-    messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.WhatMayI,
-    messages.ListApprovals,
+    messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.OpenAudit,
+    messages.WhatMayI, messages.ListApprovals,
 )  # fmt: skip
 
 
@@ -125,7 +125,9 @@ class Supervisor:
         """The final reply, never Refused. Raises Refusal. Services come in one piece."""
         return self._ask(session, command, source, False, reason)[0]
 
-    def open_log(self, session: str, command: messages.OpenLog, source: str) -> tuple[messages.LogOpened, int]:
+    def open_log(
+        self, session: str, command: messages.OpenLog | messages.OpenAudit, source: str
+    ) -> tuple[messages.LogOpened, int]:
         """What was opened, and its descriptor, which is the caller's to close. Raises Refusal."""
         reply, descriptor = self._ask(session, command, source, True)
         if not isinstance(reply, messages.LogOpened) or descriptor < 0:
@@ -238,7 +240,7 @@ def _final(line: Line, until: float, wants: bool) -> tuple[messages.Reply, int]:
             raise Lost("an event that nobody asked for")
         if isinstance(reply, messages.Services):
             services += reply.services
-            reply = msgspec.structs.replace(reply, services=services)
+            reply = msgspec.structs.replace(reply, services=services)  # the last one's trouble is that of all
         elif isinstance(reply, messages.Listed):
             operations += reply.operations
             reply = msgspec.structs.replace(reply, operations=operations)

@@ -54,6 +54,9 @@ class Api(NamedTuple):
 
 class Audit(NamedTuple):
     on_failure: str  # refuse, continue
+    size: int = 100 << 20  # bytes
+    anchors: str = "auto"  # auto, journald, syslog, none
+    forward: str = "none"  # none, journald, syslog
 
 
 class Settings(NamedTuple):

@@ -7,7 +7,9 @@ Rule 2: the order is: lines, fdatasync, key of the next record over the old key.
 Rule 3: a batch that cannot be written whole is taken back to the last record's end; nothing of it happened.
 Rule 4: the first key is written once to <state>/log/audit.initial, for the auditor to take away from the machine.
         While it lies there, who takes over log can make the whole log again.
-Rule 5: no lock is ever taken: whoever may read the log could hold it (security.md E6).
+Rule 5: a file that is full is renamed and never touched again; the chain goes on in the next one. Killed in between, a
+        start finds the last record at the end of the newest full one.
+Rule 6: no lock is ever taken: whoever may read the log could hold it (security.md E6).
 
 The key file is one block of 104 bytes, overwritten in place: the number of the next record (8, big-endian), its key,
 the hash of the last record, the SHA-256 of those. Sources: open(2), write(2), fdatasync(2), ext4(5).
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +28,7 @@ from typing import Any, NamedTuple
 from rootd.log import chain
 
 AUDIT, KEY, INITIAL = "audit.jsonl", "audit.key", "audit.initial"
+FULL = re.compile(r"audit-[0-9]{16}\.jsonl\Z")  # by the number of its first record
 NOTED_LIMIT = 8_192  # deeds kept while they cannot be written; what is beyond is counted in a `lost` record
 BATCH_LIMIT = 256 * 1024  # bytes of noted deeds that go into one write
 TAIL_FIRST, TAIL_LIMIT = 64 * 1024, 64 * 1024 * 1024  # bytes of the end in which a start looks for the last record
@@ -67,13 +71,15 @@ class Audit:
     """Owns the audit log. `directory` is <log>/audit and `secrets` is <state>/log: descriptors, kept open.
 
     `place` is the path of the second, for people. `wall` gives the time that records bear; `say` tells the operator,
-    who sees each trouble once.
+    who sees each trouble once. `size`: bytes after which the next file is begun; 0: never.
     """
 
     def __init__(
-        self, directory: int, secrets: int, place: str, wall: Callable[[], str], say: Callable[[str], None]
-    ) -> None:
+        self, directory: int, secrets: int, place: str, wall: Callable[[], str], say: Callable[[str], None],
+        size: int = 0,
+    ) -> None:  # fmt: skip
         self._directory = directory
+        self._limit = size
         self._place = place
         self._secrets = secrets
         self._wall = wall
@@ -86,6 +92,7 @@ class Audit:
         self._lost = 0
         self.trouble = 0  # the errno of the last attempt
         self._again = ""  # why the file is opened again in the life of this process
+        self.written: Callable[[list[bytes]], None] = lambda lines: None  # told what is on disk, each with its newline
 
     @property
     def waiting(self) -> bool:
@@ -95,6 +102,11 @@ class Audit:
     @property
     def next_n(self) -> int:
         return self._state.n
+
+    @property
+    def head(self) -> bytes:
+        """The hash of the last record."""
+        return self._state.head
 
     def note(self, body: Mapping[str, Any]) -> None:
         """A record that nobody waits for. It is written by the next settle, or by a later one when that fails."""
@@ -169,6 +181,7 @@ class Audit:
             self._take_back()
             raise
         self._state, self._size = state, size
+        self.written(lines[1:])
 
     def _take_back(self) -> None:
         """Cut the file where it ended before the batch; where that cannot be done, begin again from what is there."""
@@ -190,7 +203,7 @@ class Audit:
         if self._log >= 0:
             now = os.fstat(self._log)
             if now.st_nlink == 1 and now.st_size == self._size:
-                return
+                return self._begin_next() if self._limit and self._size >= self._limit else None
             self._again = "damaged: the file was changed by somebody else"
             self._release()
         try:
@@ -198,6 +211,39 @@ class Audit:
         except OSError:
             self._release()
             raise
+
+    def _begin_next(self) -> None:
+        """The file is full: it gets its name for good, and the chain goes on in a new one. Raises OSError."""
+        first = os.pread(self._log, 40, 0).removeprefix(b'{"n":').partition(b",")[0]
+        name = f"audit-{first.decode('ascii', 'replace'):0>16}.jsonl"
+        if not FULL.match(name) or name in os.listdir(self._directory):
+            return None  # somebody else has been here: what is there stays, and this one grows on
+        os.rename(AUDIT, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        self._again = "trouble: a new file could not be begun"
+        try:
+            fd = self._open(self._directory, AUDIT, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+            os.close(self._log)
+            self._log, self._size = fd, 0
+            os.fsync(self._directory)
+        except OSError:
+            self._release()
+            raise
+        self._again = ""
+        return None
+
+    def _carried(self) -> bytes:
+        """The last line of the newest full file; empty when there is none."""
+        full = sorted(filter(FULL.match, os.listdir(self._directory)))
+        if not full:
+            return b""
+        current, size = self._log, self._size
+        self._log = self._open(self._directory, full[-1], os.O_RDONLY, 0)
+        try:
+            self._size = os.fstat(self._log).st_size
+            return self._last(lambda line: _record(line) is not None)[0]
+        finally:
+            os.close(self._log)
+            self._log, self._size = current, size
 
     def _start(self) -> None:
         self._log = self._open(self._directory, AUDIT, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
@@ -226,6 +272,8 @@ class Audit:
     def _find_end(self, known: State) -> Found:
         """Look for the record that the key file names as the last one, and go on from there as far as macs fit."""
         last, rest = self._last(lambda line: chain.digest(line) == known.head)
+        if not last and len(rest) == self._size and chain.digest(carried := self._carried()) == known.head:
+            last = carried
         if not last and known.head != chain.NO_HEAD:
             return Found(known, "damaged: the last record that was written is not there", [])
         state, kind = known, chain.parse(last).body["kind"] if last else "nothing"
@@ -247,13 +295,14 @@ class Audit:
     def _begin(self) -> Found:
         """The first start, or the key is lost: a new first key, from the next number on."""
         last, rest = self._last(lambda line: _record(line) is not None)
+        last = last or self._carried()
         n = chain.parse(last).n + 1 if last else 0
         state = State(n, self._first_key(n), chain.digest(last) if last else chain.NO_HEAD)
         os.pwrite(self._key, state.packed(), 0)
         os.fsync(self._key)
         os.fsync(self._secrets)
         self._say(f"a first key of the audit log is in {self._place}/{INITIAL}: move it off this machine")
-        reason = "damaged: its key is lost, a new one begins here" if self._size else "first"
+        reason = "damaged: its key is lost, a new one begins here" if self._size or last else "first"
         return Found(state, reason, _lines(rest))
 
     def _first_key(self, n: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The form of an audit record, and how a changed log is found. Pure: bytes in, bytes or findings out.
+"""The form of an audit record. Pure: bytes in, bytes out. How a changed log is found is userapi/audit/verify.py's.
 
 Rule 1: a record is one line of canonical ASCII JSON and a newline:
         {"n":N,"time":"…",<the body, keys sorted>,"prev":"<64 hex>","mac":"<64 hex>"}
@@ -11,7 +11,7 @@ Rule 4: what is not a record is allowed in one place: directly before a `start` 
         That is what a crash left of the lines that it was writing. Nothing of it was ever acknowledged.
         (The newline that log put after it is not part of it.)
 
-Without the first key, verify finds what was changed only up to the last record but one: who can write the file can
+Without the first key, a verifier finds what was changed only up to the last record but one: who can write the file can
 make a whole chain without macs that count. Records cut off at the end are found by anchors outside, never by a chain.
 
 Sources: FIPS 180-4, RFC 2104, RFC 8259; Schneier and Kelsey, "Secure audit logs to support computer forensics".
@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 RESERVED = frozenset({"n", "time", "prev", "mac"})
@@ -42,23 +42,6 @@ class Record(NamedTuple):
     prev: bytes
     mac: bytes
     signed: bytes
-
-
-class Problem(NamedTuple):
-    line: int  # from 1
-    text: str
-
-
-class Report(NamedTuple):
-    """What verify found. next_n and head are to be compared with an anchor; macs: whether those were checked."""
-
-    records: int
-    starts: int
-    torn: int  # bytes that crashes left and a start record answers for
-    next_n: int
-    head: bytes
-    macs: bool
-    problems: tuple[Problem, ...]
 
 
 def next_key(key: bytes) -> bytes:
@@ -166,102 +149,3 @@ def parse_keys(exported: bytes) -> dict[int, bytes]:
         if len(value) == KEY_SIZE:
             keys[n] = value
     return keys
-
-
-class _Keys:
-    """The key of any record, from the exported ones."""
-
-    def __init__(self, exported: Mapping[int, bytes]) -> None:
-        self._exported = exported
-        self._n, self._key = -1, b""
-
-    def at(self, n: int) -> bytes | None:
-        """None when no exported key reaches n."""
-        base = max((known for known in self._exported if known <= n), default=None)
-        if base is None:
-            return None
-        if self._n < base or self._n > n:
-            self._n, self._key = base, self._exported[base]
-        while self._n < n:
-            self._n, self._key = self._n + 1, next_key(self._key)
-        return self._key
-
-
-class _Verifier:
-    """The state of one pass over a log."""
-
-    def __init__(self, keys: Mapping[int, bytes] | None, previous: tuple[int, bytes]) -> None:
-        self.keys = _Keys(keys) if keys else None
-        self.next_n, self.head = previous
-        self.records = self.starts = self.torn = 0
-        self.problems: list[Problem] = []
-        self.debris: list[tuple[int, bytes]] = []  # lines that are no record, by number, until a start answers for them
-
-    def line(self, number: int, line: bytes) -> None:
-        try:
-            record = parse(line)
-        except ValueError:
-            self.debris.append((number, line))
-            return
-        self._settle_debris(number, record)
-        self.records += 1
-        self.starts += record.body["kind"] == "start"
-        if record.n != self.next_n:
-            self._problem(number, f"record {record.n} where {self.next_n} was due: removed, moved or repeated")
-        if record.prev != self.head:
-            self._problem(number, f"record {record.n} does not follow the record before it: one of them was changed")
-        self._check_mac(number, record)
-        self.next_n, self.head = record.n + 1, digest(line)
-
-    def _check_mac(self, number: int, record: Record) -> None:
-        if self.keys is None:
-            return
-        if abs(record.n - self.next_n) > JUMP_LIMIT:
-            return  # reported as a wrong number already
-        key = self.keys.at(record.n)
-        if key is None:
-            self._problem(number, f"no key was given that reaches record {record.n}")
-        elif not is_authentic(record, key):
-            self._problem(number, f"record {record.n} was changed: its mac is not the one that log gave it")
-
-    def _settle_debris(self, number: int, record: Record) -> None:
-        lines = [line for _, line in self.debris]
-        if answers_for(record, lines):
-            self.torn += len(b"\n".join(lines))
-        elif lines:
-            self._report_debris()
-        else:
-            self._problem(number, f"record {record.n} answers for a torn line that is not there")
-        self.debris.clear()
-
-    def _report_debris(self) -> None:
-        for number, _ in self.debris:
-            self._problem(number, "not a record, and no start record answers for it")
-
-    def _problem(self, number: int, text: str) -> None:
-        self.problems.append(Problem(number, text))
-
-    def end(self, unfinished: int) -> Report:
-        self._report_debris()
-        if unfinished:
-            self._problem(
-                unfinished, "the last line has no end: log was killed and has not started again, or it was cut"
-            )
-        problems = tuple(sorted(self.problems))
-        return Report(self.records, self.starts, self.torn, self.next_n, self.head, self.keys is not None, problems)
-
-
-def verify(
-    lines: Iterable[bytes], keys: Mapping[int, bytes] | None = None, previous: tuple[int, bytes] = (0, NO_HEAD)
-) -> Report:
-    """Check a log, line by line (each with its newline, as a file gives them); no problems means unchanged.
-
-    keys: the exported first keys (parse_keys); without them macs are not checked. previous: number and head with
-    which this file has to begin, for one that continues another.
-    """
-    verifier = _Verifier(keys, previous)
-    unfinished = 0
-    for number, line in enumerate(lines, 1):
-        unfinished = 0 if line.endswith(b"\n") else number
-        verifier.line(number, line.removesuffix(b"\n"))
-    return verifier.end(unfinished)

@@ -1,7 +1,7 @@
 """log: service output into files, and the audit log. Its own account, no capability, sandboxed.
 
 Rule 1: the only writer of the log tree and of the supervisor's choices, and the only holder of the audit key.
-Rule 2: it wakes up when somebody wrote something, or while a disk is in trouble; never otherwise.
+Rule 2: it wakes up when somebody wrote something, while a disk is in trouble, and each hour for an anchor (outside.py).
 Rule 3: a record, or a choice, is acknowledged when it is on disk (or with the errno that kept it from there), and never
         before.
 Rule 4: a peer that sends nonsense loses its link; the keeper brings the next one when that peer starts again. Where a
@@ -11,6 +11,7 @@ Rule 5: who may send what is the table in Log.__init__; descriptors come only wi
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import time
@@ -23,6 +24,7 @@ from rootd.config import settings
 from rootd.lifeline import UNLINKED, Lifeline
 from rootd.log import chain, choices, lines
 from rootd.log.audit import RETRY, Audit
+from rootd.log.outside import Outside
 from rootd.log.rotate import Mover
 from rootd.log.source import Source, check, is_process, source_of
 
@@ -41,7 +43,8 @@ def main(link_fd: int) -> int:
     os.umask(0o027)
     confine.become(account.uid, account.gid, account.groups)
     paths = conf.paths
-    log = Log(keeper, *open_directories(paths.log, paths.state, paths.run), f"{paths.state}/log")
+    directories = open_directories(paths.log, paths.state, paths.run)
+    log = Log(keeper, *directories, f"{paths.state}/log", conf.audit)
     log.mover.open_sender()
     log.begin()  # before the sandbox: the first use of a hash may read what OpenSSL wants to read
     written = (paths.log, f"{paths.state}/log", f"{paths.state}/choices", f"{paths.run}/log")
@@ -99,12 +102,15 @@ class Log:
     """The loop. Owns the keeper's link and the five directories. `place` is the path of the secrets, for people."""
 
     def __init__(
-        self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, spools: int, place: str
-    ) -> None:
+        self, keeper: ipc.Link, root: int, audit: int, secrets: int, kept: int, spools: int, place: str,
+        conf: settings.Audit,
+    ) -> None:  # fmt: skip
         self.keeper = keeper
         self.loop = ipc.Loop()
         self.mover = Mover(root, spools, self.drained, say, wall_ns, self.lost)
-        self.audit = Audit(audit, secrets, place, wall, say)
+        self.audit = Audit(audit, secrets, place, wall, say, conf.size)
+        self.outside = Outside(conf, wall, say)
+        self.audit.written = self.outside.written
         self.losses = self.mover.totals.all()  # process and stream: bytes and lines that are lost
         self.links: dict[str, ipc.Link] = {}
         self.asked: list[Asked] = []
@@ -149,6 +155,7 @@ class Log:
             now = time.monotonic()
             self.mover.tend(now)
             self.settle(now)
+            self.outside.tend(now, self.audit.next_n - 1, self.audit.head)
             if not self.ended and self.lifeline.is_cut(now):
                 self.end()
                 return UNLINKED
@@ -160,7 +167,8 @@ class Log:
 
     def timeout(self, now: float) -> float | None:
         """Seconds until there is something to do by itself; None when there is nothing."""
-        due = [when for when in (self.mover.next(), self.audit_at, self.lifeline.wake_at()) if when is not None]
+        every = (self.mover.next(), self.audit_at, self.outside.next(), self.lifeline.wake_at())
+        due = [when for when in every if when is not None]
         return max(min(due) - now, 0.0) if due else None
 
     def settle(self, now: float) -> None:
@@ -195,6 +203,7 @@ class Log:
         self.mover.last(time.monotonic())
         self.settle(time.monotonic())
         self.audit.close("end")
+        self.outside.tend(math.inf, self.audit.next_n - 1, self.audit.head)
 
     def from_keeper(self, _events: int) -> None:
         if self.lifeline.is_over(self.keeper, self.connect):

@@ -62,6 +62,13 @@ class Audit:
         """From here on only root is let in, and auth's logins are left out: others must not make it full for root."""
         return len(self._waiting) + len(self._unwritten) >= KEPT // 4
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing is written at the moment, as far as that is known; "": nothing is wrong."""
+        if self._trouble:
+            return os.strerror(self._trouble)
+        return "log does not keep up" if self.is_crowded else ""
+
     def record(self, body: dict[str, Any], then: Then | None = None) -> None:
         """Write it. `then` is called in any case, now or later: "" means that it is on disk."""
         if len(self._waiting) + len(self._unwritten) >= KEPT:

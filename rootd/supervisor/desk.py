@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 Granted = dict[str, decide.Allow]  # by service
 
 
+JOINED = 100  # requests that a record of a step names
+
+
 class Call:
     """One request on its way. Who asks is what the session, or the door, says."""
 
@@ -85,6 +88,7 @@ class Desk:
         self.seconds = Seconds(self)
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
+        self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
         self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
         self._over: dict[int, messages.Ended] = {}  # operations that ended while they were being asked for
 
@@ -213,11 +217,29 @@ class Desk:
     def _may_go_on(self, call: Call) -> bool:
         return self.goes_on or (call.identity.root and isinstance(call.command, messages.Stop | messages.Shutdown))
 
+    def trouble(self) -> str:
+        """One sentence for everybody who asks for the status, "" when all is well."""
+        why = self.audit.trouble
+        if not why:
+            return ""
+        what = "goes on without a record" if self.goes_on else "is refused"
+        many = f" ({self.unrecorded} so far)" if self.goes_on else ""
+        return f"the audit log cannot be written: {why}; what changes something {what}{many}"
+
+    def _count_unrecorded(self, why: str) -> None:
+        """[audit] on_failure = "continue": how many, and when the log can be written again it says so."""
+        if why:
+            self.unrecorded += 1
+        elif self.unrecorded:
+            self.audit.record({"kind": "unrecorded", "count": self.unrecorded})
+            self.unrecorded = 0
+
     def _recorded(self, call: Call, row: Row, why: str) -> None:
         """The decision is on disk, or (why) it is not. Time has passed: what was decided is decided again."""
         if why and not self._may_go_on(call):
             call.connection.answer(unwritten(why))
             return self.outcome(call, row.action, 0, False, f"not begun: {why}", 0.0)
+        self._count_unrecorded(why)
         if call.session is not None:
             session = self.sessions.still(call.session.hash, self.clock())
             if session is None:
@@ -287,7 +309,18 @@ class Desk:
                 del self._over[next(iter(self._over))]
             for call, action in self._asked.pop(event.operation, ()):
                 self.outcome(call, action, event.operation, event.ok, event.text, event.seconds)
+        elif isinstance(event, messages.Step):
+            self._record_step(event)
         self.watchers.publish(event)
+
+    def _record_step(self, step: messages.Step) -> None:
+        """Of what somebody has asked for; where the log does not keep up, steps are left out before anything else."""
+        operation = self.services.operations.find(step.operation)
+        ids = [one for one in operation.requests if one] if operation is not None else []
+        if not ids or self.audit.is_crowded:
+            return
+        body = {"kind": "step", "id": ids[0], "operation": step.operation, "service": step.service, "text": step.text}
+        self.audit.record(body if len(ids) == 1 else {**body, "ids": ids[:JOINED]})
 
     def outcome(self, call: Call, action: Action | None, operation: int, ok: bool, result: str, took: float) -> None:
         body = {
@@ -332,6 +365,8 @@ def target(command: messages.Command) -> str | None:
         case messages.ListApprovals() | messages.Approve():
             return None
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
+            return None
+        case messages.OpenAudit():
             return None
         case _:
             return command.service

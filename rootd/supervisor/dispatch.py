@@ -34,7 +34,8 @@ class Row(NamedTuple):
 
 def answer_status(desk: Desk, call: Call, command: messages.Status) -> None:
     names = [command.service] if command.service else _viewable(desk, call)
-    _answer_in_packets(call, messages.Services, map(desk.spelled.service, names))
+    reply = functools.partial(messages.Services, trouble=desk.trouble())
+    _answer_in_packets(call, reply, map(desk.spelled.service, names))
 
 
 def _viewable(desk: Desk, call: Call) -> list[str]:
@@ -51,7 +52,7 @@ def answer_operations(desk: Desk, call: Call, command: messages.ListOperations) 
     _answer_in_packets(call, messages.Listed, listed)
 
 
-def _answer_in_packets(call: Call, reply: type[Any], things: Iterable[msgspec.Raw]) -> None:
+def _answer_in_packets(call: Call, reply: Callable[..., Any], things: Iterable[msgspec.Raw]) -> None:
     """reply: Services or Listed, of things that are spelled already."""
     packets = list(in_packets(things))
     for number, packet in enumerate(packets, 1):
@@ -114,6 +115,17 @@ def answer_clear_log(desk: Desk, call: Call, command: messages.ClearLog | messag
         desk.outcome(call, DISPATCH[type(command)].action, 0, kind is None, text, desk.clock() - begun)
 
     desk.clearing.ask([one.replace(":", ".") for one in _processes(desk, command)], reopen, begun, told)
+
+
+def answer_open_audit(desk: Desk, call: Call, command: messages.OpenAudit) -> None:
+    try:
+        name, fd = logs.open_audit(desk.log, command.rotated)
+    except OSError as error:
+        raise Refusal("unknown", f"there is no such file of the audit log: {error.strerror or error}") from None
+    try:
+        call.connection.answer(messages.LogOpened("", name, "audit", os.fstat(fd).st_size), fd)
+    finally:
+        os.close(fd)
 
 
 def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> None:
@@ -233,6 +245,7 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.OpenLog: Row(Action.LOGS, answer_open_log),
     messages.ClearLog: Row(Action.CLEAR, answer_clear_log, changes=True),
     messages.ReopenLog: Row(Action.LOGS, answer_clear_log, changes=True),
+    messages.OpenAudit: Row(Action.AUDIT, answer_open_audit),
     messages.WhatMayI: Row(None, answer_what_may_i),
     messages.Start: Row(Action.START, answer_start, changes=True),
     messages.Stop: Row(Action.STOP, answer_stop, changes=True),

@@ -9,9 +9,13 @@ Source: openat(2) O_NOFOLLOW.
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+_FULL = re.compile(r"audit-[0-9]{16}\.jsonl\Z")  # rootd/log/audit.py gives them these names
 
 
 def open_log(top: str, process: str, stream: str, rotated: int) -> int:
@@ -31,7 +35,24 @@ def open_log(top: str, process: str, stream: str, rotated: int) -> int:
             fd = os.open(f"{name}.gz", _FLAGS, dir_fd=folder)  # it was compressed
     finally:
         os.close(folder)
+    return _plain(fd, f"{process}/{name}")
+
+
+def open_audit(top: str, rotated: int) -> tuple[str, int]:
+    """The name of a file of the audit log (0: the one that is being written) and a descriptor. Raises OSError."""
+    fd = os.open(f"{top}/audit", _FLAGS | os.O_DIRECTORY)
+    try:
+        full = sorted(filter(_FULL.match, os.listdir(fd)), reverse=True) if rotated else []
+        if rotated > len(full):
+            raise FileNotFoundError(f"there are {len(full)} full ones")
+        name = full[rotated - 1] if rotated else "audit.jsonl"
+        return name, _plain(os.open(name, _FLAGS, dir_fd=fd), name)
+    finally:
+        os.close(fd)
+
+
+def _plain(fd: int, name: str) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise FileNotFoundError(f"{process}/{name} is not a file")
+        raise FileNotFoundError(f"{name} is not a file")
     return fd

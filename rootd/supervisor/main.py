@@ -319,13 +319,8 @@ class Supervisor:
         self.desk.policy = loaded.policy
         self.desk.spelled.forget()
         begun = self.load(now)
-        self.audit.record(
-            {
-                "kind": "load", "generation": loaded.generation, "digest": loaded.digest.hex(),
-                "policy": loaded.policy.hash[:12], "services": len(loaded.specs or ()),
-                "problems": len(loaded.problems),
-            }
-        )  # fmt: skip
+        for record in self.reloads.records:
+            self.audit.record(record)
         memory.trim()
         return begun
 

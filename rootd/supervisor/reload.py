@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,7 @@ from rootd.config.settings import Paths, Settings
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
 from rootd.supervisor.difference import NO_CHANGE, difference
+from rootd.supervisor.loading import hashes, records
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 from rootd.supervisor.tables import stamped
@@ -57,6 +58,7 @@ class Loaded(NamedTuple):
     problems: list[Problem]
     settings: Settings | None = None
     sockets: tuple[Socket, ...] = ()
+    files: dict[str, str] = {}  # their hashes, by path  # noqa: RUF012 (never changed)
 
 
 Made = tuple[Loaded, int]  # and the memfd that it was made of
@@ -72,7 +74,7 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
         return Loaded(number, digest, None, NOBODY, [Problem("", 0, "", "the configuration is not sealed")])
     table, line = compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))
     bundle = compiler.bundle_from(line)
-    compiled = compiler.compile_bundle(bundle)
+    compiled, marks = compiler.compile_bundle(bundle), hashes(bundle.files)
     compiled = compiled._replace(problems=(*compiled.problems, *fixed(running, compiled.settings)))
     problems = check.problems_of(bundle, compiled)
     services = check.services_of(bundle)
@@ -84,8 +86,9 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     specs = None if compiled.problems else tuple(stamped(spec, number) for spec in compiled.specs)
     if isinstance(policy, Policy) and not problems:
         sockets = load_table(compiled.table).sockets
-        return Loaded(number, digest, specs, policy, [], compiled.settings, sockets)
-    return Loaded(number, digest, specs, NOBODY, problems if isinstance(policy, Policy) else problems + policy)
+        return Loaded(number, digest, specs, policy, [], compiled.settings, sockets, marks)
+    problems = problems if isinstance(policy, Policy) else problems + policy
+    return Loaded(number, digest, specs, NOBODY, problems, files=marks)
 
 
 def staged_generation(fd: int) -> Made:
@@ -146,6 +149,7 @@ class Reloads:
         self._replacing = False
         self._until = 0.0
         self._seq = OTHERS
+        self.records: list[dict[str, Any]] = []  # of what counts now, for the audit log
 
     def begin(self, request: str, dry_run: bool, now: float) -> int:
         """The number of the operation. Raises Refusal."""
@@ -216,8 +220,7 @@ class Reloads:
         found = self._found
         begun: dict[str, int] = {}
         if running.generation != self.current.generation or running.digest != self.current.digest:
-            self.current = running
-            begun = self._adopt(running, now)
+            begun = self._count(running, difference(self.current, running), now)
         if found is not None and found.generation == running.generation:
             self._follow("reloaded", begun, now)
         elif self._operation is not None and not self._replacing:
@@ -233,8 +236,13 @@ class Reloads:
 
     def _take(self, found: Loaded, now: float) -> None:
         what = difference(self.current, found)
-        self.current = found
-        self._follow(f"reloaded: {what}", self._adopt(found, now), now)
+        self._follow(f"reloaded: {what}", self._count(found, what, now), now)
+
+    def _count(self, loaded: Loaded, what: str, now: float) -> dict[str, int]:
+        request = self._operation.requests[0] if self._operation is not None else ""
+        self.records = list(records(loaded, self.current.files, request, what))
+        self.current = loaded
+        return self._adopt(loaded, now)
 
     def _follow(self, text: str, begun: dict[str, int], now: float) -> None:
         """It counts. Its end is that of all that it has begun, well or not."""
@@ -242,6 +250,9 @@ class Reloads:
         if operation is None:
             return
         known = {number: self._operations.find(number) for number in begun.values()}
+        for one in known.values():
+            if one is not None and not one.requests[0]:
+                one.requests[0] = operation.requests[0]  # its steps belong to the same story
         operation.active = {number for number, one in known.items() if one is not None and not one.ended}
         if operation.active:
             self._operations.step(operation, f"{text}; waits for what it has begun: {', '.join(begun)}")

@@ -161,6 +161,8 @@ def test_c2_nonsense_of_every_kind_is_malformed(packet: bytes) -> None:
         {"do": "scale", "service": "site", "processes": "5"},
         {"do": "open-log", "service": "site", "process": "../audit"},
         {"do": "open-log", "service": "site", "rotated": -1},
+        {"do": "open-audit", "rotated": -1},
+        {"do": "open-audit", "service": "site"},
         {"do": "what-may-i", "action": "become-root"},
         {"do": "revoke", "user": "Alice"},
     ],

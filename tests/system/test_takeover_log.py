@@ -8,6 +8,7 @@ import pytest
 from hostage import Hostage, deeds, descriptors, prompt_status, standing
 
 from rootd.log import chain
+from userapi.audit import verify
 
 pytestmark = pytest.mark.root
 
@@ -121,7 +122,7 @@ def test_e5_it_cannot_change_unnoticed_what_was_recorded_before(taken: Hostage) 
     house = taken.house
     path = house.log / "audit" / "audit.jsonl"
     keys = chain.parse_keys((house.state / "log" / "audit.initial").read_bytes())
-    assert chain.verify(path.read_bytes().splitlines(keepends=True), keys).problems == ()
+    assert verify.verify(path.read_bytes().splitlines(keepends=True), keys).problems == ()
     taken.run(TOOLS)
     changed = taken.run(
         """
@@ -134,6 +135,6 @@ def test_e5_it_cannot_change_unnoticed_what_was_recorded_before(taken: Hostage) 
     """,
         path=str(path),
     )
-    report = chain.verify(path.read_bytes().splitlines(keepends=True), keys)
+    report = verify.verify(path.read_bytes().splitlines(keepends=True), keys)
     assert [problem.line for problem in report.problems][:1] == [changed + 1]
     taken.resume()

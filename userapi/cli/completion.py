@@ -17,7 +17,7 @@ from userapi.cli.spelled import is_name
 
 WORDS = (
     "login logout whoami status start stop restart signal scale enable disable logs events operations cancel approve"
-    " describe reload why revoke shutdown doctor completion"
+    " describe reload why revoke shutdown audit doctor completion"
 )
 ACTIONS = "view logs clear start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -39,11 +39,16 @@ OPTIONS = {
     "reload": "--dry-run --no-wait --reason",
     "revoke": "--all --reason",
     "shutdown": "--no-wait --reason",
+    "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
+    " --lines",
     "doctor": "--config --strict",
 }
-# they take a word
-VALUED = "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config --reason"
+VALUED = (
+    "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config"  # take a word
+    " --key --anchors --from --to --action --target --outcome --kind --request --reason"
+)
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
+AUDIT = "verify search tail"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())
@@ -97,6 +102,7 @@ _durward() {{
             signal,*) names="{SIGNALS} $(durward __complete targets signal 2>/dev/null)" ;;
             why,1) names="{ACTIONS}" ;;
             why,2) names=$(durward __complete services view 2>/dev/null) ;;
+            audit,1) names="{AUDIT}" ;;
             completion,1) names="bash zsh fish" ;;
         esac
     fi
@@ -143,6 +149,7 @@ _durward() {{
             signal,*) names=({SIGNALS} ${{(f)"$(durward __complete targets signal 2>/dev/null)"}}) ;;
             why,1) names=({ACTIONS}) ;;
             why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
+            audit,1) names=({AUDIT}) ;;
             completion,1) names=(bash zsh fish) ;;
         esac
     fi
@@ -164,6 +171,7 @@ end
 complete -c durward -n "__fish_seen_subcommand_from enable disable" -a "(durward __complete targets enable)"
 complete -c durward -n "__fish_seen_subcommand_from signal" -a "{SIGNALS}"
 complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward __complete services view)"
+complete -c durward -n "__fish_seen_subcommand_from audit" -a "{AUDIT}"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c durward -l help
 complete -c durward -l json

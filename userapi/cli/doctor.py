@@ -203,6 +203,8 @@ def daemon(ask: Any, args: Any, run: str) -> Iterator[Finding]:
         todo = "start it: durward-rootd" if level == WARNING else "durward login, or sudo durward doctor"
         return (yield Finding("daemon", level, failure.text, todo))
     yield Finding("daemon", machine.OK, f"it answers, with {len(services)} services")
+    if ask.trouble:
+        yield Finding("daemon", PROBLEM, ask.trouble, "make room where [paths] log is: it goes on by itself then")
     for service in services:
         if service["state"] in ("FATAL", "BACKOFF"):
             text = f"{service['name']} is {service['state']}"

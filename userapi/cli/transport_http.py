@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 QUICK = 40.0  # seconds: longer than the api waits for anybody
 QUIET = 340.0  # seconds of silence in a stream
 AGAIN = 0.3  # seconds before a stream that ended is asked for again
+NDJSON = "application/x-ndjson"
 ATTEMPTS = 40  # that many times, when nothing comes in between
 
 
@@ -25,6 +26,7 @@ class Http:
     def __init__(self, url: str, cacert: str = "", say: Callable[[str], None] = lambda text: None) -> None:
         """say: for people, that what was being told has broken off and is asked for again."""
         self._say = say
+        self.trouble = ""  # of the daemon, as the last status told
         self._where = http1.where(url)
         scheme, host, port = self._where
         self.url = f"unix:{host}" if scheme == "unix" else f"{scheme}://{host}:{port}"  # one spelling, for the token
@@ -66,7 +68,11 @@ class Http:
 
     def status(self, service: str | None) -> list[dict[str, Any]]:
         spelled(service)
-        found: list[dict[str, Any]] = self._json("GET", "services" + _query(service=service))["services"]
+        told = self._json("GET", "services" + _query(service=service))
+        found: list[dict[str, Any]] = told["services"]
+        self.trouble = str(told.get("trouble", ""))
+        if self.trouble:
+            self._say(self.trouble)
         return found
 
     def describe(self, service: str) -> dict[str, Any]:
@@ -150,14 +156,30 @@ class Http:
     def logs(self, service: str, stream: str, process: str, lines: int, follow: bool) -> Iterator[bytes]:
         spelled(service)
         path = f"services/{http1.quoted(service)}/logs"
-        asked = {"stream": stream, "process": process, "follow": "true" if follow else None}
+        return self._tailed(path, "text/plain", lines, follow, stream=stream, process=process)
+
+    def audit(self, span: Any) -> Iterator[bytes]:
+        """The audit log in pieces; span: userapi.audit.files.Span."""
+        query = _query(**{"from": span.since or None, "to": span.until or None})
+        with contextlib.closing(self._open("GET", "audit" + query, accept=NDJSON, seconds=QUIET)) as reply:
+            try:
+                yield from reply.pieces()
+            except ConnectionError as error:
+                raise Failure("later", f"the log is not complete: {error}") from None
+
+    def audit_tail(self, lines: int, follow: bool) -> Iterator[bytes]:
+        return self._tailed("audit", NDJSON, lines, follow)
+
+    def _tailed(self, path: str, accept: str, lines: int, follow: bool, **more: str) -> Iterator[bytes]:
+        """The last lines, and with follow what comes: asked for again from where it broke off."""
+        asked = {**more, "follow": "true" if follow else None}
         place = ""
         left = ATTEMPTS
         while left:
             left -= 1
             start = {"after": place} if place else {"n": str(lines)}
             try:
-                reply = self._open("GET", path + _query(**asked, **start), accept="text/plain", seconds=QUIET)
+                reply = self._open("GET", path + _query(**asked, **start), accept=accept, seconds=QUIET)
             except Failure as failure:
                 if not place or failure.kind not in ("later", "unreachable") or not left:
                     raise

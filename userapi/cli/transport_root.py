@@ -29,6 +29,7 @@ class Root:
     def __init__(self, path: str, say: Callable[[str], None] = lambda text: None) -> None:
         """say: for people, that what was being told has broken off and is asked for again."""
         self._path, self._say = path, say
+        self.trouble = ""  # of the daemon, as the last status told
 
     def _line(self, command: dict[str, Any], reason: str = "") -> socket.socket:
         spelled(
@@ -93,7 +94,11 @@ class Root:
         raise Failure("usage", "root needs no session on root.sock")
 
     def status(self, service: str | None) -> list[dict[str, Any]]:
-        return [found for reply in self._ask("status", service=service) for found in reply["services"]]
+        replies = self._ask("status", service=service)
+        self.trouble = str(replies[-1].get("trouble", ""))
+        if self.trouble:
+            self._say(self.trouble)
+        return [found for reply in replies for found in reply["services"]]
 
     def describe(self, service: str) -> dict[str, Any]:
         return _without_tag(self._ask("describe", service=service)[-1])
@@ -156,11 +161,24 @@ class Root:
         raise resumed.given_up()
 
     def logs(self, service: str, stream: str, process: str, lines: int, follow: bool) -> Iterator[bytes]:
-        from userapi.tail import Tail
+        opener = self._opener({"do": "open-log", "service": service, "stream": stream, "process": process})
+        return self._tailed(opener, lines, follow, 40)
 
+    def audit(self, span: Any) -> Iterator[bytes]:
+        """Lines of the audit log; span: userapi.audit.files.Span."""
+        from userapi.audit import reading
+
+        try:
+            yield from reading.lines(self._opener({"do": "open-audit"}), span)
+        except reading.TooMany as error:
+            raise Failure("usage", str(error)) from None
+
+    def audit_tail(self, lines: int, follow: bool) -> Iterator[bytes]:
+        return self._tailed(self._opener({"do": "open-audit"}), lines, follow, 240)  # each question is a record of it
+
+    def _opener(self, command: dict[str, Any]) -> Callable[[int], int | None]:
         def opener(rotated: int) -> int | None:
-            command = {"do": "open-log", "service": service, "stream": stream, "process": process, "rotated": rotated}
-            with self._line(command) as line:
+            with self._line({**command, "rotated": rotated}) as line:
                 try:
                     descriptor = self._receive(line)[1]
                 except Failure as failure:
@@ -173,6 +191,13 @@ class Root:
                 raise Failure("failed", "the supervisor opened no log")
             return descriptor
 
+        return opener
+
+    @staticmethod
+    def _tailed(opener: Callable[[int], int | None], lines: int, follow: bool, often: int) -> Iterator[bytes]:
+        """often: so many POLLs between two questions whether it may still be read."""
+        from userapi.tail import Tail
+
         tail = Tail(opener)
         try:
             tail.begin(lines)
@@ -181,7 +206,7 @@ class Root:
             while follow:
                 time.sleep(POLL)
                 idle += 1
-                yield from tail.more(idle % 40 == 0)
+                yield from tail.more(idle % often == 0)
         finally:
             tail.close()
 

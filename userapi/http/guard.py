@@ -54,6 +54,7 @@ PARAMETERS = {
     "operations.follow": frozenset({"wait", "after"}),
     "operations.listed": frozenset({"service", "all"}),
     "logs.logs": frozenset({"n", "stream", "process", "follow", "after"}),
+    "audit.audit": frozenset({"from", "to", "n", "follow", "after"}),
     "whoami.why": frozenset({"action", "service"}),
     "events.events": frozenset({"service", "after"}),
 }

@@ -33,7 +33,7 @@ blueprint = Blueprint("logs", __name__)
 def logs(name: str) -> Response:
     token, source = asker()
     here = parts()
-    lines = _lines(request.args.get("n", str(LINES)))
+    lines = lines_of(request.args.get("n", str(LINES)))
     follow = flag("follow")
     after = request.args.get("after")
     asked = {
@@ -76,13 +76,13 @@ def logs(name: str) -> Response:
     return response
 
 
-def followed(tail: Tail, over: Callable[[], bool]) -> Iterator[bytes]:
-    """What there is and what comes, until `over` or until the supervisor says no."""
+def followed(tail: Tail, over: Callable[[], bool], often: float | None = None) -> Iterator[bytes]:
+    """What there is and what comes, until `over` or until the supervisor says no, who is asked so often (CHECK)."""
     checked = time.monotonic()
     yield from tail.more(False)
     while not over():
         time.sleep(POLL)
-        check = time.monotonic() - checked >= CHECK
+        check = time.monotonic() - checked >= (CHECK if often is None else often)
         if check:
             checked = time.monotonic()
         try:
@@ -91,7 +91,7 @@ def followed(tail: Tail, over: Callable[[], bool]) -> Iterator[bytes]:
             return
 
 
-def _lines(text: str) -> int:
+def lines_of(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 8):
         raise Problem("invalid", "n must be a number of lines")
     return min(int(text), MOST_LINES)

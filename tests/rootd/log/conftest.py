@@ -16,6 +16,7 @@ from rootd.log import audit, chain
 from rootd.log.audit import Audit
 from rootd.log.rotate import Mover
 from rootd.log.source import Source
+from userapi.audit import verify
 
 
 class Place:
@@ -28,10 +29,11 @@ class Place:
         log.mkdir(exist_ok=True)
         state.mkdir(exist_ok=True)
         self.file, self.key = log / audit.AUDIT, state / audit.KEY
+        self.size = 0  # bytes after which the next file is begun
 
     def open(self) -> Audit:
         fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (self.log, self.state)]
-        log = Audit(*fds, str(self.state), lambda: "now", self.said.append)
+        log = Audit(*fds, str(self.state), lambda: "now", self.said.append, self.size)
         self.opened.append((log, fds))
         return log
 
@@ -45,13 +47,20 @@ class Place:
     def keys(self) -> dict[int, bytes]:
         return chain.parse_keys((self.state / audit.INITIAL).read_bytes())
 
-    def verify(self) -> chain.Report:
-        with self.file.open("rb") as file:
-            return chain.verify(file, self.keys())
+    def files(self) -> list[Path]:
+        """The oldest first."""
+        return [*sorted(self.log.glob("audit-*.jsonl")), *([self.file] if self.file.exists() else [])]
+
+    def verify(self) -> verify.Report:
+        verifier = verify.Verifier(self.keys())
+        for path in self.files():
+            with path.open("rb") as file:
+                verifier.feed(file, path.name)
+        return verifier.end()
 
     def bodies(self) -> list[dict[str, Any]]:
         found = []
-        for line in self.file.read_bytes().splitlines():
+        for line in b"".join(path.read_bytes() for path in self.files()).splitlines():
             with contextlib.suppress(ValueError):
                 found.append(chain.parse(line).body)
         return found

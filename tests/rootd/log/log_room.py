@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rootd import ipc
+from rootd.config import settings
 from rootd.log import chain, main
+from userapi.audit import verify
+
+CONF = settings.Audit("refuse", anchors="none")
 
 
 class Room:
@@ -25,7 +29,7 @@ class Room:
         self.keeper = ipc.Link(ours)
         self.links: dict[str, ipc.Link] = {}
         self.directories = main.open_directories(*(str(path / name) for name in ("log", "state", "run")))
-        self.log = main.Log(ipc.Link(theirs, takes_fds=True), *self.directories, f"{path}/state/log")
+        self.log = main.Log(ipc.Link(theirs, takes_fds=True), *self.directories, f"{path}/state/log", CONF)
         self.log.begin()
         self.log.loop.watch(self.log.keeper.fileno(), self.log.from_keeper)
         self.log.loop.watch(self.log.mover.fileno(), self.log.move)
@@ -33,6 +37,7 @@ class Room:
     def close(self) -> None:
         self.log.mover.close()
         self.log.audit._release()
+        self.log.outside.close()
         ipc.close_all(self.directories)
 
     def connect(self, role: str) -> ipc.Link:
@@ -89,7 +94,7 @@ class Room:
     def audit(self) -> list[dict[str, Any]]:
         data = (self.path / "log" / "audit" / "audit.jsonl").read_bytes()
         keys = chain.parse_keys((self.path / "state" / "log" / "audit.initial").read_bytes())
-        assert not chain.verify(data.splitlines(keepends=True), keys).problems
+        assert not verify.verify(data.splitlines(keepends=True), keys).problems
         return [chain.parse(line).body for line in data.splitlines()]
 
     def text(self, name: str = "site/stdout.log") -> bytes:

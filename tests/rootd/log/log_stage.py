@@ -14,6 +14,7 @@ from rootd import ipc
 from rootd.config import settings
 from rootd.config.settings import Account, Paths, Settings
 from rootd.log import chain, main
+from userapi.audit import verify
 
 UID = 64_321  # nobody's
 DEADLINE = 20.0  # seconds that any answer may take
@@ -129,7 +130,7 @@ class Stage:
     def audit(self) -> list[dict[str, object]]:
         data = (self.path / "log/audit/audit.jsonl").read_bytes()
         keys = chain.parse_keys((self.path / "state/log/audit.initial").read_bytes())
-        report = chain.verify(data.splitlines(keepends=True), keys)
+        report = verify.verify(data.splitlines(keepends=True), keys)
         assert report.problems == ()
         return [chain.parse(line).body for line in data.splitlines() if line.startswith(b'{"n":') and whole(line)]
 

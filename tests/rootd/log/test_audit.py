@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rootd.log import audit, chain
+from userapi.audit import verify
 
 
 def record(**fields: Any) -> str:
@@ -112,7 +113,7 @@ def test_a_lost_key_begins_a_new_one_that_is_exported_and_said(place: Any, damag
     assert set(place.keys()) == {0, 2}
     assert not place.verify().problems, "who has both keys can check all of it"
     with place.file.open("rb") as file:
-        assert chain.verify(file, old).problems, "who took the first key away sees that another one was begun"
+        assert verify.verify(file, old).problems, "who took the first key away sees that another one was begun"
 
 
 def test_a_lost_key_and_a_torn_line_at_once_are_survived(place: Any) -> None:

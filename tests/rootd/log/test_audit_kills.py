@@ -22,7 +22,7 @@ def deed(number: int) -> dict[str, Any]:
     return {"kind": "deed", "number": number}
 
 
-CALLS = ("open", "write", "pwrite", "fdatasync", "fsync", "ftruncate", "close")
+CALLS = ("open", "write", "pwrite", "fdatasync", "fsync", "ftruncate", "close", "rename")
 
 
 def kill_at(step: int, mode: str) -> None:
@@ -118,6 +118,22 @@ def test_a_kill_at_any_step_leaves_a_log_that_verifies_and_holds_all_that_was_ac
         assert "clean" not in place.starts() or place.numbers()[:-1] == [1, 2, 3]
     assert step > 20
     assert (torn > 0) == (mode == "half")
+
+
+@pytest.mark.parametrize("mode", ["before", "after", "half"])
+def test_a_kill_at_any_step_of_a_rotation_leaves_a_chain_that_goes_on_in_the_next_file(
+    places: Any, tmp_path: Path, mode: str
+) -> None:
+    for step in range(1_000):
+        place = places(tmp_path / f"log{step}", tmp_path / f"state{step}")
+        place.size = 200  # a file for each batch
+        was_killed, acknowledged = killed(step, mode, session(place, 1))
+        check_after_a_kill(place, acknowledged)
+        if not was_killed:
+            assert acknowledged == [1, 2, 3]
+            assert len(place.files()) >= 3
+            break
+    assert step > 30
 
 
 @pytest.mark.parametrize("mode", ["before", "after", "half"])

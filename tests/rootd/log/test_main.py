@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from log_room import Room
+from log_room import CONF, Room
 
 from rootd import ipc, lifeline
 from rootd.log import main
@@ -333,9 +333,10 @@ def test_at_the_end_all_that_came_is_written_and_the_next_start_calls_it_clean(r
     assert sorted(body["kind"] for body in room.audit()[1:-1]) == ["decision", "deed"]
     assert room.audit()[-1]["kind"] == "stop"
     directories = main.open_directories(*(str(room.path / name) for name in ("log", "state", "run")))
-    again = main.Log(room.log.keeper, *directories, f"{room.path}/state/log")
+    again = main.Log(room.log.keeper, *directories, f"{room.path}/state/log", CONF)
     again.begin()
     again.mover.close()
+    again.outside.close()
     assert room.audit()[-1] == {"kind": "start", "reason": "clean"}
 
 

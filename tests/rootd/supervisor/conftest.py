@@ -48,7 +48,7 @@ on = ["site", "group:back"]
 [[grant]]
 id = "leads"
 who = ["user:bob"]
-may = ["reload", "revoke", "shutdown"]
+may = ["audit", "reload", "revoke", "shutdown"]
 [[grant]]
 id = "sight"
 who = ["user:bob"]
@@ -136,7 +136,8 @@ class Room:
         self.clearing = Clearing(self.to_log_to_keep)
         self.limits = Limits(self.clock, lambda kept: None)
         self.approvals = Approvals(self.clock, lambda kept: None)
-        (path / "log").mkdir()
+        (path / "log" / "audit").mkdir(parents=True)
+        (path / "log" / "audit" / "audit.jsonl").write_bytes(b"{}\n")
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices,  # type: ignore[arg-type]
             self.clearing, clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth,

@@ -151,11 +151,13 @@ class Daemon:
         return not poll.poll(0)
 
     def record(self) -> dict[str, Any]:
-        """The next record, acknowledged."""
-        message = self.heard("log", ipc.RECORD)
-        self.links["log"].send_now(ipc.Message(ipc.RECORDED, seq=message.seq))
-        found: dict[str, Any] = json.loads(message.body)
-        return found
+        """The next record that is no step of an operation, acknowledged."""
+        while True:
+            message = self.heard("log", ipc.RECORD)
+            self.links["log"].send_now(ipc.Message(ipc.RECORDED, seq=message.seq))
+            found: dict[str, Any] = json.loads(message.body)
+            if found["kind"] != "step":
+                return found
 
     def spawned(self, run: int, pid: int = 4242) -> None:
         """SPAWN comes, and is answered."""

@@ -17,13 +17,14 @@ from rootd.supervisor.dispatch import DISPATCH
 from rootd.supervisor.operations import Already, Refusal
 from rootd.supervisor.reload import NOBODY
 
-GLOBAL = {Action.RELOAD, Action.REVOKE, Action.SHUTDOWN}
+GLOBAL = {Action.AUDIT, Action.RELOAD, Action.REVOKE, Action.SHUTDOWN}
 READS: list[messages.Command] = [
     messages.Status("site"),
     messages.Describe("site"),
     messages.Watch(service="site"),
     messages.ListOperations("site"),
     messages.OpenLog("site"),
+    messages.OpenAudit(),
     messages.WhatMayI(),
     messages.ListApprovals(),
 ]
@@ -64,12 +65,12 @@ def test_nothing_is_done_before_its_record_is_on_disk(room: Any, command: messag
 
 
 @pytest.mark.parametrize("command", READS, ids=spoken)
-def test_what_only_reads_is_recorded_and_waits_for_nothing(room: Any, command: messages.Command) -> None:
+def test_what_only_reads_is_recorded_and_waits_for_nothing(room: Any, command: messages.Command, tokens: Any) -> None:
     room.log_answers = None
     (room.path / "log" / "site.0").mkdir()
     (room.path / "log" / "site.0" / "stdout.log").write_text("x")
     client = room.client()
-    client.send(command)
+    client.send(command, tokens[isinstance(command, messages.OpenAudit)])
     assert not client.quiet()
     assert room.decisions()[0]["allowed"] is True
 
@@ -317,7 +318,7 @@ def test_what_root_asks_by_a_signal_is_recorded_with_its_outcome_like_any_reques
     room.settle()
     assert room.services.asked == [("shutdown", "")]
     room.services.end(1)
-    decision, outcome = room.records
+    decision, outcome = (record for record in room.records if record["kind"] != "step")
     assert (decision["kind"], decision["user"], decision["from"], decision["rule"]) == (
         "decision", "root", "a signal", "root",
     )  # fmt: skip

@@ -28,6 +28,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.OpenLog: messages.OpenLog("site"),
     messages.ClearLog: messages.ClearLog("site"),
     messages.ReopenLog: messages.ReopenLog("site"),
+    messages.OpenAudit: messages.OpenAudit(),
     messages.WhatMayI: messages.WhatMayI(),
     messages.Start: messages.Start("site"),
     messages.Stop: messages.Stop("site"),
@@ -43,7 +44,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
 }
-GLOBAL = {Action.RELOAD, Action.REVOKE, Action.SHUTDOWN, Action.APPROVE}
+GLOBAL = {Action.AUDIT, Action.RELOAD, Action.REVOKE, Action.SHUTDOWN, Action.APPROVE}
 DENY = """
 [[grant]]
 id = "all"
@@ -66,7 +67,7 @@ def test_b9_every_command_has_a_row() -> None:
 def test_b9_what_changes_something_is_said_to() -> None:
     reads = {
         messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog,
-        messages.WhatMayI, messages.ListApprovals,
+        messages.OpenAudit, messages.WhatMayI, messages.ListApprovals,
     }  # fmt: skip
     assert {kind for kind, row in DISPATCH.items() if not row.changes} == reads
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rootd.supervisor.logs import open_log
+from rootd.supervisor.logs import open_audit, open_log
 
 
 @pytest.fixture
@@ -101,3 +101,20 @@ def test_e6_whoever_is_handed_it_cannot_open_it_for_writing_or_change_its_mode(t
             os._exit(failed)
     os.close(fd)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+
+
+def test_e1_of_the_audit_log_only_its_own_plain_files_are_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    (folder / "audit-0000000000000001.jsonl").write_bytes(b"full\n")
+    (folder / "audit-0000000000000002.jsonl").symlink_to("/etc/passwd")
+    (folder / "audit-secret.jsonl").write_bytes(b"no\n")
+    (folder / "audit.jsonl").mkdir()
+    before = os.listdir("/proc/self/fd")
+    for rotated in (0, 1, 3):
+        with pytest.raises(OSError, match=r"."):
+            open_audit(str(tmp_path), rotated)
+    assert os.listdir("/proc/self/fd") == before
+    name, fd = open_audit(str(tmp_path), 2)
+    assert (name, os.read(fd, 9)) == ("audit-0000000000000001.jsonl", b"full\n")
+    os.close(fd)

@@ -98,13 +98,19 @@ def test_the_options_of_each_command_are_those_that_it_has():
     def options(make):
         made = argparse.ArgumentParser()
         make(made)
-        shown = [action for action in made._actions if action.help != argparse.SUPPRESS]
+        every = list(made._actions)
+        for one in made._actions:  # of audit's verify, search and tail too
+            for inner in one.choices.values() if isinstance(one, argparse._SubParsersAction) else ():
+                every += [action for action in inner._actions if not set(action.option_strings) & shared]
+        shown = [action for action in every if action.help != argparse.SUPPRESS]
         return {word for action in shown for word in action.option_strings if word.startswith("--")}, {
             word for action in shown if action.nargs != 0 for word in action.option_strings
         }
 
+    shared: set[str] = set()
     common, valued = options(lambda made: parser._common(made, None))
     assert set(completion.COMMON.split()) == common
+    shared |= common | {"-h"}
     for name, (_, _, _, make) in COMMANDS.items():
         own, more = options(make)
         assert own - {"--help"} == set(completion.OPTIONS.get(name, "").split()), name

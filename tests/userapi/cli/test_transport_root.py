@@ -115,6 +115,31 @@ def test_a_log_is_read_here_through_the_descriptor(ask, world, tmp_path):
         list(ask.logs("site", "stdout", "", 1, False))
 
 
+def test_the_audit_log_is_read_here_through_descriptors(ask, world, tmp_path):
+    from userapi.audit.files import Span
+
+    lines = [b'{"n":%d,"time":"t"}\n' % n for n in range(4)]
+    (tmp_path / "1").write_bytes(b"".join(lines[:2]))
+    (tmp_path / "0").write_bytes(b"".join(lines[2:]))
+
+    def opened(command):
+        if command.rotated > 1:
+            return messages.Refused(kind="unknown", text="none")
+        fd = os.open(tmp_path / str(command.rotated), os.O_RDONLY)
+        return (messages.LogOpened(service="", process="audit.jsonl", stream="audit", size=4), fd)
+
+    world.answers[messages.OpenAudit] = opened
+    assert list(ask.audit(Span())) == lines
+    assert list(ask.audit(Span("3"))) == lines[3:]
+    assert b"".join(ask.audit_tail(3, False)) == b"".join(lines[1:])
+    follower = ask.audit_tail(1, True)
+    assert next(follower) == lines[3]
+    with (tmp_path / "0").open("ab") as file:
+        file.write(b"more\n")
+    assert next(follower) == b"more\n"
+    follower.close()
+
+
 def test_events_go_on_after_a_restart_of_the_supervisor(ask, root, world):
     told = [[1], [2]]
 
@@ -170,3 +195,11 @@ def test_an_operation_is_followed_on_and_no_step_is_told_twice(ask, root, world)
     world.answers[messages.Watch] = lambda _: [*told.pop(0), world.die]
     assert [event["number"] for event in ask.operation(7)] == [1, 2, 3]
     assert [request.command.after for request in root.asked] == [0, 1, 2]
+
+
+def test_what_is_wrong_with_the_daemon_is_said_with_each_status(ask, world, monkeypatch):
+    world.answers[messages.Status] = messages.Services(services=[world.site], trouble="the audit log is full")
+    said = []
+    monkeypatch.setattr(ask, "_say", said.append)
+    assert [one["name"] for one in ask.status(None)] == ["site"]
+    assert said == [ask.trouble] == ["the audit log is full"]

@@ -1,0 +1,93 @@
+"""Finding records, and the story of one request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from userapi.audit import search
+from userapi.audit.search import Query
+
+RECORDS: list[dict[str, Any]] = [
+    {"n": 0, "time": "t0", "kind": "start", "reason": "first"},
+    {"n": 1, "time": "t1", "kind": "decision", "id": "aa", "user": "alice", "from": "192.0.2.1", "action": "restart",
+     "command": "restart", "target": "site", "allowed": True, "rule": "ops", "why": ""},
+    {"n": 2, "time": "t2", "kind": "deed", "deed": "spawn", "process": "other.0", "run": 6, "slot": 0, "arg": 0},
+    {"n": 3, "time": "t3", "kind": "deed", "deed": "spawn", "process": "site.1", "run": 7, "slot": 1, "arg": 0},
+    {"n": 4, "time": "t4", "kind": "step", "id": "aa", "operation": 5, "service": "site", "text": "starting"},
+    {"n": 5, "time": "t5", "kind": "decision", "id": "bb", "user": "bob", "action": "stop", "command": "stop",
+     "target": "db", "allowed": False, "rule": "", "why": "denied: no rule lets bob stop db"},
+    {"n": 6, "time": "t6", "kind": "decision", "id": "cc", "user": "carol", "action": "restart", "command": "restart",
+     "target": "site", "allowed": True, "rule": "ops", "why": ""},
+    {"n": 7, "time": "t7", "kind": "deed", "deed": "signal", "process": "site pre-start", "run": 3, "slot": 1,
+     "arg": 15},
+    {"n": 8, "time": "t8", "kind": "step", "id": "aa", "ids": ["aa", "cc"], "operation": 5, "service": "site",
+     "text": "ready"},
+    {"n": 9, "time": "t9", "kind": "outcome", "id": "aa", "operation": 5, "action": "restart", "target": "site",
+     "ok": True, "result": "site restarted", "seconds": 1.0},
+    {"n": 10, "time": "t10", "kind": "outcome", "id": "cc", "operation": 5, "action": "restart", "target": "site",
+     "ok": False, "result": "no", "seconds": 1.0},
+    {"n": 11, "time": "t11", "kind": "deed", "deed": "spawn", "process": "site.1", "run": 9, "slot": 1, "arg": 0},
+]  # fmt: skip
+LINES = [json.dumps(record).encode() + b"\n" for record in RECORDS]
+
+
+def numbers(**asked: str) -> list[int]:
+    return [record["n"] for record in search.found(Query(**asked), LINES)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, list(range(12))),
+        ({"user": "alice"}, [1]),
+        ({"user": "*o*"}, [5, 6]),
+        ({"target": "db"}, [5]),
+        ({"target": "site", "kind": "deed"}, [3, 7, 11]),
+        ({"action": "restart", "outcome": "allowed"}, [1, 6]),
+        ({"outcome": "denied"}, [5]),
+        ({"outcome": "ok"}, [9]),
+        ({"outcome": "failed"}, [10]),
+        ({"action": "signal"}, [7]),
+        ({"text": "no rule lets b.b"}, [5]),
+        ({"text": "192[.]0"}, [1]),
+        ({"user": "alice", "target": "db"}, []),
+    ],
+)
+def test_all_that_is_asked_must_hold(asked: dict[str, str], expected: list[int]) -> None:
+    assert numbers(**asked) == expected
+
+
+def test_a_request_is_told_with_its_decision_its_steps_what_was_done_and_its_outcome() -> None:
+    assert numbers(request="aa") == [1, 3, 4, 7, 8, 9], "and not what was done to others, or later"
+    assert numbers(request="cc") == [6, 7, 8, 10], "who joined it has the rest of it"
+    assert numbers(request="bb") == [5]
+    assert numbers(request="dd") == []
+
+
+def test_a_service_whose_name_has_a_dot_is_itself() -> None:
+    assert [search.service_of(name) for name in ("site.1", "site", "a.b.0", "a.b", "site.0 stop")] == [
+        "site", "site", "a.b", "a.b", "site",
+    ]  # fmt: skip
+
+
+def test_lines_that_are_no_records_are_left_out() -> None:
+    rubbish = [b"", b"\n", b"[]", b'{"n":"1"}', b"\xff", b'{"a":' + b"[" * 100_000]
+    assert list(search.found(Query(), rubbish)) == []
+
+
+@pytest.mark.parametrize("asked", [{"outcome": "yes"}, {"text": "("}])
+def test_what_cannot_be_asked_is_said(asked: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"one of|no regular expression"):
+        Query(**asked).check()
+    Query(outcome="ok", text="a|b").check()
+
+
+def test_each_record_is_a_row_of_all_columns() -> None:
+    rows = [search.row(record) for record in RECORDS]
+    assert {len(row) for row in rows} == {len(search.COLUMNS)}
+    assert rows[1] == ["1", "t1", "decision", "aa", "alice", "192.0.2.1", "restart", "site", "allowed", "by ops"]
+    assert rows[3][5:] == ["", "spawn", "site.1", "", "run 7, slot 1, 0"]
+    assert rows[9][6:] == ["restart", "site", "ok", "site restarted"]

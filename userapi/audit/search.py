@@ -1,0 +1,125 @@
+"""Which records of an audit log somebody means, and how they read. Pure.
+
+Rule 1: words are compared as they are; * and ? stand for anything, as in a shell. All that is asked must hold.
+Rule 2: a record that cannot be read is left out here: whether the log is whole is verify's business.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+OUTCOMES = ("allowed", "denied", "ok", "failed")
+DEEDS = 10_000  # between two records of one request
+COLUMNS = ("n", "time", "kind", "id", "user", "from", "action", "target", "outcome", "text")
+
+
+class Query(NamedTuple):
+    """What is asked for; "" asks for nothing."""
+
+    user: str = ""
+    action: str = ""
+    target: str = ""  # a service, or a process of one: of deeds
+    outcome: str = ""  # one of OUTCOMES
+    kind: str = ""
+    request: str = ""
+    text: str = ""  # a regular expression over the whole line
+
+    def check(self) -> None:
+        """Raises ValueError."""
+        if self.outcome and self.outcome not in OUTCOMES:
+            raise ValueError(f"an outcome is one of {', '.join(OUTCOMES)}")
+        try:
+            re.compile(self.text)
+        except re.error as error:
+            raise ValueError(f"'{self.text}' is no regular expression: {error}") from None
+
+
+def records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("n"), int):
+            yield record
+
+
+def found(query: Query, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """What matches, in order; of a request all of its story."""
+    wanted = re.compile(query.text.encode()) if query.text else None
+    if wanted is not None:
+        lines = (line for line in lines if wanted.search(line))
+    every = records(lines)
+    if query.request:
+        every = story(query.request, every)
+    return (record for record in every if matches(query, record))
+
+
+def matches(query: Query, record: dict[str, Any]) -> bool:
+    def fits(pattern: str, *names: str) -> bool:
+        return not pattern or any(fnmatch.fnmatchcase(str(record.get(name, "")), pattern) for name in names)
+
+    return (
+        fits(query.user, "user", "asker")
+        and fits(query.action, "action", "command", "deed")
+        and (fits(query.target, "target") or (bool(record.get("process")) and _is_of(record, query.target)))
+        and fits(query.kind, "kind")
+        and (not query.outcome or outcome(record) == query.outcome)
+    )
+
+
+def _is_of(record: dict[str, Any], target: str) -> bool:
+    process = str(record["process"])
+    return any(fnmatch.fnmatchcase(name, target) for name in (process, service_of(process)))
+
+
+def service_of(process: str) -> str:
+    """Of a deed's "site.1", "site pre-start": site. A service's own name may have a dot."""
+    name = process.partition(" ")[0]
+    base, dot, number = name.rpartition(".")
+    return base if dot and number.isdigit() else name
+
+
+def outcome(record: dict[str, Any]) -> str:
+    if "allowed" in record:
+        return "allowed" if record["allowed"] else "denied"
+    return ("ok" if record["ok"] else "failed") if "ok" in record else ""
+
+
+def story(request: str, every: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All that belongs to one request: its records, the steps of its operation, and what privileged did meanwhile to
+    the processes of the services that they name."""
+    begun, ended = False, False
+    services = set[str]()
+    deeds: list[dict[str, Any]] = []  # since the record before, of which it is not known yet whose they are
+    for record in every:
+        if record.get("id") == request or request in record.get("ids", ()):
+            services |= {str(record[name]) for name in ("target", "service") if record.get(name)}
+            if record.get("operation"):
+                yield from (deed for deed in deeds if service_of(str(deed["process"])) in services)
+            deeds.clear()
+            begun, ended = True, ended or record.get("kind") == "outcome" or record.get("allowed") is False
+            yield record
+        elif begun and not ended and record.get("kind") == "deed" and len(deeds) < DEEDS:
+            deeds.append(record)
+
+
+def row(record: dict[str, Any]) -> list[str]:
+    """The columns of COLUMNS, for a table or CSV."""
+    kind = str(record.get("kind", ""))
+    text = next((str(record[name]) for name in ("why", "result", "text", "reason") if record.get(name)), "")
+    if not text and kind == "decision":
+        text = f"by {record['rule']}" if record.get("rule") else ""
+    if kind == "deed":
+        text = f"run {record.get('run')}, slot {record.get('slot')}, {record.get('arg')}"
+    action = next((str(record[name]) for name in ("command", "action", "deed") if record.get(name)), "")
+    target = next((str(record[name]) for name in ("target", "service", "process") if record.get(name)), "")
+    return [
+        str(record["n"]), str(record.get("time", "")), kind, str(record.get("id", "")),
+        str(record.get("user", record.get("asker", ""))), str(record.get("from", "")), action, target, outcome(record),
+        text,
+    ]  # fmt: skip
