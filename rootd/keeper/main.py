@@ -157,7 +157,7 @@ class Keeper:
         for wire in WIRES:
             if self.begun and role in wire:
                 other = wire[1] if wire[0] == role else wire[0]
-                if other in self.children:
+                if other in self.children and other not in self.due:  # the early supervisor has its turn yet
                     self.link(role, other)
         if role == PRIVILEGED:
             for number, status in self.reaped:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,32 @@ def test_a_part_is_not_started_again_when_privileged_has_said_end_meanwhile() ->
     assert set(house.children) == {"privileged"}
     link.close()
     end(house)
+
+
+def test_c7_a_supervisor_that_is_there_before_the_others_is_linked_to_each_of_them_once() -> None:
+    house = keeper.Keeper({})
+    links = {role: cast(house, role) for role in ("privileged", "supervisor", "log")}
+    house.begun, house.due = True, {"log": 0.0, "supervisor": 0.0}
+    for role in ("log", "supervisor"):
+        del house.due[role]
+        house.start(role, 0.0)
+    told = {role: sorted(linked(link)) for role, link in links.items()}
+    assert told["log"] == ["privileged", "supervisor"]
+    assert told["supervisor"] == ["log", "privileged"]
+    assert told["privileged"] == ["log", "supervisor"]
+    for link in links.values():
+        link.close()
+    end(house)
+
+
+def linked(link: ipc.Link) -> Iterator[str]:
+    """Whom what waits on a link is about."""
+    while ipc.wait(link, seconds=0):
+        received = link.receive()
+        assert received is not None
+        ipc.close_all(received[1])
+        if received[0].op == ipc.LINK:
+            yield received[0].name
 
 
 def test_d7_orphans_without_end_are_taken_some_at_a_time_and_never_fill_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
