@@ -23,7 +23,6 @@ from rootd.keeper import main as keeper
 DEFAULT_CONFIG = "/etc/durward"
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-STAGED = ("generation", "settings", "secrets")  # in the order of stage.show
 BAD_CONFIGURATION, NOT_ROOT = 65, 77  # EX_DATAERR, EX_NOPERM of sysexits.h
 
 
@@ -153,7 +152,7 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
     received = ipc.Link(ours, takes_fds=True).receive()
     ours.close()
     if staged is not None and received is not None:
-        staged |= {f"staged/{name}": fd for name, fd in zip(STAGED, received[1], strict=False)}
+        staged |= zip(ipc.STAGED, received[1], strict=False)
     return status
 
 

@@ -46,6 +46,8 @@ TCP, HTTP = 1, 2  # scope of CHECK
 NO_LOGINS, RUNS, REOPEN = 1, 1, 1  # scope of BEGIN: nobody logs in; of KEEP: when jobs ran; of CLEAR: begun anew
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
+# in the store at the start: what who has checked root's files has made of them (stage.show), in this order
+STAGED = ("staged/generation", "staged/settings", "staged/secrets")
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root
 # what a child of privileged was doing when it failed, by number in EXITED.extra
 STEPS = (

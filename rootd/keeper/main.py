@@ -31,7 +31,6 @@ HANDED: dict[str, tuple[str, ...]] = {
     AUTH: ("settings", "door/auth", "door/peer"),
     PROBE: ("settings",),
 }
-STAGED = "staged/settings", "staged/generation"  # that the supervisor may look at before there is anything else
 WIRES = ((PRIVILEGED, SUPERVISOR), (PRIVILEGED, LOG), (SUPERVISOR, LOG), (SUPERVISOR, AUTH), (SUPERVISOR, PROBE))
 
 ENDING, FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), (signal.SIGUSR1, signal.SIGUSR2)
@@ -152,7 +151,7 @@ class Keeper:
         if role not in self.children:
             self.fork(role, now)
         if not self.begun and role != PRIVILEGED:
-            return self.hand(role, STAGED)
+            return self.hand(role, ipc.STAGED[:2])  # but not the secrets
         self.hand(role, HANDED[role])
         for wire in WIRES:
             if self.begun and role in wire:
