@@ -160,13 +160,8 @@ class Link:
         return self.sock.fileno()
 
     @property
-    def waiting(self) -> bool:
-        """Whether packets wait for the peer: then the loop should watch EPOLLOUT and call flush."""
-        return bool(self._queue)
-
-    @property
-    def queued(self) -> int:
-        """How many packets wait."""
+    def waiting(self) -> int:
+        """How many packets wait for the peer: while some do, the loop should watch EPOLLOUT and call flush."""
         return len(self._queue)
 
     def send(self, message: Message, *fds: int) -> None:

@@ -273,7 +273,7 @@ class Keeper:
                 self.lost(role, status)
                 continue
             self.reaped.append((pid, status))
-            if PRIVILEGED in self.children and self.children[PRIVILEGED].link.queued < REAPED_LIMIT:
+            if PRIVILEGED in self.children and self.children[PRIVILEGED].link.waiting < REAPED_LIMIT:
                 self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=pid, extra=status))
         with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
             self.writer.send(bytes(1))

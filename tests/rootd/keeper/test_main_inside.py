@@ -86,7 +86,7 @@ def test_d7_orphans_without_end_are_taken_some_at_a_time_and_never_fill_a_link(m
         try:
             house = keeper.Keeper({})
             link = cast(house, "privileged")
-            while not house.children["privileged"].link.queued:  # it reads nothing
+            while not house.children["privileged"].link.waiting:  # it reads nothing
                 house.tell("privileged", ipc.Message(ipc.HELD, name="x"))
             for _ in range(40):
                 child = os.fork() or os._exit(0)
@@ -97,7 +97,7 @@ def test_d7_orphans_without_end_are_taken_some_at_a_time_and_never_fill_a_link(m
                 house.woken()
                 seen.append(40 - zombies())
             assert seen[:3] == [16, 32, 40]
-            assert house.children["privileged"].link.queued == 8
+            assert house.children["privileged"].link.waiting == 8
             assert not ipc.wait(house.children["privileged"].pidfd, seconds=0), "it is not ended for it"
             link.close()
             end(house)
