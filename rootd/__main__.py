@@ -23,7 +23,7 @@ from rootd.keeper import main as keeper
 DEFAULT_CONFIG = "/etc/durward"
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-BAD_CONFIGURATION, NOT_ROOT = 65, 77  # EX_DATAERR, EX_NOPERM of sysexits.h
+BAD_CONFIGURATION, OVERDUE, NOT_ROOT = 65, 75, 77  # EX_DATAERR, EX_TEMPFAIL, EX_NOPERM of sysexits.h
 
 
 def main() -> int:
@@ -136,6 +136,8 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
         from rootd.privileged import stage
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it reads secrets, perhaps as root
+        signal.signal(signal.SIGALRM, overdue)
+        signal.setitimer(signal.ITIMER_REAL, stage.TIME_LIMIT)
         gc.disable()  # nothing of it lives long
         link = ipc.Link(theirs)
         made = None if staged is None or asked else lambda *made: stage.show(link, *made)
@@ -154,6 +156,12 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
     if staged is not None and received is not None:
         staged |= zip(ipc.STAGED, received[1], strict=False)
     return status
+
+
+def overdue(_number: int, _frame: object) -> None:
+    """A directory service that hangs must not keep us from saying so. In the child, whose work this ends."""
+    os.write(2, b"durward-rootd: the configuration could not be read in time: does a directory service answer?\n")
+    os._exit(OVERDUE)
 
 
 def in_a_child(act: Callable[[], int]) -> int:
