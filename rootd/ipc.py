@@ -1,6 +1,7 @@
 """The fixed-size messages between the processes, and the links they travel on.
 
-Rule 1: a message is one SEQPACKET packet of exactly SIZE bytes; anything else is Malformed.
+Rule 1: a message is one SEQPACKET packet of exactly SIZE bytes, and a body on the links that allow one; anything else
+        is Malformed.
 Rule 2: nothing here decides what a message may ask; each receiver checks every field it uses.
 Rule 3: standard library only, and little of it: keeper and privileged import this file.
 

@@ -3,7 +3,7 @@
 Rule 1: it starts as root, sets up, and becomes its own account with five capabilities before it hears anybody.
 Rule 2: all that it accepts afterwards are the fixed-size messages of HANDLERS, about slots of root's own table.
 Rule 3: its whole memory is the keeper's store: killed at any moment, it is started again and takes everything back.
-Rule 4: nothing here waits: no name is resolved and no file is parsed but in a throw-away child (stage).
+Rule 4: it waits for keeper and spawner alone: names are resolved and files parsed in a throw-away child (stage).
 
 Sources: DESIGN §14, capabilities(7), epoll(7).
 """
