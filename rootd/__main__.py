@@ -23,8 +23,7 @@ from rootd.keeper import main as keeper
 DEFAULT_CONFIG = "/etc/durward"
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-STAGED = ("generation", "settings", "secrets")  # in the order of stage.show
-BAD_CONFIGURATION, NOT_ROOT = 65, 77  # EX_DATAERR, EX_NOPERM of sysexits.h
+BAD_CONFIGURATION, OVERDUE, NOT_ROOT = 65, 75, 77  # EX_DATAERR, EX_TEMPFAIL, EX_NOPERM of sysexits.h
 
 
 def main() -> int:
@@ -137,6 +136,8 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
         from rootd.privileged import stage
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it reads secrets, perhaps as root
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no handler of ours would be called in a library that hangs
+        signal.setitimer(signal.ITIMER_REAL, stage.TIME_LIMIT)
         gc.disable()  # nothing of it lives long
         link = ipc.Link(theirs)
         made = None if staged is None or asked else lambda *made: stage.show(link, *made)
@@ -149,16 +150,21 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
         return BAD_CONFIGURATION if checked.problems else 0
 
     status = in_a_child(act)
+    if status == OVERDUE:
+        print("durward-rootd: its files took too long to read: does a directory service answer?", file=sys.stderr)
     theirs.close()
     received = ipc.Link(ours, takes_fds=True).receive()
     ours.close()
     if staged is not None and received is not None:
-        staged |= {f"staged/{name}": fd for name, fd in zip(STAGED, received[1], strict=False)}
+        staged |= zip(ipc.STAGED, received[1], strict=False)
     return status
 
 
 def in_a_child(act: Callable[[], int]) -> int:
-    """Do it in a throw-away child, the only place where root's files are parsed: its exit status, 70 when it fails."""
+    """Do it in a throw-away child, the only place where root's files are parsed: its exit status.
+
+    That is 70 when it fails, and 75 when its time was up.
+    """
     pid = os.fork()
     if pid == 0:
         status = 70
@@ -174,7 +180,7 @@ def in_a_child(act: Callable[[], int]) -> int:
 
 
 def exit_status(status: int) -> int:
-    return status if status >= 0 else 70
+    return OVERDUE if status == -signal.SIGALRM else status if status >= 0 else 70
 
 
 if __name__ == "__main__":

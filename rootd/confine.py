@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 
 import prctl
 
-ALL_SETS = (prctl.CAP_EFFECTIVE, prctl.CAP_PERMITTED, prctl.CAP_INHERITABLE)
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")  # in the order of proc(5)
 CAPBSET_READ, CAPBSET_DROP, SET_DUMPABLE, SET_KEEPCAPS, SET_NO_NEW_PRIVS = 23, 24, 4, 8, 38  # of linux/prctl.h
 CAP_AMBIENT, AMBIENT_IS_SET, AMBIENT_RAISE = 47, 1, 2
@@ -51,12 +50,8 @@ def become(
     os.setresuid(uid, uid, uid)
     if uid == 0 and not keep and keep_bounding:
         return  # a service that is root on purpose: its exec takes what the bounding set allows
-    others = [number for number in others if number in prctl.ALL_CAPS]
-    prctl.set_caps(
-        (list(keep), prctl.CAP_EFFECTIVE, True),
-        *((others, kind, False) for kind in ALL_SETS),
-        (list(keep), prctl.CAP_INHERITABLE, False),
-    )
+    if _capset(_HEADER, capability_sets(keep, ())):
+        raise OSError(ctypes.get_errno(), "its capabilities cannot be set")
     prctl.set_keepcaps(False)
     prctl.set_dumpable(False)
     verify(uid, gid, groups, keep, bounding=None if keep_bounding else keep)
@@ -69,7 +64,7 @@ def way_to(uid: int, gid: int, groups: Sequence[int], held: Sequence[int], keep:
     too: then they are in all sets. The ambient set needs no look for others: it is always within the inheritable one.
     Each call raises OSError, or does not answer what it has to.
     """
-    others, kept = [number for number in held if number not in keep], capability_sets(keep)
+    others, kept = [number for number in held if number not in keep], capability_sets(keep, keep)
     return [
         *(("capabilities", _prctl, (CAPBSET_DROP, number, 0, 0, 0), 0) for number in others),
         *(("verify", _prctl, (CAPBSET_READ, number, 0, 0, 0), 0) for number in others),
@@ -94,10 +89,10 @@ def way_to_root(uid: int, gid: int, groups: Sequence[int], held: Sequence[int]) 
     return [("uid", lambda: become(uid, gid, groups, keep_bounding=True, held=held), (), None)]
 
 
-def capability_sets(keep: Sequence[int]) -> bytes:
-    """What capset(2) takes: the same effective, permitted and inheritable ones, in two words each."""
-    low, high = mask(keep) & 0xFFFFFFFF, mask(keep) >> 32
-    return struct.pack("=6I", low, low, low, high, high, high)
+def capability_sets(keep: Sequence[int], inheritable: Sequence[int]) -> bytes:
+    """What capset(2) takes: the effective, the permitted (the same) and the inheritable ones, in two words each."""
+    three = mask(keep), mask(keep), mask(inheritable)
+    return struct.pack("=6I", *(word & 0xFFFFFFFF for word in three), *(word >> 32 for word in three))
 
 
 def dumpable(is_so: bool) -> Call:
@@ -121,12 +116,8 @@ def is_account(uid: int, gid: int, groups: Sequence[int]) -> bool:
 
 def drop_bounding(number: int) -> None:
     """Out of the bounding set, for good. Raises OSError."""
-    try:
-        if prctl.capbset_read(number):
-            prctl.capbset_drop(number)
-    except ValueError:  # a capability that python-prctl was not built with
-        if _prctl(CAPBSET_DROP, number, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), f"capability {number} stays in the bounding set") from None
+    if _prctl(CAPBSET_READ, number, 0, 0, 0) == 1 and _prctl(CAPBSET_DROP, number, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"capability {number} stays in the bounding set")
 
 
 def last_capability() -> int:

@@ -1,6 +1,7 @@
 """The fixed-size messages between the processes, and the links they travel on.
 
-Rule 1: a message is one SEQPACKET packet of exactly SIZE bytes; anything else is Malformed.
+Rule 1: a message is one SEQPACKET packet of exactly SIZE bytes, and a body on the links that allow one; anything else
+        is Malformed.
 Rule 2: nothing here decides what a message may ask; each receiver checks every field it uses.
 Rule 3: standard library only, and little of it: keeper and privileged import this file.
 
@@ -47,6 +48,8 @@ NO_LOGINS, RUNS, REOPEN = 1, 1, 1  # scope of BEGIN: nobody logs in; of KEEP: wh
 LOW = (1 << 56) - 1  # of PIPE and DRAINED, how a log is kept: these bits of it are extra, those above generation
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
+# in the store at the start: what who has checked root's files has made of them (stage.show), in this order
+STAGED = ("staged/generation", "staged/settings", "staged/secrets")
 REPLACE_CODE = 75  # exit status of a privileged that wants to be started again as root
 # what a child of privileged was doing when it failed, by number in EXITED.extra
 STEPS = (
@@ -159,13 +162,8 @@ class Link:
         return self.sock.fileno()
 
     @property
-    def waiting(self) -> bool:
-        """Whether packets wait for the peer: then the loop should watch EPOLLOUT and call flush."""
-        return bool(self._queue)
-
-    @property
-    def queued(self) -> int:
-        """How many packets wait."""
+    def waiting(self) -> int:
+        """How many packets wait for the peer: while some do, the loop should watch EPOLLOUT and call flush."""
         return len(self._queue)
 
     def send(self, message: Message, *fds: int) -> None:

@@ -31,7 +31,6 @@ HANDED: dict[str, tuple[str, ...]] = {
     AUTH: ("settings", "door/auth", "door/peer"),
     PROBE: ("settings",),
 }
-STAGED = "staged/settings", "staged/generation"  # that the supervisor may look at before there is anything else
 WIRES = ((PRIVILEGED, SUPERVISOR), (PRIVILEGED, LOG), (SUPERVISOR, LOG), (SUPERVISOR, AUTH), (SUPERVISOR, PROBE))
 
 ENDING, FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), (signal.SIGUSR1, signal.SIGUSR2)
@@ -152,12 +151,12 @@ class Keeper:
         if role not in self.children:
             self.fork(role, now)
         if not self.begun and role != PRIVILEGED:
-            return self.hand(role, STAGED)
+            return self.hand(role, ipc.STAGED[:2])  # but not the secrets
         self.hand(role, HANDED[role])
         for wire in WIRES:
             if self.begun and role in wire:
                 other = wire[1] if wire[0] == role else wire[0]
-                if other in self.children:
+                if other in self.children and other not in self.due:  # the early supervisor has its turn yet
                     self.link(role, other)
         if role == PRIVILEGED:
             for number, status in self.reaped:
@@ -274,7 +273,7 @@ class Keeper:
                 self.lost(role, status)
                 continue
             self.reaped.append((pid, status))
-            if PRIVILEGED in self.children and self.children[PRIVILEGED].link.queued < REAPED_LIMIT:
+            if PRIVILEGED in self.children and self.children[PRIVILEGED].link.waiting < REAPED_LIMIT:
                 self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=pid, extra=status))
         with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
             self.writer.send(bytes(1))

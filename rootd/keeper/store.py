@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from rootd import ipc
+
 LIMIT = 60_000  # descriptors
 
 
@@ -19,8 +21,9 @@ class Store:
         self._held: dict[str, int] = {}
 
     def put(self, name: str, fd: int) -> bool:
-        """Keep fd under name. False, and fd is closed, when the name is empty, taken, or the store is full."""
-        if not name or name in self._held or len(self._held) >= LIMIT:
+        """Keep fd under name. False, and fd is closed, when the name is empty, taken or longer than what hands it on
+        again can carry, or the store is full."""
+        if not 0 < len(name.encode()) <= ipc.NAME_LIMIT or name in self._held or len(self._held) >= LIMIT:
             os.close(fd)
             return False
         self._held[name] = fd

@@ -33,7 +33,7 @@ def check(house: Privileged, asked: ipc.Message) -> int:
         return errno.ESRCH
     if not house.tree:
         return errno.ENOTSUP
-    if any(other.pid == asked.arg and other.exited is None for other in house.runs.values()):
+    if any(other.pid == asked.arg for other in house.runs.values()):  # one that has ended, too: the store has its name
         return errno.EEXIST
     if house.unrecorded():
         return errno.EAGAIN

@@ -3,7 +3,7 @@
 Rule 1: it starts as root, sets up, and becomes its own account with five capabilities before it hears anybody.
 Rule 2: all that it accepts afterwards are the fixed-size messages of HANDLERS, about slots of root's own table.
 Rule 3: its whole memory is the keeper's store: killed at any moment, it is started again and takes everything back.
-Rule 4: nothing here waits: no name is resolved and no file is parsed but in a throw-away child (stage).
+Rule 4: it waits for keeper and spawner alone: names are resolved and files parsed in a throw-away child (stage).
 
 Sources: DESIGN §14, capabilities(7), epoll(7).
 """
@@ -31,7 +31,6 @@ from rootd.privileged.spawner import Spawner, clean_signals
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
 BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
 HEARTBEAT, SETTLED = 60.0, 1.0  # seconds: between questions to log (one that answers none is ended); to the first
-STAGED = ("generation", "settings", "secrets")  # staged/…, which who has checked the files has made of them
 MADE = ipc.Message(ipc.TABLE)
 AT_ONCE = 8  # messages of one part in one turn
 DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
@@ -73,7 +72,11 @@ def main(
     for role, (sock, pidfd) in inherited.links.items():
         privileged.link(role, sock, pidfd)
     memory.trim()
-    status = privileged.serve()
+    try:
+        status = privileged.serve()
+    except ConnectionError:  # of no other link: nobody would hold what there is, or reap it
+        privileged.kill_all()
+        status = 0
     helper.close()
     return status
 
@@ -104,8 +107,9 @@ class Privileged:
 
     def begin(self, inherited: ipc.Inherited) -> None:
         """The first start: everything is made and stored; the generation last, which says that it is complete."""
-        made = [fd for name in STAGED if (fd := inherited.held.get(f"staged/{name}", -1)) >= 0]
-        for name, fd in inherited.held.items():
+        held = inherited.held  # without the first: one before us was killed when it had begun to drop them
+        made = [held[name] for name in ipc.STAGED if name in held] if ipc.STAGED[0] in held else []
+        for name, fd in held.items():
             self.drop(name)
             ipc.close_all([] if fd in made else [fd])
         word, fds = stage.Staging(self.config_dir, self.python).wait() if len(made) < 2 else (MADE, made)
@@ -200,9 +204,7 @@ class Privileged:
         except BlockingIOError:
             return
         if received is None:
-            self.kill_all()
-            self.status = 0
-            return
+            raise ConnectionError("the keeper is gone")  # as for who has something to tell it
         message, fds = received
         if message.op == ipc.LINK and len(fds) == 2:
             self.link(message.name, *fds)
@@ -286,10 +288,11 @@ class Privileged:
             return False
         try:
             link.send(message, *fds)
-        except (OverflowError, OSError) as error:
-            if isinstance(error, OverflowError) or error.errno == errno.ETOOMANYREFS:  # descriptors nobody took
-                note(f"{role} does not read; it is ended and started again")
-                self.end_peer(role)
+        except ConnectionError:
+            return False
+        except (OverflowError, OSError) as error:  # it does not read, or there are no descriptors left
+            note(f"{role} cannot be told; it is ended and started again: {error}")
+            self.end_peer(role)
             return False
         self.watch(role)
         return True

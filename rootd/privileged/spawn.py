@@ -131,9 +131,9 @@ def spawn(
         pipes, writers = {}, []
         for stream in entry.streams:
             reader, writer = os.pipe2(os.O_CLOEXEC)
-            os.fchmod(writer, 0o622)  # so that it can open /dev/stdout; no way but its own /proc/PID/fd leads there
             kept.append(reader)
             given.append(writer)
+            os.fchmod(writer, 0o622)  # so that it can open /dev/stdout; no way but its own /proc/PID/fd leads there
             writers.append(writer)
             pipes[f"pipe/{process}/{stream}/{run}/{entry.log[0]}/{entry.log[1]}/{slot}"] = reader
         if not writers:

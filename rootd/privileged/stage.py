@@ -96,7 +96,7 @@ def compile_in_child(config_dir: str, python: str, link: int) -> None:
 
 
 def show(link: ipc.Link, bundle: Bundle, compiled: Compiled, contents: dict[str, bytes]) -> None:
-    """TABLE, with the memfds of STAGED as far as they could be made. contents: what the services' secrets say."""
+    """TABLE, with the memfds of ipc.STAGED as far as they could be made. contents: what the services' secrets say."""
     from rootd.config import compile as compiler, secrets
 
     others = (*bundle.environment_files.values(), *bundle.credentials.values())

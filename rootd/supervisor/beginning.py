@@ -20,7 +20,7 @@ from rootd.config.settings import Settings
 from rootd.supervisor import files
 from rootd.supervisor.reload import Made, staged_generation
 
-STAGED = "staged/settings"  # the last of what has been made of root's files before anything has begun
+GENERATION, STAGED = ipc.STAGED[:2]  # the second is the last that it is handed before anything has begun
 
 
 class Begun(NamedTuple):
@@ -36,7 +36,7 @@ def begin(link_fd: int) -> Begun | None:
     keeper = ipc.link_from(link_fd, takes_fds=True)
     try:
         inherited = ipc.inherit(keeper, until=STAGED)
-        early, staged = STAGED in inherited.held, inherited.held.pop("staged/generation", -1)
+        early, staged = STAGED in inherited.held, inherited.held.pop(GENERATION, -1)
         text = files.content(inherited.held.pop(STAGED)) if early else b""
         life, told = (0, text) if early else settings_of(inherited)
         settings = settings_file.from_json(told)

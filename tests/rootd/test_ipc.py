@@ -189,7 +189,7 @@ def test_closing_a_link_closes_what_waits() -> None:
 def test_a_peer_that_never_reads_is_an_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ipc, "QUEUE_LIMIT", 3)
     one, two = links()
-    while one.waiting is False:
+    while not one.waiting:
         one.send(ipc.Message(1))
     for _ in range(2):
         one.send(ipc.Message(1))

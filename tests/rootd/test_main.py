@@ -83,6 +83,18 @@ def test_a8_a_check_that_fails_in_any_way_is_never_taken_for_a_good_configuratio
     assert program.check("/nonexistent", True) != 0
 
 
+def test_a_directory_service_that_hangs_ends_the_check_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from rootd import check as checker
+    from rootd.privileged import stage
+
+    monkeypatch.setattr(checker, "check", lambda *_: sum(range(1 << 60)))  # Python hears nothing meanwhile
+    monkeypatch.setattr(stage, "TIME_LIMIT", 0.05)
+    assert program.check("/etc/x", False) == program.OVERDUE
+    assert "does a directory service answer?" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_notes_and_what_is_good_are_told_only_to_who_asks(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], asked: bool

@@ -56,4 +56,4 @@ def test_c16_who_does_not_read_his_answers_is_ended_when_they_are_too_many(hosta
     while True:
         raw.send(packet)
     """)
-    assert "supervisor does not read; it is ended and started again" in hostage.house.stderr()
+    assert "supervisor cannot be told; it is ended and started again: the peer does not read" in hostage.house.stderr()

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,32 @@ def test_a_part_is_not_started_again_when_privileged_has_said_end_meanwhile() ->
     end(house)
 
 
+def test_c7_a_supervisor_that_is_there_before_the_others_is_linked_to_each_of_them_once() -> None:
+    house = keeper.Keeper({})
+    links = {role: cast(house, role) for role in ("privileged", "supervisor", "log")}
+    house.begun, house.due = True, {"log": 0.0, "supervisor": 0.0}
+    for role in ("log", "supervisor"):
+        del house.due[role]
+        house.start(role, 0.0)
+    told = {role: sorted(linked(link)) for role, link in links.items()}
+    assert told["log"] == ["privileged", "supervisor"]
+    assert told["supervisor"] == ["log", "privileged"]
+    assert told["privileged"] == ["log", "supervisor"]
+    for link in links.values():
+        link.close()
+    end(house)
+
+
+def linked(link: ipc.Link) -> Iterator[str]:
+    """Whom what waits on a link is about."""
+    while ipc.wait(link, seconds=0):
+        received = link.receive()
+        assert received is not None
+        ipc.close_all(received[1])
+        if received[0].op == ipc.LINK:
+            yield received[0].name
+
+
 def test_d7_orphans_without_end_are_taken_some_at_a_time_and_never_fill_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own: the keeper waits for any child."""
     monkeypatch.setattr(keeper, "REAPED_AT_ONCE", 16)
@@ -59,7 +86,7 @@ def test_d7_orphans_without_end_are_taken_some_at_a_time_and_never_fill_a_link(m
         try:
             house = keeper.Keeper({})
             link = cast(house, "privileged")
-            while not house.children["privileged"].link.queued:  # it reads nothing
+            while not house.children["privileged"].link.waiting:  # it reads nothing
                 house.tell("privileged", ipc.Message(ipc.HELD, name="x"))
             for _ in range(40):
                 child = os.fork() or os._exit(0)
@@ -70,7 +97,7 @@ def test_d7_orphans_without_end_are_taken_some_at_a_time_and_never_fill_a_link(m
                 house.woken()
                 seen.append(40 - zombies())
             assert seen[:3] == [16, 32, 40]
-            assert house.children["privileged"].link.queued == 8
+            assert house.children["privileged"].link.waiting == 8
             assert not ipc.wait(house.children["privileged"].pidfd, seconds=0), "it is not ended for it"
             link.close()
             end(house)

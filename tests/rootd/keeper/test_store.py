@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from rootd import ipc
 from rootd.keeper import store
 
 
@@ -33,6 +34,16 @@ def test_a_taken_or_empty_name_is_refused_and_the_newcomer_closed() -> None:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(closed)
     held.drop("settings")
+
+
+def test_a_name_that_no_message_could_hand_on_is_refused() -> None:
+    held = store.Store()
+    longest = "\u20ac" * (ipc.NAME_LIMIT // 3)
+    assert held.put(longest, os.dup(0))
+    assert not held.put(f"{longest}xx", os.dup(0))
+    for name, _ in [*held.beneath(("",))]:
+        ipc.Message(ipc.HELD, name=name).encode()
+        held.drop(name)
 
 
 def test_a_full_store_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ def test_the_exit_of_the_process_before_is_none_of_the_run(build: Build, when: s
     message, child = spawned(house)
     if when == "before":
         assert house.hear(ipc.EXITED)[0].arg == 0
+        assert adopt(house, message.run, message.arg) == errno.EEXIST, "its name would be stored and dropped again"
     assert adopt(house, message.run, child) == 0
     if when == "after":
         os.kill(message.arg, signal.SIGTERM)

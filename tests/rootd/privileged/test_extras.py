@@ -66,7 +66,7 @@ def spawner_of(pid: int) -> int:
     return next(int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "durward-spawner\n")
 
 
-def test_priorities_processors_and_score_are_as_configured(build: Build) -> None:
+def test_d17_priorities_processors_and_score_are_as_configured(build: Build) -> None:
     last = max(os.sched_getaffinity(0))
     score = int(Path("/proc/self/oom_score_adj").read_text()) + 7
     house = build(entry(SLEEPER, extra=given(nice=7, io=2 << 13 | 6, oom=score, cpus=(last,))), entry(SLEEPER))
@@ -82,7 +82,7 @@ def test_priorities_processors_and_score_are_as_configured(build: Build) -> None
     assert masks(pid) == masks(plain) == dict.fromkeys(CAPABILITIES, 0)
 
 
-def test_what_takes_sys_nice_is_given_by_the_spawner_alone_and_no_child_has_it(build: Build) -> None:
+def test_d17_what_takes_sys_nice_is_given_by_the_spawner_alone_and_no_child_has_it(build: Build) -> None:
     house = build(entry(SLEEPER, extra=given(nice=-5, io=1 << 13 | 4)), entry(SLEEPER))
     pid, plain = up(house), up(house, 1024)
     assert (os.getpriority(os.PRIO_PROCESS, pid), io_priority(pid)) == (-5, 1 << 13 | 4)

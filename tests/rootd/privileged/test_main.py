@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import select
 import signal
 import socket
@@ -11,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from privileged_house import PRIVILEGED_UID, House, entry
+from privileged_house import PRIVILEGED_UID, PYTHON, House, entry
 
 from rootd import ipc
-from rootd.privileged import main, requests
+from rootd.privileged import main, requests, stage
+from rootd.privileged.spawner import Spawner
 
 pytestmark = pytest.mark.root
 Build = Callable[..., House]
@@ -228,3 +231,60 @@ def test_d8_a_notify_socket_whose_run_is_not_in_the_store_goes(build: Build) -> 
     house.serve_keeper()
     assert "notify/77" not in house.store
     assert not path.exists()
+
+
+def test_d7_a_start_that_was_killed_when_it_let_go_of_what_was_made_of_the_files_reads_them_again(build: Build) -> None:
+    """And does not take what is left of it for something else."""
+    house = build(start=False)
+    for fd in house.store.values():
+        os.close(fd)
+    house.store = {name: stage.memfd("x", b'{"/etc/secret": [0, 6]}\nsecret') for name in ipc.STAGED[1:]}
+    house.start()
+    assert house.wait() == main.BAD_CONFIGURATION, "of this house there are no files"
+    assert house.store == {}
+
+
+def test_when_the_keeper_is_gone_while_it_is_told_something_nothing_is_left_running_either(build: Build) -> None:
+    house = build(entry(SLEEPER, count=2))
+    runs = [house.spawn(slot=slot) for slot in range(2)]
+    pidfd = os.pidfd_open(runs[1].arg)
+    os.kill(runs[0].arg, signal.SIGKILL)
+    house.hear(ipc.EXITED, run=runs[0].run)
+    signal.pidfd_send_signal(house.pidfd, signal.SIGSTOP)
+    house.ask(ipc.SIGNAL, run=runs[0].run, arg=9, scope=ipc.TREE)  # then the store is to forget it
+    house.keeper.close()
+    signal.pidfd_send_signal(house.pidfd, signal.SIGCONT)
+    assert house.wait() == 0
+    assert os.waitid(os.P_PIDFD, pidfd, os.WEXITED).si_status == signal.SIGKILL
+    os.close(pidfd)
+
+
+def test_c6_a_part_that_cannot_be_told_for_lack_of_descriptors_is_ended_and_what_was_for_the_log_is_kept() -> None:
+    """It would wait for ever for what it never gets; the next one is given it."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = 0 if in_shortage() else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def in_shortage() -> bool:
+    """In a process of its own, which has no descriptor left when a log that does not read is to get a pipe."""
+    stand_in = os.fork()
+    if stand_in == 0:
+        signal.pause()
+    keeper, log = ipc.pair(), ipc.pair()
+    with contextlib.closing(Spawner()) as helper:
+        house = main.Privileged(ipc.Link(keeper[0]), "/nonexistent", PYTHON, helper)
+        house.link("log", log[0].detach(), os.pidfd_open(stand_in))
+        while not house.links["log"].waiting:
+            house.tell("log", ipc.Message(ipc.PING))
+        name, pipe = "pipe/site/stdout/1/1048576/3/0", os.dup(0)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (pipe, pipe))
+        requests.give_pipe(house, name, pipe)
+        assert house.orphan_pipes == {name: pipe}
+        assert house.links == {}
+    return os.waitpid(stand_in, 0)[1] == signal.SIGKILL

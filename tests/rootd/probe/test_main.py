@@ -215,7 +215,7 @@ def test_a_supervisor_that_does_not_read_gets_every_answer_later(probe: Stage) -
     """It fills its own queue too: nothing more is heard from it while an answer waits."""
     assert probe.supervisor is not None
     check = ipc.Message(ipc.CHECK, scope=ipc.TCP, arg=1_000, name="unix:/nonexistent/door")
-    while probe.supervisor.queued < 100:
+    while probe.supervisor.waiting < 100:
         check.seq += 1
         probe.supervisor.send(check)
     for seq in range(1, check.seq + 1):
