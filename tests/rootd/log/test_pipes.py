@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import mmap
 import os
@@ -298,3 +299,26 @@ def test_a_service_that_rewrites_what_it_has_written_while_log_looks_at_it_spoil
     os.close(writer)
     house.settle()
     assert os.listdir(house.run) == [name_of(Source("other", 1, 2, 7, 100, keep))]
+
+
+def test_what_could_not_be_looked_at_of_one_service_is_never_seen_as_anothers(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a service splices into its pipe may be a page that cannot be read any more."""
+    keep = how(form="stamped")
+    one, other = house.pipe(keep=keep), house.pipe(process="other", run=2, keep=keep)
+    real = os.read
+
+    def spoilt(fd: int, count: int) -> bytes:
+        monkeypatch.setattr(os, "read", real)
+        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+
+    monkeypatch.setattr(os, "read", spoilt)
+    os.write(one, b"mine\n")
+    house.settle()
+    os.write(other, b"theirs\n")
+    house.settle()
+    assert [line.rpartition(b" ")[2] for line in house.text("other/stdout.log").splitlines()] == [b"theirs"]
+    house.mover.tend(5.0)
+    house.settle(5.0)
+    assert [line.rpartition(b" ")[2] for line in house.text().splitlines()] == [b"mine"]
