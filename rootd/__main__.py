@@ -37,6 +37,8 @@ def main() -> int:
     parser.add_argument("--config", metavar="DIR", default=DEFAULT_CONFIG, help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="only check the configuration: exit 65 with every error")
     asked = parser.parse_args()
+    for number in () if asked.check else (signal.SIGHUP, *keeper.FORWARDED):
+        signal.signal(number, signal.SIG_IGN)  # they mean nothing before the keeper listens, and must not end it
     config = os.path.abspath(asked.config)
     staged = dict[str, int]()
     status = check(config, asked.check, staged)

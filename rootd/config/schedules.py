@@ -43,7 +43,7 @@ class Schedule(NamedTuple):
             for found in CronSim(fields(self.line), datetime.fromtimestamp(after, zone_of(self.zone))):
                 if found.timestamp() > after:  # in the hour that comes twice, cron's times are those of the first one
                     yield found.timestamp()
-        except (OverflowError, ValueError):  # the end of the calendar
+        except (OSError, OverflowError, ValueError):  # the end of the calendar
             return
 
     def after(self, at: float) -> float | None:

@@ -101,21 +101,25 @@ class Keeper:
     def woken(self) -> None:
         signals = self.wakeup.recv(4096)
         self.reap()
-        if signal.SIGHUP in signals and self.begun and SUPERVISOR in self.children and not self.asked_to_end:
+        if signal.SIGHUP in signals and self.hears(SUPERVISOR) and not self.asked_to_end:
             self.tell(SUPERVISOR, ipc.Message(ipc.STAGE))
         for number in signals:
             if number in ENDING:
                 self.asked_to_end += 1
                 self.end()
-            elif number in FORWARDED and self.begun and SUPERVISOR in self.children:
+            elif number in FORWARDED and self.hears(SUPERVISOR):
                 self.tell(SUPERVISOR, ipc.Message(ipc.SIGNAL, arg=number))
+
+    def hears(self, role: str) -> bool:
+        """Whether a part has been handed everything: what it hears before that it takes for a part of it."""
+        return self.begun and role in self.children and role not in self.due
 
     def end(self) -> None:
         """Asked once: the supervisor stops everything in order. Again: privileged ends at once. Too early: all do."""
         role = SUPERVISOR if self.asked_to_end == 1 else PRIVILEGED
         if not self.begun:
             self.finish(0)
-        elif role in self.children:  # else start tells it, which is then due
+        elif self.hears(role):  # else start tells it, which is then due
             self.tell(role, ipc.Message(ipc.END))
 
     def finish(self, status: int) -> None:

@@ -128,9 +128,9 @@ class Pipe:
         end = text.rfind(b"\n", 0, max(room, 0)) + 1
         if not end or end == len(text) or self.spool is None:
             return end == len(text)
-        data, place = self.spool.peek(stands_for), 0
-        for _ in range(text.count(b"\n", 0, end)):
-            place = data.index(b"\n", place) + 1
+        data, place = self.spool.peek(stands_for, self.spool.taking.size), 0
+        for _ in range(text.count(b"\n", 0, end)):  # or none is left: vmsplice(2) lets it change what was looked at
+            place = data.find(b"\n", place) + 1 or stands_for
         out[0] = text[end:], stands_for - place
         out.appendleft((text[:end], place))
         return True

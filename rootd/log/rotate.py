@@ -337,8 +337,15 @@ class Mover:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))  # EAGAIN is a BlockingIOError
         window = b""
-        while len(window) < copied:
-            window += os.read(self._look_out, copied - len(window))
+        try:
+            while len(window) < copied:
+                window += os.read(self._look_out, copied - len(window))
+        except OSError:  # of a page that cannot be read: the rest is nobody else's to see
+            os.close(self._look_in)
+            os.close(self._look_out)
+            self._look_out, self._look_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            grow(self._look_out)
+            raise
         return window
 
     def _park(self, pipe: Pipe, error: OSError, now: float) -> None:

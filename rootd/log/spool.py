@@ -81,7 +81,11 @@ class Spool:
         if self.fd < 0:
             self.fd = os.open(self.name, _SAFE | os.O_CREAT, 0o600, dir_fd=self._root)
             if os.fstat(self.fd).st_size < BEGIN:
-                os.pwrite(self.fd, self._head().ljust(BEGIN, b"\0"), 0)
+                try:
+                    os.pwrite(self.fd, self._head().ljust(BEGIN, b"\0"), 0)
+                except OSError:
+                    self.close()  # so that nothing is put where no head is
+                    raise
 
     def take(self, pipe: int, count: int) -> int:
         """Bytes of the pipe, into the spool. 0 at its end; raises BlockingIOError, OSError."""
@@ -90,9 +94,10 @@ class Spool:
         self.end += moved
         return moved
 
-    def peek(self, count: int) -> bytes:
+    def peek(self, count: int, after: int = 0) -> bytes:
+        """after: so many bytes."""
         self.ready()
-        return os.pread(self.fd, count, self.start)
+        return os.pread(self.fd, count, self.start + after)
 
     def intend(self, taking: Taking) -> None:
         """This is written or sent now. What was before it is done."""

@@ -387,6 +387,7 @@ class Privileged:
         self.status = 0
 
     def kill_all(self) -> None:
+        self.abort()  # who reads the configuration just now has what we have
         for run in self.runs.values():
             requests.kill_tree(self, run, [])
         cgroup.sweep(self.tree, set())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from typing import NamedTuple
 
 from rootd import confine, ipc, sandbox, zones
@@ -21,6 +22,7 @@ from rootd.supervisor import files
 from rootd.supervisor.reload import Made, staged_generation
 
 GENERATION, STAGED = ipc.STAGED[:2]  # the second is the last that it is handed before anything has begun
+BOOT_ID, BOOT_LIMIT = "/proc/sys/kernel/random/boot_id", 64  # bytes
 
 
 class Begun(NamedTuple):
@@ -28,7 +30,7 @@ class Begun(NamedTuple):
     keeper: ipc.Link
     inherited: ipc.Inherited
     made: Made | None  # of the configuration, early
-    life: int  # the same number as long as this daemon lives: the inode of its settings, which the keeper holds
+    life: int  # the same number as long as this daemon lives: of its settings, which the keeper holds, and of the boot
 
 
 def begin(link_fd: int) -> Begun | None:
@@ -60,4 +62,5 @@ def begin(link_fd: int) -> Begun | None:
 
 def settings_of(inherited: ipc.Inherited) -> tuple[int, bytes]:
     fd = inherited.held.pop("settings")
-    return os.fstat(fd).st_ino, files.content(fd)
+    boot = files.read(BOOT_ID, BOOT_LIMIT)  # inodes are counted anew in each
+    return os.fstat(fd).st_ino ^ zlib.crc32(boot) << 30, files.content(fd)

@@ -71,6 +71,7 @@ class Supervisor:
         self._tables: dict[int, tuple[bytes, int]] = {}  # digest and descriptor of generations in use
         self._running = 0
         self._used: set[int] = set()  # generations of runs
+        self.kept = files.Kept(f"{settings.paths.run}/supervisor", self.clock, note)
         self.performer = Performer()
         renew = partial(self.tell, "privileged", ipc.Message(ipc.RENEW))
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
@@ -79,13 +80,13 @@ class Supervisor:
         self.services = Services(perform, publish, wall, self.probes, place, note, clock=scheduled, life=life)
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
-        keep = partial(self.write, "revoked.json")
+        keep = partial(self.kept.write, "revoked.json")
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt, made)
-        self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.write, "choosing"), note)
+        self.choices = Choices(partial(self.tell, "log"), self.load, partial(self.kept.write, "choosing"), note)
         self.clearing = Clearing(partial(self.tell, "log"))
-        self.limits = Limits(self.clock, partial(self.write, "limits.json"))
-        self.approvals = Approvals(self.clock, partial(self.write, "approvals.json"))
+        self.limits = Limits(self.clock, partial(self.kept.write, "limits.json"))
+        self.approvals = Approvals(self.clock, partial(self.kept.write, "approvals.json"))
         self.desk = Desk(
             self.services, self.sessions, self.audit, self.reloads, self.choices, self.clearing, clock=self.clock,
             expires=self.expires, tell_auth=self.auth.tell, log=settings.paths.log,
@@ -98,7 +99,8 @@ class Supervisor:
         self.control = Door("control.sock", control, api, CONTROL_LIMIT, self.loop, self.clock, self.desk.ask, note)
         self.root = Door("root.sock", root, 0, ROOT_LIMIT, self.loop, self.clock, self.desk.ask, note, root=True)
         self.timers = (
-            self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control, self.root
+            self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control, self.root,
+            self.kept,
         )  # fmt: skip
         self.restore()
         for role, (sock, pidfd) in inherited.links.items():
@@ -346,7 +348,7 @@ class Supervisor:
             ("limits.json", self.limits.restore), ("approvals.json", self.approvals.restore),
         )  # fmt: skip
         for name, restore in restores:
-            if problem := restore(files.read(self.kept(name), STATE_LIMIT)):
+            if problem := restore(self.kept.read(name, STATE_LIMIT)):
                 note(problem)
         kept = f"{self.settings.paths.state}/choices"
         runs = partial(files.read, f"{kept}/schedules.json", LIMIT)
@@ -356,21 +358,14 @@ class Supervisor:
         except OSError as error:
             self.choices.load(None, error.strerror or str(error))
         operations = self.services.operations
-        operations.reserve = lambda number: self.write("numbers", str(number).encode())
+        operations.reserve = lambda number: self.kept.write("numbers", str(number).encode())
         operations.events = watching.first(operations.events)
         self.desk.watchers.begin(operations.events)
         self.save()  # before the first number is given out: the next one begins after those
 
     def save(self) -> None:
         self._saved, self._asked, self._save_at = self.services.revision, self.services.asked, None
-        self.write("state.json", self.services.state())
-
-    def write(self, name: str, text: bytes) -> None:
-        """On tmpfs, so that no disk is waited for."""
-        files.write(self.kept(name), text)
-
-    def kept(self, name: str) -> str:
-        return f"{self.settings.paths.run}/supervisor/{name}"
+        self.kept.write("state.json", self.services.state())
 
     def expires(self, at: float) -> str:
         """A time of CLOCK_BOOTTIME, for people."""

@@ -42,6 +42,7 @@ class Scheduled:
         self._kept = NOTHING  # what log was told last, b"" where it has to be told again
         self._seen = 0  # the revision of the timetable that it is of
         self._seq = 0
+        self._full = False  # whether it was said that there is more to keep than can be kept
 
     def attach(self, send: Callable[[ipc.Message], bool], read: Callable[[], bytes], seed: str) -> None:
         """Before the first load. send: to log; read: what it kept, raises OSError; seed: of this machine's delays."""
@@ -74,11 +75,17 @@ class Scheduled:
 
     def _keep(self) -> None:
         text, self._seen = msgspec.json.encode(self.timetable.lasting()), self.timetable.revision
+        if len(text) > ipc.BODY_LIMIT:  # what was kept before would be wrong tomorrow
+            text, before, self._full = NOTHING, self._full, True
+            if not before:
+                self._say(
+                    f'when scheduled services ran is not kept: that of all with missed = "once" takes more than'
+                    f" {ipc.BODY_LIMIT} bytes; nothing counts as missed while the daemon is down"
+                )
         if text == self._kept:
             return
         self._seq = self._seq % 0xFFFF_FFFF + 1
-        fits = len(text) <= ipc.BODY_LIMIT
-        if fits and self._send(ipc.Message(ipc.KEEP, scope=ipc.RUNS, seq=self._seq, body=text)):
+        if self._send(ipc.Message(ipc.KEEP, scope=ipc.RUNS, seq=self._seq, body=text)):
             self._kept = text
 
     def turned(

@@ -178,8 +178,8 @@ class Services:
     def facts_done(self, now: float) -> None:
         """All facts of a privileged that was linked have been told, and load has said what is configured."""
         saved, self._saved = self._saved, recover.Saved()
-        if saved.ending and self._slots.no_facts() and saved.life != self._life:
-            saved = recover.Saved()  # of a daemon that was shut down
+        if saved.ending and saved.life != self._life:
+            saved = recover.Saved()  # of a daemon that was shut down; what runs has been started by this one
         if not self._slots.live and not self._slots.no_facts():  # else it is another daemon: what is configured counts
             self._scaling.recovered(self._specs, saved, self._slots.highest(saved))
         if saved.ending:

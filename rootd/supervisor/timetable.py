@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec.structs import replace
@@ -34,8 +34,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     schedule: str  # by which that is so; of another one nothing has been missed
     handled: float
     due: float | None = None
-    skipped: int = 0
-    missed: int = 0
+    skipped: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] = 0
+    missed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] = 0
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ class Timetable:
         for name, (schedule, late) in self._schedules.items():
             line = f"{schedule.timezone} {schedule.line} +{late:g}"
             job = before.get(name) or saved.get(name)
-            if job is None or job.schedule != line:
+            if job is None or job.schedule != line or job.handled < 0:  # long before any calendar nothing comes
                 job, self.begun = Job(line, wall - late), self.begun + 1
             self._jobs[name] = replace(job, due=schedule.after(job.handled))
         self.revision += before != self._jobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,6 +56,21 @@ def test_g1_the_environment_is_ours_where_names_are_looked_up_and_in_every_part(
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False, env={**os.environ, "RES_OPTIONS": "x"})
     assert done.returncode == (0 if os.geteuid() == 0 else program.NOT_ROOT)
+
+
+def test_a_signal_that_means_nothing_yet_ends_no_start() -> None:
+    """SIGHUP and those that are passed on, while the configuration is checked: the keeper does not listen yet."""
+    code = (
+        "import os, signal, sys; from rootd import __main__ as p\n"
+        "def check(*_):\n"
+        "    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2): os.kill(os.getpid(), number)\n"
+        "    return 7\n"
+        "p.check = check\n"
+        "raise SystemExit(p.main())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 7
+    asked = subprocess.run([sys.executable, "-c", code, "--check"], timeout=60, check=False)
+    assert asked.returncode == -signal.SIGHUP, "who only asks is ended with his terminal"
 
 
 def test_usage_is_exit_2_and_help_names_every_option() -> None:

@@ -66,6 +66,32 @@ def test_c7_a_supervisor_that_is_there_before_the_others_is_linked_to_each_of_th
     end(house)
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
+def test_a_supervisor_that_waits_for_what_it_is_handed_is_told_of_no_signal_before_it_has_all(number: int) -> None:
+    """The signal comes in the turn in which privileged says that it has begun."""
+    house = keeper.Keeper({})
+    house.due.clear()
+    links = {role: cast(house, role) for role in ("privileged", "supervisor")}
+    links["privileged"].send(ipc.Message(ipc.BEGIN))
+    assert house.hear(house.children["privileged"])
+    house.writer.send(bytes([number]))
+    house.woken()
+    house.start("supervisor", 0.0)
+    inherited = ipc.inherit(links["supervisor"])
+    assert set(inherited.links) == {"privileged"}
+    told = [ipc.END] if number == signal.SIGTERM else []
+    for op in told:
+        received = links["supervisor"].receive()
+        assert received is not None
+        assert received[0].op == op
+    with pytest.raises(BlockingIOError):
+        links["supervisor"].receive()
+    ipc.close_all(fd for pair in inherited.links.values() for fd in pair)
+    for link in links.values():
+        link.close()
+    end(house)
+
+
 def linked(link: ipc.Link) -> Iterator[str]:
     """Whom what waits on a link is about."""
     while ipc.wait(link, seconds=0):

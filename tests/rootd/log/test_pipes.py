@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import json
+import mmap
 import os
 import socket
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ import pytest
 
 from rootd.config.logs import FORMATS, TARGETS, How, pack
 from rootd.log import forward, rotate
+from rootd.log.source import Source, name_of
 
 DROP = pack(How(1000, drop=1))
 
@@ -260,3 +264,61 @@ def test_what_goes_to_our_own_output_waits_for_who_reads_it(house: Any) -> None:
     house.mover.tend(1.0)
     house.settle(1.0)
     assert os.read(reader, 100) == b"site | later\n"
+
+
+def gift(writer: int, page: mmap.mmap, size: int) -> None:
+    """vmsplice(2): what is in the pipe is the page itself, which its owner goes on writing to."""
+    buffer = (ctypes.c_char * size).from_buffer(page)
+    vector = (ctypes.c_size_t * 2)(ctypes.addressof(buffer), size)
+    assert ctypes.CDLL(None, use_errno=True).vmsplice(writer, vector, 1, 0) == size, os.strerror(ctypes.get_errno())
+
+
+def test_a_service_that_rewrites_what_it_has_written_while_log_looks_at_it_spoils_its_own_lines_alone(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = how(form="stamped")
+    writer, other = (
+        house.pipe(process=name, run=run, size=100, keep=keep) for run, name in ((1, "site"), (2, "other"))
+    )
+    page = mmap.mmap(-1, 4096)
+    page[:200] = b"line\n" * 40
+    gift(writer, page, 200)
+    look = house.mover._look
+
+    def seen(fd: int, count: int) -> bytes:
+        window: bytes = look(fd, count)
+        page[:200] = b"x" * 200
+        return window
+
+    monkeypatch.setattr(house.mover, "_look", seen)
+    house.settle()
+    os.write(other, b"not concerned\n")
+    house.settle()
+    assert house.text("other/stdout.log").endswith(b" not concerned\n")
+    assert [line.rpartition(b" ")[2] for line in house.text().splitlines()] == [b"line"] * 40
+    os.close(writer)
+    house.settle()
+    assert os.listdir(house.run) == [name_of(Source("other", 1, 2, 7, 100, keep))]
+
+
+def test_what_could_not_be_looked_at_of_one_service_is_never_seen_as_anothers(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a service splices into its pipe may be a page that cannot be read any more."""
+    keep = how(form="stamped")
+    one, other = house.pipe(keep=keep), house.pipe(process="other", run=2, keep=keep)
+    real = os.read
+
+    def spoilt(fd: int, count: int) -> bytes:
+        monkeypatch.setattr(os, "read", real)
+        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+
+    monkeypatch.setattr(os, "read", spoilt)
+    os.write(one, b"mine\n")
+    house.settle()
+    os.write(other, b"theirs\n")
+    house.settle()
+    assert [line.rpartition(b" ")[2] for line in house.text("other/stdout.log").splitlines()] == [b"theirs"]
+    house.mover.tend(5.0)
+    house.settle(5.0)
+    assert [line.rpartition(b" ")[2] for line in house.text().splitlines()] == [b"mine"]

@@ -237,3 +237,23 @@ def test_a_name_that_is_no_spools_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"is not the name"):
         source_of_spool(name)
     assert source_of_spool(name_of(source())) == source()
+
+
+@pytest.mark.root
+def test_a_spool_that_could_not_be_begun_has_its_head_before_it_has_anything_else(tmp_path: Path) -> None:
+    """A full tmpfs; then there is room, and log is killed before it has said what is on its way."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "durward-test", tmp_path], check=True)
+    try:
+        root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+        (tmp_path / "filler").write_bytes(bytes(4096))
+        spool = Spool(root, source())
+        with pytest.raises(OSError, match="No space"):
+            spool.ready()
+        os.unlink(tmp_path / "filler")
+        assert spool.take(filled(b"one\ntwo\n"), 100) == 8
+        again = Spool(root, source())
+        assert again.load() == b"one\ntwo\n"
+        for fd in (spool.fd, again.fd, root):
+            os.close(fd)
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)

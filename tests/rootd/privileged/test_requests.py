@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -9,6 +10,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -282,6 +284,26 @@ def test_shutdown_kills_what_is_left_and_ends_the_house(build: Build) -> None:
     assert house.ended
     assert os.waitid(os.P_PIDFD, pidfd, os.WEXITED).si_status == signal.SIGKILL
     os.close(pidfd)
+
+
+def test_who_reads_the_configuration_at_that_moment_does_not_outlive_a_shutdown(build: Build) -> None:
+    """It was forked by privileged, and has its rights."""
+    house = build(entry(SLEEPER))
+    children = Path(f"/proc/{house.pid}/task/{house.pid}/children")
+    before = children.read_text().split()
+    house.ask(ipc.STAGE, seq=2)
+    while not (new := [pid for pid in children.read_text().split() if pid not in before]):
+        continue
+    pidfd = os.pidfd_open(int(new[0]))
+    signal.pidfd_send_signal(pidfd, signal.SIGSTOP)  # a directory service hangs
+    house.ask(ipc.SHUTDOWN, seq=3)
+    assert house.wait() == 0
+    try:
+        assert ipc.wait(pidfd, seconds=0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
 
 
 def test_when_the_keeper_is_gone_nothing_is_left_running(build: Build) -> None:

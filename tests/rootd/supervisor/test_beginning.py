@@ -91,13 +91,26 @@ def test_its_life_is_the_settings_that_the_keeper_holds(start: Hand, text: bytes
     assert {uid for uid, _ in lives} == {SUPERVISOR_UID}
 
 
+def test_in_another_boot_settings_of_the_same_number_are_another_life(
+    start: Hand, text: bytes, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the run directory is kept: the kernel counts the inodes of each boot anew."""
+    settings, lives = memfd("settings", text), []
+    for boot in ("0f6d", "91c3"):
+        (place / boot).write_text(boot)
+        monkeypatch.setattr(beginning, "BOOT_ID", str(place / boot))
+        lives.append(start(("settings", settings))[1])
+    assert lives[0] != lives[1]
+
+
 def test_what_was_made_early_goes_with_the_settings_of_those_that_began(
     start: Hand, text: bytes, generation: Any
 ) -> None:
     staged = ("staged/generation", generation({}, 1).fd), ("staged/settings", memfd("s", text))
     settings = memfd("settings", text)
     uid, life, early, held = start(*staged, ("door/root", settings), ("settings", settings))
-    assert (uid, life, early, held) == (SUPERVISOR_UID, os.fstat(settings).st_ino, True, ["door/root"])
+    assert (uid, early, held) == (SUPERVISOR_UID, True, ["door/root"])
+    assert life == start(("settings", settings))[1]
 
 
 def test_other_settings_than_those_that_were_made_early_are_begun_with_anew(

@@ -53,3 +53,21 @@ def test_what_a_memfd_holds_is_read_wherever_it_stands_and_the_descriptor_is_clo
     assert files.content(fd) == b"all of it"
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_what_there_is_no_room_for_is_written_when_there_is_and_the_last_word_counts(tmp_path: Path) -> None:
+    said: list[str] = []
+    kept = files.Kept(str(tmp_path / "place"), lambda: 10.0, said.append)
+    kept.write("state", b"old")
+    kept.write("state", b"new")
+    kept.write("other", b"x")
+    assert len(said) == 1
+    assert "cannot be written: No such file or directory" in said[0]
+    assert kept.wake_at() == 10.0 + files.RETRY
+    (tmp_path / "place").mkdir()
+    kept.wake(10.5)
+    assert os.listdir(tmp_path / "place") == []
+    kept.wake(11.0)
+    assert (kept.read("state", 10), kept.read("other", 10)) == (b"new", b"x")
+    assert kept.wake_at() is None
+    assert said[1:] == [f"{tmp_path / 'place'} is written again"]

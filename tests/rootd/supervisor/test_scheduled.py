@@ -267,8 +267,22 @@ def test_a_new_log_is_told_again_and_a_full_disk_is_told_once_and_tried_again(Ho
     assert len(log.sent) == 3
 
 
+def test_of_more_services_than_can_be_kept_nothing_old_is_kept_and_that_is_told_once(House: Any, spec: Any) -> None:
+    said: list[str] = []
+    house = House(*(minutely(spec, "once", name=f"job{n:04d}", entry=n) for n in range(700)))
+    house.ahead = NOON - house.now
+    house.services.scheduled._say = said.append
+    log = Log(house, b'{"job0001": {"schedule": " * * * * * +0", "handled": 1000.0}}')
+    log.attach()
+    house.begin().later(120.0)
+    assert [bytes(one.body) for one in log.sent] == [scheduled.NOTHING]
+    assert len(said) == 1
+    assert "not kept" in said[0]
+
+
 def test_a_file_that_nobody_understands_is_told_and_counts_for_nothing(House: Any, spec: Any) -> None:
-    for data in (b"{", b'{"job": 3}', b'{"job": {"schedule": "x", "handled": "now"}}'):
+    much = b'{"job": {"schedule": "x", "handled": 1.0, "missed": %s}}' % (b"9" * 4300)  # one more cannot be said
+    for data in (b"{", b'{"job": 3}', b'{"job": {"schedule": "x", "handled": "now"}}', much):
         said: list[str] = []
         house = House(minutely(spec, "once"))
         house.services.scheduled._say = said.append

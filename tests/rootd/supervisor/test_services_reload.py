@@ -255,6 +255,28 @@ def test_a_daemon_that_is_started_after_a_shutdown_starts_what_starts_by_itself(
     assert house.states("other") == ["STOPPED"]
 
 
+def test_the_end_of_a_daemon_ends_no_later_one_whose_supervisor_is_killed_before_it_has_written_anything(
+    House: Any, spec: Any
+) -> None:
+    """What it has started is there already, and the state file still says that a shutdown is under way."""
+    house = everything(House, spec)
+    house.services.stop_all(house.now, "r")
+    house.later(1.0)
+    left = house.services.state()
+    house.life += 1
+    house.privileged.shut_down = False
+    house.reborn().deliver()
+    runs = dict(house.privileged.runs)
+    assert runs
+    house.lose()
+    house.services = house.supervisor()
+    house.services.restore(left)
+    house.begin().later(2.0)
+    assert (house.states(), house.states("other")) == (["RUNNING", "RUNNING"], ["STOPPED"])
+    assert house.privileged.runs.keys() == runs.keys()
+    assert not house.privileged.shut_down
+
+
 def test_what_waits_for_something_that_is_removed_with_it_is_gone_too(House: Any, spec: Any) -> None:
     db = spec(name="db", ready_kind="notify", digest="d")
     house = House(spec(entry=1), db, spec(name="web", entry=2, requires=("db",), after=("site",))).begin().deliver()

@@ -225,6 +225,17 @@ def test_of_two_words_on_what_is_dealt_with_the_later_one_counts(spec: Any) -> N
         assert board.table.save()["job"].handled == later.handled
 
 
+@pytest.mark.parametrize("handled", [-1e18, -1e300, 1e18, 1e300])
+def test_a_time_that_was_never_stops_no_schedule(spec: Any, handled: float) -> None:
+    board = Board(spec, missed="once")
+    [job] = board.table.save().values()
+    board.table = board.new()
+    board.table.restore({"job": Job(job.schedule, handled)})
+    board.table.load({"job": board.spec}, board.now, board.wall)
+    board.pass_by(180)
+    assert len(board.runs) >= 2
+
+
 def test_only_what_catches_up_outlives_the_daemon(spec: Any) -> None:
     assert Board(spec).table.lasting() == {}
     assert [*Board(spec, missed="once").table.lasting()] == ["job"]
