@@ -325,7 +325,10 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         text(rf"({SIGNALS}) {SPAN}", lambda name, *span: (name, seconds(*span))),
     ),
     "backoff": ('two times such as "0.1s..30s", the longer one last', text(rf"{SPAN}\.\.{SPAN}", backoff)),
-    "cron": ('a line such as "*/5 * * * *", or "@daily"', text(rf"@[a-z]{{1,20}}|{CRON}(?: +{CRON}){{4,5}}")),
+    "cron": (
+        'a line such as "*/5 * * * *": five fields, or six, the first of them seconds; or "@daily"',
+        text(rf"@[a-z]{{1,20}}|{CRON}(?: +{CRON}){{4,5}}"),
+    ),
     "zone": ('a time zone such as "Europe/Paris"', text(r"([A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2})")),
     "rate": (
         'a number and a time such as "5 in 60s"',
