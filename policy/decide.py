@@ -25,7 +25,9 @@ from policy.rules import EVERY_SERVICE, GROUP, Deny as Forbid, Grant, Policy, en
 
 _WHOLE = tuple(action for action in Action if action in GLOBAL_ACTIONS)
 _READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "read the audit log"}
-_OF_LOGS: dict[str, str] = {Action.LOGS: "read the logs of", Action.CLEAR: "clear the logs of"}
+_OF_ONE: dict[str, str] = {
+    Action.LOGS: "read the logs of", Action.CLEAR: "clear the logs of", Action.ENABLE: "enable or disable",
+}  # fmt: skip
 _EACH = tuple(action for action in Action if action not in GLOBAL_ACTIONS)
 
 HINTS = 3  # rules that a refusal names as those that would help
@@ -93,7 +95,7 @@ def deed(action: str, service: str | None) -> str:
     """As it stands in a sentence. Most actions are verbs that need nothing more."""
     if service is None:
         return _READING.get(action, action)
-    return f"{_OF_LOGS.get(action, action)} {service}"
+    return f"{_OF_ONE.get(action, action)} {service}"
 
 
 def decide(

@@ -54,6 +54,10 @@ from policy.reading import File, Table, show
 from policy.rules import EVERY_SERVICE, GROUP, Deny as DenyRule, Grant, Policy, PolicyTest, build
 from policy.windows import Zones
 
+COVERED: dict[str, Action] = {  # commands that are no rights of their own
+    "status": Action.VIEW, "describe": Action.VIEW, "events": Action.VIEW, "operations": Action.VIEW,
+    "disable": Action.ENABLE, "reopen": Action.LOGS,
+}  # fmt: skip
 SUGGESTIONS = 50  # problems that get a "did you mean": comparing names is slow, and a wrong file should not be
 
 RULE_KEYS = ("id", "who", "may", "on", "when", "expires")
@@ -205,7 +209,7 @@ class _Reader:
             return Action(text)
         except ValueError:
             actions = [action.value for action in Action]
-            hint = self._suggest(text, actions)
+            hint = f"; that is the right '{COVERED[text]}'" if text in COVERED else self._suggest(text, actions)
             raise ValueError(f"{show(text)} is not an action: {', '.join(actions)}{hint}") from None
 
     def _target(self, text: str) -> str:
@@ -225,7 +229,8 @@ class _Reader:
                 raise ValueError(f"'{name}' is Durward's own: a policy is about the configured services")
             if name in self._groups:
                 raise ValueError(f"no service is called '{name}'; did you mean '{GROUP}{name}'?")
-            raise ValueError(f"no service is called '{name}'{self._suggest(name, self._services)}")
+            every = f'; every service is "{EVERY_SERVICE}"' if name == "all" else self._suggest(name, self._services)
+            raise ValueError(f"no service is called '{name}'{every}")
         return name
 
     def _test(self, table: Table, number: int) -> None:

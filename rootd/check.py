@@ -81,7 +81,8 @@ def times(bundle: Bundle, now: float) -> Iterator[str]:
         if when is not None:
             found = ", ".join(map(when.spelled, islice(when.times(now), SHOWN_TIMES)))
             later = f"{section.raw.get('random_delay')}" if when.random_delay else ""
-            yield f"{section.file}: {spell(path)} runs at {found}{', or up to ' + later + ' later' if later else ''}"
+            runs = "runs at" if section.values["autostart"] else "runs, once it is enabled, at"
+            yield f"{section.file}: {spell(path)} {runs} {found}{', or up to ' + later + ' later' if later else ''}"
 
 
 def summary(bundle: Bundle, policy: Policy) -> str:

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
+settings.register_profile("untimed", settings(), deadline=None)  # how long one takes says what else the machine does
+settings.load_profile("untimed")
 TOGETHER = ("system", "rootd/auth")  # each has the accounts of a run for itself
 
 

@@ -319,7 +319,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "user": (USER_WORDS, text("[a-z_][a-z0-9_-]{0,31}")),
     "host": ("the name of a host", text("[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")),
     "flag": ("true or false", lambda value: value if isinstance(value, bool) else None),
-    "mode": ('three octal digits in quotes, such as "0660"', text("0?([0-7]{3})", lambda octal: int(octal, 8))),
+    "mode": ('three octal digits in quotes, such as "027" or "660"', text("0?([0-7]{3})", lambda octal: int(octal, 8))),
     "size": ('a size of a kilobyte or more, such as "50M"', log_size),
     "duration": ('a time such as "0.5s", "10s", "2m" or "8h"', text(SPAN, seconds)),
     "period": ('a time such as "10s", "2m" or "8h", not 0', text(SPAN, lambda *span: seconds(*span) or None)),
@@ -329,7 +329,10 @@ TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         text(rf"({SIGNALS}) {SPAN}", lambda name, *span: (name, seconds(*span))),
     ),
     "backoff": ('two times such as "0.1s..30s", the longer one last', text(rf"{SPAN}\.\.{SPAN}", backoff)),
-    "cron": ('a line such as "*/5 * * * *", or "@daily"', text(rf"@[a-z]{{1,20}}|{CRON}(?: +{CRON}){{4,5}}")),
+    "cron": (
+        'a line such as "*/5 * * * *": five fields, or six, the first of them seconds; or "@daily"',
+        text(rf"@[a-z]{{1,20}}|{CRON}(?: +{CRON}){{4,5}}"),
+    ),
     "zone": ('a time zone such as "Europe/Paris"', text(r"([A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2})")),
     "rate": (
         'a number and a time such as "5 in 60s"',

@@ -46,14 +46,15 @@ def problems(values: dict[str, Any], raw: dict[str, Any]) -> Iterator[tuple[str,
         if values["timeout"]:
             yield "timeout", 'is of a one-shot: ready.timeout is that of others, or say kind = "oneshot"'
         return
+    it = "a scheduled service" if values["kind"] == "scheduled" else "a one-shot"
     if ready:
-        yield "ready", "a one-shot is ready when it has ended well, and not before"
+        yield "ready", f"{it} is ready when it has ended well, and not before"
     if any(values["live"][name] for name in (*PROBES, "watchdog")):
-        yield "live", "a one-shot has nothing that goes on to be probed: its time is timeout"
+        yield "live", f"{it} has nothing that goes on to be probed: its time is timeout"
     if values["hooks"]["post_start"]:
-        yield "hooks", "a one-shot has no post_start: post_stop runs when it has ended, and what requires it then"
+        yield "hooks", f"{it} has no post_start: post_stop runs when it has ended"
     if values["restart"]["policy"] == "always":
-        yield "restart", 'a one-shot is not started again when it has done its work: "never" or "on-failure"'
+        yield "restart", f'{it} is not started again when it has done its work: "never" or "on-failure"'
 
 
 def of_schedule(values: dict[str, Any], raw: dict[str, Any]) -> Iterator[tuple[str, str]]:

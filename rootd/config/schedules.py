@@ -24,6 +24,10 @@ ALIASES = {
     "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
     "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
 }  # fmt: skip
+FIELDS = {
+    "second": "0 to 59", "minute": "0 to 59", "hour": "0 to 23", "day-of-month": "1 to 31, and a day of these months",
+    "month": "1 to 12 or jan to dec", "day-of-week": "0 to 7 or sun to sat",
+}  # fmt: skip
 KEYS = ("schedule", "timezone", "missed", "random_delay")
 START = datetime(2001, 1, 1, tzinfo=UTC)  # from which it is seen whether it ever comes
 ZONES, LOCAL = "/usr/share/zoneinfo", "/etc/localtime"
@@ -73,8 +77,9 @@ def problem(line: str) -> str:
     except StopIteration:
         return "no such day comes in fifty years: it would never run"
     except CronSimError as error:
-        short = "; there is no such day in these months" if "day-of-month" in str(error) else ""
-        return f"{str(error)[:1].lower()}{str(error)[1:]}: see crontab(5){short}"
+        name = str(error).removeprefix("Bad ")
+        value = fields(line).split()[list(FIELDS).index(name) - len(FIELDS)]
+        return f"bad {name} '{value}': it is {FIELDS[name]}; see crontab(5)"
     return ""
 
 

@@ -9,7 +9,8 @@ import tomllib
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from rootd.config import inherit, keys, kinds
+from rootd.config import elsewhere, inherit, keys, kinds
+from rootd.config.elsewhere import called
 from rootd.config.inherit import Layer, Path, Problem
 from rootd.config.keys import meant
 from rootd.config.trusted import MAIN, File
@@ -31,7 +32,9 @@ def read_section(kind: str, raw: Any, file: str, path: Path, problems: list[Prob
     if not isinstance(raw, dict):
         problems.append(Problem(file, path, "must be a table"))
         return Section(file, path, {}, values)
-    problems += [Problem(file, (*path, name), f"no such key{meant(name, known)}") for name in raw if name not in known]
+    for name in [name for name in raw if name not in known]:
+        ours = called(elsewhere.KEYS, name) or meant(name, known)
+        problems.append(Problem(file, (*path, name), f"no such key{ours}"))
     for name, key in known.items():
         where = (*path, name)
         if name not in raw:
@@ -79,7 +82,10 @@ def read(files: tuple[File, ...]) -> tuple[dict[Path, Section], tuple[Problem, .
             continue
         known = keys.MAIN if file.path == MAIN else ("socket", "defaults", "template", "service")
         top = {key: raw.pop(key) for key in keys.SECTIONS[keys.TOP] if file.path == MAIN and key in raw}
-        problems += [Problem(file.path, (n,), f"no such section{meant(n, known)}") for n in raw if n not in known]
+        for n in [n for n in raw if n not in known]:
+            problems.append(
+                Problem(file.path, (n,), f"no such section{called(elsewhere.SECTIONS, n) or meant(n, known)}")
+            )
         if file.path == MAIN:
             found[keys.TOP,] = read_section(keys.TOP, top, file.path, (), problems)
             for kind in [kind for kind in known if kind in raw or kind != "api"]:

@@ -181,7 +181,7 @@ def missing(wanted: dict[int | str, list[str]], have: int, controllers: Containe
         if isinstance(what, int) and not have >> what & 1:
             yield f"there is no CAP_{CAPABILITIES[what]} here, without which these do not start: {who}"
         if isinstance(what, str) and what not in controllers:
-            yield f"there is no {what} controller for cgroups here, without which nothing limits: {who}"
+            yield f"there is no {what} controller for cgroups here, without which these start only if optional: {who}"
 
 
 def look(table: Table) -> list[str]:
@@ -189,5 +189,5 @@ def look(table: Table) -> list[str]:
     notes = [*missing(needed([table]), confine.sets()["CapBnd"], cgroup.controllers(cgroup.mount()))]
     kept = [entry.service for entry in table.entries if entry.extra and (entry.extra.read or entry.extra.write)]
     if kept and landlock() < 1:
-        notes.append(f"{NO_LANDLOCK}, without which nothing keeps to its files: {', '.join(dict.fromkeys(kept))}")
+        notes.append(f"{NO_LANDLOCK}, without which these start only if optional: {', '.join(dict.fromkeys(kept))}")
     return notes

@@ -175,8 +175,11 @@ def short(text: str) -> str:
     return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} … ({len(text)} characters in all)"
 
 
-def verdict(operation: Operation, slot: states.Slot, now: float, index: int = 0) -> str | None:
-    """Of one slot: None while it goes on, "" when what was asked for has come, else why it will not."""
+def verdict(operation: Operation, slot: states.Slot, now: float, index: int = 0, once: bool = False) -> str | None:
+    """Of one slot: None while it goes on, "" when what was asked for has come, else why it will not.
+
+    once: of a service that is to end by itself.
+    """
     late = now - operation.began >= PATIENCE
     state = slot.state
     for part in states.legs(state):
@@ -187,7 +190,7 @@ def verdict(operation: Operation, slot: states.Slot, now: float, index: int = 0)
         case states.Stopped():
             return "" if down else "it was stopped"
         case states.Exited(end, clean):
-            return "" if down or clean else f"it ended by itself: {status_words(end)}"
+            return "" if down or clean else f"{'' if once else 'it ended by itself: '}{status_words(end)}"
         case states.Fatal(reason):
             return "" if down else reason
         case states.Running():

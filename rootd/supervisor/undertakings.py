@@ -159,7 +159,7 @@ class Undertakings:
                 self._operations.step(operation, instance.says(effect.text))
             operation.spawned |= isinstance(effect, states.Spawn)
             operation.spawned |= isinstance(effect, states.RunHook) and effect.hook == "pre-start"
-        found = verdict(operation, instance.slot, now, instance.index)
+        found = verdict(operation, instance.slot, now, instance.index, instance.spec.ready_kind == "exit")
         if found is None:
             return
         instance.operation = None
@@ -227,8 +227,11 @@ class Undertakings:
         operation.pending.clear()
         failed = [why] if why else [*_left(operation), *operation.failures]
         name, past = operation.service, _PAST[operation.kind]
+        no = f"was not {past}"
+        if name in self.specs and self.specs[name].ready_kind == "exit" and not operation.down:
+            past, no = "done", "failed"  # its end is what was waited for
         well = f"{name}: {counted(operation.processes)}" if operation.kind == "scale" else f"{name} {past}"
-        text = f"{name} was not {past}: {'; '.join(failed)}" if failed else well
+        text = f"{name} {no}: {'; '.join(failed)}" if failed else well
         self._operations.end(operation, not failed, text, now)
         if operation.kind == "stop":
             self._stopped_first(name, bool(failed), now)

@@ -235,6 +235,7 @@ def test_a_refusal_that_nothing_helps_says_only_that_there_is_no_rule() -> None:
     assert denied(BOB, "shutdown", None) == Deny("denied: no rule lets bob shutdown")
     assert denied(BOB, "logs", "site") == Deny("denied: no rule lets bob read the logs of site")
     assert denied(BOB, "clear", "site") == Deny("denied: no rule lets bob clear the logs of site")
+    assert denied(BOB, "enable", "site") == Deny("denied: no rule lets bob enable or disable site")
     assert denied(BOB, "audit", None) == Deny("denied: no rule lets bob read the audit log")
     assert denied(BOB, "policy", None) == Deny("denied: no rule lets bob read the policy")
 

@@ -359,7 +359,7 @@ def test_e1_sockets_that_a_start_would_refuse_are_told_with_their_lines_whatever
     found = check.check(str(config), PYTHON).problems
     uid = own.stat().st_uid
     assert [(problem.line, problem.key, problem.text) for problem in found] == [
-        (5, "service.site.umask", 'must be three octal digits in quotes, such as "0660"'),
+        (5, "service.site.umask", 'must be three octal digits in quotes, such as "027" or "660"'),
         (
             7,
             "socket.a.listen",

@@ -92,7 +92,7 @@ def test_it_is_a_right_of_its_own_and_so_is_what_now_does(house: House) -> None:
     house.login("bob")
     denied = house.cli("bob", "disable", "worker")
     assert denied.returncode == 77
-    assert "denied: no rule lets dwt-bob enable worker" in denied.stderr
+    assert "denied: no rule lets dwt-bob enable or disable worker" in denied.stderr
     half = house.cli("alice", "enable", "worker", "--now")
     assert half.returncode == 77
     assert half.stderr.startswith("worker is enabled, but denied: no rule lets dwt-alice start worker")

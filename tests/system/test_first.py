@@ -151,6 +151,8 @@ def test_the_example_serves_and_its_site_takes_the_container_with_it(make_house:
     accounts = templates.settings(house, PAM_SERVICE).partition("[accounts]")[2].partition("[auth]")[0]
     house.write("durward.toml", f"{settings}\n[accounts]{accounts}")
     service = (EXAMPLE / "services.d" / "site.toml").read_text()
+    (house.folder / "gunicorn.conf.py").write_text((EXAMPLE / "gunicorn.conf.py").read_text())
+    service = service.replace("/srv/site/", f"{house.folder}/")
     house.write("services.d/site.toml", service.replace("/opt/durward", "@PREFIX@").replace("www-site", "@www@"))
     house.start()
     assert house.http("/").status == 200
@@ -162,6 +164,7 @@ def test_the_example_serves_and_its_site_takes_the_container_with_it(make_house:
     lines = [line.partition(" | ")[2] for line in house.stderr().splitlines() if line.startswith("site | ")]
     assert any("Listening at" in line for line in lines), "its first and its last words are in the container's output"
     assert any("Shutting down" in line for line in lines)
+    assert not [line for line in lines if "ERROR" in line]
     assert not (house.log / "site").exists()
 
 

@@ -97,7 +97,7 @@ def test_a_start_of_a_one_shot_waits_for_its_end_and_a_stop_makes_it_undone(kind
     assert kinds.operate(messages.Start("job"))[1].ok
     kinds.until(lambda: kinds.service_log("job").count("done") == before + 1, "it did its work once more")
     failed = kinds.operate(messages.Start("broken"))[1]
-    assert (failed.ok, failed.text) == (False, "broken was not started: it ended by itself: exit status 3")
+    assert (failed.ok, failed.text) == (False, "broken failed: exit status 3")
     kinds.ask(messages.Stop("broken", with_dependants=True))
     when(kinds, "broken", "STOPPED")
 

@@ -7,6 +7,7 @@ Content-Length, chunks, or the end of the connection.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 from collections import namedtuple
@@ -163,7 +164,9 @@ def connect(place: Where, cacert: str = "") -> socket.socket:
         sock = socket.create_connection((place.host, place.port), CONNECT)
     except OSError as error:
         at = place.host if place.scheme == "unix" else f"{place.host}:{place.port}"
-        raise Failure("unreachable", f"no daemon answers at {at}: {error.strerror or error}; is it running?") from None
+        root = " As root, durward --root asks it without the api" if place.scheme == "unix" and not os.geteuid() else ""
+        text = f"no daemon answers at {at}: {error.strerror or error}; is it running?{root}"
+        raise Failure("unreachable", text) from None
     if place.scheme == "https":
         return _secure(sock, place, cacert)
     return sock

@@ -1,7 +1,8 @@
 """durward logs: the last lines of services' logs, and with -f what comes.
 
-Terminal escapes are made harmless unless --raw. Of several logs each line says whose it is. --json: of one log
-{"service", "stream", "lines"}, and with -f one {"line"} a line; of several one {"service", "stream", "line"} a line.
+Terminal escapes are made harmless unless --raw. Of several logs each line says whose it is: also of one service with
+several processes. --json: of one log {"service", "stream", "lines"}, and with -f one {"line"} a line; of several one
+{"service", "stream", "line"} a line, with "process" where it has several.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def logs(ask: Any, screen: Screen, args: Any) -> int:
     Sieve(args.since, args.grep)  # what is wrong with them is said before anything is asked for
     wanted, code = _wanted(ask, screen, args)
     if args.raw and (screen.as_json or sifted or len(wanted) > 1):
-        raise Failure("usage", "--raw is the bytes of one log: without --json, --since, --grep and other logs")
+        one = f"; of one process: {wanted[0].process}" if wanted[0].process and len(wanted) > 1 else ""
+        raise Failure("usage", f"--raw is the bytes of one log: without --json, --since, --grep and other logs{one}")
     if len(wanted) > 1:
         return _several(ask, screen, args, wanted, lines, code)
     service, process, stream = wanted[0]
@@ -98,18 +100,32 @@ def _wanted(ask: Any, screen: Screen, args: Any) -> tuple[list[Wanted], int]:
             more = "; logs are of services, or of one process of one, such as site:0"
             raise Failure("unknown", no_service(process).text + more)
     words = [word for word in args.service if word not in processes]
-    names, missing = list[str](), dict[str, Failure]()
+    names, missing, known = list[str](), dict[str, Failure](), list[dict[str, Any]]()
     if words:
         alone = len(args.service) == 1 and is_plain(words[0])
-        names, missing = (words, missing) if alone else targets.meant(words, ask.status(None))
+        known = ask.status(None) if not alone else [] if args.process else _seen(ask, words[0])
+        names, missing = (words, missing) if alone else targets.meant(words, known)
     for failure in missing.values():
         screen.progress(failure.text)
     streams = BOTH if args.stream == "both" else (args.stream,)
-    meant = [(name, args.process) for name in names]
+    several = {one["name"]: [process["name"] for process in one["processes"]] for one in known}
+    several = {name: its for name, its in several.items() if len(its) > 1 and not args.process}
+    meant = [(name, process) for name in names for process in several.get(name, [args.process])]
     meant += [(process.partition(":")[0], process) for process in sorted(processes)]
     return [Wanted(*one, stream) for one in meant for stream in streams], targets.gravest(
         [failure.exit for failure in missing.values()]
     )
+
+
+def _seen(ask: Any, service: str) -> list[dict[str, Any]]:
+    """What processes it has; nothing of one that may not be viewed, whose logs may be read all the same."""
+    try:
+        seen: list[dict[str, Any]] = ask.status(service)
+    except Failure as failure:
+        if failure.kind not in ("unknown", "forbidden"):
+            raise
+        return []
+    return seen
 
 
 def _several(ask: Any, screen: Screen, args: Any, wanted: list[Wanted], lines: int, code: int) -> int:
@@ -122,7 +138,8 @@ def _several(ask: Any, screen: Screen, args: Any, wanted: list[Wanted], lines: i
             screen.progress(targets.line(_label(one, args), found.text))
             continue
         if screen.as_json:
-            screen.json({"service": one.service, "stream": one.stream, "line": found})
+            process = {"process": one.process} if one.process else {}
+            screen.json({"service": one.service, **process, "stream": one.stream, "line": found})
         else:
             label = _label(one, args).ljust(width)
             colour = COLOURS[index % len(COLOURS)]

@@ -119,9 +119,8 @@ def _logs(parser: argparse.ArgumentParser) -> None:
 def _events(parser: argparse.ArgumentParser) -> None:
     _maybe_service(parser)
     parser.add_argument("--operation", type=_begun, metavar="N", help="only this operation, until it has ended")
-    parser.add_argument(
-        "--after", type=_number, default=0, metavar="N", help="also what has happened since the event of this number"
-    )
+    past = "also what has happened since the event of this number, as --json tells it; 1: all that is kept"
+    parser.add_argument("--after", type=_number, default=0, metavar="N", help=past)
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:

@@ -113,6 +113,8 @@ class Screen:
         self.services([told["service"]])
         service = told["service"]
         settings = {str(key): str(value) for key, value in told["settings"].items()}
+        if "schedule" not in settings:
+            settings.pop("missed", None)
         for section, unused in UNUSED.items():  # they say how often and how long, of what is not there
             own = {key for key in settings if key.startswith(section)}
             if own <= {section + key for key in unused}:

@@ -60,15 +60,27 @@ def test_time_zones_are_in_what_is_compiled_so_that_who_decides_reads_no_file(bu
 @pytest.mark.parametrize(
     ("more", "key", "part"),
     [
-        ('schedule = "0 0 30 2 *"', "schedule", "no such day in these months"),
-        ('schedule = "0 0 31 4,6,9,11 *"', "schedule", "no such day in these months"),
+        (
+            'schedule = "0 0 30 2 *"',
+            "schedule",
+            "bad day-of-month '30': it is 1 to 31, and a day of these months; see crontab(5)",
+        ),
+        ('schedule = "0 0 31 4,6,9,11 *"', "schedule", "a day of these months"),
         ('schedule = "* * */20 * 1L"', "schedule", "no such day comes in fifty years"),
-        ('schedule = "61 * * * *"', "schedule", "bad minute: see crontab(5)"),
-        ('schedule = "* 24 * * *"', "schedule", "bad hour"),
+        ('schedule = "61 * * * *"', "schedule", "bad minute '61': it is 0 to 59; see crontab(5)"),
+        ('schedule = "* 24 * * *"', "schedule", "bad hour '24': it is 0 to 23"),
+        ('schedule = "70 * 24 * * *"', "schedule", "bad second '70': it is 0 to 59"),
+        ('schedule = "0 0 * * 8"', "schedule", "bad day-of-week '8': it is 0 to 7"),
+        ('schedule = "0 0 * 13 *"', "schedule", "bad month '13': it is 1 to 12 or jan to dec"),
+        ('schedule = "0 0 0 * *"', "schedule", "bad day-of-month '0': it is 1 to 31"),
         ('schedule = "*/0 * * * *"', "schedule", "bad minute"),
         ('schedule = "0 0 * * 1L/2"', "schedule", "bad day-of-week"),
-        ('schedule = "* * * *"', "schedule", "must be a line such as"),
-        ('schedule = "* * * * * * *"', "schedule", "must be a line such as"),
+        (
+            'schedule = "* * * *"',
+            "schedule",
+            'must be a line such as "*/5 * * * *": five fields, or six, the first of them seconds',
+        ),
+        ('schedule = "* * * * * * *"', "schedule", "five fields, or six"),
         ('schedule = ""', "schedule", "must be a line such as"),
         ('schedule = "@fortnightly"', "schedule", "must be one of @hourly"),
         ('schedule = "@reboot"', "schedule", 'kind = "oneshot"'),
@@ -80,7 +92,7 @@ def test_time_zones_are_in_what_is_compiled_so_that_who_decides_reads_no_file(bu
         ('schedule = "@daily"\ntimezone = "../../etc/shadow"', "timezone", "must be a time zone"),
         ('schedule = "@daily"\nmissed = "twice"', "missed", "one of skip, once"),
         ('schedule = "@daily"\nprocesses = 2', "processes", "one process"),
-        ('schedule = "@daily"\nready = { notify = true }', "ready", "ended well"),
+        ('schedule = "@daily"\nready = { notify = true }', "ready", "a scheduled service is ready when it"),
         ('schedule = "@daily"\nrestart = { policy = "always" }', "restart", '"never" or "on-failure"'),
     ],
 )
@@ -207,3 +219,6 @@ def test_the_check_says_when_it_runs_next(bundle: Callable[..., Any]) -> None:
     days = ", ".join(f"2026-06-0{day}T02:30:00+00:00" for day in (2, 3, 4))
     said = list(check.times(given, at("2026-06-01T12:00:00+00:00")))
     assert said == [f"services.d/a.toml: service.job runs at {days}, or up to 5m later"]
+    given = bundle("[auth]", {"a.toml": job + "\nautostart = false"})._replace(zones={"UTC": ""})
+    [said] = check.times(given, at("2026-06-01T12:00:00+00:00"))
+    assert said.startswith("services.d/a.toml: service.job runs, once it is enabled, at 2026-06-02T02:30:00+00:00")

@@ -264,14 +264,16 @@ def test_what_this_process_lacks_is_said_with_the_services_that_need_it() -> Non
     with open(reader) as said:
         assert said.read().splitlines() == [
             "there is no CAP_SYS_RESOURCE here, without which these do not start: db, mail",
-            "there is no memory controller for cgroups here, without which nothing limits: site",
+            "there is no memory controller for cgroups here, without which these start only if optional: site",
         ]
 
 
 def test_who_checks_files_is_told_what_this_machine_does_not_give() -> None:
     table = Table((entry(extra=given(cgroup=(("nonesuch.max", "1"),), read=("/",))),), (), False)
     [limits] = extras.look(table) if landlock() else [*extras.look(table)[:1]]
-    assert limits == "there is no nonesuch controller for cgroups here, without which nothing limits: site"
+    assert (
+        limits == "there is no nonesuch controller for cgroups here, without which these start only if optional: site"
+    )
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -281,7 +283,7 @@ def test_who_checks_files_is_told_what_this_machine_does_not_give() -> None:
     os.close(writer)
     with open(reader) as said:
         assert said.read().splitlines()[-1] == (
-            "this kernel has no Landlock, without which nothing keeps to its files: site"
+            "this kernel has no Landlock, without which these start only if optional: site"
         )
     os.waitpid(pid, 0)
 

@@ -107,6 +107,8 @@ def test_what_each_state_means_for_who_waits(spec: Any) -> None:
         assert verdict(operation("restart"), Slot("up", state), 110.0) == up, state
         assert verdict(operation("stop"), Slot("down", state), 110.0) == down, state
     assert verdict(operation("start"), Slot("up", again), 109.0) is None
+    ended = Slot("up", Exited(Exit(4), clean=False))
+    assert verdict(operation("start"), ended, 110.0, once=True) == "exit status 4", "that is what it was to do"
     assert verdict(operation("restart", "it failed"), Slot("up", running), 110.0) == "it failed"
 
 

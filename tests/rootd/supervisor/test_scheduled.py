@@ -98,7 +98,7 @@ def test_a_start_by_hand_runs_it_now_and_changes_no_time(house: Any) -> None:
     house.deliver()
     assert shown(house) == ("RUNNING", "at work; next at 2026-06-01T12:02:00+00:00")
     end(house)
-    assert house.said(operation)[-1] == "ok: job started"
+    assert house.said(operation)[-1] == "ok: job done"
     house.later(30.0)
     assert runs(house) == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import subprocess
@@ -175,3 +176,5 @@ def test_nobody_there_is_unreachable(tmp_path):
         with pytest.raises(Failure, match="is it running") as failure:
             http1.connect(place)
         assert failure.value.exit == 69
+        by_root = place.scheme == "unix" and os.geteuid() == 0
+        assert failure.value.text.endswith("As root, durward --root asks it without the api") == by_root

@@ -23,6 +23,7 @@ def log(alice, world, tmp_path):
         return (told, os.open(tmp_path / "0", os.O_RDONLY))
 
     world.answers[messages.OpenLog] = opened
+    world.answers[messages.Status] = messages.Services([])  # alice may read them without seeing the service
     return tmp_path / "0"
 
 
@@ -145,6 +146,29 @@ def test_one_that_has_no_log_does_not_keep_the_others_from_being_told(alice, two
     assert ended.returncode == 4
     assert ended.stdout.startswith("db     | 2026")
     assert ended.stderr == "worker: none\n"
+
+
+def test_the_logs_of_a_service_with_several_processes_are_those_of_each(alice, two, world):
+    its = [messages.ProcessInfo(name=f"site:{index}", state="RUNNING", pid=7, since="") for index in (0, 1)]
+    site = messages.ServiceInfo(name="site", state="RUNNING", wanted="up", processes=its)
+    world.answers[messages.Status] = messages.Services([site])
+    ended = alice("logs", "-n", "1", "--grep", "two", "site")
+    assert [line.split(" | ")[0] for line in alice("logs", "site").stdout.splitlines()] == 2 * ["site:0"] + 2 * [
+        "site:1"
+    ]
+    assert [line.split(" ")[0] for line in ended.stdout.splitlines()] == ["site:0", "site:1"]
+    found = [json.loads(line) for line in alice("logs", "-n", "1", "--json", "site").stdout.splitlines()]
+    assert [(one["service"], one["process"], one["stream"]) for one in found] == [
+        ("site", "site:0", "stdout"), ("site", "site:1", "stdout"),
+    ]  # fmt: skip
+    assert [line[:6] for line in alice("logs", "-n", "1", "site", "db").stdout.splitlines()] == [
+        "db    ",
+        "site:0",
+        "site:1",
+    ]
+    assert alice("logs", "-n", "1", "site:1").stdout.startswith("2026"), "one process alone needs no name"
+    refused = alice("logs", "--raw", "site")
+    assert (refused.returncode, refused.stderr.split("; ")[1:]) == (2, ["of one process: site:0\n"])
 
 
 def test_since_and_grep_choose_lines(alice, two):

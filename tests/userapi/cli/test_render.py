@@ -75,6 +75,14 @@ def test_what_runs_and_will_not_come_back_is_called_disabled_and_nothing_else_is
     assert [row.split("-", 1)[1].strip() for row in rows] == ["ok; disabled", "ok", "ok", "ok"]
 
 
+def test_what_becomes_of_missed_runs_is_told_of_scheduled_services_alone(screen, capsys):
+    process = {"name": "site", "state": "EXITED", "pid": 0, "since": "", "exit": "", "text": ""}
+    service = {"name": "site", "state": "EXITED", "wanted": "up", "processes": [process]}
+    for more in ({}, {"schedule": "@daily"}):
+        screen.description({"service": service, "settings": {"missed": "skip", **more}, "sockets": [], "exits": []})
+        assert ("missed" in capsys.readouterr().out) == bool(more)
+
+
 @pytest.mark.parametrize(
     ("enabled", "by", "line"),
     [(True, "", "enabled  yes, by the configuration"), (False, "alice", "enabled  no, chosen by alice")],
