@@ -31,7 +31,6 @@ from rootd.privileged.spawner import Spawner, clean_signals
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
 BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
 HEARTBEAT, SETTLED = 60.0, 1.0  # seconds: between questions to log (one that answers none is ended); to the first
-MADE = ipc.Message(ipc.TABLE)
 AT_ONCE = 8  # messages of one part in one turn
 DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
 
@@ -112,7 +111,7 @@ class Privileged:
         for name, fd in held.items():
             self.drop(name)
             ipc.close_all([] if fd in made else [fd])
-        word, fds = stage.Staging(self.config_dir, self.python).wait() if len(made) < 2 else (MADE, made)
+        word, fds = (ipc.Message(ipc.TABLE), made) if made[1:] else stage.Staging(self.config_dir, self.python).wait()
         if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) < 2:
             raise Cannot(BAD_CONFIGURATION, f"the configuration in {self.config_dir} cannot be used; see --check")
         table_fd, settings_fd, *secrets = fds
