@@ -85,7 +85,12 @@ def test_who_is_not_root_is_told_why_root_is_needed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "argv", ["durward-rootd", "--config", "/nonexistent"])
     monkeypatch.setattr(program, "check", lambda *_: 0)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert program.main() == program.NOT_ROOT
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        assert program.main() == program.NOT_ROOT
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert "started as root" in capsys.readouterr().err  # type: ignore[attr-defined]
 
 

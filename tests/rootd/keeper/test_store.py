@@ -40,7 +40,7 @@ def test_a_name_that_no_message_could_hand_on_is_refused() -> None:
     held = store.Store()
     longest = "\u20ac" * (ipc.NAME_LIMIT // 3)
     assert held.put(longest, os.dup(0))
-    assert not held.put(f"{longest}xx", os.dup(0))
+    assert not held.put(f"{longest}xxx", os.dup(0))
     for name, _ in [*held.beneath(("",))]:
         ipc.Message(ipc.HELD, name=name).encode()
         held.drop(name)

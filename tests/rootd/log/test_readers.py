@@ -26,8 +26,8 @@ def can_read(path: Path, gid: int) -> bool:
 def entered(path: Path) -> None:
     """The directories above the log directory are for everybody here."""
     for above in path.parents:
-        if above.stat().st_mode & 0o001 == 0:
-            above.chmod(above.stat().st_mode | 0o001)
+        if above.stat().st_mode & 0o777 == 0o700:
+            above.chmod(0o755)
 
 
 def test_its_members_read_what_is_written_and_what_was_rotated_and_nobody_else_does(house: Any) -> None:

@@ -84,4 +84,4 @@ def test_how_a_log_is_kept_is_in_the_name_and_nonsense_is_refused() -> None:
     word = pack(How(3, age=86_400, compress=1, target=1))
     assert source.source_of(f"pipe/site/stdout/1/5000/{word}/7") == Source("site", 1, 1, 7, 5000, word)
     with pytest.raises(ValueError, match="out of range"):
-        source.source_of(f"pipe/site/stdout/1/5000/{1 << 60}/7")
+        source.source_of(f"pipe/site/stdout/1/5000/{1 << 90}/7")
