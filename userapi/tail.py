@@ -84,6 +84,7 @@ class Tail:
         self._offset = 0
         self._seen = 0
         self._older: list[tuple[int, int, int]] = []  # descriptor, start, end; the newest first
+        self._end: int | None = None  # of the newest file, when its last lines were looked for and are not told yet
         self.start = Cursor(0, 0)  # of the first byte that follows begin or resume
 
     def begin(self, lines: int) -> None:
@@ -101,6 +102,7 @@ class Tail:
             self.start = Cursor(inode, place)
             if rotated == 0:
                 self._take(descriptor, place)
+                self._end = size
             else:
                 self._older.append((descriptor, place, size))
             total += size - place
@@ -129,13 +131,20 @@ class Tail:
     def more(self, check: bool) -> Iterator[bytes]:
         """What was written since, up to now: a log that grows faster than it is read does not keep the caller here.
 
-        With `check`, and when the file was renamed, looks for its successor. `check` always asks the opener.
+        With `check`, and when the file was renamed, looks for its successor. `check` always asks the opener. Without it,
+        the first time after begin, those last lines and no more.
         """
         while self._older:
             old, place, end = self._older[-1]
             yield from self._pieces(old, place, end)
             self._older.pop()
             self._close(old)
+        until, self._end = self._end, None
+        if until is not None and not check:
+            for data in self._pieces(self._descriptor, self._offset, until):
+                self._offset += len(data)
+                yield data
+            return
         if self._descriptor < 0:
             descriptor = self._open(0) if check else None
             if descriptor is None:

@@ -46,9 +46,13 @@ class Shop(House):
         super().__init__(people, space, services={}, policy={})
         self.missing: dict[str, str] = {}  # example: which program of it is neither installed nor fetched
         shutil.copytree(EXAMPLES / "programs", self.folder / "srv")
-        for folder in ("srv/nginx/var", "srv/laravel/jobs/mail", "srv/laravel/jobs/default", "redis"):
+        folders = ("srv/nginx/var", "srv/laravel/jobs/mail", "srv/laravel/jobs/default", "srv/redis-data")
+        for folder in folders:
             (self.folder / folder).mkdir(parents=True)
-            owner = self.people["jobs" if folder == "redis" else "www"]
+        for path in (self.folder / "srv", *(self.folder / "srv").rglob("*")):  # whatever the umask of a checkout was
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        for folder in folders:
+            owner = self.people["jobs" if "redis" in folder else "www"]
             os.chown(self.folder / folder, owner.uid, owner.gid)
         for name in sorted(FILES):
             text = self.filled((EXAMPLES / "services.d" / f"{name}.toml").read_text(), name)
@@ -81,7 +85,9 @@ class Shop(House):
             text = text.replace(f'user = "{account}"', f'user = "{ours}"')
         text = re.sub(r"/srv/\w+/venv/", f"{PREFIX}/", text).replace("/opt/durward/share/durward/demo", "/srv")
         text = text.replace("/srv", f"{self.folder}/srv").replace("/opt/durward/", f"{PREFIX}/")
-        return text.replace("/run/durward/", f"{self.run_dir}/").replace("/var/lib/redis", f"{self.folder}/redis")
+        return text.replace("/run/durward/", f"{self.run_dir}/").replace(
+            "/var/lib/redis", f"{self.folder}/srv/redis-data"
+        )
 
     def program_of(self, program: str, folder: str, file: str) -> str:
         """Where it is: installed, or a script that runs what was fetched with the libraries that came with it."""

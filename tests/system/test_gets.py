@@ -92,6 +92,7 @@ def test_the_secret_is_in_the_file_of_its_service_and_nowhere_else(house: House)
                 seen += 1
     assert seen > 10
     for part in PARTS:
+        house.until(lambda part=part: house.pid_of(part), f"there is a {part}")
         assert not [True for content in memfds(house.pid_of(part)) if value in content], part
     assert [True for content in memfds(house.daemon.pid) if value in content]  # so that this would have been seen
     allowed = {folder / "db", house.folder / "db-password"}

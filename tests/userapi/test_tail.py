@@ -98,6 +98,16 @@ def test_more_than_the_most_is_cut(log, monkeypatch):
     assert len(begun(log, 50)[1]) <= 8
 
 
+def test_last_lines_are_so_many_though_more_is_written_meanwhile_and_who_follows_gets_that_next(log):
+    log.write(b"one\ntwo\nthree\n")
+    reader = Tail(log.open)
+    reader.begin(2)
+    log.write(b"four\n")
+    assert b"".join(reader.more(False)) == b"two\nthree\n"
+    assert b"".join(reader.more(False)) == b"four\n"
+    reader.close()
+
+
 def test_a_follower_sees_what_is_written_and_goes_on_after_each_rotation(log):
     log.write(b"a\n")
     reader, got = begun(log, 10)
