@@ -50,7 +50,7 @@ class Shop(House):
         for folder in folders:
             (self.folder / folder).mkdir(parents=True)
         for path in (self.folder / "srv", *(self.folder / "srv").rglob("*")):  # whatever the umask of a checkout was
-            path.chmod(0o755 if path.is_dir() else 0o644)
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
         for folder in folders:
             owner = self.people["jobs" if "redis" in folder else "www"]
             os.chown(self.folder / folder, owner.uid, owner.gid)
