@@ -131,8 +131,8 @@ class Tail:
     def more(self, check: bool) -> Iterator[bytes]:
         """What was written since, up to now: a log that grows faster than it is read does not keep the caller here.
 
-        With `check`, and when the file was renamed, looks for its successor. `check` always asks the opener. Without it,
-        the first time after begin, those last lines and no more.
+        With `check`, and when the file was renamed, looks for its successor. `check` always asks the opener.
+        Without it, the first time after begin: those last lines and no more.
         """
         while self._older:
             old, place, end = self._older[-1]
