@@ -105,10 +105,12 @@ def end_all(mark: bytes) -> None:
             for pid in everybody():
                 with contextlib.suppress(ProcessLookupError):
                     fd = os.pidfd_open(pid)
+                    if not bears(pid, mark):  # one that is dead and not reaped among them: there may be thousands
+                        os.close(fd)
+                        continue
                     stack.callback(os.close, fd)
-                    if bears(pid, mark):
-                        signal.pidfd_send_signal(fd, signal.SIGKILL)
-                        fds.append(fd)
+                    fds.append(fd)
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
             for fd in fds:
                 gone = select.poll()
                 gone.register(fd, select.POLLIN)
