@@ -1,4 +1,4 @@
-"""load.py HOST PORT INTERVAL: one connection each INTERVAL seconds, until standard input ends; then one JSON line.
+"""load.py HOST PORT INTERVAL: one connection each INTERVAL seconds, so many at once at most, until standard input ends; then one JSON line.
 
 An empty line comes before that, with the first answer. Each asks for / and must get a whole 200 answer. The counts:
 tried, answered, refused (the connection was), failed (anything else, by reason), slowest (seconds), by (how many
@@ -15,6 +15,7 @@ import sys
 import time
 
 DEADLINE = 20.0  # seconds that one request may take
+IN_FLIGHT = 256  # at once: where the server serves fewer than are due, it is the load that waits, and no queue grows
 SOURCES = 100  # addresses on loopback to come from: one has only 28,000 ports
 REQUEST = b"GET / HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n"
 
@@ -35,7 +36,8 @@ class Load:
         while not ending or self.open:
             now = time.monotonic()
             while not ending and due <= now:
-                self.begin(now)
+                if len(self.open) < IN_FLIGHT:
+                    self.begin(now)
                 due += self.interval
             if now - due > 1.0:
                 due = now  # the machine was away: do not make up for it with a flood
