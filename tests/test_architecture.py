@@ -54,9 +54,10 @@ ARROWS = {
     "rootd.version": "",
     "rootd.trial": "rootd",  # all that this program would run, to see that it is there
     "rootd.keeper": "rootd.keeper rootd.ipc rootd.version",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.version rootd.memory"
+    " rootd.confine prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
-    " rootd.sandbox policy msgspec",
+    " rootd.sandbox rootd.version policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
     " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",

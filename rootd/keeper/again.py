@@ -49,10 +49,13 @@ class Renewal:
             boot = file.read().strip()
         house = self._keeper
         reaped, formats = tuple(house.reaped), version.written()
-        return Manifest(house.store.held, house.parts, reaped, house.asked_to_end, boot, version.spelled(), formats)
+        asked, upgrades, program = house.asked_to_end, house.upgrades, version.spelled()
+        return Manifest(house.store.held, house.parts, reaped, asked, upgrades, boot, program, formats)
 
     def ask(self, seq: int) -> None:
         """Whether the program that is installed now could take over from us: a child of ours finds out."""
+        if self._trial and seq == self._seq:
+            return None  # by who does not know that he has asked already
         if self._trial or self.under_way:
             return self._refuse(seq, errno.EBUSY, b"an upgrade is under way already")
         self._seq, said = seq, -1

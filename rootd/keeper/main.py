@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rootd import ipc
+from rootd import ipc, version
 from rootd.keeper import again
 from rootd.keeper.manifest import Manifest
 from rootd.keeper.store import Store
@@ -79,7 +79,7 @@ class Keeper:
         self.parts: tuple[str, ...] = ()  # that are there beside privileged, since it has begun
         self.reaped: deque[tuple[int, int]] = deque(told.reaped if told else (), maxlen=REAPED_LIMIT)
         self.begun = False
-        self.asked_to_end = told.asked if told else 0
+        self.asked_to_end, self.upgrades = (told.asked, told.upgrades + 1) if told else (0, 0)
         self.renewal = again.Renewal(self, command, HANDLED)
         self.ended_at: float | None = None
         self.status = 0
@@ -188,7 +188,7 @@ class Keeper:
         if role == PRIVILEGED:
             for number, status in self.reaped:
                 self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=number, extra=status))
-        self.tell(role, ipc.Message(ipc.HELD_END))
+        self.tell(role, ipc.Message(ipc.HELD_END, name=version.spelled(), arg=self.upgrades))
         if role in (SUPERVISOR, PRIVILEGED) and self.asked_to_end > (role == PRIVILEGED):
             self.tell(role, ipc.Message(ipc.END))
 
