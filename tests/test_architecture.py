@@ -40,6 +40,7 @@ ARROWS = {
     "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.given_up": "userapi.cli rootd.config",
+    "userapi.cli.version": "userapi.cli rootd.version",
     "rootd": "",
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.zones rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
