@@ -158,7 +158,7 @@ def test_a_keeper_that_does_not_know_its_program_says_so(tmp_path: Path) -> None
     for theatre in opened(Theatre(tmp_path)):
         theatre.begin()
         ask(theatre)
-        assert "by which file it was started" in refused(theatre)[1]
+        assert "by which file this program was started" in refused(theatre)[1]
 
 
 def test_where_execve_fails_after_all_the_old_keeper_starts_every_part_again(stage: Stage) -> None:
