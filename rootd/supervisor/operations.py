@@ -72,6 +72,7 @@ class Operation:
         self.well = 0  # instances for which what was asked has come
         self.rolled_back: dict[object, str] = {}  # why the new process of an active instance did not take over
         self.events: list[Step | Ended] = []
+        self.resumed = False  # it was begun by another supervisor
 
     @property
     def action(self) -> Action:
@@ -132,6 +133,7 @@ class Operations:
         """One that another supervisor has begun, and that goes on. Its number was reserved."""
         self._live += 1
         operation = self._known[number] = Operation(number, kind, "", request, began)
+        operation.resumed = True
         return operation
 
     def restore(self, data: bytes) -> str:

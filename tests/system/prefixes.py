@@ -16,6 +16,7 @@ PACKAGES = ("rootd", "policy", "userapi")
 SITE = Path(sysconfig.get_path("purelib"))
 PROGRAM = """\
 #!{python} -I
+import sys
 {first}
 from rootd.__main__ import main
 sys.exit(main())

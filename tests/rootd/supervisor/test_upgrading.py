@@ -127,9 +127,8 @@ def test_without_an_api_it_ends_at_once(restart: Any) -> None:
     after.restart = restart
     after.upgrades.facts("0.2", 102.0)
     assert [one.ok for one in after.ended] == [restart is None]
-    assert after.ended[0].text == "upgraded: 0.1 → 0.2" + (
-        "; but the api could not be restarted: too many" * bool(restart)
-    )
+    rest = "; but the api could not be restarted: too many" if restart else ""
+    assert after.ended[0].text == f"upgraded: 0.1 → 0.2{rest}"
 
 
 def test_a_supervisor_that_was_killed_meanwhile_asks_again_under_the_same_number() -> None:
