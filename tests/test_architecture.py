@@ -40,6 +40,7 @@ ARROWS = {
     "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.given_up": "userapi.cli rootd.config",
+    "userapi.cli.version": "userapi.cli rootd.version",
     "rootd": "",
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.zones rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
@@ -51,10 +52,13 @@ ARROWS = {
     "rootd.sandbox": "rootd.confine prctl",
     "rootd.config": "rootd.config",
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
-    "rootd.keeper": "rootd.keeper rootd.ipc",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
+    "rootd.version": "",
+    "rootd.trial": "rootd",  # all that this program would run, to see that it is there
+    "rootd.keeper": "rootd.keeper rootd.ipc rootd.version",
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.version rootd.memory"
+    " rootd.confine prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
-    " rootd.sandbox policy msgspec",
+    " rootd.sandbox rootd.version policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
     " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
@@ -67,13 +71,19 @@ NOT_IN_CONFIG = ("dataclasses", "logging", "asyncio", "inspect")  # what they co
 FORKS = {"fork", "forkpty", "posix_spawn", "posix_spawnp", "popen", "system", "startfile"}
 MAY_FORK = {
     "rootd/keeper/main.py",  # the parts of ours
+    "rootd/keeper/again.py",  # the child that tries the new program
     "rootd/__main__.py",  # the throw-away child that checks the configuration
     "rootd/privileged/spawner.py",  # itself; services, by clone3
     "rootd/privileged/stage.py",  # the throw-away child that parses
     "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
 }
-MAY_EXEC = {"rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/sandbox.py"}  # the last tries if it is refused
+MAY_EXEC = {
+    "rootd/privileged/spawner.py",
+    "rootd/pidfile.py",
+    "rootd/keeper/again.py",  # the keeper itself, when it is upgraded
+    "rootd/sandbox.py",  # it tries whether that is refused
+}
 DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made

@@ -139,7 +139,6 @@ class Privileged:
         """Started again: what the store holds is what there is."""
         held = inherited.held
         self.settings = settings_file.from_json(stage.content(held["settings"]))
-        marked = "stage" in held
         for name, fd in held.items():
             self.kept.add(name)
             kind = name.partition("/")[0]
@@ -166,7 +165,7 @@ class Privileged:
             spawn.forget(self.settings.paths.run, "", int(name.partition("/")[2]))
         self.make_tree()
         self.deed(requests.DEED_START)
-        if marked:
+        if "stage" in held:
             self.drop("stage")
             self.staged_as_root = self.generations.stage(0, *stage.Staging(self.config_dir, self.python).wait())
 
@@ -201,18 +200,19 @@ class Privileged:
         try:
             received = self.keeper.receive()
         except BlockingIOError:
-            return
+            return None
         if received is None:
             raise ConnectionError("the keeper is gone")  # as for who has something to tell it
         message, fds = received
         if message.op == ipc.LINK and len(fds) == 2:
-            self.link(message.name, *fds)
-        elif message.op == ipc.REAPED and message.arg in self.adopted and signals.reaped(self.adopted[message.arg]):
+            return self.link(message.name, *fds)
+        if message.op == ipc.REAPED and message.arg in self.adopted and signals.reaped(self.adopted[message.arg]):
             requests.ended(self, self.adopted.pop(message.arg), message.extra, ipc.KNOWN)
         elif message.op == ipc.END:
             self.shutdown()
-        elif fds:
-            ipc.close_all(fds)
+        elif message.op == ipc.UPGRADE:  # refused by the keeper: why is the supervisor's to read
+            self.tell("supervisor", message, *fds)
+        return ipc.close_all(fds)
 
     def link(self, role: str, sock: int, pidfd: int) -> None:
         """A part of ours has been (re)started: this is the link to it."""
