@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 import prctl
 
 from rootd import ipc, memory
-from rootd.keeper import main as keeper
+from rootd.keeper import again, main as keeper, manifest
+from rootd.keeper.manifest import Manifest
 
 DEFAULT_CONFIG = "/etc/durward"
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
@@ -36,7 +37,14 @@ def main() -> int:
     )
     parser.add_argument("--config", metavar="DIR", default=DEFAULT_CONFIG, help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="only check the configuration: exit 65 with every error")
+    parser.add_argument(
+        "--resume", metavar="FD", type=int, help=argparse.SUPPRESS
+    )  # what the keeper before us has left
+    parser.add_argument(again.TRIED, dest="tried", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    program = os.path.abspath(sys.argv[0])
+    if asked.resume is not None:
+        return resume(program, os.path.abspath(asked.config), asked.resume, asked.tried)
     for number in () if asked.check else (signal.SIGHUP, *keeper.FORWARDED):
         signal.signal(number, signal.SIG_IGN)  # they mean nothing before the keeper listens, and must not end it
     config = os.path.abspath(asked.config)
@@ -47,6 +55,25 @@ def main() -> int:
     if os.geteuid() != 0:
         print("durward-rootd: it must be started as root, to bind low ports and to start services", file=sys.stderr)
         return NOT_ROOT
+    return keep(program, config, staged)
+
+
+def resume(program: str, config: str, told_fd: int, tried: bool) -> int:
+    """Take over all that a keeper before us has held; its signals wait. tried: only say whether that would do."""
+    with open(told_fd, "rb") as file:
+        text = os.pread(told_fd, os.fstat(file.fileno()).st_size, 0)
+    if tried:
+        from rootd import trial
+
+        return trial.main(text, lambda: check(config, True))
+    told = manifest.read(text)
+    for fd in told.held.values():
+        os.set_inheritable(fd, False)
+    return keep(program, config, told=told)
+
+
+def keep(program: str, config: str, staged: dict[str, int] | None = None, told: Manifest | None = None) -> int:
+    """Become the keeper; returns its exit status."""
     build_environment()
     prctl.set_child_subreaper(1)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -54,7 +81,7 @@ def main() -> int:
     os.chdir("/")
     os.umask(0o022)
     memory.share()
-    return keeper.Keeper(roles(config), staged).run()
+    return keeper.Keeper(roles(config), staged, (program, "--config", config), told).run()
 
 
 def open_standard_descriptors() -> None:

@@ -29,8 +29,9 @@ FDS_LIMIT = 4  # descriptors in one packet
 STDERR_LIMIT = 4_096  # bytes of a note: PIPE_BUF, what a pipe that is ready takes at once
 QUEUE_LIMIT = 65_536  # packets waiting for a peer that does not read
 
-# supervisor -> privileged; RENEW goes on to the keeper: a probe that does not answer is to be killed
-SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN, RENEW = range(1, 10)
+# supervisor -> privileged; RENEW goes on to the keeper: a probe that does not answer is to be killed. So does UPGRADE,
+# which comes back, with why not in a memfd, when the keeper stays what it is
+SPAWN, SIGNAL, ADOPT, STAGE, COMMIT, ABORT, REPLACE, SHUTDOWN, RENEW, UPGRADE = range(1, 11)
 # privileged -> supervisor
 TABLE, FACT, FACTS_END, CHANNEL, SPAWNED, EXITED, EMPTY, DONE = range(20, 28)
 # privileged -> log, log -> privileged, supervisor -> log, log -> supervisor

@@ -51,7 +51,9 @@ ARROWS = {
     "rootd.sandbox": "rootd.confine prctl",
     "rootd.config": "rootd.config",
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
-    "rootd.keeper": "rootd.keeper rootd.ipc",
+    "rootd.version": "",
+    "rootd.trial": "rootd",  # all that this program would run, to see that it is there
+    "rootd.keeper": "rootd.keeper rootd.ipc rootd.version",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
     " rootd.sandbox policy msgspec",
@@ -67,13 +69,19 @@ NOT_IN_CONFIG = ("dataclasses", "logging", "asyncio", "inspect")  # what they co
 FORKS = {"fork", "forkpty", "posix_spawn", "posix_spawnp", "popen", "system", "startfile"}
 MAY_FORK = {
     "rootd/keeper/main.py",  # the parts of ours
+    "rootd/keeper/again.py",  # the child that tries the new program
     "rootd/__main__.py",  # the throw-away child that checks the configuration
     "rootd/privileged/spawner.py",  # itself; services, by clone3
     "rootd/privileged/stage.py",  # the throw-away child that parses
     "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
 }
-MAY_EXEC = {"rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/sandbox.py"}  # the last tries if it is refused
+MAY_EXEC = {
+    "rootd/privileged/spawner.py",
+    "rootd/pidfile.py",
+    "rootd/keeper/again.py",  # the keeper itself, when it is upgraded
+    "rootd/sandbox.py",  # it tries whether that is refused
+}
 DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made

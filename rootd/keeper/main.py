@@ -3,6 +3,7 @@
 Rule 1: it reads no configuration, and no message but those of privileged on the link that it made itself.
 Rule 2: it never blocks and never raises for what a child does; what a child sends wrongly is ignored.
 Rule 3: a child gets its link to the keeper, the standard descriptors and what HELD and LINK bring: nothing else.
+Rule 4: an upgrade is all that it does about itself: the parts end, and it executes what is installed now (again.py).
 
 Who is forked, what each is handed and who is linked to whom is the table below (DESIGN §1, §14).
 Sources: prctl(2) PR_SET_CHILD_SUBREAPER (set by rootd/__main__), waitpid(2), signal(7), pidfd_open(2).
@@ -18,9 +19,11 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rootd import ipc
+from rootd.keeper import again
+from rootd.keeper.manifest import Manifest
 from rootd.keeper.store import Store
 
 PRIVILEGED, LOG, SUPERVISOR, AUTH, PROBE = "privileged", "log", "supervisor", "auth", "probe"
@@ -57,31 +60,41 @@ class Child:
 
 class Keeper:
     """The state of the parent. `roles` says how each part is run in its own process. `staged`: descriptors that the
-    first privileged finds in the store; owned from now on."""
+    first privileged finds in the store; owned from now on. `command`: the program that this is, and its words.
+    `told`: what the keeper before us has left, whose descriptors are ours: then every part is started at once, and
+    takes over what there is as after its own death."""
 
-    def __init__(self, roles: dict[str, Role], staged: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, roles: dict[str, Role], staged: dict[str, int] | None = None, command: Sequence[str] = (),
+        told: Manifest | None = None,
+    ) -> None:  # fmt: skip
         self.roles = roles
         self.store = Store()
-        for name, fd in (staged or {}).items():
+        for name, fd in (told.held if told else staged or {}).items():
             self.store.put(name, fd)
         self.loop = ipc.Loop()
         self.children: dict[str, Child] = {}
         self.failures: dict[str, int] = {}
         self.due = {PRIVILEGED: 0.0} | ({SUPERVISOR: 0.0} if staged else {})  # role -> when it is (re)started
-        self.reaped: deque[tuple[int, int]] = deque(maxlen=REAPED_LIMIT)
+        self.parts: tuple[str, ...] = ()  # that are there beside privileged, since it has begun
+        self.reaped: deque[tuple[int, int]] = deque(told.reaped if told else (), maxlen=REAPED_LIMIT)
         self.begun = False
-        self.asked_to_end = 0
+        self.asked_to_end = told.asked if told else 0
+        self.renewal = again.Renewal(self, command, HANDLED)
         self.ended_at: float | None = None
         self.status = 0
         self.wakeup, self.writer = socket.socketpair()
         for end in (self.wakeup, self.writer):
             end.setblocking(False)
+        if told:
+            self.begin(AUTH in told.roles)
 
     def run(self) -> int:
         """Until everything has ended; returns the exit status of the whole."""
         for number in HANDLED:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)  # the keeper before us has let them wait
         self.loop.watch(self.wakeup.fileno(), lambda _: self.woken())
         self.reap()  # what a container's entry point has left that has become us
         while True:
@@ -90,7 +103,10 @@ class Keeper:
                 del self.due[role]
                 self.try_start(role, now)
             if self.ended_at is not None and not self.children:
-                return self.status
+                if not self.renewal.under_way:
+                    return self.status
+                self.renewal.execute()
+                continue
             if self.ended_at is not None and now >= self.ended_at:
                 for child in self.children.values():
                     signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
@@ -110,6 +126,12 @@ class Keeper:
             elif number in FORWARDED and self.hears(SUPERVISOR):
                 self.tell(SUPERVISOR, ipc.Message(ipc.SIGNAL, arg=number))
 
+    def begin(self, logins: bool) -> None:
+        """privileged has everything: the others may be there too."""
+        self.begun = True
+        self.parts = tuple(part for part in (LOG, SUPERVISOR, AUTH, PROBE) if logins or part != AUTH)
+        self.due.update(dict.fromkeys(self.parts, 0.0))
+
     def hears(self, role: str) -> bool:
         """Whether a part has been handed everything: what it hears before that it takes for a part of it."""
         return self.begun and role in self.children and role not in self.due
@@ -127,6 +149,7 @@ class Keeper:
         if self.ended_at is None:
             self.ended_at, self.status = time.monotonic() + LAST_WORD, status
             self.due.clear()
+            self.renewal.give_up()
             for child in self.children.values():
                 self.loop.forget(child.link.fileno())
                 child.link.close()
@@ -255,10 +278,11 @@ class Keeper:
             elif message.op == ipc.RENEW and PROBE in self.children:
                 signal.pidfd_send_signal(self.children[PROBE].pidfd, signal.SIGKILL)
             elif message.op == ipc.BEGIN and not self.begun:
-                self.begun = True
-                parts = (LOG, SUPERVISOR, PROBE) if message.scope == ipc.NO_LOGINS else (LOG, SUPERVISOR, AUTH, PROBE)
-                self.due.update(dict.fromkeys(parts, 0.0))
+                self.begin(message.scope != ipc.NO_LOGINS)
+            elif message.op == ipc.UPGRADE and self.begun:
+                self.renewal.ask(message.seq)
             elif message.op == ipc.END:
+                self.renewal.under_way = False
                 self.finish(min(max(message.arg, 0), 255))
         return True
 
@@ -272,6 +296,8 @@ class Keeper:
             if pid == 0:
                 return
             status = os.waitstatus_to_exitcode(raw)
+            if self.renewal.is_tried(pid, status):
+                continue
             role = next((role for role, child in self.children.items() if child.pid == pid), None)
             if role is not None:
                 self.lost(role, status)
@@ -293,6 +319,8 @@ class Keeper:
         os.close(child.pidfd)
         del self.children[role]
         now = time.monotonic()
+        if self.renewal.under_way:
+            return self.renewal.end_rest()
         if self.ended_at is not None:
             return
         if role == PRIVILEGED and not self.begun and (status >= 0 or self.asked_to_end):
@@ -315,10 +343,7 @@ def become_role(role: str, run: Role, link: int) -> None:
     """In the fork: nothing of the keeper's is left but the standard descriptors and the link. Never returns."""
     status = 70  # EX_SOFTWARE
     try:
-        signal.set_wakeup_fd(-1)
-        for number in HANDLED:
-            signal.signal(number, signal.SIG_DFL)
-        os.setsid()
+        again.clean(HANDLED)
         if link != 3:
             os.dup2(link, 3, inheritable=False)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))

@@ -18,24 +18,25 @@ class Store:
     """Owns every descriptor put into it. Close-on-exec is the giver's business (recvmsg sets it)."""
 
     def __init__(self) -> None:
-        self._held: dict[str, int] = {}
+        self.held: dict[str, int] = {}  # the oldest first
 
     def put(self, name: str, fd: int) -> bool:
-        """Keep fd under name. False, and fd is closed, when the name is empty, taken or longer than what hands it on
-        again can carry, or the store is full."""
-        if not 0 < len(name.encode()) <= ipc.NAME_LIMIT or name in self._held or len(self._held) >= LIMIT:
+        """Keep fd under name. False, and fd is closed, when the name is empty, taken, not one line or longer than what
+        hands it on again can carry, or the store is full."""
+        wrong = "\n" in name or not 0 < len(name.encode()) <= ipc.NAME_LIMIT
+        if wrong or name in self.held or len(self.held) >= LIMIT:
             os.close(fd)
             return False
-        self._held[name] = fd
+        self.held[name] = fd
         return True
 
     def drop(self, name: str) -> None:
         """Close and forget, where there is such a name."""
-        if name in self._held:
-            os.close(self._held.pop(name))
+        if name in self.held:
+            os.close(self.held.pop(name))
 
     def beneath(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int]]:
         """Names that equal a prefix, or begin with one that ends in "/" (or is empty), oldest first."""
-        for name, fd in self._held.items():
+        for name, fd in self.held.items():
             if any(name == p or ((p.endswith("/") or not p) and name.startswith(p)) for p in prefixes):
                 yield name, fd

@@ -1,0 +1,170 @@
+"""The keeper becomes the program that is installed now: tried first in a child, then by execve, with all that it holds.
+
+Rule 1: what is tried is what is executed: the same file, words and descriptors. Nothing is given up for a trial.
+Rule 2: the program is the file by which the running one was started, found anew: nobody can name another.
+Rule 3: every part ends before execve, by the program that it is of, so that no two versions ever talk to each other.
+Rule 4: signals wait in the kernel from before execve until the next keeper listens: none is lost, and none ends it.
+
+Sources: execve(2), memfd_create(2), setitimer(2) (kept through execve), prctl(2) PR_SET_CHILD_SUBREAPER (kept too).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rootd import ipc, version
+from rootd.keeper import manifest
+from rootd.keeper.manifest import Manifest
+
+if TYPE_CHECKING:
+    from rootd.keeper.main import Keeper
+
+TIME_LIMIT = 60.0  # seconds for a trial, the reading of the configuration included
+SAID_LIMIT = 16_384  # bytes of what a trial has said that are handed on
+TRIED = "--try"  # the word that it is executed with when it is only to try
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+NO_PROGRAM, FAILED = 127, 70  # exit status: it could not be executed; EX_SOFTWARE
+LAST = ("privileged", "supervisor")  # whose links the others must hear to the end: these two end first
+
+
+class Renewal:
+    """Of this keeper. command: the program and its words. signals: those that the keeper handles."""
+
+    def __init__(self, keeper: Keeper, command: Sequence[str], signals: Iterable[signal.Signals]) -> None:
+        self.under_way = False  # the parts end, none is started, and what follows is execve
+        self._keeper, self._command, self._signals = keeper, command, tuple(signals)
+        self._trial = 0  # the pid of a child, 0 when there is none
+        self._said = -1  # what it has written
+        self._seq = 0  # of who has asked
+
+    def told(self) -> Manifest:
+        """What the next keeper is to know."""
+        with open(BOOT_ID) as file:
+            boot = file.read().strip()
+        house = self._keeper
+        reaped, formats = tuple(house.reaped), version.written()
+        return Manifest(house.store.held, house.parts, reaped, house.asked_to_end, boot, version.spelled(), formats)
+
+    def ask(self, seq: int) -> None:
+        """Whether the program that is installed now could take over from us: a child of ours finds out."""
+        if self._trial or self.under_way:
+            return self._refuse(seq, errno.EBUSY, b"an upgrade is under way already")
+        self._seq, said = seq, -1
+        try:
+            told, said = manifest.write(self.told()), os.memfd_create("durward-said", os.MFD_CLOEXEC)
+            self._trial = os.fork()
+        except OSError as error:
+            ipc.close_all([said] if said >= 0 else [])
+            return self._refuse(seq, error.errno or errno.EIO, f"it cannot be tried now: {error.strerror}".encode())
+        self._said = said
+        if self._trial == 0:
+            attempt(self._command, told, self._keeper.store.held.values(), said, self._signals)
+        return None
+
+    def is_tried(self, pid: int, status: int) -> bool:
+        """A process has ended; whether it was the trial. If that went well the parts end, else nothing has changed."""
+        if pid != self._trial:
+            return False
+        words, fd = os.pread(self._said, SAID_LIMIT, 0), self._said
+        self._trial, self._said = 0, -1
+        os.close(fd)
+        house = self._keeper
+        if house.ended_at is not None:
+            return True
+        if status or house.asked_to_end:
+            self._refuse(self._seq, status or errno.EBUSY, words if status else b"all of it is to end")
+            return True
+        self.under_way = True
+        house.due.clear()
+        for role in LAST:
+            if role in house.children:
+                signal.pidfd_send_signal(house.children[role].pidfd, signal.SIGKILL)
+        self.end_rest()
+        return True
+
+    def end_rest(self) -> None:
+        """When nobody sends anything to log any more: it and the rest may hear what there is, and go."""
+        if not self._keeper.children.keys() & {*LAST}:
+            self._keeper.finish(0)
+
+    def execute(self) -> None:
+        """No part is left: become the new program. Where that fails, we stay what we are, and start them again."""
+        house = self._keeper
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                house.woken()  # by what came before that
+        try:
+            execute(self._command, manifest.write(self.told()), house.store.held.values())
+        except OSError as error:
+            ipc.note("keeper", f"the new program cannot be executed, the old one goes on: {error.strerror}")
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+        self.under_way, house.ended_at = False, None
+        house.due = dict.fromkeys(("privileged", *house.parts), 0.0)
+
+    def give_up(self) -> None:
+        """What is tried holds all that we hold."""
+        if self._trial:
+            os.kill(self._trial, signal.SIGKILL)  # a child that was not waited for: the number is its own
+
+    def _refuse(self, seq: int, status: int, words: bytes) -> None:
+        """privileged is told, for whoever has asked, with what was said."""
+        if not self._keeper.hears("privileged"):
+            return
+        fd = os.memfd_create("durward-said", os.MFD_CLOEXEC)
+        try:
+            os.write(fd, words)
+            self._keeper.tell("privileged", ipc.Message(ipc.UPGRADE, seq=seq, arg=status), fd)
+        finally:
+            os.close(fd)
+
+
+def clean(signals: Iterable[signal.Signals]) -> None:
+    """In a fork: signals mean what they mean to any program, and it is a session of its own."""
+    signal.set_wakeup_fd(-1)
+    for number in signals:
+        signal.signal(number, signal.SIG_DFL)
+    os.setsid()
+
+
+def attempt(
+    command: Sequence[str], told: bytes, held: Iterable[int], said: int, signals: Iterable[signal.Signals]
+) -> None:
+    """In the fork: the program is executed only to try. Never returns."""
+    status = FAILED
+    try:
+        clean(signals)
+        signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
+        for number in (1, 2):
+            os.dup2(said, number)
+        execute([*command, TRIED], told, held)
+    except OSError as error:
+        os.write(2, f"{command[0] if command else 'the new program'}: {error.strerror}\n".encode())
+        status = NO_PROGRAM
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def execute(command: Sequence[str], told: bytes, held: Iterable[int]) -> None:
+    """Become the program, with these descriptors and a memfd of what it is told. Returns only by raising OSError."""
+    if not command:
+        raise FileNotFoundError(errno.ENOENT, "it is not known by which file it was started")
+    fds = [*held, os.memfd_create("durward-told", os.MFD_CLOEXEC)]
+    try:
+        with open(fds[-1], "wb", closefd=False) as file:
+            file.write(told)
+        for fd in fds:
+            os.set_inheritable(fd, True)
+        os.execv(command[0], [*command, "--resume", str(fds[-1])])
+    finally:
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        os.close(fds[-1])

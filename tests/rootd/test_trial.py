@@ -1,0 +1,79 @@
+"""rootd/trial: what would be in the way of this program is said, all of it, and nothing is done."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rootd import trial, version
+from rootd.config import compile as compiler
+from rootd.keeper import manifest
+from rootd.keeper.manifest import Manifest
+from rootd.privileged import stage
+
+
+def text(held: dict[str, int], **more: object) -> bytes:
+    return manifest.write(Manifest(held, formats=more.pop("formats", version.written()), program="0.9"))  # type: ignore[arg-type]
+
+
+def never() -> int:
+    raise AssertionError("the configuration is not looked at")
+
+
+def test_a_later_form_of_what_the_running_one_writes_is_refused_with_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    later = version.written() | {"state": 99}
+    assert trial.main(text({}, formats=later), never) == trial.REFUSED
+    assert capsys.readouterr().err == "0.9 writes version 99 of 'state', and this one reads 1 to 1\n"
+
+
+def test_a_later_manifest_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert trial.main(b"durward keeper 99\nend\n", never) == trial.REFUSED
+    assert "writes version 99" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_of_the_store_is_said_all_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = stage.memfd("x", b'{"entries":1}\n{}')
+    try:
+        assert trial.main(text({"letters/1": bad, "settings": bad, "generation/3": bad}), never) == trial.REFUSED
+    finally:
+        os.close(bad)
+    said = capsys.readouterr().err
+    assert "it does not know what 'letters/1' is" in said
+    assert "cannot read the settings that are in use" in said
+    assert "cannot read configuration 3, which is in use" in said
+
+
+@pytest.mark.parametrize("status", [0, 65])
+def test_where_nothing_is_in_the_way_the_present_configuration_decides(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def check() -> int:
+        asked.append(1)
+        return status
+
+    monkeypatch.setattr(trial, "unusable", lambda _told: iter(()))
+    assert trial.main(text({}), check) == status
+    assert asked
+
+
+def test_every_part_can_be_imported_in_one_process() -> None:
+    trial.import_parts()
+
+
+def test_a_configuration_in_use_that_this_program_would_refuse_is_told_by_its_mistakes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = compiler.Bundle("/etc/x", "/p", (), {}, {}, {}, {}, {}, True)
+    found = compiler.compile_bundle(bundle)
+    assert found.problems, "there is no durward.toml in it"
+    fd = stage.memfd("x", compiler.generation_bytes(found, bundle))
+    try:
+        said = [*trial.unusable(Manifest({"generation/1": fd}))]
+    finally:
+        os.close(fd)
+    assert any("refuses the configuration that is in use" in one or "cannot read" in one for one in said), said
