@@ -21,8 +21,11 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 
-from rootd import ipc
+from rootd import ipc, version
+from rootd.keeper import manifest
+from rootd.keeper.manifest import Manifest
 
+HEAD = 4_096  # bytes at the beginning of the names: what the next keeper is told besides, up to the first NUL
 LIMIT = 26_000  # numbers: four hexadecimal digits and a colon each, of MAX_ARG_STRLEN (131,072 bytes)
 RECORD = struct.Struct(f"<Q{ipc.NAME_LIMIT}s")  # of one number: when it was sent (0: it is free), what it is called
 NAMES, SOCKET, PART = "backup/names", "backup/socket", "part/"  # what is held beside the store's
@@ -59,6 +62,10 @@ class Backup:
     def say(self, text: bytes) -> None:
         self._texts.append(text)
 
+    def note(self, told: bytes) -> None:
+        """What the next keeper is to know besides: a manifest. Raises ValueError when it is too long."""
+        os.pwrite(self.names, struct.pack(f"{HEAD}s", told), 0)
+
     def put(self, name: str, fd: int) -> None:
         """The descriptor stays the caller's, who keeps it open until he drops it."""
         self._waiting[name] = fd
@@ -78,7 +85,7 @@ class Backup:
                 what, fd = next(iter(self._waiting.items()))
                 if isinstance(what, int):
                     self._send(b"FDSTOREREMOVE=1\nFDNAME=%x" % what)
-                    os.pwrite(self.names, bytes(RECORD.size), what * RECORD.size)
+                    write(self.names, what)
                     self._free.append(what)
                 else:
                     self._store(what, fd)
@@ -96,7 +103,7 @@ class Backup:
             return
         self._send(b"FDSTORE=1\nFDPOLL=0\nFDNAME=%x" % number, fd)
         self._order += 1
-        os.pwrite(self.names, RECORD.pack(self._order, name.encode()), number * RECORD.size)
+        write(self.names, number, self._order, name)
         self._told[name] = number
         if self._free:
             self._free.pop()
@@ -117,41 +124,60 @@ class Backup:
             ipc.wait(self.sock, select.POLLOUT, left)
 
 
+def write(names: int, number: int, order: int = 0, name: str = "") -> None:
+    os.pwrite(names, RECORD.pack(order, name.encode()), HEAD + number * RECORD.size)
+
+
 def read(names: int) -> Iterator[tuple[int, int, str]]:
     """Number, order and name of everything that the manager was sent."""
-    data = os.pread(names, os.fstat(names).st_size, 0)
+    data = os.pread(names, os.fstat(names).st_size, HEAD)
     for number, (order, name) in enumerate(RECORD.iter_unpack(data[: len(data) // RECORD.size * RECORD.size])):
         if order:
             yield number, order, name.rstrip(b"\0").decode(errors="replace")
 
 
-def found(environ: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
-    """What a manager that keeps descriptors for us hands over: those of the store, the oldest first, and ours; and the
-    roles of the parts that there were, which are ended. Only ours where there is nothing to go on with; nothing at all
-    where no manager keeps any."""
+def found(environ: Mapping[str, str]) -> tuple[dict[str, int], Manifest | None]:
+    """What a manager that keeps descriptors for us hands over: SOCKET and NAMES, and what the last keeper has left.
+
+    Nothing where no manager keeps any; no Manifest where there is nothing to go on with. The parts that there were are
+    ended. Raises OSError when the manager is not there.
+    """
     path, room = environ.get("NOTIFY_SOCKET", ""), environ.get("FDSTORE", "")
     if not path or not room.isdecimal() or int(room) == 0:
-        return {}, []
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    sock.connect("\0" + path[1:] if path[0] == "@" else path)
-    came = dict(came_with(environ))
+        return {}, None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("\0" + path[1:] if path[0] == "@" else path)
+        came, fd = dict(came_with(environ)), sock.detach()
     names = came.pop(0) if 0 in came else os.memfd_create("durward-names", os.MFD_CLOEXEC)
     known = {number: (order, name) for number, order, name in read(names)}
-    for number in known.keys() - came.keys() - {0}:  # it was told that this is over
-        os.pwrite(names, bytes(RECORD.size), number * RECORD.size)
+    for number in known.keys() - came.keys() - {0}:  # the manager was told that this is over
+        write(names, number)
         del known[number]
-    for number in came.keys() - known.keys():  # one without a name is over too: Backup finds it there, and says so
-        os.pwrite(names, RECORD.pack(1, b""), number * RECORD.size)
-    held = {known[number][1]: came[number] for number in sorted(known, key=lambda n: known[n][0]) if number}
-    ipc.close_all(came[number] for number in came.keys() - known.keys())
-    parts = {name: held.pop(name) for name in list(held) if name.startswith(PART)}
-    for fd in parts.values():
-        end(fd)
-    ours = {SOCKET: sock.detach(), NAMES: names}
-    if not any(name.startswith("generation/") for name in held):  # the one before us had not begun, or had ended
+    for number in came.keys() - known.keys():  # what has no name is over too: Backup finds it there, and says so
+        write(names, number, 1)
+        os.close(came[number])
+    ordered = sorted(known.keys() - {0}, key=lambda number: known[number][0])
+    held = {known[number][1]: came[number] for number in ordered}
+    for name in [name for name in held if name.startswith(PART)]:
+        end(held.pop(name))
+    ours = {SOCKET: fd, NAMES: names}
+    told = manifest_of(names) if any(name.startswith("generation/") for name in held) else None
+    if told is None:  # the one before us had not begun, or had ended
         ipc.close_all(held.values())
-        return ours, []
-    return held | ours, [name.removeprefix(PART) for name in parts]
+        return ours, None
+    return {}, told._replace(held=held | ours)
+
+
+def manifest_of(names: int) -> Manifest | None:
+    """What the keeper before us has noted; nothing, and that is said, where this program cannot go on with it."""
+    try:
+        told = manifest.read(os.pread(names, HEAD, 0).partition(b"\0")[0])
+        wrong = version.unreadable(told.formats, told.program)
+    except manifest.Unreadable as problem:
+        wrong = [str(problem)]
+    if wrong:
+        ipc.note("keeper", f"what a keeper before has left cannot be used, all begins anew: {'; '.join(wrong)}")
+    return None if wrong else told
 
 
 def came_with(environ: Mapping[str, str]) -> Iterator[tuple[int, int]]:

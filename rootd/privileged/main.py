@@ -73,8 +73,9 @@ def main(
     memory.trim()
     try:
         status = privileged.serve()
-    except ConnectionError:  # of no other link: nobody would hold what there is, or reap it
-        privileged.kill_all()
+    except ConnectionError:  # of no other link: nobody would hold what there is, unless a service manager does
+        if not (inherited.outlives and privileged.tree):  # by their cgroups the next one finds what was not held yet
+            privileged.kill_all()
         status = 0
     helper.close()
     return status

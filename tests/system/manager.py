@@ -73,7 +73,7 @@ class Manager:
             self._thread = None
 
     def command(self, *argv: str) -> tuple[list[str], tuple[int, ...]]:
-        """The argument vector that starts argv with all that is kept, with the same pid, and the descriptors it needs."""
+        """The argument vector that starts argv with all that is kept, as the same pid, and the descriptors it needs."""
         pairs = [f"{name}={fd}" for name, fd in self.kept.items()]
         return [sys.executable, "-I", "-B", str(GIVEN), str(self.path), *pairs, "--", *argv], tuple(self.kept.values())
 

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.root
 SERVICES = {
     **templates.SERVICES,
     "fragile.toml": templates.plain("fragile", more='ready = { after = "0.1s" }\nrestart = { policy = "always" }'),
-    "job.toml": templates.plain("job", "say", "ran", "wait", "@FOLDER@/done", more='kind = "oneshot"\nautostart = false'),
+    "job.toml": templates.plain(
+        "job", "say", "ran", "wait", "@FOLDER@/done", more='kind = "oneshot"\nautostart = false'
+    ),
 }
 PARTS = ("privileged", "supervisor", "log", "auth", "probe")
 
