@@ -21,12 +21,17 @@ from policy import messages
 
 pytestmark = pytest.mark.root
 
+JOB = """\
+[service.job]
+command = ["@PREFIX@/bin/python3", "-I", "@SERVICES@/plain.py", "say", "ran", "wait", "@FOLDER@/done", "exit", "0"]
+user = "@jobs@"
+kind = "oneshot"
+autostart = false
+"""
 SERVICES = {
     **templates.SERVICES,
     "fragile.toml": templates.plain("fragile", more='ready = { after = "0.1s" }\nrestart = { policy = "always" }'),
-    "job.toml": templates.plain(
-        "job", "say", "ran", "wait", "@FOLDER@/done", more='kind = "oneshot"\nautostart = false'
-    ),
+    "job.toml": JOB,
 }
 PARTS = ("privileged", "supervisor", "log", "auth", "probe")
 
