@@ -73,8 +73,8 @@ def main(
     memory.trim()
     try:
         status = privileged.serve()
-    except ConnectionError:  # of no other link: nobody would hold what there is, unless a service manager does
-        if not (inherited.outlives and privileged.tree):  # by their cgroups the next one finds what was not held yet
+    except ConnectionError:  # of no other link: the keeper is gone, and perhaps what it held
+        if not (inherited.outlives and privileged.tree):  # what was not kept yet, the next one finds by its cgroup
             privileged.kill_all()
         status = 0
     helper.close()
@@ -140,7 +140,6 @@ class Privileged:
         """Started again: what the store holds is what there is."""
         held = inherited.held
         self.settings = settings_file.from_json(stage.content(held["settings"]))
-        marked = "stage" in held
         for name, fd in held.items():
             self.kept.add(name)
             kind = name.partition("/")[0]
@@ -167,7 +166,7 @@ class Privileged:
             spawn.forget(self.settings.paths.run, "", int(name.partition("/")[2]))
         self.make_tree()
         self.deed(requests.DEED_START)
-        if marked:
+        if "stage" in held:
             self.drop("stage")
             self.staged_as_root = self.generations.stage(0, *stage.Staging(self.config_dir, self.python).wait())
 
