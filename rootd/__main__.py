@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import prctl
 
 from rootd import ipc, memory
-from rootd.keeper import again, main as keeper, manifest
+from rootd.keeper import again, backup, main as keeper, manifest
 from rootd.keeper.manifest import Manifest
 
 DEFAULT_CONFIG = "/etc/durward"
@@ -49,6 +49,12 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # they mean nothing before the keeper listens, and must not end it
     config = os.path.abspath(asked.config)
     staged = dict[str, int]()
+    if not asked.check:
+        signal.pthread_sigmask(signal.SIG_BLOCK, keeper.HANDLED)  # whoever was told to end has to end what there is
+        staged, left = backup.found(os.environ)
+        if left is not None:
+            return keep(program, config, told=left)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, keeper.HANDLED)
     status = check(config, asked.check, staged)
     if status or asked.check:
         return status

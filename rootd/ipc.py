@@ -46,6 +46,7 @@ KNOWN, CORE, NEEDS_ROOT, INVALID, RUNNING, LEFT = 1, 2, 4, 8, 16, 32  # flags; L
 NOTIFY, READY = 1, 2  # scope of CHANNEL: the socket of sd_notify(3), the read end of a pipe for a newline
 TCP, HTTP = 1, 2  # scope of CHECK
 NO_LOGINS, RUNS, REOPEN = 1, 1, 1  # scope of BEGIN: nobody logs in; of KEEP: when jobs ran; of CLEAR: begun anew
+KEPT_TOO = 1  # scope of HELD_END: what is held outlives the keeper
 LOW = (1 << 56) - 1  # of PIPE and DRAINED, how a log is kept: these bits of it are extra, those above generation
 REPLACED = 1  # scope of KEPT: what was there is not there any more, whatever its errno says
 
@@ -291,6 +292,7 @@ class Inherited:
         self.links: dict[str, tuple[int, int]] = {}  # role -> (socket, pidfd of the peer)
         self.reaped: dict[int, int] = {}  # pid -> last exit status of orphans; privileged alone is told
         self.program, self.upgrades = "", 0  # the keeper's version, and how often it has become another
+        self.outlives = False  # what is held outlives the keeper
 
     def add(self, message: Message, fds: list[int]) -> None:
         """One HELD, LINK or REAPED message; anything else is Malformed."""
@@ -319,6 +321,7 @@ def inherit(keeper: Link, inherited: Inherited | None = None, until: str = "") -
         message, fds = received
         if message.op == HELD_END:
             inherited.program, inherited.upgrades = message.name, message.arg
+            inherited.outlives = message.scope == KEPT_TOO
             return inherited
         inherited.add(message, fds)
     return inherited

@@ -17,6 +17,7 @@ from rootd.keeper.manifest import Manifest, Unreadable
 REFUSED = 65  # EX_DATAERR
 KINDS = (
     "lock", "settings", "door", "generation", "secrets", "socket", "process", "pipe", "notify", "stage", "staged",
+    "backup",
 )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Renewal:
         house = self._keeper
         reaped, formats = tuple(house.reaped), version.written()
         asked, upgrades, program = house.asked_to_end, house.upgrades, version.spelled()
-        return Manifest(house.store.held, house.parts, reaped, asked, upgrades, boot, program, formats)
+        return Manifest(house.store.everything(), house.parts, reaped, asked, upgrades, boot, program, formats)
 
     def ask(self, seq: int) -> None:
         """Whether the program that is installed now could take over from us: a child of ours finds out."""
@@ -69,7 +69,7 @@ class Renewal:
             return self._refuse(seq, error.errno or errno.EIO, f"it cannot be tried now: {error.strerror}".encode())
         self._said = said
         if self._trial == 0:
-            attempt(self._command, told, self._keeper.store.held.values(), said, self._signals)
+            attempt(self._command, told, self._keeper.store.everything().values(), said, self._signals)
         return None
 
     def is_tried(self, pid: int, status: int) -> bool:
@@ -106,7 +106,7 @@ class Renewal:
             while True:
                 house.woken()  # by what came before that
         try:
-            execute(self._command, manifest.write(self.told()), house.store.held.values())
+            execute(self._command, manifest.write(self.told()), house.store.everything().values())
         except OSError as error:
             ipc.note("keeper", f"the new program cannot be executed, the old one goes on: {error.strerror}")
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)

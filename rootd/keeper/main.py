@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from rootd import ipc, version
-from rootd.keeper import again
+from rootd.keeper import again, backup, manifest
 from rootd.keeper.manifest import Manifest
 from rootd.keeper.store import Store
 
@@ -69,13 +69,13 @@ class Keeper:
         told: Manifest | None = None,
     ) -> None:  # fmt: skip
         self.roles = roles
-        self.store = Store()
-        for name, fd in (told.held if told else staged or {}).items():
-            self.store.put(name, fd)
+        self.store = Store(told.held if told else staged)
         self.loop = ipc.Loop()
         self.children: dict[str, Child] = {}
         self.failures: dict[str, int] = {}
-        self.due = {PRIVILEGED: 0.0} | ({SUPERVISOR: 0.0} if staged else {})  # role -> when it is (re)started
+        self.due = {PRIVILEGED: 0.0} | (
+            {SUPERVISOR: 0.0} if self.store.held and not told else {}
+        )  # role -> when it is (re)started
         self.parts: tuple[str, ...] = ()  # that are there beside privileged, since it has begun
         self.reaped: deque[tuple[int, int]] = deque(told.reaped if told else (), maxlen=REAPED_LIMIT)
         self.begun = False
@@ -104,6 +104,8 @@ class Keeper:
                 self.try_start(role, now)
             if self.ended_at is not None and not self.children:
                 if not self.renewal.under_way:
+                    if self.store.backup:
+                        self.store.backup.clear()
                     return self.status
                 self.renewal.execute()
                 continue
@@ -111,6 +113,7 @@ class Keeper:
                 for child in self.children.values():
                     signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
                 self.ended_at = now + LAST_WORD
+            self.back_up()
             wake = [*self.due.values(), *([] if self.ended_at is None else [self.ended_at])]
             self.loop.turn(min(wake) - now if wake else None)
 
@@ -122,6 +125,7 @@ class Keeper:
         for number in signals:
             if number in ENDING:
                 self.asked_to_end += 1
+                self.note_down()
                 self.end()
             elif number in FORWARDED and self.hears(SUPERVISOR):
                 self.tell(SUPERVISOR, ipc.Message(ipc.SIGNAL, arg=number))
@@ -131,6 +135,19 @@ class Keeper:
         self.begun = True
         self.parts = tuple(part for part in (LOG, SUPERVISOR, AUTH, PROBE) if logins or part != AUTH)
         self.due.update(dict.fromkeys(self.parts, 0.0))
+        self.note_down()
+
+    def note_down(self) -> None:
+        """Where the next keeper can begin with what a service manager keeps: what it has to know besides."""
+        if self.store.backup:
+            told = self.renewal.told()._replace(held={}, reaped=())
+            self.store.backup.note(manifest.write(told))
+
+    def back_up(self) -> None:
+        """What has changed in this turn is told to who keeps it too; what he does not take now, when he does."""
+        if self.store.backup:
+            done = self.store.backup.flush()
+            self.loop.watch(self.store.backup.sock.fileno(), lambda _: None, 0 if done else select.EPOLLOUT)
 
     def hears(self, role: str) -> bool:
         """Whether a part has been handed everything: what it hears before that it takes for a part of it."""
@@ -188,7 +205,8 @@ class Keeper:
         if role == PRIVILEGED:
             for number, status in self.reaped:
                 self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=number, extra=status))
-        self.tell(role, ipc.Message(ipc.HELD_END, name=version.spelled(), arg=self.upgrades))
+        kept = ipc.KEPT_TOO if self.store.backup else 0
+        self.tell(role, ipc.Message(ipc.HELD_END, name=version.spelled(), arg=self.upgrades, scope=kept))
         if role in (SUPERVISOR, PRIVILEGED) and self.asked_to_end > (role == PRIVILEGED):
             self.tell(role, ipc.Message(ipc.END))
 
@@ -205,6 +223,8 @@ class Keeper:
         finally:
             theirs.close()
         self.children[role] = child
+        if self.store.backup:
+            self.store.backup.put(f"{backup.PART}{role}", child.pidfd)
         self.watch(role)
 
     def hand(self, role: str, names: tuple[str, ...]) -> None:
@@ -277,8 +297,11 @@ class Keeper:
                 self.store.drop(message.name)
             elif message.op == ipc.RENEW and PROBE in self.children:
                 signal.pidfd_send_signal(self.children[PROBE].pidfd, signal.SIGKILL)
-            elif message.op == ipc.BEGIN and not self.begun:
-                self.begin(message.scope != ipc.NO_LOGINS)
+            elif message.op == ipc.BEGIN:
+                if self.store.backup:
+                    self.store.backup.say(b"READY=1")
+                if not self.begun:
+                    self.begin(message.scope != ipc.NO_LOGINS)
             elif message.op == ipc.UPGRADE and self.begun:
                 self.renewal.ask(message.seq)
             elif message.op == ipc.END:
@@ -316,6 +339,8 @@ class Keeper:
                 self.hear(child)
             self.loop.forget(child.link.fileno())
             child.link.close()
+        if self.store.backup:
+            self.store.backup.drop(f"{backup.PART}{role}")
         os.close(child.pidfd)
         del self.children[role]
         now = time.monotonic()

@@ -73,8 +73,9 @@ def main(
     memory.trim()
     try:
         status = privileged.serve()
-    except ConnectionError:  # of no other link: nobody would hold what there is, or reap it
-        privileged.kill_all()
+    except ConnectionError:  # of no other link: the keeper is gone, and perhaps what it held
+        if not (inherited.outlives and privileged.tree):  # what was not kept yet, the next one finds by its cgroup
+            privileged.kill_all()
         status = 0
     helper.close()
     return status

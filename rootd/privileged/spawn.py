@@ -23,7 +23,7 @@ from rootd.config.table import INSTANCES, Entry
 from rootd.privileged import cgroup, credentials, extras, listen, spawner
 from rootd.privileged.spawner import Birth, Spawner
 
-KEPT_LIMIT, KEPT_LEAST = 50_000, 128  # names in the keeper's store, which takes 60,000; fewer where nofile is low
+KEPT_LIMIT, KEPT_LEAST = 25_000, 128  # names in the keeper's store, which takes 25,900; fewer where nofile is low
 PROBE_BACKLOG = 16  # checks of one process that may wait
 PIPES_LIMIT = 64  # pipes of one slot that log has not drained: whoever holds the other end keeps them
 Store = Callable[[dict[str, int]], None]  # puts descriptors into the keeper's store by their names, all or none

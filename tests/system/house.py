@@ -69,6 +69,7 @@ class House:
         self.daemon: subprocess.Popen[bytes] | None = None
         self.program = [str(PREFIX / "bin" / "durward-rootd")]
         self.stdin = subprocess.DEVNULL  # of the keeper and all that it forks
+        self.given: tuple[int, ...] = ()  # descriptors that its command hands over
         self.loads: list[Load] = []
         shutil.copytree(HERE / "services", self.programs, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (self.programs, *self.programs.iterdir()):
@@ -109,7 +110,7 @@ class House:
                 stdin=self.stdin,
                 stdout=errors,
                 stderr=errors,
-                pass_fds=fds,
+                pass_fds=(*fds, *self.given),
                 cwd="/",
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
                 start_new_session=True,
