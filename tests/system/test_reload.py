@@ -282,7 +282,7 @@ def test_b6_sighup_with_a_broken_file_leaves_everything_as_it_is(house: House) -
     assert all("services.d/worker.toml:1: service.worker" in line for line in said[1:])
     assert len(said) > len(event.problems)
     outcome = house.until(lambda: [one for one in house.audit() if one.get("result") == said[0]], "it is recorded")[-1]
-    asked = next(one for one in house.audit() if one["id"] == outcome["id"])
+    asked = next(one for one in house.audit() if one.get("id") == outcome["id"])
     assert (asked["user"], asked["from"], outcome["ok"]) == ("root", "a signal", False)
     assert [record for record in house.audit() if record["kind"] == "load"] == loads
     assert standing(house) == before
