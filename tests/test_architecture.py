@@ -48,11 +48,13 @@ ARROWS = {
     "rootd.memory": "",
     "rootd.accounts": "rootd.config",
     "rootd.confine": "rootd.sandbox prctl",
-    "rootd.sandbox": "rootd.confine prctl",
+    "rootd.landlock": "",
+    "rootd.sandbox": "rootd.landlock",
     "rootd.config": "rootd.config",
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
     "rootd.keeper": "rootd.keeper rootd.ipc",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine"
+    " rootd.landlock prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
     " rootd.sandbox policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"

@@ -1,4 +1,5 @@
 """The daemon is asked to end: all services at once, as far as their order lets them; asked again, it waits for nobody.
+And the machine begins anew: what a boot may forget is forgotten, also where the run directory is kept.
 
 With -m slow, a thousand of them, and how long that takes beside the slowest of them alone (-rP prints it).
 """
@@ -78,3 +79,28 @@ def test_a_thousand_end_in_the_time_of_the_slowest_and_a_half(make_house: Callab
     took = time.monotonic() - begun
     print(f"{MANY} services end in {took:.2f} s, the slowest of them alone in {alone.seconds:.2f} s")
     assert took <= 1.5 * alone.seconds
+
+
+def test_a_boot_starts_clean_though_the_run_directory_was_kept(make_house: Callable[..., House]) -> None:
+    """The kernel's word for its boot is a file's here, and the power fails: nothing is stopped in order."""
+    one = make_house({"one.toml": plain("one"), "two.toml": plain("two", more="autostart = false")}, policy={})
+    boot = one.folder / "boot"
+    script = f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"'
+    one.program = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, "sh", *one.program]
+    shown = []
+    for text in ("first", "first", "other"):
+        boot.write_text(text + "\n")
+        one.start(wait=False)
+        one.until(one.answers, "root.sock answers")
+        if not shown:
+            assert one.operate(messages.Stop("one"))[1].ok
+            assert one.operate(messages.Start("two"))[1].ok
+            one.until(lambda: b'"wanted":"down"' in (one.run_dir / "supervisor/state.json").read_bytes(), "it is kept")
+        shown.append({name: service.wanted for name, service in one.status().items()})
+        daemon, one.daemon = one.daemon, None
+        assert daemon is not None
+        daemon.kill()
+        daemon.wait()
+        one.until(lambda: not one.strangers(), "nothing is left")
+    asked = {"one": "down", "two": "up"}
+    assert shown == [asked, asked, {"one": "up", "two": "down"}]
