@@ -113,7 +113,7 @@ def test_on_a_full_disk_and_through_kill_9_of_log_every_line_is_there_once_or_co
             (counts / "enough").touch()
             names = [f"{kind}.{number}" for kind in KINDS for number in range(writers)]
             house.until(lambda: all((counts / name).exists() for name in names), "all have written", 120)
-            house.until(lambda: not list((house.run_dir / "log").glob("pipe,*")), "nothing is on its way")
+            house.until(lambda: not on_its_way(house), "nothing is on its way any more")
             for kind in KINDS:
                 gone = lost(house, kind)
                 assert kind == "sent" or bool(gone) == (kind != "waits"), (kind, gone)
@@ -128,11 +128,16 @@ def test_on_a_full_disk_and_through_kill_9_of_log_every_line_is_there_once_or_co
 def losing(house: House) -> set[str]:
     """Of which services something is lost already, and is not told before there is room to tell it."""
     found = set()
-    for head in (house.run_dir / "log").glob("pipe,*"):
+    for head in on_its_way(house):
         with contextlib.suppress(FileNotFoundError, struct.error), head.open("rb") as file:
             if _HEAD.unpack(file.read(_HEAD.size))[5]:
                 found.add(head.name.removeprefix("pipe,").partition(".")[0])
     return found
+
+
+def on_its_way(house: House) -> list[Path]:
+    """The spools of the writers."""
+    return [path for kind in KINDS for path in (house.run_dir / "log").glob(f"pipe,{kind}.*")]
 
 
 def torture(house: House, kills: int) -> None:
