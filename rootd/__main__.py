@@ -170,6 +170,7 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
         from rootd import check as checker
         from rootd.privileged import stage
 
+        resource.setrlimit(resource.RLIMIT_AS, (stage.CHILD_MEMORY, stage.CHILD_MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it reads secrets, perhaps as root
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no handler of ours would be called in a library that hangs
         signal.setitimer(signal.ITIMER_REAL, stage.TIME_LIMIT)

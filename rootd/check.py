@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from policy.messages import Problem
@@ -79,7 +79,14 @@ def times(bundle: Bundle, now: float) -> Iterator[str]:
     for path, section in compiler.read(bundle.files)[0].items():
         when = schedules.of(section.values, bundle.zones) if path[0] == "service" else None
         if when is not None:
-            found = ", ".join(map(when.spelled, islice(when.times(now), SHOWN_TIMES)))
+            coming = [*islice(when.times(now), SHOWN_TIMES)]
+            found = ", ".join(map(when.spelled, coming))
+            gap = min((after - before for before, after in pairwise(coming)), default=float("inf"))
+            if when.random_delay > gap:
+                yield (
+                    f"{section.file}: {spell(path)}: its random_delay is longer than the time from one run to the next:"
+                    " all of them are later by the same part of it, so a shorter one spreads them as well"
+                )
             later = f"{section.raw.get('random_delay')}" if when.random_delay else ""
             runs = "runs at" if section.values["autostart"] else "runs, once it is enabled, at"
             yield f"{section.file}: {spell(path)} {runs} {found}{', or up to ' + later + ' later' if later else ''}"

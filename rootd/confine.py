@@ -57,6 +57,12 @@ def become(
     verify(uid, gid, groups, keep, bounding=None if keep_bounding else keep)
 
 
+def forget() -> None:
+    """All capabilities, of a process that is not root and executes nothing. Raises OSError."""
+    if _capset(_HEADER, capability_sets((), ())):
+        raise OSError(ctypes.get_errno(), "its capabilities cannot be set")
+
+
 def way_to(uid: int, gid: int, groups: Sequence[int], held: Sequence[int], keep: Sequence[int] = ()) -> list[Call]:
     """As become, for a child to be: what can be known before its fork is not found out in it.
 

@@ -5,7 +5,7 @@ Rule 2: what is not allowed fails with EPERM; a process of another architecture'
 Rule 3: a process whose walls do not stand does not go on: enter() raises.
 Rule 4: no library but ctypes: the filter is a list of numbers that can be read here.
 
-Sources: seccomp(2), bpf(2), landlock(7), landlock_create_ruleset(2), prctl(2), asm/unistd.h.
+Sources: seccomp(2), bpf(2), landlock(7), prctl(2), asm/unistd.h.
 """
 
 from __future__ import annotations
@@ -77,11 +77,7 @@ LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x0
 AT_NUMBER, AT_ARCHITECTURE, AT_ARGUMENT = 0, 4, (16, 24)  # offsets in struct seccomp_data; low words, little-endian
 AT_NEW_LIMIT = 32  # the third argument, a pointer: both words
 
-EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
-FILE_RIGHTS = 1 << 0 | 1 << 1 | READ_FILE | 1 << 14 | 1 << 15  # the rights that a plain file can be given
-FS_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by the first ABI that has them
-BIND_TCP, CONNECT_TCP = 1 << 0, 1 << 1
-NEVER = 1 << 0 | 1 << 6 | 1 << 11  # execute, make character and block devices: not even beneath `write`
+BIND_TCP, CONNECT_TCP, SCOPED = 1 << 0, 1 << 1, 3  # of landlock(7): abstract Unix sockets, and signals to others
 
 # families that anybody could make a socket of; the kernel refuses others to who has no capability, walls or not
 INTERNET = (socket.AF_INET, socket.AF_INET6)
@@ -197,36 +193,19 @@ def restrict_files(
 
     To connect to a Unix socket by its path is no right of it: who may is said by the socket's mode.
     """
-    import ctypes
+    from rootd import landlock
 
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    syscall.restype = ctypes.c_long
-    abi = syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))  # LANDLOCK_CREATE_RULESET_VERSION
+    abi = landlock.version()
     if abi < 1:
         sys.stderr.write("durward: this kernel has no Landlock: files are guarded by their modes only\n")
         return False
-    rights = FS_RIGHTS[max(version for version in FS_RIGHTS if version <= abi)]
-    network = BIND_TCP if {*INTERNET} & {*sockets} else BIND_TCP | CONNECT_TCP
-    ruleset = struct.pack("<QQQ", rights, network if abi >= 4 else 0, 3 if abi >= 6 else 0)[
-        : 8 if abi < 4 else 16 if abi < 6 else 24
-    ]
-    fd = syscall(444, ruleset, ctypes.c_size_t(len(ruleset)), ctypes.c_uint32(0))
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
-    for paths, wanted in ((read, READ_FILE | READ_DIR), (write, rights & ~NEVER), (execute, READ_FILE | EXECUTE)):
-        for path in paths:
-            try:
-                beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            granted = wanted if os.path.isdir(path) else wanted & FILE_RIGHTS
-            rule = struct.pack("<Qi", granted & rights, beneath)
-            if syscall(445, ctypes.c_int(fd), ctypes.c_int(1), rule, ctypes.c_uint32(0)):
-                raise OSError(ctypes.get_errno(), f"landlock_add_rule: {path}")
-            os.close(beneath)
-    if syscall(446, ctypes.c_int(fd), ctypes.c_uint32(0)):
-        raise OSError(ctypes.get_errno(), "landlock_restrict_self")
-    os.close(fd)
+    to_read, to_run = landlock.READ_FILE | landlock.READ_DIR, landlock.READ_FILE | landlock.EXECUTE
+    to_write = landlock.rights(abi) & ~(landlock.EXECUTE | landlock.DEVICES)
+    wanted = (
+        (path, grant) for paths, grant in ((read, to_read), (write, to_write), (execute, to_run)) for path in paths
+    )
+    there = [(path, grant) for path, grant in wanted if os.path.exists(path)]
+    landlock.restrict(abi, there, BIND_TCP if {*INTERNET} & {*sockets} else BIND_TCP | CONNECT_TCP, SCOPED)
     return True
 
 

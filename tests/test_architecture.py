@@ -49,14 +49,15 @@ ARROWS = {
     "rootd.memory": "",
     "rootd.accounts": "rootd.config",
     "rootd.confine": "rootd.sandbox prctl",
-    "rootd.sandbox": "rootd.confine prctl",
+    "rootd.landlock": "",
+    "rootd.sandbox": "rootd.landlock",
     "rootd.config": "rootd.config",
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
     "rootd.version": "",
     "rootd.trial": "rootd",  # all that this program would run, to see that it is there
     "rootd.keeper": "rootd.keeper rootd.ipc rootd.version",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.version rootd.memory"
-    " rootd.confine prctl",
+    " rootd.confine rootd.landlock prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
     " rootd.sandbox rootd.version policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"

@@ -122,10 +122,14 @@ class Keeper:
         self.reap()
         if signal.SIGHUP in signals and self.hears(SUPERVISOR) and not self.asked_to_end:
             self.tell(SUPERVISOR, ipc.Message(ipc.STAGE))
+        elif signal.SIGHUP in signals:
+            note("SIGHUP reloads nothing while we end, or a part is being started: send it again")
         for number in signals:
             if number in ENDING:
                 self.asked_to_end += 1
                 self.note_down()
+                if self.asked_to_end == 2:
+                    note(f"{signal.Signals(number).name} again: what has not ended yet is killed now")
                 self.end()
             elif number in FORWARDED and self.hears(SUPERVISOR):
                 self.tell(SUPERVISOR, ipc.Message(ipc.SIGNAL, arg=number))

@@ -13,12 +13,10 @@ import ctypes
 import errno
 import os
 import resource
-import stat
-import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rootd import confine
+from rootd import confine, landlock
 from rootd.confine import Call
 from rootd.privileged import cgroup
 
@@ -29,10 +27,6 @@ if TYPE_CHECKING:
 SYS_NICE, SYS_RESOURCE = 23, 24  # of linux/capability.h
 IO_CALLS = {"x86_64": (251, 252)}  # ioprio_set and ioprio_get; on all others:
 IO_CALLS_ELSEWHERE, IO_PROCESS = (30, 31), 1
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF, BENEATH = 444, 445, 446, 1
-EXECUTE, READ, DEVICES = 1 << 0, 1 << 2 | 1 << 3, 1 << 6 | 1 << 11
-FILE = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # the rights that what is no directory can be given
-RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by the first ABI that has them
 NO_LANDLOCK = "this kernel has no Landlock"
 
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall  # made once: a child pays for what it makes
@@ -106,36 +100,15 @@ def restrict(read: Sequence[bytes], write: Sequence[bytes], optional: bool) -> N
 
     Everybody may read and write /dev/null. Raises OSError; ENOSYS where the kernel has no Landlock, unless optional.
     """
-    abi = landlock()
+    abi = landlock.version()
     if abi < 1 and optional:
         return
     if abi < 1:
         raise OSError(errno.ENOSYS, NO_LANDLOCK)
-    rights = RIGHTS[max(version for version in RIGHTS if version <= abi)]
-    ruleset = struct.pack("<Q", rights)
-    fd = _checked(_syscall(CREATE_RULESET, ruleset, ctypes.c_size_t(len(ruleset)), 0))
-    granted = dict.fromkeys(read, READ | EXECUTE)
-    for path in (*write, b"/dev/null"):
-        granted[path] = granted.get(path, 0) | rights & ~(EXECUTE | DEVICES)
-    for path, wanted in granted.items():
-        beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        is_folder = stat.S_ISDIR(os.fstat(beneath).st_mode)
-        rule = struct.pack("<Qi", (wanted if is_folder else wanted & FILE) & rights, beneath)
-        _checked(_syscall(ADD_RULE, fd, BENEATH, rule, 0))
-        os.close(beneath)
-    _checked(_syscall(RESTRICT_SELF, fd, 0))
-    os.close(fd)
-
-
-def landlock() -> int:
-    """The version of it that the kernel has; less than 1 where it has none."""
-    return int(_syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1))  # LANDLOCK_CREATE_RULESET_VERSION
-
-
-def _checked(answer: int) -> int:
-    if answer < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return answer
+    to_write = landlock.rights(abi) & ~(landlock.EXECUTE | landlock.DEVICES)
+    to_read = landlock.READ_FILE | landlock.READ_DIR | landlock.EXECUTE
+    granted = [*((path, to_read) for path in read), *((path, to_write) for path in (*write, b"/dev/null"))]
+    landlock.restrict(abi, granted)
 
 
 def needed(tables: Iterable[Table]) -> dict[int | str, list[str]]:
@@ -188,6 +161,6 @@ def look(table: Table) -> list[str]:
     """The same of the machine as it is, for who checks files; and whether there is Landlock."""
     notes = [*missing(needed([table]), confine.sets()["CapBnd"], cgroup.controllers(cgroup.mount()))]
     kept = [entry.service for entry in table.entries if entry.extra and (entry.extra.read or entry.extra.write)]
-    if kept and landlock() < 1:
+    if kept and landlock.version() < 1:
         notes.append(f"{NO_LANDLOCK}, without which these start only if optional: {', '.join(dict.fromkeys(kept))}")
     return notes

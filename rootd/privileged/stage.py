@@ -20,7 +20,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from rootd import accounts, ipc
+from rootd import accounts, confine, ipc
 from rootd.config import settings as settings_file, trusted
 from rootd.config.settings import Settings
 from rootd.privileged import listen
@@ -32,6 +32,7 @@ TIME_LIMIT = 30.0  # seconds for reading, resolving and compiling
 CHILD_MEMORY = 2 << 30  # bytes of address space for the child
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 DOOR_BACKLOG = 128
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Staging:
@@ -81,6 +82,8 @@ def compile_in_child(config_dir: str, python: str, link: int) -> None:
     try:
         os.dup2(link, 3, inheritable=False)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        if os.geteuid():
+            confine.forget()  # name services of the machine's are asked next, and files are parsed
         resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it reads secrets, perhaps as root
         from rootd.config import compile as compiler, gather
@@ -163,7 +166,8 @@ def make_directories(settings: Settings) -> None:
 def lock(run: str) -> int:
     """Whoever holds it is the one instance of this run directory. Raises BlockingIOError when another does.
 
-    What a supervisor of the last boot wrote counts no more; a container's boot is the start of its first process.
+    It says of which boot: what a supervisor of another one wrote counts no more, where the directory was kept. In a
+    container a start of the first process is a boot too, but the clock goes on, and with it sessions and limits.
     """
     fd = os.open(f"{run}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -171,9 +175,14 @@ def lock(run: str) -> int:
     except OSError:
         os.close(fd)
         raise
-    if os.getppid() == 1:  # in a container a start is a boot, also where its run directory was kept
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{run}/supervisor/state.json")
+    with open(BOOT_ID, "rb") as file:
+        last, boot = os.pread(fd, 64, 0), file.read()
+    stale = ["state.json"] if os.getppid() == 1 else []
+    for name in stale if last in (b"", boot) else os.listdir(f"{run}/supervisor"):
+        with contextlib.suppress(OSError):
+            os.unlink(f"{run}/supervisor/{name}")
+    with contextlib.suppress(OSError):  # there may be no room
+        os.pwrite(fd, boot, 0)
     return fd
 
 

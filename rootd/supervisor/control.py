@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 from policy import messages, wire
 from rootd import ipc
+from rootd.check import headline
 
 FIRST = 2.0  # seconds from the connection to its first request
 NEXT = 10.0  # seconds from an answer to the next request
@@ -129,6 +130,9 @@ class Connection:
         self._last = True
         self.answer(messages.Dropped(f"{waiting} events were waiting to be read: watch again, after {told}", told))
 
+    def over(self, ended: messages.Ended) -> None:
+        """The operation that was asked for: a peer learns of it by watching."""
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -186,7 +190,7 @@ class Connection:
 
 
 class NoConnection(Connection):
-    """Of root, who asks by a signal to the daemon and waits for no answer. What is refused is noted."""
+    """Of root, who asks by a signal to the daemon. What is refused is noted, and how else it has ended."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self.root, self.closed, self._note = True, True, note
@@ -194,6 +198,11 @@ class NoConnection(Connection):
     def answer(self, reply: messages.Reply | messages.Event, fd: int = -1, *, more: bool = False) -> None:
         if isinstance(reply, messages.Refused):
             self._note(f"a signal asked for what is refused: {reply.text}")
+
+    def over(self, ended: messages.Ended) -> None:
+        self._note(f"asked for by a signal: {ended.text}")
+        for problem in ended.problems:
+            self._note(headline(problem))
 
 
 class Door:

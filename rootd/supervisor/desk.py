@@ -301,7 +301,7 @@ class Desk:
         if ended is None:
             self._asked.setdefault(operation, []).append((call, action or Action.VIEW))
         else:
-            self.outcome(call, action, operation, ended.ok, ended.text, ended.seconds)
+            self.over(call, action, ended)
 
     def publish(self, event: watching.Happened) -> None:
         """Something has happened: to the audit log what was asked for, to watchers what they may see."""
@@ -310,7 +310,7 @@ class Desk:
             if len(self._over) > LIVE_LIMIT:  # of what nobody has asked for, while nobody asks for anything
                 del self._over[next(iter(self._over))]
             for call, action in self._asked.pop(event.operation, ()):
-                self.outcome(call, action, event.operation, event.ok, event.text, event.seconds)
+                self.over(call, action, event)
         elif isinstance(event, messages.Step):
             self._record_step(event)
         self.watchers.publish(event)
@@ -323,6 +323,10 @@ class Desk:
             return
         body = {"kind": "step", "id": ids[0], "operation": step.operation, "service": step.service, "text": step.text}
         self.audit.record(body if len(ids) == 1 else {**body, "ids": ids[:JOINED]})
+
+    def over(self, call: Call, action: Action | None, ended: messages.Ended) -> None:
+        self.outcome(call, action, ended.operation, ended.ok, ended.text, ended.seconds)
+        call.connection.over(ended)
 
     def outcome(self, call: Call, action: Action | None, operation: int, ok: bool, result: str, took: float) -> None:
         body = {

@@ -26,6 +26,7 @@ class Ending:
         self.status = 0  # the exit status of the daemon
         self._slots, self._operations, self._order = slots, operations, order
         self._untold: set[str] = set()  # services that wait with their end for others
+        self._left: list[Instance] = []  # those that had not ended at the last look at all of them
 
     def begin(self, request: str, names: Iterable[str], now: float) -> Operation:
         """names: the services that are to end, those that are to end first first."""
@@ -77,8 +78,13 @@ class Ending:
         operation = self.operation
         if operation is None or operation.ended or not self._slots.live:
             return
+        while self._left and verdict(operation, self._left[-1].slot, now) is not None:
+            self._left.pop()
+        if self._left:
+            return  # one has not ended: there is no need to look at a thousand for each event of a thousand
         left = [one for one in self._slots.instances.values() if verdict(operation, one.slot, now) is None]
-        if left and all(one.spec.name.startswith(RESERVED) and one.slot.wanted == "up" for one in left):
+        self._left = [one for one in left if not one.spec.name.startswith(RESERVED)]
+        if left and not self._left and all(one.slot.wanted == "up" for one in left):
             for instance in left:
                 self._slots.apply(instance, states.StopAsked(), now)
         elif not left:

@@ -120,6 +120,20 @@ def status_of(exit_: Exit | None, failed: bool) -> int:
     return 128 - code if code < 0 else code or int(failed)
 
 
+def unready(spec: ServiceSpec, found: str) -> str:
+    """What was waited for in vain, of a process that was not ready in time. found: by its last probe."""
+    settings = dict(spec.settings)
+    if spec.ready_kind == "probe":
+        what = f", its last probe: {found}" if found else ": no probe has been answered (see ready)"
+    elif spec.ready_kind == "fd":
+        what = f": no newline came on its descriptor {settings.get('ready.fd', '')} (see ready.fd and ready.timeout)"
+    elif "pid_file" in settings:
+        what = ": its pid file named no process of its own (see pid_file and ready.timeout)"
+    else:
+        what = ": no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"
+    return f"not ready in {spec.ready_timeout:g} s{what}"
+
+
 def lasting(exit_: Exit) -> bool:
     """Whether the same would happen at each further try, until somebody changes something on the machine."""
     number, step = divmod(exit_.failure, 256)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 from msgspec.structs import replace
 
 from rootd.supervisor import moves
-from rootd.supervisor.exits import Exit, signal_name, words
+from rootd.supervisor.exits import Exit, signal_name, unready, words
 from rootd.supervisor.moves import HEALTHY, KILL_AGAIN, Impossible, Step, impossible
 from rootd.supervisor.rolling import replacing
 
@@ -201,8 +201,7 @@ def _alive(spec: ServiceSpec, slot: Slot, state: Alive, event: Event, now: float
                 return slot, ()
             if now < state.until or process.spec.ready_kind == "after":
                 return moves.ready_by_time(slot, state, now)
-            last = f", its last probe: {found}" if found else ""
-            return _given_up(spec, slot, state, f"not ready in {process.spec.ready_timeout:g} s{last}", now)
+            return _given_up(spec, slot, state, unready(process.spec, found), now)
         case Died(run, exit_):
             if run != process.run:
                 return slot, ()

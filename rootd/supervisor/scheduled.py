@@ -120,7 +120,9 @@ class Scheduled:
         for one in self._slots.configured(name):
             if not one.at_rest():
                 return "the one before is not over"
+            one.plan = self.timetable.plan(name)  # that it starts is told once, with the time after this one
             self._slots.apply(one, states.StartAsked(), now)
+            self._slots.show(one)
         return ""
 
     def _show(self, name: str) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from policy import approval, decide, messages
 from policy.names import Action
 from rootd.supervisor.approvals import Waiting
-from rootd.supervisor.control import NoConnection
+from rootd.supervisor.control import Connection
 from rootd.supervisor.operations import Refusal
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NAMED = ("do", "service", "with_dependants")  # of a command: said by its action, its service, and theirs
 
 
-class Through(NoConnection):
+class Through(Connection):
     """Answers to the asker's command go to who has approved it, in words."""
 
     def __init__(self, call: Call, waiting: Waiting) -> None:

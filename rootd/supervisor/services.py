@@ -281,6 +281,10 @@ class Services:
         Raises Refusal; Already when it has so many, or has been made to have so many without an operation.
         """
         instances, spec = self._asked(name), self._specs[name]
+        if processes > spec.max_processes and spec.schedule is not None:
+            raise Refusal("invalid", f"{name} is scheduled: it has one process, and that for one run after the other")
+        if processes > spec.max_processes and "pid_file" in dict(spec.settings):
+            raise Refusal("invalid", f"{name} forks itself: it has the one process that its pid file names")
         if processes > spec.max_processes:
             most = f"{counted(spec.max_processes)} at most, by max_processes in its configuration"
             raise Refusal("invalid", f"{name} may have {most}")

@@ -116,6 +116,14 @@ def test_a_directory_service_that_hangs_ends_the_check_and_it_is_said(
     assert "does a directory service answer?" in capfd.readouterr().err
 
 
+def test_a_file_that_would_take_all_memory_ends_the_check_and_not_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rootd import check as checker
+    from rootd.privileged import stage
+
+    monkeypatch.setattr(checker, "check", lambda *_: len(bytearray(stage.CHILD_MEMORY)))
+    assert program.check("/etc/x", True) == 70
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_notes_and_what_is_good_are_told_only_to_who_asks(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], asked: bool

@@ -208,8 +208,9 @@ def test_one_that_never_says_that_it_is_ready_is_stopped_and_given_up(house: Hou
     before = jobs(house)
     code, _, errors = cli(house, "start", "silent")
     assert code == 1
-    assert errors == steps("silent", "starting", "not ready in 0.3 s", "stopping") + (
-        "silent was not started: failed once in 60 s, at last: not ready in 0.3 s\n"
+    why = "not ready in 0.3 s: no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"
+    assert errors == steps("silent", "starting", why, "stopping") + (
+        f"silent was not started: failed once in 60 s, at last: {why}\n"
     )
     house.until(lambda: jobs(house) == before, "nothing of it is left")
 

@@ -74,7 +74,7 @@ def test_a_newline_is_heard_after_kill_9_of_privileged(house: House) -> None:
 def test_one_that_writes_none_does_not_become_ready(house: House) -> None:
     ended = start(house, "mute")
     assert not ended.ok
-    assert "not ready in 0.3 s" in ended.text
+    assert "not ready in 0.3 s: no newline came on its descriptor 3 (see ready.fd and ready.timeout)" in ended.text
     house.wait_for(lambda seen: seen["mute"].state == "FATAL", "it is given up")
 
 

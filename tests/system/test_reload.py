@@ -243,6 +243,7 @@ def test_directories_and_accounts_stay_what_they_are_while_the_daemon_runs(house
         house.write("durward.toml", text)
 
 
+SAID = "durward-supervisor: asked for by a signal: "
 MORE = '[[grant]]\nid = "bob-restarts"\nwho = ["user:@bob@"]\nmay = ["restart"]\non = ["site"]\n'
 
 
@@ -259,6 +260,7 @@ def test_sighup_takes_a_changed_policy_and_it_counts_for_those_who_are_logged_in
         "the new policy is loaded",
     )
     assert house.api("POST", "/services/site/restart?wait=true", token).status == 200
+    house.until(lambda: SAID + "reloaded: policy: changed\n" in house.stderr(), "its outcome is on standard error")
     (house.etc / "policy.d" / "20-more.toml").unlink()
     assert reload(house).text == "reloaded: policy: changed"
     assert house.api("POST", "/services/site/restart?wait=true", token).status == 403
@@ -275,6 +277,13 @@ def test_b6_sighup_with_a_broken_file_leaves_everything_as_it_is(house: House) -
             pass
     assert not event.ok
     assert {(problem.file, problem.line) for problem in event.problems} == {("services.d/worker.toml", 1)}
+    said = house.stderr().split(SAID)[-1].splitlines()
+    assert said[0] == "the files cannot be used: nothing was changed"
+    assert all("services.d/worker.toml:1: service.worker" in line for line in said[1:])
+    assert len(said) > len(event.problems)
+    outcome = house.until(lambda: [one for one in house.audit() if one.get("result") == said[0]], "it is recorded")[-1]
+    asked = next(one for one in house.audit() if one.get("id") == outcome["id"])
+    assert (asked["user"], asked["from"], outcome["ok"]) == ("root", "a signal", False)
     assert [record for record in house.audit() if record["kind"] == "load"] == loads
     assert standing(house) == before
     assert house.http("/").status == 200

@@ -222,3 +222,8 @@ def test_the_check_says_when_it_runs_next(bundle: Callable[..., Any]) -> None:
     given = bundle("[auth]", {"a.toml": job + "\nautostart = false"})._replace(zones={"UTC": ""})
     [said] = check.times(given, at("2026-06-01T12:00:00+00:00"))
     assert said.startswith("services.d/a.toml: service.job runs, once it is enabled, at 2026-06-02T02:30:00+00:00")
+    for delay, notes in (("24h", 1), ("25h", 2)):
+        given = bundle("[auth]", {"a.toml": job.replace("5m", delay)})._replace(zones={"UTC": ""})
+        said = list(check.times(given, at("2026-06-01T12:00:00+00:00")))
+        assert len(said) == notes
+    assert "service.job: its random_delay is longer than the time from one run to the next" in said[0]

@@ -92,6 +92,41 @@ def test_a_supervisor_that_waits_for_what_it_is_handed_is_told_of_no_signal_befo
     end(house)
 
 
+def test_what_a_signal_does_not_do_and_what_a_second_one_does_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    house = keeper.Keeper({})
+    links = {role: cast(house, role) for role in ("privileged", "supervisor")}
+    house.due, house.begun = {"supervisor": 0.0}, True
+
+    def hear(*numbers: int) -> str:
+        house.writer.send(bytes(numbers))
+        house.woken()
+        return capfd.readouterr().err
+
+    early = "durward-keeper: SIGHUP reloads nothing while we end, or a part is being started: send it again\n"
+    assert hear(signal.SIGHUP) == early
+    house.due.clear()
+    assert hear(signal.SIGHUP) == ""
+    assert hear(signal.SIGTERM) == ""
+    assert hear(signal.SIGHUP) == early
+    assert hear(signal.SIGINT) == "durward-keeper: SIGINT again: what has not ended yet is killed now\n"
+    assert hear(signal.SIGTERM) == ""
+    assert told(links["supervisor"]) == [ipc.STAGE, ipc.END]
+    assert told(links["privileged"]) == [ipc.END, ipc.END]
+    for link in links.values():
+        link.close()
+    end(house)
+
+
+def told(link: ipc.Link) -> list[int]:
+    """The messages that wait on a link."""
+    found = []
+    while ipc.wait(link, seconds=0):
+        received = link.receive()
+        assert received is not None
+        found.append(received[0].op)
+    return found
+
+
 def linked(link: ipc.Link) -> Iterator[str]:
     """Whom what waits on a link is about."""
     while ipc.wait(link, seconds=0):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rootd import ipc
+from rootd import confine, ipc
 from rootd.config import settings as settings_file
 from rootd.privileged import stage
 
@@ -81,6 +81,30 @@ def test_d4_a_child_has_nothing_of_ours_but_its_link_however_many_descriptors_ar
     ipc.close_all((*many, told, tell, 2_000))
     assert (word.op, fds) == (ipc.DONE, [])
     assert (place / "open").read_text() == "[3, 4]"  # 4 is that of the listing
+
+
+@pytest.mark.root
+def test_who_reads_and_asks_for_names_has_none_of_the_capabilities_that_privileged_keeps(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.chmod(0o777)
+
+    def gather(*_: object) -> None:
+        (place / "sets").write_text(repr({name: confine.sets()[name] for name in ("CapPrm", "CapEff", "CapInh")}))
+        raise SystemExit
+
+    monkeypatch.setattr("rootd.config.gather.gather", gather)
+    monkeypatch.setattr(sys, "excepthook", lambda *_: None)
+    if (pid := os.fork()) == 0:
+        status = 1
+        try:
+            confine.become(62000, 62000, (), keep=(5, 6, 7))
+            stage.Staging(str(place), sys.executable).wait()
+            status = 0 if confine.sets()["CapEff"] else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert (place / "sets").read_text() == "{'CapPrm': 0, 'CapEff': 0, 'CapInh': 0}"
 
 
 def test_a_child_that_hangs_is_ended_and_counts_as_too_late(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,3 +192,23 @@ def test_one_run_directory_has_one_instance(place: Path) -> None:
         stage.lock(str(place))
     os.close(first)
     os.close(stage.lock(str(place)))
+
+
+def test_what_a_supervisor_wrote_in_another_boot_counts_no_more(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = place / "supervisor"
+    kept.mkdir()
+    monkeypatch.setattr(stage, "BOOT_ID", str(place / "boot"))
+    monkeypatch.setattr(os, "getppid", lambda: 4242)  # not in a container
+
+    def start(boot: str) -> list[str]:
+        (place / "boot").write_text(boot)
+        os.close(stage.lock(str(place)))
+        return sorted(os.listdir(kept))
+
+    (kept / "state.json").write_text("{}")
+    assert start("first") == ["state.json"], "nothing says that it is of another"
+    (kept / "approvals.json").write_text("{}")
+    assert start("first") == ["approvals.json", "state.json"]
+    assert start("other") == []
+    (kept / "state.json").write_text("{}")
+    assert start("other") == ["state.json"]

@@ -325,6 +325,7 @@ def test_what_root_asks_by_a_signal_is_recorded_with_its_outcome_like_any_reques
     )  # fmt: skip
     assert (outcome["kind"], outcome["id"], outcome["ok"]) == ("outcome", decision["id"], True)
     assert len(decision["id"]) == 16
+    assert room.notes == ["asked for by a signal: restarted"]
 
 
 def test_what_root_asks_by_a_signal_and_is_refused_has_that_for_its_outcome_and_is_noted(room: Any) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from rootd.supervisor import ending, operations
+
 
 @pytest.fixture
 def house(House: Any, spec: Any) -> Any:
@@ -129,3 +131,17 @@ def test_all_processes_of_it_must_have_ended_and_what_is_stopped_by_people_ends_
     house.services.stop("site", house.now, "r")
     house.deliver().later(30.0)
     assert not house.privileged.shut_down
+
+
+def test_what_happens_to_one_of_many_makes_nobody_look_at_all_of_them(
+    House: Any, spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [spec(name=f"s{entry}", entry=entry, digest=str(entry)) for entry in range(200)]
+    house = House(*many).begin().later(10.0)
+    looked = []
+    monkeypatch.setattr(ending, "verdict", lambda *one: looked.append(one) or operations.verdict(*one))
+    house.services.stop_all(house.now, "r")
+    house.later(30.0)
+    assert house.privileged.shut_down
+    assert not house.privileged.runs
+    assert len(looked) < 20 * len(many)

@@ -92,3 +92,23 @@ def test_why_a_process_cannot_be_the_main_one_has_words() -> None:
 )
 def test_an_end_as_the_exit_status_that_a_shell_would_have(end: Exit | None, failed: bool, status: int) -> None:
     assert exits.status_of(end, failed) == status
+
+
+@pytest.mark.parametrize(
+    ("changed", "found", "words"),
+    [
+        ({"ready_kind": "notify"}, "", ": no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"),
+        (
+            {"ready_kind": "notify", "settings": (("pid_file", "/run/x.pid"),)}, "",
+            ": its pid file named no process of its own (see pid_file and ready.timeout)",
+        ),
+        (
+            {"ready_kind": "fd", "settings": (("ready.fd", "5"),)}, "",
+            ": no newline came on its descriptor 5 (see ready.fd and ready.timeout)",
+        ),
+        ({"ready_kind": "probe"}, "HTTP status 503", ", its last probe: HTTP status 503"),
+        ({"ready_kind": "probe"}, "", ": no probe has been answered (see ready)"),
+    ],
+)  # fmt: skip
+def test_what_was_waited_for_in_vain(spec: Any, changed: dict[str, Any], found: str, words: str) -> None:
+    assert exits.unready(spec(ready_timeout=2.0, **changed), found) == f"not ready in 2 s{words}"

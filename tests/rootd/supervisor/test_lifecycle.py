@@ -23,6 +23,7 @@ OK, CRASH = Exit(0), Exit(1)
 SHARED = {"shared": True}
 NOTIFY = {"ready_kind": "notify", "shared": True}
 MISSING = "cannot execute /srv/x: No such file or directory"
+UNREADY = "not ready in 30 s: no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"
 
 
 def failure(step: str, number: int) -> Exit:
@@ -66,7 +67,7 @@ def test_a_service_that_is_not_ready_in_time_is_stopped_and_tried_again(History:
     h.done()
     h.later(30.0)
     assert isinstance(h.state, Stopping)
-    assert h.effects[0] == Ended("not ready in 30 s")
+    assert h.effects[0] == Ended(UNREADY)
     assert h.done() == [Signal(1, TERM)]
     h(Died(1, Exit(-TERM)))
     assert h.done() == [Signal(1, KILL, tree=True)]
@@ -78,7 +79,7 @@ def test_a_service_that_is_not_ready_in_time_is_stopped_and_tried_again(History:
 def test_a_service_that_is_never_ready_and_never_restarted_is_fatal(History: Any) -> None:
     h = History(**NOTIFY, restart_policy="never")(StartAsked()).spawned().later(30.0)
     h(Died(1, OK), TreeEmpty(1))
-    assert h.state == Fatal("not ready in 30 s")
+    assert h.state == Fatal(UNREADY)
 
 
 # -- spawns that fail --------------------------------------------------------------------------------------------

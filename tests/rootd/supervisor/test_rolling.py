@@ -20,6 +20,7 @@ OK, CRASH = Exit(0), Exit(1)
 SHARED = {"shared": True}
 NOTIFY = {"ready_kind": "notify", "shared": True}
 MISSING = "cannot execute /srv/x: No such file or directory"
+UNREADY = "not ready in 30 s: no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"
 
 
 def failure(step: str, number: int) -> Exit:
@@ -79,7 +80,7 @@ def test_a_new_one_that_is_not_ready_in_time_is_ended_and_the_old_one_goes_on(Hi
     h = History(**NOTIFY).rolling().spawned()
     h.done()
     h.later(30.0)
-    assert h.effects[0] == RollFailed("not ready in 30 s")
+    assert h.effects[0] == RollFailed(UNREADY)
     assert h.done() == [Signal(2, TERM)]
     h.later(10.0)
     assert h.done() == [Signal(2, KILL, tree=True)]

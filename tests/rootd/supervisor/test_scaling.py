@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rootd.config.schedules import Schedule
 from rootd.supervisor.services import Already, Refusal
 
 
@@ -58,6 +59,26 @@ def test_more_than_root_allows_is_refused_with_the_key(wide: Any) -> None:
     assert refused.value.kind == "invalid"
     with pytest.raises(Refusal, match="there is no service 'nothing'"):
         scaled(wide, 2, "nothing")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (
+            {"schedule": Schedule("* * * * *", "", "", "skip", 0.0), "ready_kind": "exit"},
+            "site is scheduled: it has one",
+        ),
+        (
+            {"settings": (("pid_file", "/run/x.pid"),), "ready_kind": "notify"},
+            "the one process that its pid file names",
+        ),
+    ],
+)
+def test_what_can_have_one_process_alone_is_told_why(House: Any, spec: Any, changed: dict[str, Any], why: str) -> None:
+    house = House(spec(**changed)).begin()
+    with pytest.raises(Refusal, match=why) as refused:
+        house.services.scale("site", 2, house.now, "r")
+    assert refused.value.kind == "invalid"
 
 
 def test_it_is_refused_while_another_operation_goes_on_and_joined_by_the_same(wide: Any) -> None:

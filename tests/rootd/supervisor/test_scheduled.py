@@ -70,6 +70,12 @@ def test_that_there_is_a_new_one_is_written_down_at_once(house: Any, spec: Any) 
     assert house.services.asked == before
 
 
+def test_that_it_starts_is_told_once(house: Any) -> None:
+    house.later(30.0)
+    told = [(event.state, event.text) for event in house.events if isinstance(event, Changed)]
+    assert [text for state, text in told if state == "STARTING"] == ["next at 2026-06-01T12:03:00+00:00"], told
+
+
 def test_it_runs_at_its_time_and_shows_how_that_ended_and_the_next(house: Any) -> None:
     house.later(30.0)
     assert shown(house) == ("RUNNING", "at work; next at 2026-06-01T12:03:00+00:00")

@@ -13,6 +13,7 @@ from rootd.supervisor.operations import LIVE_LIMIT
 from rootd.supervisor.services import Already, Refusal
 
 MISSING = "cannot execute /srv/x: No such file or directory"
+UNREADY = "not ready in 30 s: no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"
 
 
 def test_the_first_start_starts_what_starts_by_itself(House: Any, spec: Any) -> None:
@@ -62,7 +63,7 @@ def test_a_start_that_keeps_failing_slowly_is_called_failed_and_tried_on(House: 
     house = House(spec(autostart=False, ready_kind="notify", limit_window=1.0)).begin()
     operation = house.services.start("site", house.now, "r")
     house.later(31.0)
-    assert house.said(operation)[-1] == "failed: site was not started: not ready in 30 s; it is tried again"
+    assert house.said(operation)[-1] == f"failed: site was not started: {UNREADY}; it is tried again"
     assert house.states() == ["STARTING"]
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from rootd.supervisor.services import Refusal
 
+UNREADY = "not ready in 30 s: no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"
+
 
 def test_a_rolling_restart_replaces_one_after_the_other(House: Any, spec: Any) -> None:
     house = House(spec(processes=2, shared=True)).begin().later(2.0)
@@ -50,7 +52,7 @@ def test_of_two_that_are_replaced_at_once_each_fails_for_itself_and_no_further_o
     house.deliver()
     house.services.notified(6, {"READY": "1"}, house.now)
     house.later(50.0)
-    why = "the new process: not ready in 30 s; the old one keeps serving"
+    why = f"the new process: {UNREADY}; the old one keeps serving"
     assert house.said(operation)[-1] == f"failed: site was not restarted: site:0: {why}; site:2: {why}"
     assert house.pids() == [1001, 1006, 1003, 1004]
 
@@ -65,7 +67,7 @@ def test_a_rolling_restart_that_fails_leaves_the_old_ones_serving_and_touches_no
     assert house.services.info("site").processes[0].text == "hello"
     operation = house.services.restart("site", house.now, "r")
     house.later(50.0)
-    reason = "site:0: the new process: not ready in 30 s; the old one keeps serving"
+    reason = f"site:0: the new process: {UNREADY}; the old one keeps serving"
     assert house.said(operation)[-1] == f"failed: site was not restarted: {reason}"
     assert house.pids() == [1001, 1002]
     assert house.states() == ["RUNNING", "RUNNING"]
