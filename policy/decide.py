@@ -5,6 +5,8 @@ Rule 1: pure. The answer depends on the rules that name this person (or a group 
         no rule of somebody else. A circumstance that is not known grants nothing and lifts no deny.
 Rule 2: an answer is a value with its reason, never a bool; to take it for one raises.
 Rule 3: what cannot be (a malformed name, an action without its service) is denied like anything else.
+Rule 4: who asks by a personal token is allowed what he may himself, and what the token is for besides: here, where
+        every question about anybody's rights comes by.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from policy.identity import Identity
 from policy.messages import Right
 from policy.names import CHANGING, GLOBAL_ACTIONS, RESERVED, Action, service_name
 from policy.rules import EVERY_SERVICE, GROUP, Deny as Forbid, Grant, Policy, entries_of, first, matching
+from policy.scope import Scope
 
 _WHOLE = tuple(action for action in Action if action in GLOBAL_ACTIONS)
 _READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "read the audit log"}
@@ -73,6 +76,10 @@ class Unapproved(Deny, frozen=True, kw_only=True):
     demands: str
 
 
+class Beyond(Deny, frozen=True):
+    """What the asker's personal token is not for, whoever he is. Says the same whether the service exists or not."""
+
+
 Decision = Allow | Deny
 
 
@@ -113,6 +120,8 @@ def decide(
     if identity.root:
         return Allow("root")
     targets = _targets(action, service, groups_of_service)
+    if identity.token is not None and not identity.token.covers(action, targets):
+        return beyond(identity.token, action, service)
     forbidding = first(policy.denied.rows(identity), action, targets, asking)
     if forbidding:
         what = action if service is None else f"{action} on {service}"
@@ -140,6 +149,10 @@ def decide(
         text += f"; the rule '{rule.id}' would, through {through}"
     would_help = tuple(f"{rule.id} ({place(rule)}), through {through}" for rule, through in hints)
     return Deny(text, would_help=would_help)
+
+
+def beyond(token: Scope, action: str, service: str | None) -> Beyond:
+    return Beyond(f"denied: the token '{token.name}' is not for that: {deed(action, service)}; it is for {token.text}")
 
 
 def _demanded(rules: Iterable[Grant], asking: Asking, what: str) -> Decision:
@@ -236,7 +249,7 @@ class _Sight:
 
     def __init__(self, policy: Policy, identity: Identity, asking: Asking) -> None:
         self._asking = asking
-        self._root = identity.root
+        self._root, self._token = identity.root, identity.token
         self._granted = policy.granted.rows(identity)
         self._denied = policy.denied.rows(identity)
         self._entries: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
@@ -244,6 +257,8 @@ class _Sight:
     def allowed(self, action: str, targets: tuple[str, ...]) -> bool:
         if self._root:
             return True
+        if self._token is not None and not self._token.covers(action, targets):
+            return False
         entries = self._entries.get(action)
         if entries is None:
             granted = entries_of(self._granted, action, self._asking)

@@ -240,11 +240,14 @@ class LogOpened(_Reply, frozen=True, tag="log"):
 
 
 class Rights(_Reply, frozen=True, tag="rights"):
+    """token: the name of the personal token by which it was asked, and whose `expires` this is; "": none."""
+
     user: str
     uid: int
     groups: list[str]
     expires: str
     rights: list[Right]
+    token: str = ""
 
 
 class Decided(_Reply, frozen=True, tag="decided"):

@@ -53,10 +53,11 @@ ARROWS = {
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
     "rootd.keeper": "rootd.keeper rootd.ipc",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
+    "rootd.throttle": "",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
-    " rootd.sandbox policy msgspec",
+    " rootd.sandbox rootd.throttle policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
-    " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
+    " rootd.throttle rootd.config.settings policy.login policy.wire policy.names policy.scope msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
     "rootd.log": "rootd.log rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.config.settings"
     " rootd.config.logs",

@@ -23,6 +23,7 @@ from policy.identity import ROOT, Identity
 from policy.login import Pull
 from policy.names import GLOBAL_ACTIONS, Action
 from rootd.supervisor import watching
+from rootd.supervisor.admission import Admission
 from rootd.supervisor.approvals import Approvals, Waiting
 from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.choices import Choices
@@ -85,7 +86,7 @@ class Desk:
         self.reloads, self.choices, self.clearing = reloads, choices, clearing
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
         self.windows, self.limits, self.approvals = windows, limits, approvals
-        self.seconds = Seconds(self)
+        self.seconds, self.admission = Seconds(self), Admission(sessions, audit, clock)
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
@@ -100,9 +101,10 @@ class Desk:
                 messages.Refused("invalid", "root.sock takes no session: there it is root who asks")
             )
         if not connection.root:
-            session = self.sessions.find(request.session, self.clock())
-            if session is None:
-                return connection.answer(messages.Refused("no-session", "log in first: there is no such session"))
+            found = self.admission.session(request)
+            if isinstance(found, messages.Refused):
+                return connection.answer(found)
+            session = found
             touched = session.touch(self.clock())
             if touched is not None:
                 self.tell_auth(touched)
@@ -176,6 +178,7 @@ class Desk:
             "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
             "policy": self.policy.hash[:12],
         }  # fmt: skip
+        body |= {"token": call.identity.token.name} if call.identity.token else {}
         body |= {"reason": call.reason} if call.reason else {}
         body |= {"approval": call.approved[0].number, "approved_by": call.approved[1]} if call.approved else {}
         self.audit.record(body, then)
@@ -211,7 +214,8 @@ class Desk:
         if not denied:
             return None
         named = name if self.may_view(call, name) else "another service"
-        text = f"denied: it would {row.action} {named} too, and no rule lets {call.user} {row.action} that"
+        who = f"no rule lets {call.user}" if call.identity.token is None else f"neither may this token of {call.user}"
+        text = f"denied: it would {row.action} {named} too, and {who} {row.action} that"
         return messages.Refused("forbidden", text)
 
     def _may_go_on(self, call: Call) -> bool:

@@ -138,7 +138,8 @@ def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> Non
         raise Refusal("invalid", "name an action too")
     own = decide.rights(desk.policy, who, desk.all_groups(), asking)
     expires = desk.expires(call.session.ends) if call.session else ""
-    return call.connection.answer(messages.Rights(who.user, who.uid, sorted(who.groups), expires, own))
+    token = who.token.name if who.token else ""
+    return call.connection.answer(messages.Rights(who.user, who.uid, sorted(who.groups), expires, own, token))
 
 
 def answer_start(desk: Desk, call: Call, command: messages.Start) -> None:
@@ -224,13 +225,15 @@ def answer_revoke(desk: Desk, call: Call, command: messages.Revoke) -> None:
     """Ended here at once, whatever auth does; auth then forgets them too."""
     if (command.user is None) != command.everyone:
         raise Refusal("invalid", "name a user, or say that everyone is meant")
+    tokens = desk.sessions.tokens(command.user or "")
     try:
-        ended = desk.sessions.revoke(command.user or "")
+        ended = desk.sessions.revoke(command.user or "") - tokens
     except OverflowError as full:
         raise Refusal("later", str(full)) from None
     told = desk.tell_auth(desk.sessions.revoking()[-1])
     whose = f" of {command.user}" if command.user else ""
-    text = f"{ended or 'no'} {'session' if ended == 1 else 'sessions'}{whose} ended" + (
+    more = f" and {tokens} personal {'token' if tokens == 1 else 'tokens'}" if tokens else ""
+    text = f"{ended or 'no'} {'session' if ended == 1 else 'sessions'}{more}{whose} ended" + (
         "" if told else "; auth is being started again and will be told"
     )
     call.connection.answer(messages.Done(text))

@@ -100,12 +100,19 @@ class Seconds:
         desk.outcome(call, Action.APPROVE, 0, True, f"approved: {waiting.info.text} of {waiting.user}", 0.0)
         desk.begin_approved(Through(call, waiting), waiting, session, call.user)
 
+    @staticmethod
+    def is_own(call: Call, waiting: Waiting) -> bool:
+        """Asked for by this person; to a personal token, by that token."""
+        if call.identity.token is not None:
+            return call.session is not None and waiting.session == call.session.hash
+        return (waiting.user, waiting.uid) == (call.user, call.identity.uid)
+
     def listed(self, call: Call) -> list[messages.ApprovalInfo]:
         found, desk = [], self._desk
         said = decide.decide(desk.policy, call.identity, Action.APPROVE, None, (), desk.asking(call))
         sees = isinstance(said, decide.Allow)  # who has this right sees all that waits, and agrees to nothing by it
         for waiting in desk.approvals.all():
-            yours = (waiting.user, waiting.uid) == (call.user, call.identity.uid)
+            yours = self.is_own(call, waiting)
             if yours or sees or isinstance(self.may_approve(call, waiting.number), decide.Allow):
                 info = waiting.info
                 found.append(messages.ApprovalInfo(
