@@ -57,6 +57,8 @@ class Failure(Exception):
         if self.kind == "forbidden":
             told.append("ask root or the people who keep the policy")
         if self.kind == "no-session" and "log in" not in self.text and "login" not in self.text:
+            if "token" in self.text:
+                return told
             told.append("log in first: durward login")
         return told
 

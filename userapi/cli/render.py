@@ -130,7 +130,9 @@ class Screen:
 
     def rights(self, told: dict[str, Any]) -> None:
         self.say(f"{told['user']} (uid {told['uid']}), in {', '.join(told['groups']) or 'no group'}")
-        if told.get("expires"):
+        if told.get("token"):
+            self.say(f"by the token {told['token']}, until {told['expires']}")
+        elif told.get("expires"):
             self.say(f"logged in until {told['expires']}")
         for right in told["rights"]:
             self.say(f"{right['service'] or 'the daemon'}: {', '.join(right['actions'])}")
