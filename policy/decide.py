@@ -253,6 +253,7 @@ class _Sight:
         self._granted = policy.granted.rows(identity)
         self._denied = policy.denied.rows(identity)
         self._entries: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        self._free: dict[str, frozenset[str]] = {}  # by action, the entries of rules that say nothing besides
 
     def allowed(self, action: str, targets: tuple[str, ...]) -> bool:
         if self._root:
@@ -265,6 +266,18 @@ class _Sight:
             entries = self._entries[action] = granted, entries_of(self._denied, action, self._asking)
         granted, denied = entries
         return not granted.isdisjoint(targets) and denied.isdisjoint(targets)
+
+    def terms(self, action: str, targets: tuple[str, ...]) -> str:
+        """Of an action that is allowed, what its least demanding rule says besides; "" when one says nothing."""
+        if self._root:
+            return ""
+        free = self._free.get(action)
+        if free is None:
+            rows = (rule for found in self._granted for rules in found.values() for rule in rules)
+            plain = [rule for rule in rows if action in rule.may and not rule.terms]
+            free = self._free[action] = frozenset(target for rule in plain for target in rule.on)
+        rule = first(self._granted, action, targets, self._asking) if free.isdisjoint(targets) else None
+        return rule.terms if rule else ""
 
 
 def visible(
@@ -293,11 +306,15 @@ def rights(
 ) -> list[Right]:
     """All that this person may do, and nobody else's rights: first to the daemon (service ""), then by service."""
     sight = _Sight(policy, identity, asking)
-    found = [Right("", [action.value for action in _WHOLE if sight.allowed(action, (EVERY_SERVICE,))])]
+
+    def right(service: str, every: Iterable[Action], targets: tuple[str, ...]) -> Right:
+        actions = [action.value for action in every if sight.allowed(action, targets)]
+        return Right(service, actions, {action: terms for action in actions if (terms := sight.terms(action, targets))})
+
+    found = [right("", _WHOLE, (EVERY_SERVICE,))]
     for service in sorted(services):
-        targets = _targets(Action.VIEW, service, services[service])
-        found.append(Right(service, [action.value for action in _EACH if sight.allowed(action, targets)]))
-    return [right for right in found if right.actions]
+        found.append(right(service, _EACH, _targets(Action.VIEW, service, services[service])))
+    return [one for one in found if one.actions]
 
 
 def unknown_text(service: str) -> str:

@@ -383,15 +383,16 @@ def test_tests_are_not_packages() -> None:
 
 
 def test_every_command_has_a_row_and_an_action() -> None:
-    from policy.messages import Cancel, Command, WhatMayI
+    from policy.messages import Cancel, Command, WhatMayI, Withdraw
     from policy.names import Action
     from rootd.supervisor.dispatch import DISPATCH
 
     assert set(DISPATCH) == set(get_args(Command))
     for command, row in DISPATCH.items():
-        # WhatMayI tells the asker of himself, and needs no right but a session; Cancel needs that to what the operation
-        # does, and where there is none it is refused (test_desk_cancel)
-        assert isinstance(row.action, Action) or (command in (WhatMayI, Cancel) and row.action is None), command
+        # WhatMayI tells the asker of himself, and needs no right but a session; Cancel and Withdraw need that to what
+        # the operation does, or to what was asked for, and where there is none it is refused (test_desk_cancel, test_seconds)
+        self_or_that = (WhatMayI, Cancel, Withdraw)
+        assert isinstance(row.action, Action) or (command in self_or_that and row.action is None), command
 
 
 def test_the_top_level_holds_what_the_design_says_and_nothing_else() -> None:

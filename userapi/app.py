@@ -62,7 +62,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         waits=Shares(made.waits, SHARE, "waits"),
         logins=Permits(made.logins, "logins"),
         hosts=guard.own_names(made),
-        health=health.Health(supervisor.alive),
+        health=health.Health(supervisor.health),
     )
     problems.register(app)
     guard.register(app)

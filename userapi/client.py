@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -152,19 +153,20 @@ class Supervisor:
             raise Refusal(messages.Refused(kind="failed", text="the supervisor opened no log"))
         return reply, descriptor
 
-    def alive(self) -> bool:
-        """Does it answer at all: a request without a session is refused by a supervisor that works."""
+    def health(self) -> Literal["ok", "trouble", "away"]:
+        """Does it answer at all: a request without a session is refused by a supervisor that works, and so it says
+        whether its audit log is in trouble."""
         request = messages.Request(id=1, command=messages.WhatMayI())
         until = time.monotonic() + min(2.0, self._answer)
         try:
             with Line(self._path, until) as line:
                 line.send(wire.REQUEST.encode(request))
                 _reply(line, until, False)
-        except Refusal:
-            return True
+        except Refusal as error:
+            return "trouble" if error.refused.trouble else "ok"
         except (Away, Lost, TimeoutError):
-            return False
-        return True
+            return "away"
+        return "ok"
 
     def watch(
         self, session: str, command: messages.Watch, source: str, idle: float = 1.0

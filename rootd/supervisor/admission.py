@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Callable
 from math import ceil
 
+from msgspec import structs
+
 from policy import messages
 from policy.identity import SESSION_SHOWN
 from policy.scope import PREFIX
@@ -31,7 +33,8 @@ class Admission:
     def session(self, request: messages.Request) -> Session | messages.Refused:
         now = self._clock()
         if not request.session.startswith(PREFIX):
-            return self._sessions.find(request.session, now) or NOBODY
+            found = self._sessions.find(request.session, now)
+            return found or structs.replace(NOBODY, trouble=bool(self._audit.trouble))
         known = hashlib.sha256(request.session.encode()).hexdigest()
         ticket = self._throttle.begin(known, request.source, now)
         if not isinstance(ticket, Ticket):

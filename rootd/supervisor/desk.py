@@ -33,7 +33,7 @@ from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
 from rootd.supervisor.limits import Limits
 from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
-from rootd.supervisor.seconds import Seconds
+from rootd.supervisor.seconds import Seconds, nothing_of_yours
 from rootd.supervisor.sessions import Session, Sessions
 from rootd.supervisor.spelled import Spelled
 
@@ -125,6 +125,8 @@ class Desk:
     def _row(self, call: Call) -> Row:
         """What is asked of an operation takes the right to what that does, on its service."""
         row = DISPATCH[type(call.command)]
+        if isinstance(call.command, messages.Withdraw):
+            return self.seconds.row_of(call, row, call.command.approval)
         operation = self._operation(call)
         if operation is None:
             return row
@@ -153,6 +155,8 @@ class Desk:
             operation = self._operation(call)
             if operation is None or not self.may_view(call, operation.service):
                 refused = messages.Refused("unknown", unknown_operation(call.command.operation).text)
+        elif isinstance(call.command, messages.Withdraw) and row.action is None:
+            refused = messages.Refused("unknown", nothing_of_yours(call.command.approval).text)
         if refused is not None and refused.kind == "forbidden" and isinstance(decision, decide.Unapproved):
             return self.seconds.asked(call, row, decision)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
@@ -191,7 +195,9 @@ class Desk:
 
     def asking(self, call: Call, service: str | None = None) -> conditions.Asking:
         """The circumstances of this question about this service, now."""
-        demands = not isinstance(call.command, messages.Cancel)  # who takes back gives no reason for it
+        demands = not isinstance(
+            call.command, messages.Cancel | messages.Withdraw
+        )  # who takes back gives no reason for it
         wait = partial(self.limits.wait, uid=call.identity.uid, service=service or "")
         approved = frozenset([call.approved[0].rule] if call.approved else [])
         return conditions.Asking(self.windows(), call.source, call.reason, demands, wait, approved)
@@ -366,7 +372,7 @@ class Desk:
 def target(command: messages.Command) -> str | None:
     """The service that the command is about, None when it is about none, or about several."""
     match command:
-        case messages.ListApprovals() | messages.Approve():
+        case messages.ListApprovals() | messages.Approve() | messages.Withdraw():
             return None
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None

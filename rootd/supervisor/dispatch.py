@@ -137,6 +137,8 @@ def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> Non
     if command.service is not None:
         raise Refusal("invalid", "name an action too")
     own = decide.rights(desk.policy, who, desk.all_groups(), asking)
+    if len(spell(own)) > PACKET:  # what each demands is told by WhatMayI with an action, too
+        own = [replace(right, demands={}) for right in own]
     expires = desk.expires(call.session.ends) if call.session else ""
     token = who.token.name if who.token else ""
     return call.connection.answer(messages.Rights(who.user, who.uid, sorted(who.groups), expires, own, token))
@@ -213,6 +215,10 @@ def answer_approve(desk: Desk, call: Call, command: messages.Approve) -> None:
     desk.seconds.approve(call, command.approval)
 
 
+def answer_withdraw(desk: Desk, call: Call, command: messages.Withdraw) -> None:
+    desk.seconds.withdraw(call, command.approval)
+
+
 def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
     desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock()))
 
@@ -260,6 +266,7 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Cancel: Row(None, answer_cancel, changes=True),
     messages.ListApprovals: Row(Action.VIEW, answer_approvals),
     messages.Approve: Row(Action.APPROVE, answer_approve, changes=True),
+    messages.Withdraw: Row(None, answer_withdraw, changes=True),
     messages.Reload: Row(Action.RELOAD, answer_reload, changes=True),
     messages.Revoke: Row(Action.REVOKE, answer_revoke, changes=True),
     messages.Shutdown: Row(Action.SHUTDOWN, answer_shutdown, changes=True),

@@ -114,7 +114,7 @@ class Sessions:
     # -- revocations
 
     def revoke(self, user: str) -> int:
-        """End the sessions and tokens of this user, or of everybody (""), whatever auth still says. How many there were.
+        """End the sessions and tokens of this user, or of everybody (""), whatever auth still says. How many.
 
         Raises OverflowError when auth has left too many users' unanswered; everybody's is always possible.
         """

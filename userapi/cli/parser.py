@@ -130,6 +130,7 @@ def _cancel(parser: argparse.ArgumentParser) -> None:
 
 def _approve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("approval", metavar="N", type=_begun, nargs="?", help="its number; without one, what waits")
+    parser.add_argument("--withdraw", action="store_true", help="take back what you have asked for yourself")
     _reason(parser)
 
 

@@ -120,6 +120,10 @@ class Http:
         spelled(reason=reason)
         return self._json("POST", f"approvals/{number}", {"reason": reason} if reason else None)
 
+    def withdraw(self, number: int, reason: str = "") -> dict[str, Any]:
+        spelled(reason=reason)
+        return self._json("DELETE", f"approvals/{number}", {"reason": reason} if reason else None)
+
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """Its events from its beginning until it ended, and the answer with it: the next may be asked for at once."""
         over: dict[str, Any] | None = None

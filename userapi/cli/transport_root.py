@@ -130,6 +130,9 @@ class Root:
     def approve(self, number: int, reason: str = "") -> dict[str, Any]:
         return _without_tag(self._ask("approve", reason, approval=number)[-1])
 
+    def withdraw(self, number: int, reason: str = "") -> dict[str, Any]:
+        return _without_tag(self._ask("withdraw", reason, approval=number)[-1])
+
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """A daemon that is gone is not waited for: it may be what was asked for."""
         for event in self._watch(after, operation=number):
