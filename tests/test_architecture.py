@@ -389,10 +389,10 @@ def test_every_command_has_a_row_and_an_action() -> None:
 
     assert set(DISPATCH) == set(get_args(Command))
     for command, row in DISPATCH.items():
-        # WhatMayI tells the asker of himself, and needs no right but a session; Cancel and Withdraw need that to what
-        # the operation does, or to what was asked for, and where there is none it is refused (test_desk_cancel, test_seconds)
-        self_or_that = (WhatMayI, Cancel, Withdraw)
-        assert isinstance(row.action, Action) or (command in self_or_that and row.action is None), command
+        # WhatMayI tells the asker of himself, and needs no right but a session; the others need that to what they take
+        # back, and where there is nothing they are refused (test_desk_cancel, test_seconds)
+        own = command in (WhatMayI, Cancel, Withdraw) and row.action is None
+        assert isinstance(row.action, Action) or own, command
 
 
 def test_the_top_level_holds_what_the_design_says_and_nothing_else() -> None:

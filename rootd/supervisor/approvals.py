@@ -46,7 +46,7 @@ class Approvals:
     def __init__(self, clock: Callable[[], float], keep: Callable[[bytes], None]) -> None:
         """keep: writes what the next supervisor is to know."""
         self._clock, self._keep = clock, keep
-        self.expired: Callable[[Waiting], None] = lambda waiting: None  # called once for each whose time is over
+        self.expired: Callable[[Waiting], object] = lambda waiting: None  # called once for each whose time is over
         self._last = 0
         self._waiting: dict[int, Waiting] = {}
 

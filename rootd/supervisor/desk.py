@@ -195,9 +195,7 @@ class Desk:
 
     def asking(self, call: Call, service: str | None = None) -> conditions.Asking:
         """The circumstances of this question about this service, now."""
-        demands = not isinstance(
-            call.command, messages.Cancel | messages.Withdraw
-        )  # who takes back gives no reason for it
+        demands = not isinstance(call.command, messages.Cancel | messages.Withdraw)  # who takes back gives no reason
         wait = partial(self.limits.wait, uid=call.identity.uid, service=service or "")
         approved = frozenset([call.approved[0].rule] if call.approved else [])
         return conditions.Asking(self.windows(), call.source, call.reason, demands, wait, approved)

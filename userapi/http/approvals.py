@@ -2,7 +2,8 @@
 
 The list: {"approvals": [{"number", "user", "text", "reason", "by", "since", "until", "yours"}]}: what the asker may
 approve, and what he has asked for himself ("yours"). POST, with {"reason": TEXT} or no body, answers 200 {"text"} when
-what was asked for has begun. DELETE, by who has asked, answers 200 {"text"}: it waits no more. A command that must be approved first answers 202 {"approval": N, "text"}.
+what was asked for has begun; so does DELETE, by who has asked, when it waits no more. A command that must be approved
+first answers 202 {"approval": N, "text"}.
 """
 
 from __future__ import annotations

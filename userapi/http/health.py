@@ -1,5 +1,5 @@
-"""GET /healthz: 200 {"status": "ok"} when the supervisor answers, else 503. Public, and tells nothing else, but that the
-audit log cannot be written: 200 {"status": "trouble", "trouble": …}. Then the daemon works, and most changes are refused.
+"""GET /healthz: 200 {"status": "ok"} when the supervisor answers, else 503. Public, and tells nothing else but that the
+audit log cannot be written: 200 {"status": "trouble", "trouble": TEXT}. The daemon works then, and refuses changes.
 
 The supervisor is asked once in a while only, however often this is: an answer holds for KEEP seconds.
 """
