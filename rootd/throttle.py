@@ -98,7 +98,7 @@ def packed(source: str) -> bytes | None:
     """The 4 or 16 bytes of an address, an IPv4 one however it is written; None for what is none."""
     for family in (AF_INET, AF_INET6):
         try:
-            found = inet_pton(family, source)
+            found = inet_pton(family, source.partition("%")[0])  # without the link that it is of
         except (OSError, ValueError):
             continue
         return found.removeprefix(MAPPED) if family == AF_INET6 else found

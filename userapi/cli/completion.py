@@ -46,7 +46,8 @@ OPTIONS = {
 }
 VALUED = (
     "--url --cacert --token-file --color --user -u --lines -n --stream --since --grep --operation"
-    " --after --config --key --anchors --from --to --action --target --outcome --kind --request --reason --may --on --expires"
+    " --after --config --key --anchors --from --to --action --target --outcome --kind --request --reason"
+    " --may --on --expires"
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT, TOKEN = "verify search tail", "create list revoke"
