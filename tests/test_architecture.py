@@ -389,8 +389,7 @@ def test_every_command_has_a_row_and_an_action() -> None:
 
     assert set(DISPATCH) == set(get_args(Command))
     for command, row in DISPATCH.items():
-        # WhatMayI tells the asker of himself, and needs no right but a session; the others need that to what they take
-        # back, and where there is nothing they are refused (test_desk_cancel, test_seconds)
+        # WhatMayI is about the asker; who takes back needs the right to that (test_desk_cancel, test_seconds)
         own = command in (WhatMayI, Cancel, Withdraw) and row.action is None
         assert isinstance(row.action, Action) or own, command
 
