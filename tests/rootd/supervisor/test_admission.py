@@ -47,6 +47,12 @@ PARTS = st.tuples(
 )
 
 
+def done(room: Any) -> tuple[int, ...]:
+    """How much has been asked of the others."""
+    revoked = [pull for pull in room.told if isinstance(pull, login.RevokeSessions)]
+    return len(room.services.asked), len(room.sent), len(room.kept), len(revoked)
+
+
 def let_in(room: Any, scope: Scope = SCOPE, token: str = TOKEN, user: str = "alice") -> None:
     known = hashlib.sha256(token.encode()).hexdigest()
     up = login.SessionUp(known, user, 1001, ["webops"], 9e9, 1e12, 1, scope)
@@ -98,7 +104,7 @@ def test_every_command_by_a_token_does_what_its_owner_and_its_scope_allow_and_no
     open_room.sessions.push(login.SessionDown(KNOWN, "expired"), open_room.now)
     let_in(open_room, scope)
     for command in COMMANDS:
-        before = (len(open_room.services.asked), len(open_room.told), len(open_room.sent))
+        before = done(open_room)
         action = str(DISPATCH[type(command)].action)
         service = getattr(command, "service", None)
         entries = {"site": {"site", "*"}, "jobs": {"group:back", "*"}, None: {"*"}}[service]
@@ -106,7 +112,7 @@ def test_every_command_by_a_token_does_what_its_owner_and_its_scope_allow_and_no
         if not may:
             told = open_room.client().ask(command, TOKEN)
             assert (told.kind, "the token 'deploy'" in told.text) == ("forbidden", True), command
-            assert (len(open_room.services.asked), len(open_room.told), len(open_room.sent)) == before
+            assert done(open_room) == before
         elif action in (Action.VIEW, Action.RESTART):
             assert not isinstance(open_room.client().ask(command, TOKEN), messages.Refused)
         for client in open_room.clients:
