@@ -5,6 +5,8 @@ Rule 1: pure. The answer depends on the rules that name this person (or a group 
         no rule of somebody else. A circumstance that is not known grants nothing and lifts no deny.
 Rule 2: an answer is a value with its reason, never a bool; to take it for one raises.
 Rule 3: what cannot be (a malformed name, an action without its service) is denied like anything else.
+Rule 4: who asks by a personal token is allowed what he may himself, and what the token is for besides: here, where
+        every question about anybody's rights comes by.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from policy.identity import Identity
 from policy.messages import Right
 from policy.names import CHANGING, GLOBAL_ACTIONS, RESERVED, Action, service_name
 from policy.rules import EVERY_SERVICE, GROUP, Deny as Forbid, Grant, Policy, entries_of, first, matching
+from policy.scope import Scope
 
 _WHOLE = tuple(action for action in Action if action in GLOBAL_ACTIONS)
 _READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "read the audit log"}
@@ -73,6 +76,10 @@ class Unapproved(Deny, frozen=True, kw_only=True):
     demands: str
 
 
+class Beyond(Deny, frozen=True):
+    """What the asker's personal token is not for, whoever he is. Says the same whether the service exists or not."""
+
+
 Decision = Allow | Deny
 
 
@@ -113,6 +120,8 @@ def decide(
     if identity.root:
         return Allow("root")
     targets = _targets(action, service, groups_of_service)
+    if identity.token is not None and not identity.token.covers(action, targets):
+        return beyond(identity.token, action, service)
     forbidding = first(policy.denied.rows(identity), action, targets, asking)
     if forbidding:
         what = action if service is None else f"{action} on {service}"
@@ -140,6 +149,10 @@ def decide(
         text += f"; the rule '{rule.id}' would, through {through}"
     would_help = tuple(f"{rule.id} ({place(rule)}), through {through}" for rule, through in hints)
     return Deny(text, would_help=would_help)
+
+
+def beyond(token: Scope, action: str, service: str | None) -> Beyond:
+    return Beyond(f"denied: the token '{token.name}' is not for that: {deed(action, service)}; it is for {token.text}")
 
 
 def _demanded(rules: Iterable[Grant], asking: Asking, what: str) -> Decision:
@@ -236,20 +249,35 @@ class _Sight:
 
     def __init__(self, policy: Policy, identity: Identity, asking: Asking) -> None:
         self._asking = asking
-        self._root = identity.root
+        self._root, self._token = identity.root, identity.token
         self._granted = policy.granted.rows(identity)
         self._denied = policy.denied.rows(identity)
         self._entries: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        self._free: dict[str, frozenset[str]] = {}  # by action, the entries of rules that say nothing besides
 
     def allowed(self, action: str, targets: tuple[str, ...]) -> bool:
         if self._root:
             return True
+        if self._token is not None and not self._token.covers(action, targets):
+            return False
         entries = self._entries.get(action)
         if entries is None:
             granted = entries_of(self._granted, action, self._asking)
             entries = self._entries[action] = granted, entries_of(self._denied, action, self._asking)
         granted, denied = entries
         return not granted.isdisjoint(targets) and denied.isdisjoint(targets)
+
+    def terms(self, action: str, targets: tuple[str, ...]) -> str:
+        """Of an action that is allowed, what its least demanding rule says besides; "" when one says nothing."""
+        if self._root:
+            return ""
+        free = self._free.get(action)
+        if free is None:
+            rows = (rule for found in self._granted for rules in found.values() for rule in rules)
+            plain = [rule for rule in rows if action in rule.may and not rule.terms]
+            free = self._free[action] = frozenset(target for rule in plain for target in rule.on)
+        rule = first(self._granted, action, targets, self._asking) if free.isdisjoint(targets) else None
+        return rule.terms if rule else ""
 
 
 def visible(
@@ -278,11 +306,15 @@ def rights(
 ) -> list[Right]:
     """All that this person may do, and nobody else's rights: first to the daemon (service ""), then by service."""
     sight = _Sight(policy, identity, asking)
-    found = [Right("", [action.value for action in _WHOLE if sight.allowed(action, (EVERY_SERVICE,))])]
+
+    def right(service: str, every: Iterable[Action], targets: tuple[str, ...]) -> Right:
+        actions = [action.value for action in every if sight.allowed(action, targets)]
+        return Right(service, actions, {action: terms for action in actions if (terms := sight.terms(action, targets))})
+
+    found = [right("", _WHOLE, (EVERY_SERVICE,))]
     for service in sorted(services):
-        targets = _targets(Action.VIEW, service, services[service])
-        found.append(Right(service, [action.value for action in _EACH if sight.allowed(action, targets)]))
-    return [right for right in found if right.actions]
+        found.append(right(service, _EACH, _targets(Action.VIEW, service, services[service])))
+    return [one for one in found if one.actions]
 
 
 def unknown_text(service: str) -> str:

@@ -11,7 +11,7 @@ from posixpath import basename
 from msgspec import structs
 
 from policy.conditions import Asking
-from policy.decide import UNKNOWN, Allow, Deny, Unapproved, decide, deed, unknown_text, visible
+from policy.decide import UNKNOWN, Allow, Beyond, Deny, Unapproved, decide, deed, unknown_text, visible
 from policy.identity import Identity
 from policy.messages import ActionName, Decided, Refused
 from policy.names import GLOBAL_ACTIONS
@@ -30,8 +30,10 @@ def refuse(
 
     groups_of_service is None when there is no such service; it does not matter when service is None.
     """
-    if service is not None and not (
-        groups_of_service is not None and visible(policy, identity, service, groups_of_service, asking)
+    if (
+        not isinstance(denied, Beyond)
+        and service is not None
+        and not (groups_of_service is not None and visible(policy, identity, service, groups_of_service, asking))
     ):
         return unknown(service)
     return Refused("forbidden", denied.text, denied.rule, denied.file, denied.line, list(denied.would_help))
@@ -57,11 +59,13 @@ def explain(
         return Decided(False, f"{action} is about a service: name one")
     if service is not None and action in GLOBAL_ACTIONS:
         return Decided(False, f"{action} is about the daemon as a whole: name no service")
-    if service is not None and groups_of_service is None:
-        return unknown(service)
     groups = groups_of_service or ()
     given = structs.replace(asking, reason=asking.reason or "…")
     decision = decide(policy, identity, action, service, groups, given)
+    if isinstance(decision, Beyond):
+        return Decided(False, decision.text)
+    if service is not None and groups_of_service is None:
+        return unknown(service)
     if isinstance(decision, Allow):
         return Decided(
             True, _allowed_text(identity, action, service, decision), decision.rule, decision.file, decision.line

@@ -18,6 +18,6 @@ ActionName = Literal[
     "view", "logs", "clear", "start", "stop", "restart", "signal", "scale", "enable",
     "reload", "policy", "audit", "approve", "revoke", "shutdown",
 ]  # fmt: skip
-SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(?:(?:durward_)?[0-9a-f]{64})?\Z")]  # or a personal token
 Processes = Annotated[int, msgspec.Meta(ge=1, le=1024)]  # none is a stop, which is another right
 Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]

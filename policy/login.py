@@ -1,21 +1,24 @@
 """What may be asked of auth, what it answers, and what it tells the supervisor about sessions.
 
-A token is 32 random bytes as 64 hex digits. auth and the supervisor keep only its SHA-256 (hex).
+A token is 32 random bytes as 64 hex digits. auth and the supervisor keep only its SHA-256 (hex). A personal token is
+one after scope.PREFIX; its hash is of the whole.
 A name or uid that cannot exist (uid -1, a name of digits) cannot be said to the supervisor at all.
 Times that end something are seconds of CLOCK_BOOTTIME; `expires` for people is RFC 3339 in UTC.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from policy.names import SOURCE_PATTERN, UID_MAX, USER_PATTERN
+from policy.scope import Name, Scope
 
 PASSWORD_LIMIT = 512  # bytes; pam_unix refuses longer ones
 
 Token = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+PersonalToken = Annotated[str, msgspec.Meta(pattern=r"\Adurward_[0-9a-f]{64}\Z")]
 Hash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Source = Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)]
 User = Annotated[str, msgspec.Meta(pattern=USER_PATTERN)]
@@ -45,7 +48,32 @@ class Logout(_Ask, frozen=True, tag="logout"):
     token: Token
 
 
-Ask = Login | PeerLogin | Logout
+class MakeToken(_Ask, frozen=True, tag="make-token"):
+    """A personal token of whoever has this session, which must have begun not long ago. Answered by `TokenMade`."""
+
+    token: Token
+    scope: Scope
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=1e10)]  # that it is to live
+    source: Source = ""
+
+
+class ListTokens(_Ask, frozen=True, tag="list-tokens"):
+    """Those of the same person. Answered by `Tokens`."""
+
+    token: Token
+
+
+class RevokeToken(_Ask, frozen=True, tag="revoke-token"):
+    """One of the same person's, by its name. Answered by `TokenRevoked`."""
+
+    token: Token
+    name: Name
+    source: Source = ""
+
+
+LoginAsk = Login | PeerLogin | Logout
+TokenAsk = MakeToken | ListTokens | RevokeToken
+Ask = LoginAsk | TokenAsk
 
 
 class _Tell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="is"):
@@ -70,7 +98,36 @@ class LoggedOut(_Tell, frozen=True, tag="logged-out"):
     pass
 
 
-Tell = Granted | Denied | LoggedOut
+class TokenInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    scope: Scope
+    made: str
+    expires: str
+    used: str  # when last, to the minute; "" never
+    trouble: str  # why it does not work at the moment, such as "expired" or "locked"; "" when it does
+
+
+class TokenMade(_Tell, frozen=True, tag="token-made"):
+    """The only time that the token itself is told."""
+
+    token: PersonalToken
+    name: Name
+    expires: str
+
+
+class Tokens(_Tell, frozen=True, tag="tokens"):
+    tokens: list[TokenInfo]
+
+
+class TokenRevoked(_Tell, frozen=True, tag="token-revoked"):
+    pass
+
+
+class TokenRefused(_Tell, frozen=True, tag="token-refused"):
+    kind: Literal["no-session", "forbidden", "unknown", "conflict", "invalid", "later", "failed"]  # as in messages
+    text: str
+
+
+Tell = Granted | Denied | LoggedOut | TokenMade | Tokens | TokenRevoked | TokenRefused
 
 
 # auth -> supervisor, on their own socketpair (SEQPACKET, msgspec JSON)
@@ -90,11 +147,13 @@ class SessionUp(_Push, frozen=True, tag="up"):
     ends: Seconds  # CLOCK_BOOTTIME seconds: the absolute end
     idle: Seconds  # seconds without a command after which the session ends
     number: Number
+    token: Scope | None = None  # it is a personal token, and for that alone
 
 
 class SessionDown(_Push, frozen=True, tag="down"):
     hash: Hash
     why: str  # logout, locked, expired, password changed, groups changed, revoked, idle, account gone
+    number: Number = 0  # not 0: answered by `Seen`
 
 
 class LoginNoted(_Push, frozen=True, tag="login"):
@@ -107,6 +166,18 @@ class LoginNoted(_Push, frozen=True, tag="login"):
     session: Hash | None = None  # of a login that succeeded
 
 
+class TokenNoted(_Push, frozen=True, tag="token"):
+    """For the audit log: a personal token was made or revoked, or none of them works any more."""
+
+    user: str
+    source: str
+    what: Literal["made", "revoked", "damaged"]
+    scope: Scope | None = None
+    expires: str = ""
+    session: Hash | None = None  # the token's own hash
+    why: str = ""
+
+
 class SessionsEnd(_Push, frozen=True, tag="sessions-end"):
     """After a (re)start of either side: every live session has been sent; forget all others."""
 
@@ -117,7 +188,7 @@ class Revoked(_Push, frozen=True, tag="revoked"):
     number: Number
 
 
-Push = SessionUp | SessionDown | LoginNoted | SessionsEnd | Revoked
+Push = SessionUp | SessionDown | LoginNoted | TokenNoted | SessionsEnd | Revoked
 
 
 # supervisor -> auth
@@ -128,7 +199,7 @@ class _Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 class Seen(_Pull, frozen=True, tag="seen"):
-    """The supervisor has the session: auth may answer the login now."""
+    """The supervisor has the session, or has it no more: auth may answer now."""
 
     number: Number
 

@@ -173,6 +173,15 @@ class Approve(_Command, frozen=True, tag="approve"):
     approval: Number
 
 
+class Withdraw(_Command, frozen=True, tag="withdraw"):
+    """Take back what the asker himself has asked for, and nobody has agreed to yet. Answered by `Done`.
+
+    The right needed is that to what was asked for, on its service; what its rule demands besides is not asked again.
+    """
+
+    approval: Number
+
+
 class Reload(_Command, frozen=True, tag="reload"):
     dry_run: bool = False
 
@@ -195,7 +204,7 @@ class Upgrade(_Command, frozen=True, tag="upgrade"):
 Command = (
     Status | Describe | Watch | ListOperations | OpenLog | ClearLog | ReopenLog | OpenAudit | WhatMayI
     | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable
-    | ListApprovals | Approve | Reload | Revoke | Shutdown | Upgrade
+    | ListApprovals | Approve | Withdraw | Reload | Revoke | Shutdown | Upgrade
 )  # fmt: skip
 
 
@@ -245,11 +254,14 @@ class LogOpened(_Reply, frozen=True, tag="log"):
 
 
 class Rights(_Reply, frozen=True, tag="rights"):
+    """token: the name of the personal token by which it was asked, and whose `expires` this is; "": none."""
+
     user: str
     uid: int
     groups: list[str]
     expires: str
     rights: list[Right]
+    token: str = ""
 
 
 class Decided(_Reply, frozen=True, tag="decided"):
@@ -303,6 +315,7 @@ class Refused(_Reply, frozen=True, tag="refused"):
     file: str = ""
     line: int = 0
     would_help: list[str] = []  # rules that would allow it, and through what
+    trouble: bool = False  # of "no-session": whether the audit log cannot be written, for whoever asks how we are
 
 
 class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="is"):
@@ -344,6 +357,16 @@ class Ended(_Event, frozen=True, tag="ended"):
     problems: list[Problem] = []
 
 
+class Lapsed(_Event, frozen=True, tag="lapsed"):
+    """What waited for a second person waits no more: nobody agreed in time, or the asker took it back."""
+
+    number: int
+    time: str
+    approval: int
+    service: str
+    text: str  # "approval 3 expired: nobody approved in time: stop site"
+
+
 class Watching(_Event, frozen=True, tag="watching"):
     """The watch has begun: of what has this number or a lower one, there is nothing more to tell."""
 
@@ -365,7 +388,7 @@ class Dropped(_Event, frozen=True, tag="dropped"):
 
 
 Reply = Services | Listed | Description | LogOpened | Rights | Decided | Accepted | Waits | Approvals | Done | Refused
-Event = Changed | Step | Ended | Watching | Missed | Dropped
+Event = Changed | Step | Ended | Lapsed | Watching | Missed | Dropped
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

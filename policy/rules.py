@@ -82,6 +82,15 @@ class Grant(_Rule, frozen=True, kw_only=True):
         words += [f"once {self.approval.text} approves"] if self.approval else []
         return ", ".join(words)
 
+    @property
+    def terms(self) -> str:
+        """The same, and when and from where it counts."""
+        words = [self.demands] if self.demands else []
+        words += [self.when.text] if self.when else []
+        words += [f"until {self.expires.text}"] if self.expires else []
+        words += [f"from {self.sources.text}"] if self.sources else []
+        return ", ".join(words)
+
     def counts(self, asking: Asking) -> bool:
         return super().counts(asking) and (self.sources is None or self.sources.hold(asking.source))
 

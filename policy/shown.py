@@ -54,6 +54,7 @@ class ApprovalInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Right(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     service: str  # "" for the daemon as a whole
     actions: list[str]
+    demands: dict[str, str] = {}  # what the rule that gives an action demands besides, or when it does, in words
 
 
 class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -58,10 +58,11 @@ ARROWS = {
     "rootd.keeper": "rootd.keeper rootd.ipc rootd.version",
     "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.version rootd.memory"
     " rootd.confine rootd.landlock prctl",
+    "rootd.throttle": "",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
-    " rootd.sandbox rootd.version policy msgspec",
+    " rootd.sandbox rootd.version rootd.throttle policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
-    " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
+    " rootd.throttle rootd.config.settings policy.login policy.wire policy.names policy.scope msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
     "rootd.log": "rootd.log rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.config.settings"
     " rootd.config.logs",
@@ -393,15 +394,15 @@ def test_tests_are_not_packages() -> None:
 
 
 def test_every_command_has_a_row_and_an_action() -> None:
-    from policy.messages import Cancel, Command, WhatMayI
+    from policy.messages import Cancel, Command, WhatMayI, Withdraw
     from policy.names import Action
     from rootd.supervisor.dispatch import DISPATCH
 
     assert set(DISPATCH) == set(get_args(Command))
     for command, row in DISPATCH.items():
-        # WhatMayI tells the asker of himself, and needs no right but a session; Cancel needs that to what the operation
-        # does, and where there is none it is refused (test_desk_cancel)
-        assert isinstance(row.action, Action) or (command in (WhatMayI, Cancel) and row.action is None), command
+        # WhatMayI is about the asker; who takes back needs the right to that (test_desk_cancel, test_seconds)
+        own = command in (WhatMayI, Cancel, Withdraw) and row.action is None
+        assert isinstance(row.action, Action) or own, command
 
 
 def test_the_top_level_holds_what_the_design_says_and_nothing_else() -> None:

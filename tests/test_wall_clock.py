@@ -1,4 +1,5 @@
-"""The wall clock is for records, people, schedules and policy windows: a step of it decides nothing else.
+"""The wall clock is for records, people, schedules, policy windows and the expiry of personal tokens: a step of it
+decides nothing else.
 
 Read from the source.
 """
@@ -21,7 +22,9 @@ RECORDS = {
     "rootd/supervisor/main.py:wall",  # the time of an event, since when a process runs
     "rootd/zones.py:posix",  # whether a rule's window holds (DESIGN §11.10)
     "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
-    "rootd/auth/main.py:wall",  # until when a session is good, for people
+    # until when a session is good, for people; whether a personal token, which outlives boots, has expired: by this
+    # clock or by CLOCK_BOOTTIME, whichever says so first (rootd/auth/tokens)
+    "rootd/auth/main.py:wall",
     "userapi/cli/sifting.py:since_of",  # when "10m ago" was, by the times that lines have
     "userapi/cli/render.py:Screen.services",  # how long ago "since" is, on a terminal
     "userapi/cli/render.py:Screen.operations",  # the same, of an operation

@@ -14,7 +14,20 @@ from flask import Flask
 
 from userapi.client import Auth, Supervisor
 from userapi.config import SHARE, from_environment
-from userapi.http import approvals, audit, events, guard, health, logs, operations, problems, services, session, whoami
+from userapi.http import (
+    approvals,
+    audit,
+    events,
+    guard,
+    health,
+    logs,
+    operations,
+    problems,
+    services,
+    session,
+    tokens,
+    whoami,
+)
 from userapi.http.streams import Permits, Shares
 
 BLUEPRINTS = (
@@ -26,6 +39,7 @@ BLUEPRINTS = (
     events.blueprint,
     approvals.blueprint,
     audit.blueprint,
+    tokens.blueprint,
 )
 
 
@@ -48,7 +62,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         waits=Shares(made.waits, SHARE, "waits"),
         logins=Permits(made.logins, "logins"),
         hosts=guard.own_names(made),
-        health=health.Health(supervisor.alive),
+        health=health.Health(supervisor.health),
     )
     problems.register(app)
     guard.register(app)

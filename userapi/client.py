@@ -14,11 +14,28 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
 from policy import messages, wire
-from policy.login import Ask, Denied, Granted, LoggedOut, Login, Logout, Tell
+from policy.login import (
+    Ask,
+    Denied,
+    Granted,
+    ListTokens,
+    LoggedOut,
+    Login,
+    Logout,
+    MakeToken,
+    RevokeToken,
+    Tell,
+    TokenMade,
+    TokenRefused,
+    TokenRevoked,
+    Tokens,
+)
+from policy.scope import Scope
 
 PATIENCE = 5.0  # seconds that a restart of the peer may take
 ANSWER = 10.0  # seconds for the answer to a command: it waits for the audit log's disk
@@ -136,19 +153,20 @@ class Supervisor:
             raise Refusal(messages.Refused(kind="failed", text="the supervisor opened no log"))
         return reply, descriptor
 
-    def alive(self) -> bool:
-        """Does it answer at all: a request without a session is refused by a supervisor that works."""
+    def health(self) -> Literal["ok", "trouble", "away"]:
+        """Does it answer at all: a request without a session is refused by a supervisor that works, and so it says
+        whether its audit log is in trouble."""
         request = messages.Request(id=1, command=messages.WhatMayI())
         until = time.monotonic() + min(2.0, self._answer)
         try:
             with Line(self._path, until) as line:
                 line.send(wire.REQUEST.encode(request))
                 _reply(line, until, False)
-        except Refusal:
-            return True
+        except Refusal as error:
+            return "trouble" if error.refused.trouble else "ok"
         except (Away, Lost, TimeoutError):
-            return False
-        return True
+            return "away"
+        return "ok"
 
     def watch(
         self, session: str, command: messages.Watch, source: str, idle: float = 1.0
@@ -250,6 +268,10 @@ def _final(line: Line, until: float, wants: bool) -> tuple[messages.Reply, int]:
             return reply, -1
 
 
+def _else() -> Refusal:
+    return Refusal(messages.Refused(kind="failed", text="auth answered something else"))
+
+
 class Auth:
     """auth.sock. A login is never tried twice: an attempt counts."""
 
@@ -260,13 +282,36 @@ class Auth:
 
     def login(self, user: str, password: str, source: str) -> Granted | Denied:
         tell = self._ask(Login(user=user, password=password, source=source[:100]))
-        if isinstance(tell, LoggedOut):
-            raise Refusal(messages.Refused(kind="failed", text="auth answered something else"))
+        if not isinstance(tell, Granted | Denied):
+            raise _else()
         return tell
 
     def logout(self, token: str) -> bool:
         """True when there was such a session."""
         return isinstance(self._ask(Logout(token=token)), LoggedOut)
+
+    def make_token(self, session: str, scope: Scope, seconds: float, source: str) -> TokenMade:
+        """Raises Refusal, as the two below."""
+        tell = self._token(MakeToken(session, scope, seconds, source[:100]))
+        if not isinstance(tell, TokenMade):
+            raise _else()
+        return tell
+
+    def tokens(self, session: str) -> Tokens:
+        tell = self._token(ListTokens(session))
+        if not isinstance(tell, Tokens):
+            raise _else()
+        return tell
+
+    def revoke_token(self, session: str, name: str, source: str) -> None:
+        if not isinstance(self._token(RevokeToken(session, name, source[:100])), TokenRevoked):
+            raise _else()
+
+    def _token(self, ask: Ask) -> Tell:
+        tell = self._ask(ask)
+        if isinstance(tell, TokenRefused):
+            raise Refusal(messages.Refused(kind=tell.kind, text=tell.text))
+        return tell
 
     def _ask(self, ask: Ask) -> Tell:
         packet = wire.ASK.encode(ask)

@@ -1,4 +1,4 @@
-"""The session id that a request carries: `Authorization: Bearer TOKEN`, and nothing else.
+"""The session id that a request carries, or a personal token: `Authorization: Bearer TOKEN`, and nothing else.
 
 No cookies exist, so a foreign page has nothing to ride on. The api keeps no token: it hands it on and forgets it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_BEARER = re.compile(r"\A[Bb]earer ([0-9a-f]{64})\Z")
+_BEARER = re.compile(r"\A[Bb]earer ((?:durward_)?[0-9a-f]{64})\Z")
 
 
 def bearer(header: str | None) -> str:

@@ -55,7 +55,7 @@ class Link:
         """Raises ValueError when it does not fit into a packet."""
         packet = wire.PUSH.encode(push)
         if self._sock is None:
-            if isinstance(push, login.LoginNoted):
+            if isinstance(push, login.LoginNoted | login.TokenNoted):
                 self._notes.append(packet)
         elif len(self._queue) >= QUEUE:
             self._say("the supervisor does not read what auth tells it, the link is closed")

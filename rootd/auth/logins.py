@@ -20,8 +20,8 @@ from rootd.auth.doors import Connection
 from rootd.auth.link import Link
 from rootd.auth.pam import Children, Verdict
 from rootd.auth.recheck import Work
-from rootd.auth.throttle import PAIR, PEER, Patience, Throttle, Ticket
 from rootd.auth.timers import Timer, Timers
+from rootd.throttle import PAIR, PEER, Patience, Throttle, Ticket
 
 FLOOR = 0.25  # seconds: more than PAM takes for a password, whatever the account
 SEEN = 5.0  # seconds that the supervisor may take
@@ -64,8 +64,9 @@ class Logins:
         self._number = 0
         self._counts: dict[str, int] = {}
         self._revoked: list[int] = []  # numbers of revocations that are not answered
+        self.keep_tokens: Callable[[], bool] = lambda: True  # False when their file has what is revoked
 
-    def asked(self, connection: Connection, ask: login.Ask) -> None:
+    def asked(self, connection: Connection, ask: login.LoginAsk) -> None:
         match ask:
             case login.Logout(token=token):
                 self._log_out(connection, token)
@@ -132,7 +133,7 @@ class Logins:
             self._throttle.wrong(attempt.ticket, now)  # by uid: what costs nothing to ask is counted
         token, known = table.new_token()
         session = table.Session(
-            known, verdict.user, verdict.uid, verdict.groups, now + self._length, now, verdict.mark, now, False
+            known, verdict.user, verdict.uid, verdict.groups, now + self._length, now, verdict.mark, now, False, now
         )
         try:
             for old in self.table.add(session):
@@ -223,11 +224,13 @@ class Logins:
             self._link.push(login.SessionDown(session.hash, why))
 
     def save(self) -> None:
-        """What was revoked is answered when the file does not have it: now, or with the next save."""
+        """What was revoked is answered when no file has it: now, or with the next save."""
         try:
             self.table.save()
         except OSError as error:
             return self._say(f"sessions cannot be saved, they end when auth does: {error.strerror}")
+        if not self.keep_tokens():
+            return None
         revoked, self._revoked = self._revoked, []
         for number in revoked:
             self._link.push(login.Revoked(number))

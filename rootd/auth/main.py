@@ -1,8 +1,10 @@
 """auth: who is logged in. Verifies logins by PAM; its own account and group shadow, no capability, sandboxed.
 
-Rule 1: the only process that sees passwords after the api, and the only one that makes sessions; it sees no commands.
+Rule 1: the only process that sees passwords after the api, and the only one that makes sessions and tokens; it sees no
+        commands.
 Rule 2: it runs no module itself (pam.py) and waits for nobody: children, peers and the supervisor have their time.
-Rule 3: it wakes up when somebody asks, and each minute while somebody is logged in; never otherwise.
+Rule 3: it wakes up when somebody asks, and each minute while somebody is logged in or has a personal token; never
+        otherwise.
 Rule 4: without its link to a supervisor that lives on, it ends (lifeline).
 
 Two profiles of the sandbox. Linux-PAM before 1.6 reads the shadow file in this process: nothing may be executed. From
@@ -20,13 +22,15 @@ import time
 from policy import login
 from rootd import confine, ipc, memory, sandbox
 from rootd.auth import pam
-from rootd.auth.doors import Door
+from rootd.auth.doors import Connection, Door
 from rootd.auth.link import Link
 from rootd.auth.logins import Logins
+from rootd.auth.personal import Personal
 from rootd.auth.recheck import Work
 from rootd.auth.rounds import Rounds
 from rootd.auth.table import Table
 from rootd.auth.timers import Timers
+from rootd.auth.tokens import Tokens
 from rootd.config import settings
 from rootd.config.settings import Settings
 from rootd.lifeline import UNLINKED, Lifeline
@@ -34,6 +38,7 @@ from rootd.lifeline import UNLINKED, Lifeline
 ATTEMPTS, ATTEMPTS_ROOM = 8, 32  # logins under way, and waiting for that
 CHECKS = 2  # re-checks under way
 API_CONNECTIONS = 64
+AT_API = (login.Login, login.Logout, login.MakeToken, login.ListTokens, login.RevokeToken)  # what it may ask
 PEER_CONNECTIONS, PEER_EACH = 64, 4
 MISCONFIGURED = 78  # EX_CONFIG
 READ = (
@@ -59,7 +64,7 @@ def main(link_fd: int) -> int:
         say(f"there is no /etc/pam.d/{missing[0]}: without it PAM would ask /etc/pam.d/other, so nobody can log in")
         return MISCONFIGURED
     warn_of_faillock(services)
-    table = Table(f"{conf.paths.run}/auth/sessions.json", boot_id())
+    table, tokens = Table(f"{conf.paths.run}/auth/sessions.json", boot_id()), kept_tokens(conf)
     trouble = table.load()
     if trouble:
         say(trouble)
@@ -68,8 +73,9 @@ def main(link_fd: int) -> int:
         library.warm(service)
     warm_names()
     work = Work(library, *services, table.key)
-    wall_in(f"{conf.paths.run}/auth", helper=needs_helper(work, account.name, f"{conf.paths.run}/auth"))
-    auth = Auth(keeper, conf, table, work)
+    folders = (f"{conf.paths.run}/auth", os.path.dirname(tokens.path))
+    wall_in(folders, helper=needs_helper(work, account.name, folders))
+    auth = Auth(keeper, conf, table, tokens, work)
     auth.take_over(inherited)
     memory.trim()
     return auth.run()
@@ -81,6 +87,10 @@ def read_memfd(fd: int) -> bytes:
         return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)
+
+
+def kept_tokens(conf: Settings) -> Tokens:
+    return Tokens(f"{conf.paths.state}/auth/tokens.json", boot_id())
 
 
 def boot_id() -> str:
@@ -108,18 +118,18 @@ def warn_of_faillock(services: tuple[str, ...]) -> None:
             continue
 
 
-def wall_in(folder: str, *, helper: bool) -> None:
+def wall_in(folders: tuple[str, ...], *, helper: bool) -> None:
     """The sandbox. helper: unix_chkpwd may be executed, and nothing else."""
     sandbox.enter(
-        read=READ, write=(folder,), allow=SYSCALLS, sockets=SOCKETS, fork=True, execute=HELPER if helper else ()
+        read=READ, write=folders, allow=SYSCALLS, sockets=SOCKETS, fork=True, execute=HELPER if helper else ()
     )
 
 
-def needs_helper(work: Work, own: str, folder: str) -> bool:
+def needs_helper(work: Work, own: str, folders: tuple[str, ...]) -> bool:
     """Whether PAM says something else of our own account when it may not execute anything."""
 
     def within() -> pam.Verdict:
-        wall_in(folder, helper=False)
+        wall_in(folders, helper=False)
         return work.phase(own)
 
     if pam.once(lambda: work.phase(own)) == pam.once(within):
@@ -143,7 +153,7 @@ def say(text: str) -> None:
 class Auth:
     """The loop. Owns the keeper's link."""
 
-    def __init__(self, keeper: ipc.Link, conf: Settings, table: Table, work: Work) -> None:
+    def __init__(self, keeper: ipc.Link, conf: Settings, table: Table, tokens: Tokens, work: Work) -> None:
         self.keeper = keeper
         self.loop = ipc.Loop()
         self.timers = Timers()
@@ -154,7 +164,12 @@ class Auth:
             table, conf.auth.session, conf.auth.idle, work, children, self.link, self.timers, clock, wall, say,
             lambda: self.rounds.begun(),
         )  # fmt: skip
-        self.rounds = Rounds(self.logins, checks, self.link, self.timers, clock)
+        self.personal = Personal(
+            tokens, table, conf.auth.token_longest, conf.auth.idle, self.link, self.timers, clock, wall, say,
+            lambda: self.rounds.begun(),
+        )  # fmt: skip
+        self.logins.keep_tokens = self.personal.save
+        self.rounds = Rounds(self.logins, self.personal, checks, self.link, self.timers, clock)
         self.api = frozenset({conf.accounts["api"].uid, 0})
         self.ours = frozenset(account.uid for account in conf.accounts.values())  # no part of ours is a person
         self.doors: list[Door] = []
@@ -162,12 +177,20 @@ class Auth:
         self.lifeline = Lifeline("auth", say)
 
     def heard(self, pull: login.Pull) -> None:
+        self.personal.heard(pull)
         self.logins.heard(pull)
 
+    def asked(self, connection: Connection, ask: login.Ask) -> None:
+        if isinstance(ask, login.TokenAsk):
+            self.personal.asked(connection, ask)
+        else:
+            self.logins.asked(connection, ask)
+
     def take_over(self, inherited: ipc.Inherited) -> None:
+        self.personal.load()
         for name, fd in inherited.held.items():
             if name == "door/auth":
-                self.door(name, fd, self.api, (login.Login, login.Logout), API_CONNECTIONS, API_CONNECTIONS)
+                self.door(name, fd, self.api, AT_API, API_CONNECTIONS, API_CONNECTIONS)
             elif name == "door/peer":
                 self.door(name, fd, None, (login.PeerLogin, login.Logout), PEER_CONNECTIONS, PEER_EACH)
             else:
@@ -179,7 +202,7 @@ class Auth:
     def door(
         self, name: str, fd: int, uids: frozenset[int] | None, kinds: tuple[type[login.Ask], ...], limit: int, each: int
     ) -> None:
-        asked, but = self.logins.asked, self.ours if uids is None else frozenset[int]()
+        asked, but = self.asked, self.ours if uids is None else frozenset[int]()
         self.doors.append(Door(name, fd, uids, kinds, limit, each, self.loop, self.timers, clock, asked, say, but))
 
     def connect(self, role: str, sock: int, pidfd: int) -> None:

@@ -1,6 +1,6 @@
-"""Each minute, and at the start: is everybody who is logged in still somebody who may be?
+"""Each minute, and at the start: is everybody who is logged in, or has a personal token, still somebody who may?
 
-Rule 1: no session, no timer.
+Rule 1: no session and no token, no timer.
 Rule 2: what was found out is pushed at once: the session again, with the groups of now, or its end.
 Rule 3: who could not be checked is neither confirmed nor ended; the supervisor refuses what nobody confirms.
 Rule 4: a supervisor that has just been linked is told what was checked not long ago, then SessionsEnd; after a start
@@ -16,6 +16,7 @@ from rootd.auth import recheck
 from rootd.auth.link import Link
 from rootd.auth.logins import Logins
 from rootd.auth.pam import Children, Verdict
+from rootd.auth.personal import Personal
 from rootd.auth.timers import Timers
 
 EVERY = 60.0  # seconds
@@ -24,8 +25,10 @@ FRESH = 90.0  # seconds for which a check may be told to a new supervisor
 
 class Rounds:
     def __init__(
-        self, logins: Logins, children: Children, link: Link, timers: Timers, clock: Callable[[], float]
-    ) -> None:
+        self, logins: Logins, personal: Personal, children: Children, link: Link, timers: Timers,
+        clock: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._personal = personal
         self._logins, self._children, self._link, self._timers, self._clock = logins, children, link, timers, clock
         self._waiting: list[str] = []  # users of this round
         self._asked = 0  # children of this round
@@ -49,6 +52,7 @@ class Rounds:
         for session in self._logins.table.all():
             if session.open and session.checked is not None and 0 <= now - session.checked < FRESH:
                 self._logins.confirm(session)
+        self._personal.linked(FRESH)
         self._logins.push_pending()
         if not self._is_first:
             self._link.push(SessionsEnd())
@@ -61,7 +65,7 @@ class Rounds:
             why = session.over(self._logins.idle, now)
             if why:
                 self._logins.end(session, why)
-        self._waiting = self._logins.table.users()
+        self._waiting = list({*self._logins.table.users(), *self._personal.users()})
         self._ask()
 
     def _ask(self) -> None:
@@ -88,6 +92,7 @@ class Rounds:
                 session.groups, session.checked = verdict.groups, now
                 if session.open:
                     self._logins.confirm(session)
+        self._personal.checked(user, verdict)
         self._asked -= 1
         self._ask()
 
@@ -96,6 +101,6 @@ class Rounds:
         if self._is_first:
             self._is_first = False
             self._link.push(SessionsEnd())
-        self._is_set = len(self._logins.table) > 0
+        self._is_set = len(self._logins.table) > 0 or self._personal.is_waiting()
         if self._is_set:
             self._timers.at(max(self._next, self._clock()), self._round)

@@ -31,6 +31,7 @@ class Session(msgspec.Struct, forbid_unknown_fields=True):
     mark: str
     checked: float | None = None  # when its account was last found to be good, by this process; None is never
     open: bool = True  # the supervisor knows it and the login was answered
+    begun: Seconds = 0.0
 
     def over(self, idle: float, now: float) -> str:
         """Why it has ended by itself; "" when it has not."""

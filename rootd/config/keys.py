@@ -65,6 +65,7 @@ KEYS = (
     Key("auth", "local", "password|peer", "password", "peer: local users log in without typing a password"),
     Key("auth", "session", "period", "8h", "after which a session ends"),
     Key("auth", "idle", "period", "30m", "without a command, after which a session ends"),
+    Key("auth", "token_longest", "duration", "90d", "that a personal token may live; 0s: there are none"),
     Key("api", "listen", "addresses", None, "where the API listens; api.sock in the run directory"),
     Key("api", "workers", "1..64", 2, "processes that answer HTTP"),
     Key("api", "threads", "4..1000", 64, "of each worker, for requests, waits and streams"),

@@ -36,6 +36,7 @@ class Auth(NamedTuple):
     local: str  # password, peer
     session: float  # seconds
     idle: float  # seconds
+    token_longest: float = 90 * 86400.0  # seconds; 0: there are no personal tokens
 
 
 class Tls(NamedTuple):

@@ -150,6 +150,7 @@ def make_directories(settings: Settings) -> None:
         (paths.log, who["log"].uid, who["supervisor"].gid, 0o2750),
         (f"{paths.log}/audit", who["log"].uid, who["supervisor"].gid, 0o2750),
         (paths.state, 0, 0, 0o755),
+        (f"{paths.state}/auth", who["auth"].uid, who["auth"].gid, 0o700),
         (f"{paths.state}/log", who["log"].uid, who["log"].gid, 0o700),
         (f"{paths.state}/choices", who["log"].uid, who["supervisor"].gid, 0o2750),
     )

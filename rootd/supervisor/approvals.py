@@ -46,6 +46,7 @@ class Approvals:
     def __init__(self, clock: Callable[[], float], keep: Callable[[bytes], None]) -> None:
         """keep: writes what the next supervisor is to know."""
         self._clock, self._keep = clock, keep
+        self.expired: Callable[[Waiting], object] = lambda waiting: None  # called once for each whose time is over
         self._last = 0
         self._waiting: dict[int, Waiting] = {}
 
@@ -71,11 +72,22 @@ class Approvals:
     def all(self) -> Iterator[Waiting]:
         """Those whose time lasts, the oldest first."""
         now = self._clock()
-        self._waiting = {number: one for number, one in self._waiting.items() if now < one.until}
-        return iter(list(self._waiting.values()))
+        return iter([one for one in self._waiting.values() if now < one.until])
+
+    def wake_at(self) -> float | None:
+        return min((one.until for one in self._waiting.values()), default=None)
+
+    def wake(self, now: float) -> None:
+        over = [one for one in self._waiting.values() if one.until <= now]
+        for one in over:
+            del self._waiting[one.number]
+        if over:
+            self._save()  # first: it is told once
+        for one in over:
+            self.expired(one)
 
     def take(self, number: int) -> Waiting:
-        """It is approved: nobody can take it again. Raises Refusal."""
+        """It is approved, or taken back: nobody can take it again. Raises Refusal."""
         waiting = self.find(number)
         if waiting is None:
             raise Refusal("conflict", f"{number} does not wait any more")

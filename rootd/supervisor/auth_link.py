@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from policy import login, wire
 from policy.identity import SESSION_SHOWN
@@ -89,6 +90,7 @@ class AuthLink:
             self.disconnect()
 
     def _pushed(self, push: login.Push) -> None:
+        named = self._sessions.named(push.hash) if isinstance(push, login.SessionDown) else ("", "")
         seen = self._sessions.push(push, self._clock())
         if seen is not None:
             self.tell(seen)
@@ -97,19 +99,25 @@ class AuthLink:
                 self.is_told = True
             case login.Revoked():
                 self._keep(self._sessions.to_keep())
-            case login.LoginNoted() | login.SessionDown():
-                self._record(push)
+            case login.LoginNoted() | login.SessionDown() | login.TokenNoted():
+                self._record(push, *named)
 
-    def _record(self, push: login.LoginNoted | login.SessionDown) -> None:
-        """A login, or the end of a session: the first digits of its hash are in each of its decisions."""
+    def _record(self, push: login.LoginNoted | login.SessionDown | login.TokenNoted, user: str, token: str) -> None:
+        """A login, or the end of a session: the first digits of its hash are in each of its decisions. user, token: of
+        a personal one that has ended or sleeps."""
         if self._audit.is_crowded:
             self._left_out += 1
             if str(self._left_out).strip("0") == "1":
                 told = f"a login or logout is not recorded ({self._left_out} so far)"
                 self._note(f"the audit log cannot keep up with auth: {told}")
         elif isinstance(push, login.SessionDown):
-            self._audit.record({"kind": "logout", "session": push.hash[:SESSION_SHOWN], "why": push.why})
+            body = {"kind": "logout", "session": push.hash[:SESSION_SHOWN], "why": push.why}
+            self._audit.record(body | ({"user": user, "token": token} if token else {}))
         else:
-            session = (push.session or "")[:SESSION_SHOWN]
-            said = {"kind": "login", "user": push.user, "from": push.source, "ok": push.ok, "why": push.why}
-            self._audit.record({**said, "session": session})
+            said: dict[str, Any] = {"kind": "login", "user": push.user, "from": push.source}
+            if isinstance(push, login.LoginNoted):
+                said["ok"] = push.ok
+            else:
+                scope = {"token": push.scope.name, "for": push.scope.text} if push.scope else {}
+                said |= {"kind": "token", "what": push.what, **scope, "expires": push.expires}
+            self._audit.record({**said, "why": push.why, "session": (push.session or "")[:SESSION_SHOWN]})

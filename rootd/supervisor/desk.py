@@ -23,6 +23,7 @@ from policy.identity import ROOT, Identity
 from policy.login import Pull
 from policy.names import GLOBAL_ACTIONS, Action
 from rootd.supervisor import watching
+from rootd.supervisor.admission import Admission
 from rootd.supervisor.approvals import Approvals, Waiting
 from rootd.supervisor.auditing import Audit, Rate, Then
 from rootd.supervisor.choices import Choices
@@ -32,7 +33,7 @@ from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
 from rootd.supervisor.limits import Limits
 from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
-from rootd.supervisor.seconds import Seconds
+from rootd.supervisor.seconds import Seconds, nothing_of_yours
 from rootd.supervisor.sessions import Session, Sessions
 from rootd.supervisor.spelled import Spelled
 
@@ -87,7 +88,7 @@ class Desk:
         self.reloads, self.choices, self.clearing = reloads, choices, clearing
         self.clock, self.expires, self.tell_auth, self.log, self.goes_on = clock, expires, tell_auth, log, goes_on
         self.windows, self.limits, self.approvals = windows, limits, approvals
-        self.seconds = Seconds(self)
+        self.seconds, self.admission = Seconds(self), Admission(sessions, audit, clock)
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
@@ -102,9 +103,10 @@ class Desk:
                 messages.Refused("invalid", "root.sock takes no session: there it is root who asks")
             )
         if not connection.root:
-            session = self.sessions.find(request.session, self.clock())
-            if session is None:
-                return connection.answer(messages.Refused("no-session", "log in first: there is no such session"))
+            found = self.admission.session(request)
+            if isinstance(found, messages.Refused):
+                return connection.answer(found)
+            session = found
             touched = session.touch(self.clock())
             if touched is not None:
                 self.tell_auth(touched)
@@ -125,6 +127,8 @@ class Desk:
     def _row(self, call: Call) -> Row:
         """What is asked of an operation takes the right to what that does, on its service."""
         row = DISPATCH[type(call.command)]
+        if isinstance(call.command, messages.Withdraw):
+            return self.seconds.row_of(call, row, call.command.approval)
         operation = self._operation(call)
         if operation is None:
             return row
@@ -153,6 +157,8 @@ class Desk:
             operation = self._operation(call)
             if operation is None or not self.may_view(call, operation.service):
                 refused = messages.Refused("unknown", unknown_operation(call.command.operation).text)
+        elif isinstance(call.command, messages.Withdraw) and row.action is None:
+            refused = messages.Refused("unknown", nothing_of_yours(call.command.approval).text)
         if refused is not None and refused.kind == "forbidden" and isinstance(decision, decide.Unapproved):
             return self.seconds.asked(call, row, decision)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
@@ -178,6 +184,7 @@ class Desk:
             "rule": decision.rule, "file": decision.file, "line": decision.line, "why": why,
             "policy": self.policy.hash[:12],
         }  # fmt: skip
+        body |= {"token": call.identity.token.name} if call.identity.token else {}
         body |= {"reason": call.reason} if call.reason else {}
         body |= {"approval": call.approved[0].number, "approved_by": call.approved[1]} if call.approved else {}
         self.audit.record(body, then)
@@ -190,7 +197,7 @@ class Desk:
 
     def asking(self, call: Call, service: str | None = None) -> conditions.Asking:
         """The circumstances of this question about this service, now."""
-        demands = not isinstance(call.command, messages.Cancel)  # who takes back gives no reason for it
+        demands = not isinstance(call.command, messages.Cancel | messages.Withdraw)  # who takes back gives no reason
         wait = partial(self.limits.wait, uid=call.identity.uid, service=service or "")
         approved = frozenset([call.approved[0].rule] if call.approved else [])
         return conditions.Asking(self.windows(), call.source, call.reason, demands, wait, approved)
@@ -213,7 +220,8 @@ class Desk:
         if not denied:
             return None
         named = name if self.may_view(call, name) else "another service"
-        text = f"denied: it would {row.action} {named} too, and no rule lets {call.user} {row.action} that"
+        who = f"no rule lets {call.user}" if call.identity.token is None else f"neither may this token of {call.user}"
+        text = f"denied: it would {row.action} {named} too, and {who} {row.action} that"
         return messages.Refused("forbidden", text)
 
     def _may_go_on(self, call: Call) -> bool:
@@ -368,7 +376,7 @@ class Desk:
 def target(command: messages.Command) -> str | None:
     """The service that the command is about, None when it is about none, or about several."""
     match command:
-        case messages.ListApprovals() | messages.Approve():
+        case messages.ListApprovals() | messages.Approve() | messages.Withdraw():
             return None
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None

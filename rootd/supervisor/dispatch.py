@@ -140,8 +140,11 @@ def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> Non
     if command.service is not None:
         raise Refusal("invalid", "name an action too")
     own = decide.rights(desk.policy, who, desk.all_groups(), asking)
+    if len(spell(own)) > PACKET:  # what each demands is told by WhatMayI with an action, too
+        own = [replace(right, demands={}) for right in own]
     expires = desk.expires(call.session.ends) if call.session else ""
-    return call.connection.answer(messages.Rights(who.user, who.uid, sorted(who.groups), expires, own))
+    token = who.token.name if who.token else ""
+    return call.connection.answer(messages.Rights(who.user, who.uid, sorted(who.groups), expires, own, token))
 
 
 def answer_start(desk: Desk, call: Call, command: messages.Start) -> None:
@@ -217,6 +220,10 @@ def answer_approve(desk: Desk, call: Call, command: messages.Approve) -> None:
     desk.seconds.approve(call, command.approval)
 
 
+def answer_withdraw(desk: Desk, call: Call, command: messages.Withdraw) -> None:
+    desk.seconds.withdraw(call, command.approval)
+
+
 def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
     desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock()))
 
@@ -235,13 +242,15 @@ def answer_revoke(desk: Desk, call: Call, command: messages.Revoke) -> None:
     """Ended here at once, whatever auth does; auth then forgets them too."""
     if (command.user is None) != command.everyone:
         raise Refusal("invalid", "name a user, or say that everyone is meant")
+    tokens = desk.sessions.tokens(command.user or "")
     try:
-        ended = desk.sessions.revoke(command.user or "")
+        ended = desk.sessions.revoke(command.user or "") - tokens
     except OverflowError as full:
         raise Refusal("later", str(full)) from None
     told = desk.tell_auth(desk.sessions.revoking()[-1])
     whose = f" of {command.user}" if command.user else ""
-    text = f"{ended or 'no'} {'session' if ended == 1 else 'sessions'}{whose} ended" + (
+    more = f" and {tokens} personal {'token' if tokens == 1 else 'tokens'}" if tokens else ""
+    text = f"{ended or 'no'} {'session' if ended == 1 else 'sessions'}{more}{whose} ended" + (
         "" if told else "; auth is being started again and will be told"
     )
     call.connection.answer(messages.Done(text))
@@ -268,6 +277,7 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Cancel: Row(None, answer_cancel, changes=True),
     messages.ListApprovals: Row(Action.VIEW, answer_approvals),
     messages.Approve: Row(Action.APPROVE, answer_approve, changes=True),
+    messages.Withdraw: Row(None, answer_withdraw, changes=True),
     messages.Reload: Row(Action.RELOAD, answer_reload, changes=True),
     messages.Revoke: Row(Action.REVOKE, answer_revoke, changes=True),
     messages.Shutdown: Row(Action.SHUTDOWN, answer_shutdown, changes=True),

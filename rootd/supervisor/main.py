@@ -105,7 +105,7 @@ class Supervisor:
         self.root = Door("root.sock", root, 0, ROOT_LIMIT, self.loop, self.clock, self.desk.ask, note, root=True)
         self.timers = (
             self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control, self.root,
-            self.kept, self.upgrades,
+            self.kept, self.upgrades, self.approvals,
         )  # fmt: skip
         self.restore()
         for role, (sock, pidfd) in inherited.links.items():

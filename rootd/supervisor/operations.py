@@ -12,7 +12,7 @@ from typing import Literal, assert_never
 
 from msgspec.structs import replace
 
-from policy.messages import Changed, Ended, OperationInfo, Problem, RefusalKind, Step
+from policy.messages import Changed, Ended, Lapsed, OperationInfo, Problem, RefusalKind, Step
 from policy.names import Action
 from rootd.supervisor import states
 from rootd.supervisor.exits import status_words
@@ -28,7 +28,7 @@ AHEAD = 100  # numbers that are written as given out before they are: so many ma
 GIVE_UP = 3  # SIGKILLs to a tree, before its stop is called failed
 
 Kind = Literal["start", "stop", "restart", "signal", "scale", "shutdown", "reload", "upgrade"]
-Publish = Callable[[Changed | Step | Ended], None]
+Publish = Callable[[Changed | Step | Ended | Lapsed], None]
 
 
 class Refusal(Exception):
@@ -174,6 +174,10 @@ class Operations:
     def changed(self, service: str, process: str, state: str, pid: int, text: str) -> None:
         """A process changed its state: for whoever watches."""
         self._publish(Changed(self.next_event(), self._wall(), service, process, state, pid, short(text)))
+
+    def lapsed(self, approval: int, service: str, text: str) -> None:
+        """What waited for a second person waits no more: for whoever watches."""
+        self._publish(Lapsed(self.next_event(), self._wall(), approval, service, short(text)))
 
     def next_event(self) -> int:
         self.events += 1

@@ -43,9 +43,24 @@ class Through(Connection):
         self._call.connection.answer(told)
 
 
+def nothing_of_yours(number: int) -> Refusal:
+    return Refusal("unknown", f"nothing that you have asked for waits as number {number}")
+
+
+def action_of(command: messages.Command) -> str:
+    from rootd.supervisor.dispatch import DISPATCH  # which imports the desk's parts
+
+    return str(DISPATCH[type(command)].action)
+
+
+def target_of(command: messages.Command) -> str:
+    return str(getattr(command, "service", ""))
+
+
 class Seconds:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        desk.approvals.expired = lambda waiting: self._over(waiting, "expired: nobody approved in time")
 
     def asked(self, call: Call, row: Row, decision: decide.Unapproved) -> bool:
         """Keep what was asked for, record it, and tell the asker its number. False: nothing is done now."""
@@ -100,12 +115,53 @@ class Seconds:
         desk.outcome(call, Action.APPROVE, 0, True, f"approved: {waiting.info.text} of {waiting.user}", 0.0)
         desk.begin_approved(Through(call, waiting), waiting, session, call.user)
 
+    def row_of(self, call: Call, row: Row, number: int) -> Row:
+        """To take something back takes the right to what was asked for, on its service. As it is: there is nothing."""
+        waiting = self.own(call, number)
+        if waiting is None:
+            return row
+        call.service = target_of(waiting.command) or None
+        return row._replace(action=Action(action_of(waiting.command)))
+
+    def own(self, call: Call, number: int) -> Waiting | None:
+        """What the asker may take back."""
+        waiting = self._desk.approvals.find(number)
+        return waiting if waiting and (call.identity.root or self.is_own(call, waiting)) else None
+
+    def withdraw(self, call: Call, number: int) -> None:
+        """Raises Refusal."""
+        waiting = self.own(call, number)
+        if waiting is None:
+            raise nothing_of_yours(number)
+        text = self._over(self._desk.approvals.take(number), f"taken back by {call.user}")
+        call.connection.answer(messages.Done(text))
+        self._desk.outcome(call, Action(action_of(waiting.command)), 0, True, text, 0.0)
+
+    def _over(self, waiting: Waiting, how: str) -> str:
+        """It waits no more, and was not done: the end of its story, for the audit log and for whoever may view it."""
+        desk, action, service = self._desk, action_of(waiting.command), target_of(waiting.command)
+        body = {
+            "kind": "outcome", "id": waiting.request, "operation": 0, "action": action, "target": service, "ok": False,
+            "result": f"approval {waiting.number} {how}", "seconds": 0.0, "approval": waiting.number,
+        }  # fmt: skip
+        desk.audit.record(body)
+        text = f"approval {waiting.number} {how}: {action} {service}".rstrip()
+        desk.services.operations.lapsed(waiting.number, service, text)
+        return text
+
+    @staticmethod
+    def is_own(call: Call, waiting: Waiting) -> bool:
+        """Asked for by this person; to a personal token, by that token."""
+        if call.identity.token is not None:
+            return call.session is not None and waiting.session == call.session.hash
+        return (waiting.user, waiting.uid) == (call.user, call.identity.uid)
+
     def listed(self, call: Call) -> list[messages.ApprovalInfo]:
         found, desk = [], self._desk
         said = decide.decide(desk.policy, call.identity, Action.APPROVE, None, (), desk.asking(call))
         sees = isinstance(said, decide.Allow)  # who has this right sees all that waits, and agrees to nothing by it
         for waiting in desk.approvals.all():
-            yours = (waiting.user, waiting.uid) == (call.user, call.identity.uid)
+            yours = self.is_own(call, waiting)
             if yours or sees or isinstance(self.may_approve(call, waiting.number), decide.Allow):
                 info = waiting.info
                 found.append(messages.ApprovalInfo(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from policy.messages import Changed, Description, Ended, ServiceInfo, Step
+from policy.messages import Changed, Description, Ended, Lapsed, ServiceInfo, Step
 from policy.names import RESERVED
 from rootd import ipc
 from rootd.config.specs import ServiceSpec
@@ -52,7 +52,7 @@ class Services:
     def __init__(
         self,
         perform: Callable[[Request], None],
-        publish: Callable[[Changed | Step | Ended], None],
+        publish: Callable[[Changed | Step | Ended | Lapsed], None],
         wall: Callable[[], str],
         prober: Prober,
         place: str,

@@ -1,5 +1,7 @@
 """Who is logged in, as auth told it: the hash of a session's id, and the person behind it.
 
+A personal token is a session that is for less than its person may do, and does not end by not being used.
+
 Rule 1: a session is found by the SHA-256 of its id; no id is kept, and none is compared.
 Rule 2: every doubt denies: unknown, ended, idle, revoked, or not confirmed by auth for CONFIRMED seconds.
 Rule 3: a revocation counts until auth has answered it, whoever of the two dies meanwhile: it is kept in a file, and
@@ -32,12 +34,12 @@ class Session:
     def __init__(self, up: login.SessionUp, now: float) -> None:
         self.hash = up.hash
         self.used = now
-        self.touched = now
+        self.touched = now if up.token is None else float("-inf")  # of a token, the first use is told
         self.renew(up, now)
 
     def renew(self, up: login.SessionUp, now: float) -> None:
         """Raises ValueError when nobody can be so."""
-        self.identity = identity.person(up.user, up.uid, up.groups, up.hash)
+        self.identity = identity.person(up.user, up.uid, up.groups, up.hash, up.token)
         self.ends = up.ends
         self.idle = up.idle
         self.confirmed = now
@@ -70,13 +72,14 @@ class Sessions:
         match push:
             case login.SessionUp():
                 return self._up(push, now)
-            case login.SessionDown(hash=ended):
+            case login.SessionDown(hash=ended, number=number):
                 self._live.pop(ended, None)
+                return login.Seen(number) if number else None
             case login.Revoked(number=number):
                 self._revoking = {user: known for user, known in self._revoking.items() if known != number}
             case login.SessionsEnd():
                 self._live = {known: session for known, session in self._live.items() if known in self._told}
-            case login.LoginNoted():
+            case login.LoginNoted() | login.TokenNoted():
                 pass  # for the audit log alone
             case _:
                 assert_never(push)
@@ -89,10 +92,10 @@ class Sessions:
         try:
             if known is None:
                 self._live[up.hash] = Session(up, now)
-            elif (known.identity.user, known.identity.uid) == (up.user, up.uid):
+            elif (known.identity.user, known.identity.uid, known.identity.token) == (up.user, up.uid, up.token):
                 known.renew(up, now)
             else:
-                raise ValueError("a session never becomes another person's")
+                raise ValueError("a session never becomes another person's, and none for more than it was")
         except ValueError:
             self._live.pop(up.hash, None)
             return None
@@ -111,7 +114,7 @@ class Sessions:
     # -- revocations
 
     def revoke(self, user: str) -> int:
-        """End the sessions of this user, or of everybody (""), whatever auth still says. How many they were.
+        """End the sessions and tokens of this user, or of everybody (""), whatever auth still says. How many.
 
         Raises OverflowError when auth has left too many users' unanswered; everybody's is always possible.
         """
@@ -124,6 +127,16 @@ class Sessions:
         others = {known: number for known, number in self._revoking.items() if user not in ("", known)}
         self._revoking = others | {user: self._number}
         return len(ended)
+
+    def tokens(self, user: str) -> int:
+        """How many personal tokens of this user, or of everybody (""), are known."""
+        return sum(one.identity.token is not None and user in ("", one.identity.user) for one in self._live.values())
+
+    def named(self, known: str) -> tuple[str, str]:
+        """Of a personal token's hash, whose it is and its name; two times "" for what is none."""
+        session = self._live.get(known)
+        token = session.identity.token if session else None
+        return (session.identity.user, token.name) if session and token else ("", "")
 
     def revoking(self) -> list[login.RevokeSessions]:
         """What auth has not answered, the latest last."""

@@ -23,7 +23,7 @@ SHARE = 128  # of one service: one that has more loses its own first, so that a 
 GONE = 16_384  # services of which it is known which event was the last that is not kept any more
 AHEAD = 1 << 20  # more numbers than a supervisor can give to events between one state file and the next
 
-Happened = messages.Changed | messages.Step | messages.Ended
+Happened = messages.Changed | messages.Step | messages.Ended | messages.Lapsed
 Sees = Callable[[str], bool | None]
 
 
@@ -57,7 +57,7 @@ class Watcher:
 
     def wants(self, event: Happened) -> bool:
         if self.operation:
-            return not isinstance(event, messages.Changed) and event.operation == self.operation
+            return isinstance(event, messages.Step | messages.Ended) and event.operation == self.operation
         return self.service is None or event.service == self.service
 
     def begins_with(self, event: Happened, seen: int) -> bool:

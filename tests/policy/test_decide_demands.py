@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given, strategies as st
 
 from policy.conditions import Asking
-from policy.decide import Allow, Unapproved, decide
-from policy.identity import Identity
+from policy.decide import Allow, Unapproved, decide, rights
+from policy.identity import ROOT, Identity
+from policy.messages import Right
 from policy.parse import parse
 from policy.rules import Policy
 
@@ -107,3 +108,40 @@ def test_a_further_grant_takes_no_right(
         for service in SERVICES:
             if isinstance(decide(before, who, "stop", service, (), asking), Allow):
                 assert isinstance(decide(after, who, "stop", service, (), asking), Allow)
+
+
+def test_rights_say_what_the_least_demanding_rule_demands_and_when_it_holds() -> None:
+    text = """
+[[grant]]
+id = "a"
+who = ["user:alice"]
+may = ["view", "restart", "stop"]
+on = ["site"]
+reason = true
+when = { days = "Mon-Fri", timezone = "UTC" }
+from = ["10.0.0.0/8"]
+expires = 2099-01-01
+[[grant]]
+id = "b"
+who = ["user:alice"]
+may = ["view"]
+on = ["site", "shop"]
+[[grant]]
+id = "c"
+who = ["user:alice"]
+may = ["stop"]
+on = ["*"]
+limit = "6 in 10m"
+"""
+    policy = parse([("a.toml", text)], SERVICES)
+    assert isinstance(policy, Policy), policy
+    alice, monday = Identity("alice", 1001), Asking(at=1_795_435_200.0, source="10.1.2.3")
+    assert rights(policy, alice, SERVICES, monday) == [
+        Right("shop", ["view", "stop"], {"stop": "at most 6 in 10m"}),
+        Right("site", ["view", "stop", "restart"], {
+            "restart": "with a reason, Mon-Fri UTC, until 2099-01-01, from 10.0.0.0/8",
+            "stop": "with a reason, Mon-Fri UTC, until 2099-01-01, from 10.0.0.0/8",
+        }),
+    ]  # fmt: skip
+    assert [right.service for right in rights(policy, alice, SERVICES, Asking(at=0.0))] == ["shop", "site"]
+    assert not any(right.demands for right in rights(policy, ROOT, SERVICES))

@@ -38,7 +38,9 @@ def strategy(part: inspect.Type) -> st.SearchStrategy[Any]:
             highest = part.le if part.le is not None else part.lt - 1 if part.lt is not None else 2**53
             return st.integers(lowest, highest)
         case inspect.FloatType():
-            return st.floats(min_value=part.ge, allow_nan=False, allow_infinity=False)
+            lowest = part.ge if part.ge is not None else part.gt
+            beyond = part.gt is not None
+            return st.floats(lowest, part.le, exclude_min=beyond, allow_nan=False, allow_infinity=False)
         case inspect.BoolType():
             return st.booleans()
         case inspect.NoneType():
@@ -47,6 +49,8 @@ def strategy(part: inspect.Type) -> st.SearchStrategy[Any]:
             return st.sampled_from(part.values)
         case inspect.ListType():
             return st.lists(strategy(part.item_type), max_size=3)
+        case inspect.VarTupleType():
+            return st.lists(strategy(part.item_type), min_size=part.min_length or 0, max_size=3).map(tuple)
         case inspect.DictType():
             return st.dictionaries(strategy(part.key_type), strategy(part.value_type), max_size=3)
     raise AssertionError(part)

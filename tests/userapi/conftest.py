@@ -27,6 +27,7 @@ from userapi.app import create_app
 
 ROOT = Path(userapi.__path__[0]).parent  # what is installed; a checkout is left as it is
 TOKEN = "ab" * 32
+PERSONAL = "durward_" + "c0ffee00" * 8
 NOW = "2026-11-23T12:00:00Z"
 
 SITE = messages.ServiceInfo(
@@ -156,12 +157,13 @@ def no_session() -> messages.Refused:
 class World:
     """A run directory with both peers, and sessions as the real ones keep them."""
 
-    token, site, worker, now = TOKEN, SITE, WORKER, NOW
+    token, site, worker, now, personal = TOKEN, SITE, WORKER, NOW, PERSONAL
     hang, die, open = HANG, DIE, OPEN
 
     def __init__(self, run: Path) -> None:
         self.run = run
         self.live = {TOKEN}
+        self.tokens: dict[str, login.TokenInfo] = {}
         self.answers: dict[type, Any] = {
             messages.Status: messages.Services(services=[SITE, WORKER]),
             messages.ListOperations: messages.Listed(
@@ -223,7 +225,23 @@ class World:
         if isinstance(ask, login.Login) and ask.password == "right":
             self.live.add(TOKEN)
             return login.Granted(token=TOKEN, user=ask.user, uid=1001, expires=NOW)
+        if isinstance(ask, login.TokenAsk):
+            return self.vouch_for_tokens(ask)
         return login.Denied(text="login refused")
+
+    def vouch_for_tokens(self, ask: login.TokenAsk) -> Any:
+        if ask.token not in self.live:
+            return login.TokenRefused("no-session", "log in first")
+        if isinstance(ask, login.MakeToken):
+            self.tokens[ask.scope.name] = login.TokenInfo(ask.scope, NOW, NOW, "", "")
+            self.live.add(PERSONAL)
+            return login.TokenMade(PERSONAL, ask.scope.name, NOW)
+        if isinstance(ask, login.ListTokens):
+            return login.Tokens(list(self.tokens.values()))
+        if self.tokens.pop(ask.name, None) is None:
+            return login.TokenRefused("unknown", f"you have no token '{ask.name}'")
+        self.live.discard(PERSONAL)
+        return login.TokenRevoked()
 
     def commands(self) -> list[Any]:
         return [request.command for request in self.supervisor.asked]

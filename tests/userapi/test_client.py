@@ -104,7 +104,7 @@ def test_no_socket_at_all_is_later(tmp_path):
         supervisor.ask("", STOP, "unix")
     with pytest.raises(Refusal, match="daemon is down"):
         next(supervisor.watch("", messages.Watch(), "unix"))
-    assert not supervisor.alive()
+    assert supervisor.health() == "away"
 
 
 @pytest.mark.parametrize(
@@ -171,11 +171,15 @@ def test_a_watch_tells_events_and_idleness_and_ends_with_its_connection(world):
     assert list(supervisor.watch(world.token, messages.Watch(after=9), "unix")) == told
 
 
-def test_alive_is_whether_it_answers_and_not_what(world):
+def test_health_is_whether_it_answers_and_whether_the_audit_log_is_in_trouble(world):
     supervisor = Supervisor(str(world.run / "control.sock"), answer=0.2)
-    assert supervisor.alive()
+    assert supervisor.health() == "ok"
+    world.supervisor.script = lambda _: messages.Refused("no-session", "log in first", trouble=True)
+    assert supervisor.health() == "trouble"
+    world.supervisor.script = lambda _: messages.Done("x")
+    assert supervisor.health() == "ok"
     world.supervisor.script = lambda _: world.hang
-    assert not supervisor.alive()
+    assert supervisor.health() == "away"
 
 
 @pytest.fixture

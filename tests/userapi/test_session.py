@@ -11,6 +11,7 @@ TOKEN = "0123456789abcdef" * 4
 
 def test_a_bearer_token_is_taken():
     assert bearer(f"Bearer {TOKEN}") == TOKEN
+    assert bearer(f"Bearer durward_{TOKEN}") == f"durward_{TOKEN}"
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,10 @@ def test_a_bearer_token_is_taken():
         f"Bearer  {TOKEN}",
         f"Bearer {TOKEN} ",
         f"Bearer {TOKEN}0",
+        f"Bearer durward_{TOKEN}0",
+        f"Bearer durward_durward_{TOKEN}",
+        f"Bearer Durward_{TOKEN}",
+        "Bearer durward_",
         f"Bearer {TOKEN[:-1]}",
         f"Bearer {TOKEN.upper()}",
         f"Bearer {TOKEN[:-1]}٣",

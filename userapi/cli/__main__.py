@@ -97,7 +97,7 @@ def _transport(args: Any, screen: Screen) -> Any:
         return Root(args.root, screen.progress)
     from userapi.cli.transport_http import Http
 
-    return Http(args.url, args.cacert, screen.progress)
+    return Http(args.url, args.cacert, screen.progress, args.token_file)
 
 
 if __name__ == "__main__":

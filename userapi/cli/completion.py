@@ -17,11 +17,11 @@ from userapi.cli.spelled import is_name
 
 WORDS = (
     "login logout whoami status start stop restart signal scale enable disable logs events operations cancel approve"
-    " describe reload why revoke shutdown upgrade version audit doctor completion"
+    " describe reload why revoke shutdown upgrade version audit token doctor completion"
 )
 ACTIONS = "view logs clear start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
-COMMON = "--help --url --cacert --root --json --color"
+COMMON = "--help --url --cacert --token-file --root --json --color"
 OPTIONS = {
     "login": "--user --password-stdin",
     "start": "--no-wait --reason",
@@ -35,21 +35,23 @@ OPTIONS = {
     "events": "--operation --after",
     "operations": "--all",
     "cancel": "--reason",
-    "approve": "--reason",
+    "approve": "--withdraw --reason",
     "reload": "--dry-run --no-wait --reason",
     "revoke": "--all --reason",
     "shutdown": "--no-wait --reason",
     "upgrade": "--no-wait --reason",
     "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
     " --lines",
+    "token": "--may --on --expires",
     "doctor": "--config --strict",
 }
 VALUED = (
-    "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config"  # take a word
-    " --key --anchors --from --to --action --target --outcome --kind --request --reason"
+    "--url --cacert --token-file --color --user -u --lines -n --stream --since --grep --operation"
+    " --after --config --key --anchors --from --to --action --target --outcome --kind --request --reason"
+    " --may --on --expires"
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
-AUDIT = "verify search tail"
+AUDIT, TOKEN = "verify search tail", "create list revoke"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())
@@ -104,6 +106,7 @@ _durward() {{
             why,1) names="{ACTIONS}" ;;
             why,2) names=$(durward __complete services view 2>/dev/null) ;;
             audit,1) names="{AUDIT}" ;;
+            token,1) names="{TOKEN}" ;;
             completion,1) names="bash zsh fish" ;;
         esac
     fi
@@ -151,6 +154,7 @@ _durward() {{
             why,1) names=({ACTIONS}) ;;
             why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
             audit,1) names=({AUDIT}) ;;
+            token,1) names=({TOKEN}) ;;
             completion,1) names=(bash zsh fish) ;;
         esac
     fi
@@ -173,12 +177,14 @@ complete -c durward -n "__fish_seen_subcommand_from enable disable" -a "(durward
 complete -c durward -n "__fish_seen_subcommand_from signal" -a "{SIGNALS}"
 complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from audit" -a "{AUDIT}"
+complete -c durward -n "__fish_seen_subcommand_from token" -a "{TOKEN}"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c durward -l help
 complete -c durward -l json
 complete -c durward -l root
 complete -c durward -l url -x
 complete -c durward -l cacert -r
+complete -c durward -l token-file -r
 complete -c durward -l color -x -a "{COLOURS}"
 complete -c durward -n "__fish_seen_subcommand_from logs" -l stream -x -a "{STREAMS}"
 {_FISH}"""

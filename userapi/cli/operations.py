@@ -108,6 +108,10 @@ def cancel(ask: Any, screen: Screen, args: Any) -> int:
 
 def approve(ask: Any, screen: Screen, args: Any) -> int:
     """Agree to what waits under that number; without one, what waits."""
+    if args.withdraw:
+        if args.approval is None:
+            raise Failure("usage", "say which: durward approve --withdraw N; durward approve lists yours too")
+        return done(screen, ask.withdraw(args.approval, args.reason))
     if args.approval is not None:
         return done(screen, ask.approve(args.approval, args.reason))
     found = ask.approvals()

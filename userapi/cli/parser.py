@@ -130,6 +130,7 @@ def _cancel(parser: argparse.ArgumentParser) -> None:
 
 def _approve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("approval", metavar="N", type=_begun, nargs="?", help="its number; without one, what waits")
+    parser.add_argument("--withdraw", action="store_true", help="take back what you have asked for yourself")
     _reason(parser)
 
 
@@ -155,7 +156,7 @@ def _why(parser: argparse.ArgumentParser) -> None:
 
 def _revoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", type=_name, nargs="?")
-    parser.add_argument("--all", action="store_true", help="the sessions of everybody")
+    parser.add_argument("--all", action="store_true", help="the sessions and tokens of everybody")
     _reason(parser)
     parser.set_defaults(no_wait=False)
 
@@ -164,6 +165,12 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     from userapi.cli import audit
 
     audit.options(parser, lambda one: _common(one, argparse.SUPPRESS))
+
+
+def _token(parser: argparse.ArgumentParser) -> None:
+    from userapi.cli import token
+
+    token.options(parser, lambda one: _common(one, argparse.SUPPRESS))
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
@@ -200,12 +207,13 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "describe": ("queries", "describe", "a service and how it is configured", _service),
     "reload": ("operations", "reload", "read the configuration again", _reload),
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),
-    "revoke": ("operations", "revoke", "end somebody's sessions", _revoke),
+    "revoke": ("operations", "revoke", "end somebody's sessions and personal tokens", _revoke),
     "shutdown": ("operations", "shutdown", "end the daemon and all services (with --root)", _wait),
     "upgrade": ("operations", "upgrade", "replace the daemon by what is installed now (with --root)", _wait),
     "version": ("version", "version", "the version of this command, and of the daemon", _none),
     "audit": ("audit", "audit", "read the audit log, or verify that it was not changed", _audit),
     "doctor": ("doctor", "doctor", "what this machine gives and the configuration gives up, and what to do", _doctor),
+    "token": ("token", "token", "tokens by which scripts do a part of what you may", _token),
     "completion": ("completion", "completion", "completion for a shell", _completion),
     "__complete": ("completion", "names", "", _names),
 }
@@ -217,6 +225,8 @@ def _common(parser: argparse.ArgumentParser, unset: Any) -> None:
 
     parser.add_argument("--url", default=default(url()), help="unix:/path or https://host (DURWARD_URL)")
     parser.add_argument("--cacert", default=default(""), metavar="FILE", help="trust these CAs, not the system's")
+    more = "ask by the personal token in it; else DURWARD_TOKEN has one"
+    parser.add_argument("--token-file", default=default(""), metavar="FILE", help=more)
     parser.add_argument(
         "--root", default=default(""), metavar="PATH", help="ask as root on root.sock; PATH may be left out"
     )
@@ -251,7 +261,7 @@ def _named(words: list[str]) -> str | None:
     for word in words:
         if not skip and not word.startswith("-"):
             return word if word in COMMANDS else None
-        skip = not skip and word in ("--url", "--cacert", "--color")
+        skip = not skip and word in ("--url", "--cacert", "--color", "--token-file")
     return None
 
 

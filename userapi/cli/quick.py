@@ -22,7 +22,7 @@ def parse(argv: list[str]) -> SimpleNamespace | None:
     plain = len(targets) == 1 and is_plain(targets[0])
     return SimpleNamespace(
         command="status", targets=targets, service=targets[0] if plain else None,
-        url=url(), cacert="", root="", json=False, color="auto",
+        url=url(), cacert="", token_file="", root="", json=False, color="auto",
     )  # fmt: skip
 
 

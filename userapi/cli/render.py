@@ -130,10 +130,14 @@ class Screen:
 
     def rights(self, told: dict[str, Any]) -> None:
         self.say(f"{told['user']} (uid {told['uid']}), in {', '.join(told['groups']) or 'no group'}")
-        if told.get("expires"):
+        if told.get("token"):
+            self.say(f"by the token {told['token']}, until {told['expires']}")
+        elif told.get("expires"):
             self.say(f"logged in until {told['expires']}")
         for right in told["rights"]:
-            self.say(f"{right['service'] or 'the daemon'}: {', '.join(right['actions'])}")
+            demands = right.get("demands", {})
+            told_of = [f"{one} ({demands[one]})" if one in demands else one for one in right["actions"]]
+            self.say(f"{right['service'] or 'the daemon'}: {', '.join(told_of)}")
         if not told["rights"]:
             self.say("no rule allows you anything; ask root or the people who keep the policy")
 
@@ -160,6 +164,8 @@ class Screen:
             self.progress(f"too slow to be waited for: {event['text']}")
         elif event["is"] == "missed":
             self.progress(f"some events are missing: {event['text']}")
+        elif event["is"] == "lapsed":
+            self.say(f"{event['time']} {event['service'] or 'the daemon'}: {event['text']}")
         else:
             self.say(f"{event['time']} {event['service']} (operation {event['operation']}): {event['text']}")
         sys.stdout.flush()

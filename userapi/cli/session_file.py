@@ -3,6 +3,8 @@
 ~/.config/durward/session, or below $XDG_CONFIG_HOME; DURWARD_SESSION names another. One line an address,
 "ADDRESS TOKEN", so that a token is only ever sent to the address that gave it. A file that others can read, or that
 is not ours, is refused.
+
+A personal token comes from the file that --token-file names, or from DURWARD_TOKEN, and is sent to whatever is asked.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import os
 import stat
 
 from userapi.cli.failure import Failure
+
+PREFIX = "durward_"  # as policy/scope.py has it
 
 
 def path() -> str:
@@ -44,6 +48,27 @@ def _read() -> dict[str, str]:
             if len(token) == 64 and not set(token) - set("0123456789abcdef"):
                 found[address] = token
         return found
+
+
+def given(name: str) -> str:
+    """The personal token in that file, "" names none; else that of the environment, or "". Raises Failure."""
+    if not name:
+        where, text = "DURWARD_TOKEN", os.environ.get("DURWARD_TOKEN", "")
+    else:
+        where = name
+        try:
+            with open(name, encoding="ascii", errors="replace") as file:
+                status, text = os.fstat(file.fileno()), file.read(4096)
+        except OSError as error:
+            raise Failure("usage", f"the token file {name} cannot be read: {error.strerror}") from None
+        if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+            raise Failure("usage", f"others can read the token file {name} (mode {status.st_mode & 0o777:04o}):"
+                          " chmod 600 it, and make another token if they may have")  # fmt: skip
+    token = text.strip()
+    digits = token.removeprefix(PREFIX)
+    if (name or token) and (digits == token or len(digits) != 64 or set(digits) - set("0123456789abcdef")):
+        raise Failure("usage", f"in {where} there is no personal token: {PREFIX} and 64 digits, as token create tells")
+    return token
 
 
 def load(address: str) -> str:

@@ -23,9 +23,11 @@ ATTEMPTS = 40  # that many times, when nothing comes in between
 
 
 class Http:
-    def __init__(self, url: str, cacert: str = "", say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, url: str, cacert: str = "", say: Callable[[str], None] = lambda text: None, token_file: str = ""
+    ) -> None:
         """say: for people, that what was being told has broken off and is asked for again."""
-        self._say = say
+        self._say, self._token_file = say, token_file
         self.trouble = self.version = ""  # of the daemon, as the last status told
         self._where = http1.where(url)
         scheme, host, port = self._where
@@ -34,7 +36,9 @@ class Http:
 
     def _open(self, method: str, path: str, body: Any = None, accept: str = "", seconds: float = QUICK) -> http1.Reply:
         headers = {"Accept": accept or "application/json", "User-Agent": "durward"}
-        token = session_file.load(self.url)
+        own = path.partition("/")[0] in ("session", "tokens")  # these take a login, whatever token is at hand
+        token = "" if own else session_file.given(self._token_file)
+        token = token or session_file.load(self.url)
         if token:
             headers["Authorization"] = f"Bearer {token}"
         data = b"" if body is None else json.dumps(body).encode()
@@ -65,6 +69,16 @@ class Http:
 
     def logout(self) -> None:
         self._json("DELETE", "session")
+
+    def make_token(self, name: str, may: list[str], on: list[str], expires: str) -> dict[str, Any]:
+        return self._json("POST", "tokens", {"name": name, "may": may, "on": on, "expires": expires})
+
+    def tokens(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._json("GET", "tokens")["tokens"]
+        return found
+
+    def revoke_token(self, name: str) -> None:
+        self._json("DELETE", f"tokens/{http1.quoted(name)}")
 
     def status(self, service: str | None) -> list[dict[str, Any]]:
         spelled(service)
@@ -105,6 +119,10 @@ class Http:
     def approve(self, number: int, reason: str = "") -> dict[str, Any]:
         spelled(reason=reason)
         return self._json("POST", f"approvals/{number}", {"reason": reason} if reason else None)
+
+    def withdraw(self, number: int, reason: str = "") -> dict[str, Any]:
+        spelled(reason=reason)
+        return self._json("DELETE", f"approvals/{number}", {"reason": reason} if reason else None)
 
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """Its events from its beginning until it ended, and the answer with it: the next may be asked for at once."""

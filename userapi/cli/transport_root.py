@@ -93,6 +93,15 @@ class Root:
     def logout(self) -> None:
         raise Failure("usage", "root needs no session on root.sock")
 
+    def make_token(self, name: str, may: list[str], on: list[str], expires: str) -> dict[str, Any]:
+        raise Failure("usage", "root has no tokens: log in as a person")
+
+    def tokens(self) -> list[dict[str, Any]]:
+        raise Failure("usage", "root has no tokens: durward --root revoke USER ends somebody's, with his sessions")
+
+    def revoke_token(self, name: str) -> None:
+        self.tokens()
+
     def status(self, service: str | None) -> list[dict[str, Any]]:
         replies = self._ask("status", service=service)
         self.trouble, self.version = str(replies[-1].get("trouble", "")), str(replies[-1].get("version", ""))
@@ -120,6 +129,9 @@ class Root:
 
     def approve(self, number: int, reason: str = "") -> dict[str, Any]:
         return _without_tag(self._ask("approve", reason, approval=number)[-1])
+
+    def withdraw(self, number: int, reason: str = "") -> dict[str, Any]:
+        return _without_tag(self._ask("withdraw", reason, approval=number)[-1])
 
     def operation(self, number: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """A daemon that is gone is not waited for: it may be what was asked for."""

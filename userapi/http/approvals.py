@@ -1,8 +1,9 @@
-"""GET /api/v1/approvals, POST /approvals/N: what waits for a second person, and to agree to it.
+"""GET /api/v1/approvals, POST and DELETE /approvals/N: what waits for a second person, to agree, and to take it back.
 
 The list: {"approvals": [{"number", "user", "text", "reason", "by", "since", "until", "yours"}]}: what the asker may
 approve, and what he has asked for himself ("yours"). POST, with {"reason": TEXT} or no body, answers 200 {"text"} when
-what was asked for has begun. A command that must be approved first answers 202 {"approval": N, "text"}.
+what was asked for has begun; so does DELETE, by who has asked, when it waits no more. A command that must be approved
+first answers 202 {"approval": N, "text"}.
 """
 
 from __future__ import annotations
@@ -32,3 +33,11 @@ def approve(approval: int) -> Response:
     if approval >= 1 << 53:
         raise Problem("unknown", "there is no such approval")
     return commanded(messages.Approve(approval), why)
+
+
+@blueprint.delete("/approvals/<int:approval>")
+def withdraw(approval: int) -> Response:
+    why = body(Why)
+    if approval >= 1 << 53:
+        raise Problem("unknown", "there is no such approval")
+    return commanded(messages.Withdraw(approval), why)

@@ -1,9 +1,10 @@
 """GET /api/v1/events[?service=NAME][&after=N]: what happens, as server-sent events, to who may view it.
 
-Events: `changed`, `step`, `ended`, `missed` (events since N that are not kept any more: ask for the status), `dropped`
-(too slow: ask again), `refused` (a problem document; ask no more). Data is the event as JSON, id its number; a block
-with an id alone says up to where everything has been told. The stream ends by itself after some minutes; ask again,
-with the last id in Last-Event-ID or ?after=, and nothing is lost or told twice. Last-Event-ID counts for more.
+Events: `changed`, `step`, `ended`, `lapsed` (what waited for a second person waits no more), `missed` (events since N
+that are not kept any more: ask for the status), `dropped` (too slow: ask again), `refused` (a problem document; ask no
+more). Data is the event as JSON, id its number; a block with an id alone says up to where everything has been told.
+The stream ends by itself after some minutes; ask again, with the last id in Last-Event-ID or ?after=, and nothing is
+lost or told twice. Last-Event-ID counts for more.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from flask import Flask, Response, current_app, request
 
 from policy import names
 from policy.names import SIGNALS
+from policy.scope import PREFIX
 from userapi.client import Auth, Supervisor
 from userapi.config import Config
 from userapi.http.problems import Problem
@@ -127,6 +128,14 @@ def asker() -> tuple[str, str]:
     if not token:
         raise Problem("no-session", "log in first: POST /api/v1/session gives a token for Authorization: Bearer")
     return token, source(request.environ, parts().config.api.behind_proxy)
+
+
+def logged_in() -> tuple[str, str]:
+    """The same of who has logged in; auth takes nothing else. Raises Problem for a personal token."""
+    token, where = asker()
+    if token.startswith(PREFIX):
+        raise Problem("forbidden", "a personal token does not do that: log in, as durward login does")
+    return token, where
 
 
 def body(kind: type[T]) -> T:

@@ -13,7 +13,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policy import login
-from userapi.http.guard import asker, body, json, parts, source
+from userapi.http.guard import body, json, logged_in, parts, source
 from userapi.http.problems import Problem
 
 blueprint = Blueprint("session", __name__)
@@ -41,7 +41,7 @@ def log_in() -> Response:
 
 @blueprint.delete("/session")
 def log_out() -> Response:
-    token, _ = asker()
+    token, _ = logged_in()
     if not parts().auth.logout(token):
         raise Problem("no-session", "there is no such session: it was over already")
     answer = Response(status=204)

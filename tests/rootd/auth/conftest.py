@@ -176,8 +176,10 @@ class Stage:
     def __init__(self, path: Path, people: People) -> None:
         self.path, self.people = path, people
         path.chmod(0o755)
-        (path / "auth").mkdir(mode=0o700)
-        os.chown(path / "auth", people.auth.uid, people.auth.gid)
+        (path / "state").mkdir()
+        for folder in (path / "auth", path / "state" / "auth"):
+            folder.mkdir(mode=0o700)
+            os.chown(folder, people.auth.uid, people.auth.gid)
         self.doors = {name: self._listen(name) for name in ("auth", "peer")}
         self.settings = os.memfd_create("settings", os.MFD_CLOEXEC)
         self.serve(SERVICE, f"{SERVICE}-account")
@@ -189,7 +191,14 @@ class Stage:
         self.answers_seen = True
         self.clients: list[Client] = []
 
-    def serve(self, service: str, account: str, session: float = 28_800.0, idle: float = 1_800.0) -> None:
+    def serve(
+        self,
+        service: str,
+        account: str,
+        session: float = 28_800.0,
+        idle: float = 1_800.0,
+        longest: float = 90 * 86400.0,
+    ) -> None:
         """With these PAM services."""
         people, path = self.people, self.path
         shadow = os.stat("/etc/shadow").st_gid
@@ -198,7 +207,7 @@ class Stage:
             "api": Account(people.api.name, people.api.uid, people.api.gid, ()),
         }
         paths = Paths(str(path), str(path / "log"), str(path / "state"))
-        auth = settings.Auth(service, account, "peer", session, idle)
+        auth = settings.Auth(service, account, "peer", session, idle, longest)
         conf = Settings("/etc/durward", paths, accounts, auth, None, settings.Audit("refuse"))
         os.truncate(self.settings, 0)
         os.pwrite(self.settings, settings.to_json(conf), 0)

@@ -44,7 +44,7 @@ def in_the_walls(people, auth, act) -> Verdict:
 
     def work() -> Verdict:
         confine.become(people.auth.uid, people.auth.gid, (os.stat("/etc/shadow").st_gid,))
-        main.wall_in(str(auth.path / "auth"), helper=False)
+        main.wall_in((str(auth.path / "auth"), str(auth.path / "state" / "auth")), helper=False)
         return act()
 
     return pam.once(work)
@@ -208,7 +208,7 @@ def test_a_supervisor_that_talks_nonsense_loses_its_link_and_the_next_one_is_tol
 def test_whether_pam_needs_a_program_is_found_out_by_trying(people, folder, service) -> None:
     def found(name: str) -> Verdict:
         work = main.Work(pam.Library(), name, name, b"k" * 32)
-        return Verdict(main.needs_helper(work, people.auth.name, str(folder)))
+        return Verdict(main.needs_helper(work, people.auth.name, (str(folder),)))
 
     def asked(name: str) -> bool:
         def work() -> Verdict:
@@ -244,7 +244,7 @@ def test_in_that_profile_unix_chkpwd_verifies_and_nothing_else_can_be_run(people
 
     def work() -> Verdict:
         confine.become(people.auth.uid, people.auth.gid, (os.stat("/etc/shadow").st_gid,))
-        main.wall_in(str(folder), helper=True)
+        main.wall_in((str(folder),), helper=True)
         codes = [run("/usr/sbin/unix_chkpwd", alice.name, "nullok"), run("/bin/true"), run("/bin/sh", "-c", "exit 0")]
         return Verdict(True, repr(codes))
 

@@ -139,8 +139,14 @@ def test_what_was_never_checked_is_not_told_as_fresh_in_the_first_minute_after_a
 
     one = table.Session("0" * 64, "alice", 1001, (), 9e9, 30.0, "mark")
     Logins.table.add(one)
+
+    class Personal:
+        @staticmethod
+        def linked(fresh: float) -> None:
+            return
+
     unused: Any = None
-    made = rounds.Rounds(cast(Any, Logins), unused, unused, unused, lambda: 30.0)
+    made = rounds.Rounds(cast(Any, Logins), cast(Any, Personal), unused, unused, unused, lambda: 30.0)
     made.linked()
     assert Logins.confirmed == []
     one.checked = 20.0

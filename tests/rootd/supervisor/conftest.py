@@ -237,7 +237,7 @@ class Room:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        for timer in (*self.doors.values(), self.audit, self.choices, self.clearing, self.reloads):
+        for timer in (*self.doors.values(), self.audit, self.choices, self.clearing, self.reloads, self.approvals):
             timer.wake(self.now)
 
     def close(self) -> None:

@@ -70,6 +70,26 @@ def test_what_has_waited_too_long_does_not_wait_any_more() -> None:
         kept.approvals.take(1)
 
 
+def test_each_whose_time_is_over_is_told_once_also_after_a_kill_9() -> None:
+    kept = Kept()
+    for until in (110.0, 120.0, 130.0):
+        kept.approvals.add(lambda number, until=until: waiting(number, until=until, reason=str(number)))
+    told: list[int] = []
+    kept.approvals.expired = lambda one: told.append(one.number)
+    assert kept.approvals.wake_at() == 110.0
+    kept.now = 110.0
+    kept.approvals.wake(kept.now)
+    assert (told, kept.approvals.wake_at()) == ([1], 120.0)
+    kept.start()
+    kept.approvals.expired = lambda one: told.append(one.number)
+    kept.now = 125.0
+    kept.approvals.wake(kept.now)
+    kept.approvals.wake(kept.now)
+    assert (told, kept.numbers()) == ([1, 2], [3])
+    kept.approvals.take(3)
+    assert kept.approvals.wake_at() is None
+
+
 def test_nobody_fills_what_waits_for_the_others() -> None:
     kept = Kept()
     for _ in range(EACH):

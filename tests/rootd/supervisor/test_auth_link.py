@@ -10,9 +10,11 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from policy import login, wire
+from policy.scope import Scope
 from rootd import ipc
 from rootd.supervisor import auth_link
 from rootd.supervisor.auth_link import AuthLink
@@ -225,3 +227,18 @@ def test_an_event_for_a_link_that_is_closed_means_nothing(ends: Ends) -> None:
     ends.link.disconnect()
     ends.link.watch()
     ends.link._hear(select.EPOLLIN)
+
+
+def test_what_happens_to_a_personal_token_is_in_the_audit_log_by_its_name(ends: Ends) -> None:
+    scope = Scope("deploy", ("view", "restart"), ("site",))
+    ends.push(msgspec.structs.replace(UP, token=scope))
+    ends.push(login.TokenNoted("alice", "192.0.2.1", "made", scope, "2027-01-01T00:00:00Z", UP.hash))
+    ends.push(login.SessionDown(UP.hash, "locked"))
+    ends.push(login.TokenNoted("", "", "damaged", why="the file"))
+    session = UP.hash[:12]
+    assert ends.records == [
+        {"kind": "token", "user": "alice", "from": "192.0.2.1", "what": "made", "token": "deploy",
+         "for": "view, restart on site", "expires": "2027-01-01T00:00:00Z", "why": "", "session": session},
+        {"kind": "logout", "session": session, "why": "locked", "user": "alice", "token": "deploy"},
+        {"kind": "token", "user": "", "from": "", "what": "damaged", "expires": "", "why": "the file", "session": ""},
+    ]  # fmt: skip

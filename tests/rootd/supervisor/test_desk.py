@@ -40,6 +40,7 @@ CHANGES: list[messages.Command] = [
     messages.ReopenLog("site"),
     messages.Cancel(1),
     messages.Approve(1),
+    messages.Withdraw(1),
     messages.Reload(),
     messages.Revoke(everyone=True),
     messages.Shutdown(),
@@ -80,6 +81,7 @@ def test_what_only_reads_is_recorded_and_waits_for_nothing(room: Any, command: m
 @pytest.mark.parametrize("command", [one for one in CHANGES if not isinstance(one, messages.Approve)], ids=spoken)
 def test_e4_what_cannot_be_recorded_is_not_done(room: Any, tokens: Any, command: messages.Command, way: str) -> None:
     room.services.operations.begin("restart", "site", "", 0.0)  # which Cancel is about
+    room.desk.approvals.add(waiting)
     token = tokens[1] if DISPATCH[type(command)].action in GLOBAL else tokens[0]
     room.log_is_there = way != "away"
     room.log_answers = errno.ENOSPC if way == "full disk" else None

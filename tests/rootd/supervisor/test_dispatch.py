@@ -41,6 +41,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Cancel: messages.Cancel(1),
     messages.ListApprovals: messages.ListApprovals(),
     messages.Approve: messages.Approve(1),
+    messages.Withdraw: messages.Withdraw(1),
     messages.Reload: messages.Reload(),
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
@@ -85,9 +86,7 @@ def test_b9_every_command_is_denied_by_an_empty_policy(room: Any, command: messa
     else:
         assert reply.kind == ("forbidden" if DISPATCH[type(command)].action in GLOBAL else "unknown")
         assert room.decisions()[0]["allowed"] is False
-    assert room.services.asked == []
-    assert room.sent == []
-    assert room.told == []
+    assert (room.services.asked, room.sent, room.told) == ([], [], [])
 
 
 def test_b9_an_empty_policy_shows_nothing(room: Any) -> None:

@@ -218,3 +218,57 @@ def test_where_the_log_cannot_be_written_an_approval_begins_nothing(leads: Any) 
     leads.log_answers = 28
     assert ask(leads, messages.Approve(1), CAROL).kind == "later"
     assert not leads.services.asked
+
+
+def test_what_nobody_approves_in_time_is_an_event_and_the_end_of_its_story(leads: Any) -> None:
+    use(leads, TWO.replace('"10m"', '"1m"'))
+    leads.login(EVE, "eve", 1003, ["webops"])
+    watcher, stranger = leads.client(), leads.client()
+    assert isinstance(watcher.ask(messages.Watch(), EVE), messages.Watching)
+    assert isinstance(stranger.ask(messages.Watch(), CAROL), messages.Watching)
+    ask(leads, messages.Stop("site"), reason="disk full")
+    asked = leads.decisions()[-1]["id"]
+    leads.pass_time(59)
+    assert watcher.quiet()
+    leads.pass_time(1)
+    told = watcher.receive()
+    assert isinstance(told, messages.Lapsed)
+    assert (told.approval, told.service) == (1, "site")
+    assert told.text == "approval 1 expired: nobody approved in time: stop site"
+    assert stranger.quiet()
+    record = leads.outcomes()[-1]
+    assert (record["id"], record["ok"], record["action"], record["target"]) == (asked, False, "stop", "site")
+    assert record["result"] == "approval 1 expired: nobody approved in time"
+
+
+def test_who_has_asked_takes_it_back_and_nobody_else_does(leads: Any) -> None:
+    ask(leads, messages.Stop("site"), reason="disk full")
+    asked = leads.decisions()[-1]["id"]
+    for who in (BOB, EVE, CAROL):
+        told = ask(leads, messages.Withdraw(1), who)
+        assert (told.kind, told.text) == ("unknown", "nothing that you have asked for waits as number 1")
+        assert leads.decisions()[-1]["allowed"] is False
+    assert ask(leads, messages.Withdraw(2)).kind == "unknown"
+    assert ask(leads, messages.Withdraw(1)) == messages.Done("approval 1 taken back by alice: stop site")
+    assert (leads.decisions()[-1]["command"], leads.decisions()[-1]["target"]) == ("withdraw", "site")
+    assert [(record["id"] == asked, record["ok"]) for record in leads.outcomes()] == [(True, False), (False, True)]
+    assert ask(leads, messages.Withdraw(1)).kind == "unknown"
+    assert ask(leads, messages.Approve(1), CAROL).kind == "forbidden"
+    assert not leads.services.asked
+
+
+def test_root_takes_back_what_it_likes(leads: Any) -> None:
+    ask(leads, messages.Stop("site"))
+    assert isinstance(leads.client("root").ask(messages.Withdraw(1), ""), messages.Done)
+    assert ask(leads, messages.ListApprovals()).approvals == []
+
+
+def test_what_was_taken_back_while_the_log_was_written_is_not_taken_back_twice(leads: Any) -> None:
+    ask(leads, messages.Stop("site"))
+    leads.log_answers = None
+    clients = [leads.client(), leads.client()]
+    for client in clients:
+        client.send(messages.Withdraw(1))
+    leads.until(lambda: len(leads.pending) == 2)
+    leads.log_answers = 0
+    assert sorted(type(client.receive()).__name__ for client in clients) == ["Done", "Refused"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
 from policy import login
+from policy.scope import Scope
 from rootd.supervisor import sessions
 from rootd.supervisor.sessions import CONFIRMED, LIMIT, REVOKING_LIMIT, TOUCH, Sessions
 
@@ -50,7 +52,7 @@ def test_a3_a_session_of_another_boot_or_instance_is_unknown_here(live: Sessions
 def test_a5_sessions_are_only_looked_up_by_digest() -> None:
     tree = ast.parse(Path(sessions.__file__).read_text())
     names = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Compare)]
-    assert not [name for name in names if "token" in name]
+    assert not [name for name in names if re.search(r"(?<!\.)\btoken\b", name)]  # a field `token` is a scope
     uses = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "encode"]
     assert [use for use in uses if use != "msgspec.json.encode"] == ["token.encode"]
 
@@ -210,3 +212,44 @@ def test_revocations_that_auth_leaves_unanswered_have_their_limit_and_everybodys
         known.revoke("alice")
     known.revoke("")
     assert len(known.revoking()) == 1
+
+
+SCOPE = Scope("deploy", ("view", "restart"), ("site",))
+
+
+def test_a_personal_token_carries_its_scope_and_does_not_end_by_not_being_used() -> None:
+    known = Sessions()
+    known.push(up(token=SCOPE, idle=1e12), 100.0)
+    found = known.find(TOKEN, 101.0)
+    assert found is not None
+    assert found.identity.token == SCOPE
+    assert found.touch(101.0) == login.Touched(KEY)  # the first use is told at once
+    assert found.touch(102.0) is None
+    assert (known.named(KEY), known.named("c" * 64)) == (("alice", "deploy"), ("", ""))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(SCOPE, None), (None, SCOPE), (SCOPE, Scope("deploy", ("stop",), ("*",)))]
+)
+def test_a_token_never_becomes_one_for_something_else_nor_a_session(before: Scope | None, after: Scope | None) -> None:
+    known = Sessions()
+    known.push(up(token=before), 100.0)
+    assert known.push(up(token=after), 101.0) is None
+    assert known.find(TOKEN, 101.0) is None
+
+
+def test_the_end_of_one_is_answered_where_that_is_asked_for(live: Sessions) -> None:
+    assert live.push(login.SessionDown(KEY, "revoked", 9), 101.0) == login.Seen(9)
+    assert live.push(login.SessionDown(KEY, "revoked", 10), 101.0) == login.Seen(10)
+    assert live.find(TOKEN, 101.0) is None
+
+
+def test_a16_tokens_are_revoked_with_the_sessions() -> None:
+    known = Sessions()
+    known.push(up(), 100.0)
+    known.push(up("b" * 64, token=SCOPE), 100.0)
+    known.push(up("c" * 64, "bob", 1002, token=SCOPE), 100.0)
+    assert (known.tokens("alice"), known.tokens("")) == (1, 2)
+    assert known.revoke("alice") == 2
+    assert known.push(up("b" * 64, token=SCOPE), 101.0) is None
+    assert (known.tokens("alice"), known.tokens("")) == (0, 1)

@@ -61,3 +61,14 @@ def test_where_nothing_waits_it_says_so(alice, world):
 def test_what_is_no_number_is_usage(alice, world, word):
     assert alice("approve", "--", word).returncode == 2
     assert not world.supervisor.asked
+
+
+@pytest.mark.parametrize("way", [[], ["--root"]])
+def test_who_has_asked_takes_it_back(alice, world, root, way):
+    world.answers[messages.Withdraw] = messages.Done("approval 3 taken back by alice: stop site")
+    ended = alice(*way, "approve", "--withdraw", "3", "--reason", "not needed")
+    assert (ended.returncode, ended.stdout) == (0, "approval 3 taken back by alice: stop site\n")
+    asked = (root if way else world.supervisor).asked
+    assert (asked[0].command, asked[0].reason) == (messages.Withdraw(3), "not needed")
+    ended = alice(*way, "approve", "--withdraw")
+    assert (ended.returncode, ended.stdout) == (2, "")

@@ -162,3 +162,18 @@ def test_no_service_and_no_right_are_said(screen, capsys):
 def test_a_service_without_processes_is_a_line_too(screen, capsys):
     screen.services([{"name": "job", "state": "STOPPED", "wanted": "down", "processes": [], "text": "changed on disk"}])
     assert capsys.readouterr().out.splitlines()[1].split() == ["job", "STOPPED", "-", "changed", "on", "disk"]
+
+
+def test_rights_say_what_each_demands_and_by_which_token_they_are_had(capsys):
+    right = {"service": "site", "actions": ["view", "stop"], "demands": {"stop": "once group:leads approves"}}
+    told = {"user": "alice", "uid": 1, "groups": [], "expires": "then", "token": "deploy", "rights": [right]}
+    Screen().rights(told)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "by the token deploy, until then",
+        "site: view, stop (once group:leads approves)",
+    ]
+
+
+def test_that_nothing_waits_any_more_is_an_event_of_its_own(capsys):
+    Screen().event({"is": "lapsed", "number": 9, "time": "then", "approval": 3, "service": "", "text": "over"})
+    assert capsys.readouterr().out == "then the daemon: over\n"

@@ -39,3 +39,15 @@ def test_a_command_that_must_be_approved_is_202_with_the_number_and_is_not_waite
     told = http.post(f"/api/v1/services/site/stop{wait}")
     assert (told.status_code, told.json) == (202, {"approval": 3, "text": WAITS.text})
     assert "Location" not in told.headers
+
+
+def test_who_has_asked_takes_it_back_by_its_number(http, world):
+    world.answers[messages.Withdraw] = messages.Done("approval 3 taken back by alice: stop site")
+    told = http.delete("/api/v1/approvals/3", json={"reason": "not needed"})
+    assert (told.status_code, told.json) == (200, {"text": "approval 3 taken back by alice: stop site"})
+    assert (world.supervisor.asked[-1].command, world.supervisor.asked[-1].reason) == (
+        messages.Withdraw(3),
+        "not needed",
+    )
+    assert http.delete("/api/v1/approvals/3").status_code == 200
+    assert http.delete(f"/api/v1/approvals/{1 << 53}").status_code == 404

@@ -1,4 +1,4 @@
-"""How long somebody must wait who has been wrong before: pure bookkeeping.
+"""How long somebody must wait who has been wrong before, with a password or a personal token: pure bookkeeping.
 
 Rule 1: time is an argument, in seconds of CLOCK_BOOTTIME.
 Rule 2: what is being tried counts as wrong until it is known: many attempts at once are no way around.
@@ -10,13 +10,15 @@ A user at a source waits 2, 4, 8, 15, 15, … seconds after each wrong attempt; 
 after its tenth; so does a uid of this machine, which the kernel names ("unix:1001"). Loopback, and what is no address,
 is shared by everybody on the machine, and a user name by everybody in the world: there the delay begins late and stays
 short, and what others did to a name does not hold for a uid that has not been wrong with it.
+
+The module ipaddress is large, and the supervisor does without it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
 STEPS = (2.0, 4.0, 8.0, 15.0)  # seconds
@@ -24,7 +26,8 @@ FORGIVE = 60.0  # seconds
 MOST = 60.0  # wrong attempts that are remembered of one user or source
 LIMIT = 20_000  # entries
 AT_ONCE = 3  # attempts that may be under way while none was wrong
-PREFIX = 64  # bits of an IPv6 address that one customer has
+PREFIX = 8  # bytes of an IPv6 address that one customer has
+MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address that is written as an IPv6 one
 
 
 class Patience(NamedTuple):
@@ -82,16 +85,24 @@ def network(source: str) -> tuple[str, Patience]:
     """What counts as one source, and how much it may do."""
     if source.startswith("unix:"):
         return source, REMOTE
-    try:
-        address = ipaddress.ip_address(source)
-    except ValueError:
+    address = packed(source)
+    if address is None:
         return f"({source})", SHARED
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            whole = ipaddress.IPv6Network((int(address) >> (128 - PREFIX) << (128 - PREFIX), PREFIX))
-            return str(whole), SHARED if address.is_loopback else REMOTE
-        address = address.ipv4_mapped
-    return str(address), SHARED if address.is_loopback else REMOTE
+    if len(address) == 4:
+        return inet_ntop(AF_INET, address), SHARED if address[0] == 127 else REMOTE
+    whole = inet_ntop(AF_INET6, address[:PREFIX].ljust(16, b"\0"))
+    return f"{whole}/{8 * PREFIX}", SHARED if address == b"\1".rjust(16, b"\0") else REMOTE
+
+
+def packed(source: str) -> bytes | None:
+    """The 4 or 16 bytes of an address, an IPv4 one however it is written; None for what is none."""
+    for family in (AF_INET, AF_INET6):
+        try:
+            found = inet_pton(family, source.partition("%")[0])  # without the link that it is of
+        except (OSError, ValueError):
+            continue
+        return found.removeprefix(MAPPED) if family == AF_INET6 else found
+    return None
 
 
 class Throttle:

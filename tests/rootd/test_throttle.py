@@ -7,8 +7,8 @@ import itertools
 import pytest
 from hypothesis import given, strategies as st
 
-from rootd.auth import throttle
-from rootd.auth.throttle import AT_ONCE, FORGIVE, PAIR, PEER, REMOTE, SHARED, STEPS, USER, Throttle, Ticket, network
+from rootd import throttle
+from rootd.throttle import AT_ONCE, FORGIVE, PAIR, PEER, REMOTE, SHARED, STEPS, USER, Throttle, Ticket, network
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
 
