@@ -60,7 +60,7 @@ def who_can(book: Book, action: str, place: Place) -> list[Row]:
 def what_can(book: Book, places: Iterable[Place], user: str, groups: Collection[str] | None) -> list[Row]:
     """All that this person may do. groups: all that he is in; None: that is not known, and then a row's `who` says
     through which group he would, where it is not by his name."""
-    mine = [Atom(USER, user), *(Atom(MEMBER, group) for group in groups or ())]
+    mine = principals(user, groups or ())
     found = []
     for place in (DAEMON, *places):
         for action in actions(place):
@@ -72,6 +72,11 @@ def what_can(book: Book, places: Iterable[Place], user: str, groups: Collection[
                 rows = [row._replace(who=(mine[0],)) for row in rows]
             found += rows
     return found
+
+
+def principals(user: str, groups: Iterable[str]) -> list[Atom]:
+    """What somebody is: himself, and a member of these groups."""
+    return [Atom(USER, user), *(Atom(MEMBER, group) for group in groups)]
 
 
 def matrix(book: Book, places: Iterable[Place]) -> list[Row]:
