@@ -38,14 +38,14 @@ PLACES = "depend on which service is in which group, which policy files alone do
 
 
 class Changed(NamedTuple):
-    """count: records that are alike; n, time: of the first; text: what the new policy says to that."""
+    """times: records that are alike; n, time: of the first; text: what the new policy says to that."""
 
     user: str
     action: str
     service: str
     was: Outcome
     now: Outcome
-    count: int
+    times: int
     n: int
     time: str
     text: str
@@ -106,7 +106,7 @@ class Replay:
                 self._left_out[STRANGE] += 1
 
     def report(self) -> Report:
-        changes = sorted(self._changes.values(), key=lambda change: (-change.count, change.n))
+        changes = sorted(self._changes.values(), key=lambda change: (-change.times, change.n))
         return Report(self._decided, self._same, changes, dict(self._unknown), dict(self._left_out))
 
     def _record(self, record: Mapping[str, Any]) -> None:
@@ -171,7 +171,7 @@ class Replay:
             return
         key = (str(record["user"]), str(record["action"]), str(record["target"]), was, now)
         known = self._changes.get(key) or Changed(*key, 0, int(record["n"]), str(record["time"]), text)
-        self._changes[key] = known._replace(count=known.count + 1)
+        self._changes[key] = known._replace(times=known.times + 1)
 
 
 def _left_out(record: Mapping[str, Any]) -> str:

@@ -130,9 +130,10 @@ class AuthLink:
         elif isinstance(push, login.SessionDown):
             self._audit.record({"kind": "logout", "session": push.hash[:SESSION_SHOWN], "why": push.why})
         elif isinstance(push, login.SessionUp):
-            said = {"kind": "groups", "user": push.user, "session": push.hash[:SESSION_SHOWN]}
-            self._audit.record({**said, **self._named(push.hash)})
+            said: dict[str, Any] = {"kind": "groups", "user": push.user, "session": push.hash[:SESSION_SHOWN]}
+            self._audit.record(said | self._named(push.hash))
         else:
             session = (push.session or "")[:SESSION_SHOWN]
             said = {"kind": "login", "user": push.user, "from": push.source, "ok": push.ok, "why": push.why}
-            self._audit.record({**said, "session": session, **(self._named(push.session) if push.session else {})})
+            named = self._named(push.session) if push.session else {}
+            self._audit.record(said | {"session": session} | named)

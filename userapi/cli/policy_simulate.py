@@ -1,7 +1,7 @@
 """durward policy simulate LOG NEW: which decisions of an audit log would be others by a new policy.
 
 LOG: a file or folder of the log, or - for the running one, which takes the right `audit`.
---json: {"decided", "same", "changes": [{"user", "action", "service", "was", "now", "count", "n", "time", "text"}],
+--json: {"decided", "same", "changes": [{"user", "action", "service", "was", "now", "times", "n", "time", "text"}],
 "unknown", "left_out", "place"}; "was" and "now" are allow, deny and approval (of somebody else, which is wanted).
 """
 
@@ -56,12 +56,12 @@ def _groups_of(user: str) -> Collection[str] | None:
 
 
 def _show(screen: Screen, report: Report, place: str) -> None:
-    changed = sum(one.count for one in report.changes)
+    changed = sum(one.times for one in report.changes)
     many = "no decision" if report.decided == 0 else f"{report.decided} decisions"
     screen.say(f"{many} by {place}: {report.same} the same, {changed} others")
     for one in report.changes[:SHOWN]:
         what = f"{one.user} {one.action} {one.service}".rstrip()
-        times = f"{one.count} times, first" if one.count > 1 else "once,"
+        times = f"{one.times} times, first" if one.times > 1 else "once,"
         screen.say(f"  {what}: {WORDS[one.was]}, now {WORDS[one.now]}; {times} record {one.n}, {one.time}")
         screen.say(f"    {one.text}")
     if len(report.changes) > SHOWN:
