@@ -19,7 +19,7 @@ COMPLETE = (
 )
 FORMS = {
     "until": "until {}", "from": "from {}", "reason": "with a reason", "limit": "at most {}",
-    "approval": "once {} approves", "in": "in group:{}", "user": "user:{}", "group": "group:{}",
+    "approval": "approved by {}", "in": "in group:{}", "user": "user:{}", "group": "group:{}",
 }  # fmt: skip
 COLUMNS = ("who", "may", "on", "if", "unless", "rules")
 
