@@ -113,7 +113,8 @@ def test_what_no_policy_decides_is_left_out_and_counted() -> None:
     left = [
         decision(rule="root", user="root", session=""), decision(action="self"), decision(action="view", target=""),
         decision(action="approve", command="approve", target=""), {"kind": "decisions", "count": 40},
-        {"kind": "outcome"}, {"kind": "decision"}, decision(user="not a name"), decision(uid="x"), decision(time="then"), {},
+        {"kind": "outcome"}, {"kind": "decision"}, decision(user="not a name"), decision(uid="x"),
+        decision(time="then"), {},
     ]  # fmt: skip
     found = replayed([{**GRANT, "who": ["user:alice"]}], *left)
     assert (found.decided, found.unknown) == (0, {})

@@ -93,7 +93,7 @@ def test_as_json_with_nothing_left_out() -> None:
     }  # fmt: skip
     changed = change_document(Change("lost", row, (frozenset({LIMIT}),)))
     assert changed == {key: value for key, value in told.items() if key != "rules"} | {
-        "change": "lost", "still": [["at most 6 in 10m"]],
+        "change": "lost", "still": [["at most 6 in 10m"]], "but": [],
     }  # fmt: skip
 
 
@@ -107,4 +107,6 @@ def test_as_json_with_nothing_left_out() -> None:
     ],
 )
 def test_what_the_other_policy_allows_all_the_same(kind, still, words) -> None:  # type: ignore[no-untyped-def]
-    assert still_words(Change(kind, Row((ALICE,), ("view",), ("site",)), still)) == words
+    change = Change(kind, Row((ALICE,), ("view",), ("site",)), still)
+    assert still_words(change) == words
+    assert not still or still_words(change._replace(but=(frozenset({OPS}),))) == f"{words}, but not group:ops"

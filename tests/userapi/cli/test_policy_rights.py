@@ -40,7 +40,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     write(tmp_path / "now", RULES)
 
     def done(*words: str) -> tuple[int, str, str]:
-        given = [str(tmp_path / word) if (tmp_path / word).exists() else word for word in words]
+        given = [str(tmp_path / word) if word and (tmp_path / word).exists() else word for word in words]
         code = main(["policy", *given])
         told = capsys.readouterr()
         return code, told.out, told.err
@@ -123,15 +123,19 @@ def test_the_matrix_as_a_table_as_csv_and_as_json(run: Run) -> None:
 
 
 def test_what_is_gained_and_lost(run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "new", RULES.replace("reason = true\n", 'limit = "6 in 10m"\n').replace("group:temps", "user:bob"))
+    write(tmp_path / "new", RULES.replace("reason = true\n", 'limit = "6 in 10m"\n'))
+    write(tmp_path / "who", RULES.replace("group:temps", "user:bob"))
     code, out, _ = run("diff", "now", "new")
     assert code == 0
     lines = [line.split("  ")[0] + ": " + line.split()[1] for line in out.splitlines()[1:-1]]
     assert lines[0].startswith("lost")
     assert any(line.startswith("gained") for line in lines)
-    assert "user:bob and group:webops at once" in out
-    assert "group:temps and group:webops at once" in out
     assert "now: at most 6 in 10m" in out
+    _, swapped, _ = run("diff", "now", "who")
+    assert [" ".join(line.split()[:8]) for line in swapped.splitlines()[1:-1]] == [
+        "lost user:bob and group:webops at once restart every",
+        "gained group:temps and group:webops at once restart every",
+    ]
     assert out.splitlines()[-1].startswith(f"from {tmp_path}/now to {tmp_path}/new: ")
     assert run("diff", "now", "new", "--exit-code")[0] == 1
     told = json.loads(run("diff", "now", "new", "--json")[1])
