@@ -4,7 +4,7 @@ Rights are people's and groups'. Who is in which group the files do not say: --g
 --local-groups asks this machine.
 
 --json: {"rows": [{"who", "actions", "services", "inside", "if", "unless", "rules"}], "people", "complete", "place"};
-diff {"changes": [{"change", …, "still", "but"}], "complete"}. "services": "" is the daemon, "*" any that is not configured,
+diff {"changes": [{"change", …, "still", "but"}], "complete"}. "services": "" is the daemon, "*" any not configured,
 if it is in the groups of "inside". --csv: a line of titles, then a line for each service and action.
 """
 
