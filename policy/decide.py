@@ -83,7 +83,7 @@ class Beyond(Deny, frozen=True):
 Decision = Allow | Deny
 
 
-def _targets(action: str, service: str | None, groups: Collection[str]) -> tuple[str, ...]:
+def targets_of(action: str, service: str | None, groups: Collection[str]) -> tuple[str, ...]:
     """The entries of `on` that are about this service; for a global action, the one that is about everything."""
     if (action in GLOBAL_ACTIONS) != (service is None):
         return ()
@@ -119,7 +119,7 @@ def decide(
     """
     if identity.root:
         return Allow("root")
-    targets = _targets(action, service, groups_of_service)
+    targets = targets_of(action, service, groups_of_service)
     if identity.token is not None and not identity.token.covers(action, targets):
         return beyond(identity.token, action, service)
     forbidding = first(policy.denied.rows(identity), action, targets, asking)
@@ -179,7 +179,7 @@ def timed(
     policy: Policy, identity: Identity, action: str, service: str | None, groups_of_service: Collection[str] = ()
 ) -> Grant | Forbid | None:
     """A rule by which the decision could be another one at another time."""
-    targets = _targets(action, service, groups_of_service)
+    targets = targets_of(action, service, groups_of_service)
     rules: list[Grant | Forbid] = [*matching(policy.denied.rows(identity), action, targets)]
     rules += matching(policy.granted.rows(identity), action, targets)
     return next((rule for rule in rules if rule.timed), None)
@@ -284,7 +284,7 @@ def visible(
     policy: Policy, identity: Identity, service: str, groups: Collection[str], asking: Asking = UNKNOWN
 ) -> bool:
     """May this person know that this service exists?"""
-    return _Sight(policy, identity, asking).allowed(Action.VIEW, _targets(Action.VIEW, service, groups))
+    return _Sight(policy, identity, asking).allowed(Action.VIEW, targets_of(Action.VIEW, service, groups))
 
 
 def viewable(
@@ -297,7 +297,7 @@ def viewable(
     return [
         service
         for service, groups in services.items()
-        if sight.allowed(Action.VIEW, _targets(Action.VIEW, service, groups))
+        if sight.allowed(Action.VIEW, targets_of(Action.VIEW, service, groups))
     ]
 
 
@@ -313,7 +313,7 @@ def rights(
 
     found = [right("", _WHOLE, (EVERY_SERVICE,))]
     for service in sorted(services):
-        found.append(right(service, _EACH, _targets(Action.VIEW, service, services[service])))
+        found.append(right(service, _EACH, targets_of(Action.VIEW, service, services[service])))
     return [one for one in found if one.actions]
 
 

@@ -22,6 +22,7 @@ from userapi.http import (
     health,
     logs,
     operations,
+    policy,
     problems,
     services,
     session,
@@ -40,6 +41,7 @@ BLUEPRINTS = (
     approvals.blueprint,
     audit.blueprint,
     tokens.blueprint,
+    policy.blueprint,
 )
 
 

@@ -21,6 +21,7 @@ from rootd.supervisor.sessions import Sessions
 
 WAITING = 4_096  # words for an auth that does not read
 AT_ONCE = 256  # of its words in one turn
+MOST_GROUPS = 200  # of one person, that a record names; the others are counted
 
 
 class AuthLink:
@@ -91,6 +92,7 @@ class AuthLink:
 
     def _pushed(self, push: login.Push) -> None:
         named = self._sessions.named(push.hash) if isinstance(push, login.SessionDown) else ("", "")
+        before = self._groups(push.hash) if isinstance(push, login.SessionUp) else None
         seen = self._sessions.push(push, self._clock())
         if seen is not None:
             self.tell(seen)
@@ -99,12 +101,30 @@ class AuthLink:
                 self.is_told = True
             case login.Revoked():
                 self._keep(self._sessions.to_keep())
+            case login.SessionUp():
+                if before is not None and self._groups(push.hash) not in (None, before):
+                    self._record(push, "", "")
             case login.LoginNoted() | login.SessionDown() | login.TokenNoted():
                 self._record(push, *named)
 
-    def _record(self, push: login.LoginNoted | login.SessionDown | login.TokenNoted, user: str, token: str) -> None:
-        """A login, or the end of a session: the first digits of its hash are in each of its decisions. user, token: of
-        a personal one that has ended or sleeps."""
+    def _groups(self, session: str) -> frozenset[str] | None:
+        found = self._sessions.still(session, self._clock())
+        return None if found is None else found.identity.groups
+
+    def _named(self, session: str) -> dict[str, Any]:
+        """The groups of a session's person, for whom a policy is to be judged by what has been decided."""
+        found = self._groups(session)
+        if found is None:
+            return {}
+        groups = sorted(found)
+        more = {"more_groups": len(groups) - MOST_GROUPS} if len(groups) > MOST_GROUPS else {}
+        return {"groups": groups[:MOST_GROUPS], **more}
+
+    def _record(
+        self, push: login.LoginNoted | login.SessionDown | login.SessionUp | login.TokenNoted, user: str, token: str
+    ) -> None:
+        """A login, other groups of who is logged in, or the end of a session: the first digits of its hash are in each
+        of its decisions. user, token: of a personal one that has ended or sleeps."""
         if self._audit.is_crowded:
             self._left_out += 1
             if str(self._left_out).strip("0") == "1":
@@ -113,11 +133,15 @@ class AuthLink:
         elif isinstance(push, login.SessionDown):
             body = {"kind": "logout", "session": push.hash[:SESSION_SHOWN], "why": push.why}
             self._audit.record(body | ({"user": user, "token": token} if token else {}))
+        elif isinstance(push, login.SessionUp):
+            said: dict[str, Any] = {"kind": "groups", "user": push.user, "session": push.hash[:SESSION_SHOWN]}
+            self._audit.record(said | self._named(push.hash))
         else:
-            said: dict[str, Any] = {"kind": "login", "user": push.user, "from": push.source}
+            said = {"kind": "login", "user": push.user, "from": push.source}
             if isinstance(push, login.LoginNoted):
                 said["ok"] = push.ok
             else:
                 scope = {"token": push.scope.name, "for": push.scope.text} if push.scope else {}
                 said |= {"kind": "token", "what": push.what, **scope, "expires": push.expires}
-            self._audit.record({**said, "why": push.why, "session": (push.session or "")[:SESSION_SHOWN]})
+            named = self._named(push.session) if push.session and isinstance(push, login.LoginNoted) else {}
+            self._audit.record({**said, "why": push.why, "session": (push.session or "")[:SESSION_SHOWN]} | named)

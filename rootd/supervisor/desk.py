@@ -380,7 +380,7 @@ def target(command: messages.Command) -> str | None:
             return None
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None
-        case messages.OpenAudit() | messages.Upgrade():
+        case messages.OpenAudit() | messages.Upgrade() | messages.ReadPolicy():
             return None
         case _:
             return command.service

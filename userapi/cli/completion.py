@@ -17,7 +17,7 @@ from userapi.cli.spelled import is_name
 
 WORDS = (
     "login logout whoami status start stop restart signal scale enable disable logs events operations cancel approve"
-    " describe reload why revoke shutdown upgrade version audit token doctor completion"
+    " describe reload why revoke shutdown upgrade version audit policy token doctor completion"
 )
 ACTIONS = "view logs clear start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -42,16 +42,18 @@ OPTIONS = {
     "upgrade": "--no-wait --reason",
     "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
     " --lines",
+    "policy": "--dir --groups --local-groups --at --from --reason --csv --exit-code --to",
     "token": "--may --on --expires",
     "doctor": "--config --strict",
 }
 VALUED = (
     "--url --cacert --token-file --color --user -u --lines -n --stream --since --grep --operation"
     " --after --config --key --anchors --from --to --action --target --outcome --kind --request --reason"
-    " --may --on --expires"
+    " --may --on --expires --dir --groups --at"  # take a word
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT, TOKEN = "verify search tail", "create list revoke"
+POLICY = "show why who-can what-can matrix diff simulate"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())
@@ -107,6 +109,7 @@ _durward() {{
             why,2) names=$(durward __complete services view 2>/dev/null) ;;
             audit,1) names="{AUDIT}" ;;
             token,1) names="{TOKEN}" ;;
+            policy,1) names="{POLICY}" ;;
             completion,1) names="bash zsh fish" ;;
         esac
     fi
@@ -155,6 +158,7 @@ _durward() {{
             why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
             audit,1) names=({AUDIT}) ;;
             token,1) names=({TOKEN}) ;;
+            policy,1) names=({POLICY}) ;;
             completion,1) names=(bash zsh fish) ;;
         esac
     fi
@@ -178,6 +182,7 @@ complete -c durward -n "__fish_seen_subcommand_from signal" -a "{SIGNALS}"
 complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from audit" -a "{AUDIT}"
 complete -c durward -n "__fish_seen_subcommand_from token" -a "{TOKEN}"
+complete -c durward -n "__fish_seen_subcommand_from policy" -a "{POLICY}"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c durward -l help
 complete -c durward -l json

@@ -173,6 +173,12 @@ def _token(parser: argparse.ArgumentParser) -> None:
     token.options(parser, lambda one: _common(one, argparse.SUPPRESS))
 
 
+def _policy(parser: argparse.ArgumentParser) -> None:
+    from userapi.cli import policy
+
+    policy.options(parser, lambda one: _common(one, argparse.SUPPRESS))
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="DIR", default=CONFIG, help="default: %(default)s")
     parser.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
@@ -212,6 +218,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "upgrade": ("operations", "upgrade", "replace the daemon by what is installed now (with --root)", _wait),
     "version": ("version", "version", "the version of this command, and of the daemon", _none),
     "audit": ("audit", "audit", "read the audit log, or verify that it was not changed", _audit),
+    "policy": ("policy", "policy", "what a policy allows, to whom and why; offline too", _policy),
     "doctor": ("doctor", "doctor", "what this machine gives and the configuration gives up, and what to do", _doctor),
     "token": ("token", "token", "tokens by which scripts do a part of what you may", _token),
     "completion": ("completion", "completion", "completion for a shell", _completion),
