@@ -103,6 +103,11 @@ class OpenAudit(_Command, frozen=True, tag="open-audit"):
     rotated: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
 
 
+class ReadPolicy(_Command, frozen=True, tag="read-policy"):
+    """The policy that counts, and what it is about: answered by `LogOpened`, its service "" and its stream "policy",
+    and a sealed memfd with the JSON of policy.source.Source."""
+
+
 class WhatMayI(_Command, frozen=True, tag="what-may-i"):
     """Who the asker is and what he may do; with action and service: the decision on that, explained."""
 
@@ -189,7 +194,7 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
 
 
 Command = (
-    Status | Describe | Watch | ListOperations | OpenLog | ClearLog | ReopenLog | OpenAudit | WhatMayI
+    Status | Describe | Watch | ListOperations | OpenLog | ClearLog | ReopenLog | OpenAudit | ReadPolicy | WhatMayI
     | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable
     | ListApprovals | Approve | Reload | Revoke | Shutdown
 )  # fmt: skip

@@ -39,6 +39,7 @@ ARROWS = {
     "userapi.audit": "userapi.audit rootd.log.chain",  # pure: the form of a record
     "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
+    "userapi.cli.sources": "userapi.cli policy rootd.config rootd.zones",  # it reads the files as the daemon does
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",
     "rootd.__main__": "rootd prctl",

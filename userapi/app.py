@@ -14,7 +14,20 @@ from flask import Flask
 
 from userapi.client import Auth, Supervisor
 from userapi.config import SHARE, from_environment
-from userapi.http import approvals, audit, events, guard, health, logs, operations, problems, services, session, whoami
+from userapi.http import (
+    approvals,
+    audit,
+    events,
+    guard,
+    health,
+    logs,
+    operations,
+    policy,
+    problems,
+    services,
+    session,
+    whoami,
+)
 from userapi.http.streams import Permits, Shares
 
 BLUEPRINTS = (
@@ -26,6 +39,7 @@ BLUEPRINTS = (
     events.blueprint,
     approvals.blueprint,
     audit.blueprint,
+    policy.blueprint,
 )
 
 

@@ -27,7 +27,7 @@ FIRST = 0.2  # seconds in which a watch that is refused is usually told so
 PAUSE = 0.05  # seconds between two attempts to connect
 DOES_NOTHING = (
     messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog, messages.OpenAudit,
-    messages.WhatMayI, messages.ListApprovals,
+    messages.ReadPolicy, messages.WhatMayI, messages.ListApprovals,
 )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ class Supervisor:
         return self._ask(session, command, source, False, reason)[0]
 
     def open_log(
-        self, session: str, command: messages.OpenLog | messages.OpenAudit, source: str
+        self, session: str, command: messages.OpenLog | messages.OpenAudit | messages.ReadPolicy, source: str
     ) -> tuple[messages.LogOpened, int]:
         """What was opened, and its descriptor, which is the caller's to close. Raises Refusal."""
         reply, descriptor = self._ask(session, command, source, True)

@@ -366,7 +366,7 @@ def target(command: messages.Command) -> str | None:
             return None
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None
-        case messages.OpenAudit():
+        case messages.OpenAudit() | messages.ReadPolicy():
             return None
         case _:
             return command.service

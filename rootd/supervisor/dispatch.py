@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from policy import decide, explain, messages
 from policy.names import Action
-from rootd.supervisor import logs, watching
+from rootd.supervisor import logs, publishing, watching
 from rootd.supervisor.operations import Already, Refusal
 from rootd.supervisor.spelled import PACKET, cut, fitting, in_packets, spell
 
@@ -124,6 +124,17 @@ def answer_open_audit(desk: Desk, call: Call, command: messages.OpenAudit) -> No
         raise Refusal("unknown", f"there is no such file of the audit log: {error.strerror or error}") from None
     try:
         call.connection.answer(messages.LogOpened("", name, "audit", os.fstat(fd).st_size), fd)
+    finally:
+        os.close(fd)
+
+
+def answer_read_policy(desk: Desk, call: Call, command: messages.ReadPolicy) -> None:
+    content = desk.reloads.current.shown
+    if not content:
+        raise Refusal("failed", "no configuration counts: the files have mistakes, which durward-rootd --check tells")
+    fd = publishing.opened(content)
+    try:
+        call.connection.answer(messages.LogOpened("", "policy.json", "policy", os.fstat(fd).st_size), fd)
     finally:
         os.close(fd)
 
@@ -246,6 +257,7 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.ClearLog: Row(Action.CLEAR, answer_clear_log, changes=True),
     messages.ReopenLog: Row(Action.LOGS, answer_clear_log, changes=True),
     messages.OpenAudit: Row(Action.AUDIT, answer_open_audit),
+    messages.ReadPolicy: Row(Action.POLICY, answer_read_policy),
     messages.WhatMayI: Row(None, answer_what_may_i),
     messages.Start: Row(Action.START, answer_start, changes=True),
     messages.Stop: Row(Action.STOP, answer_stop, changes=True),

@@ -31,6 +31,7 @@ from rootd.supervisor.difference import NO_CHANGE, difference
 from rootd.supervisor.loading import hashes, records
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
+from rootd.supervisor.publishing import packed
 from rootd.supervisor.tables import stamped
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Loaded(NamedTuple):
     settings: Settings | None = None
     sockets: tuple[Socket, ...] = ()
     files: dict[str, str] = {}  # their hashes, by path  # noqa: RUF012 (never changed)
+    shown: bytes = b""  # what publishing.packed makes of it
 
 
 Made = tuple[Loaded, int]  # and the memfd that it was made of
@@ -79,6 +81,7 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     problems = check.problems_of(bundle, compiled)
     services = check.services_of(bundle)
     policy = [] if services is None else check.policy_of(compiled, services)
+    shown = packed(bundle) if isinstance(policy, Policy) and not problems else b""
     compiler.read.cache_clear()  # the files as they were parsed: nobody asks for them again, and they are large
     if not compiled.problems and (compiled.table != table or compiled.digest != digest):
         both = "privileged and supervisor do not make the same of the same files: this is a fault of Durward's"
@@ -86,7 +89,7 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     specs = None if compiled.problems else tuple(stamped(spec, number) for spec in compiled.specs)
     if isinstance(policy, Policy) and not problems:
         sockets = load_table(compiled.table).sockets
-        return Loaded(number, digest, specs, policy, [], compiled.settings, sockets, marks)
+        return Loaded(number, digest, specs, policy, [], compiled.settings, sockets, marks, shown)
     problems = problems if isinstance(policy, Policy) else problems + policy
     return Loaded(number, digest, specs, NOBODY, problems, files=marks)
 

@@ -17,7 +17,7 @@ from userapi.cli.spelled import is_name
 
 WORDS = (
     "login logout whoami status start stop restart signal scale enable disable logs events operations cancel approve"
-    " describe reload why revoke shutdown audit doctor completion"
+    " describe reload why revoke shutdown audit policy doctor completion"
 )
 ACTIONS = "view logs clear start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -41,14 +41,16 @@ OPTIONS = {
     "shutdown": "--no-wait --reason",
     "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
     " --lines",
+    "policy": "--dir",
     "doctor": "--config --strict",
 }
 VALUED = (
     "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config"  # take a word
-    " --key --anchors --from --to --action --target --outcome --kind --request --reason"
+    " --key --anchors --from --to --action --target --outcome --kind --request --reason --dir"
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT = "verify search tail"
+POLICY = "show"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())
@@ -103,6 +105,7 @@ _durward() {{
             why,1) names="{ACTIONS}" ;;
             why,2) names=$(durward __complete services view 2>/dev/null) ;;
             audit,1) names="{AUDIT}" ;;
+            policy,1) names="{POLICY}" ;;
             completion,1) names="bash zsh fish" ;;
         esac
     fi
@@ -150,6 +153,7 @@ _durward() {{
             why,1) names=({ACTIONS}) ;;
             why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
             audit,1) names=({AUDIT}) ;;
+            policy,1) names=({POLICY}) ;;
             completion,1) names=(bash zsh fish) ;;
         esac
     fi
@@ -172,6 +176,7 @@ complete -c durward -n "__fish_seen_subcommand_from enable disable" -a "(durward
 complete -c durward -n "__fish_seen_subcommand_from signal" -a "{SIGNALS}"
 complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from audit" -a "{AUDIT}"
+complete -c durward -n "__fish_seen_subcommand_from policy" -a "{POLICY}"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c durward -l help
 complete -c durward -l json

@@ -166,6 +166,12 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     audit.options(parser, lambda one: _common(one, argparse.SUPPRESS))
 
 
+def _policy(parser: argparse.ArgumentParser) -> None:
+    from userapi.cli import policy
+
+    policy.options(parser, lambda one: _common(one, argparse.SUPPRESS))
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="DIR", default=CONFIG, help="default: %(default)s")
     parser.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
@@ -203,6 +209,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "revoke": ("operations", "revoke", "end somebody's sessions", _revoke),
     "shutdown": ("operations", "shutdown", "end the daemon and all services (with --root)", _wait),
     "audit": ("audit", "audit", "read the audit log, or verify that it was not changed", _audit),
+    "policy": ("policy", "policy", "what a policy allows, to whom and why; offline too", _policy),
     "doctor": ("doctor", "doctor", "what this machine gives and the configuration gives up, and what to do", _doctor),
     "completion": ("completion", "completion", "completion for a shell", _completion),
     "__complete": ("completion", "names", "", _names),

@@ -158,6 +158,11 @@ class Http:
         path = f"services/{http1.quoted(service)}/logs"
         return self._tailed(path, "text/plain", lines, follow, stream=stream, process=process)
 
+    def policy(self) -> bytes:
+        """JSON of policy.source.Source."""
+        with contextlib.closing(self._open("GET", "policy")) as reply:
+            return reply.body()
+
     def audit(self, span: Any) -> Iterator[bytes]:
         """The audit log in pieces; span: userapi.audit.files.Span."""
         query = _query(**{"from": span.since or None, "to": span.until or None})

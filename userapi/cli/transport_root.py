@@ -164,6 +164,14 @@ class Root:
         opener = self._opener({"do": "open-log", "service": service, "stream": stream, "process": process})
         return self._tailed(opener, lines, follow, 40)
 
+    def policy(self) -> bytes:
+        """JSON of policy.source.Source."""
+        descriptor = self._opener({"do": "read-policy"})(0)
+        assert descriptor is not None
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(0)
+            return file.read()
+
     def audit(self, span: Any) -> Iterator[bytes]:
         """Lines of the audit log; span: userapi.audit.files.Span."""
         from userapi.audit import reading
@@ -178,7 +186,7 @@ class Root:
 
     def _opener(self, command: dict[str, Any]) -> Callable[[int], int | None]:
         def opener(rotated: int) -> int | None:
-            with self._line({**command, "rotated": rotated}) as line:
+            with self._line({**command, **({"rotated": rotated} if rotated else {})}) as line:
                 try:
                     descriptor = self._receive(line)[1]
                 except Failure as failure:

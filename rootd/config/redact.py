@@ -1,0 +1,71 @@
+"""What of root's files an auditor may read: each value by the type of its key in the table of keys.
+
+Rule 1: what is not known to be harmless is not shown: a type that is not in SHOWN, a key that is in no table, a value
+        that is not what its key takes.
+Rule 2: names are shown, of variables and credentials too; what they stand for never.
+Rule 3: of a command, its program, the names of its options and plain paths: any other word could be a password.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rootd.config import keys
+from rootd.config.inherit import OURS, Path
+from rootd.config.sections import Section
+
+HIDDEN = "(hidden)"
+SHOWN = {
+    "path", "name", "user", "host", "flag", "mode", "size", "duration", "period", "span", "step", "backoff", "cron",
+    "zone", "rate", "address", "addresses", "limit", "io_priority", "cpus", "capability", "percent", "probe",
+}  # fmt: skip
+NAMES = {"variables", "credentials"}  # tables of which the names are shown
+_OPTION = re.compile(r"(-[A-Za-z]|--[A-Za-z][A-Za-z0-9-]*)(=.*)?", re.DOTALL)
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+-]*")
+
+
+def redacted(found: dict[Path, Section]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Of each section that says something: its file, its name, and its values as they may be shown."""
+    for path, section in found.items():
+        if section.raw:
+            values = {key: value_of(path[0], key, value) for key, value in section.raw.items()}
+            yield section.file, ".".join(path), values
+
+
+def value_of(kind: str, name: str, value: Any) -> Any:
+    """kind: a section of the table of keys."""
+    row = keys.SECTIONS[kind].get(name)
+    if row is None and name in OURS:
+        row = keys.SECTIONS["template"].get(name)
+    if row is None:
+        return HIDDEN
+    if row.type in keys.SECTIONS:
+        known = isinstance(value, dict)
+        return {key: value_of(row.type, key, inner) for key, inner in value.items()} if known else HIDDEN
+    try:
+        keys.parse(row.type, value)
+    except keys.Wrong:
+        return HIDDEN
+    if row.type in NAMES:
+        return dict.fromkeys(value, HIDDEN)
+    if row.type == "command":
+        return [value[0], *map(word_of, value[1:])] if _PLAIN_PATH.fullmatch(value[0]) else [HIDDEN]
+    if row.type == "url":
+        return value.partition("?")[0] + (f"?{HIDDEN}" if "?" in value else "")
+    return value if is_harmless(row.type) else HIDDEN
+
+
+def is_harmless(kind: str) -> bool:
+    """A type of the table whose values say nothing secret: one of SHOWN, a list of it, a number, one of some words."""
+    kind = kind[1:-1] if kind.startswith("[") else kind
+    return kind in SHOWN or (kind not in keys.TYPES and (".." in kind or "|" in kind))
+
+
+def word_of(word: str) -> str:
+    """An argument of a command."""
+    option = _OPTION.fullmatch(word)
+    if option:
+        return option[1] + (f"={HIDDEN}" if option[2] else "")
+    return word if _PLAIN_PATH.fullmatch(word) else HIDDEN
