@@ -40,6 +40,10 @@ ARROWS = {
     "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.sources": "userapi.cli policy rootd.config rootd.zones",  # it reads the files as the daemon does
+    "userapi.cli.linting": "userapi.cli policy rootd.config rootd.zones",
+    "userapi.cli.paper": "userapi.cli policy rootd.check rootd.config",
+    "userapi.cli.ground": "userapi.cli policy rootd.config",
+    "userapi.cli.schema": "userapi.cli policy rootd.config",  # made of the tables by which files are read
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",
     "rootd.__main__": "rootd prctl",

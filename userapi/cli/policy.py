@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from userapi.cli import plain, sources
+from userapi.cli import linting, plain, sources
 from userapi.cli.failure import OK
 from userapi.cli.render import Screen
 
@@ -30,6 +30,7 @@ def options(parser: argparse.ArgumentParser, common: Common) -> None:
     show = asked.add_parser("show", help="its files, and the configuration without its secrets", allow_abbrev=False)
     place(show)
     common(show)
+    linting.options(asked, common)
 
 
 def place(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,8 @@ def place(parser: argparse.ArgumentParser) -> None:
 
 
 def policy(ask: Any, screen: Screen, args: Any) -> int:
+    if args.what in linting.RUN:
+        return linting.RUN[args.what](ask, screen, args)
     match args.what:
         case "show":
             return show(ask, screen, args)
