@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from userapi.cli import linting, plain, sources
+from userapi.cli import linting, plain, schema, sources
 from userapi.cli.failure import OK
 from userapi.cli.render import Screen
 
@@ -31,6 +31,7 @@ def options(parser: argparse.ArgumentParser, common: Common) -> None:
     place(show)
     common(show)
     linting.options(asked, common)
+    schema.options(asked, common)
 
 
 def place(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,8 @@ def policy(ask: Any, screen: Screen, args: Any) -> int:
     match args.what:
         case "show":
             return show(ask, screen, args)
+        case "schema":
+            return schema.schema(ask, screen, args)
     raise AssertionError(args.what)
 
 
