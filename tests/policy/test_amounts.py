@@ -39,9 +39,7 @@ ALICE = frozenset({"alice"})
 
 def test_who_may_restart_it_and_write_its_program_is_told_with_the_grant_and_the_path() -> None:
     [one] = found(policy_of(grant()), place(users=ALICE))
-    assert one.text == (
-        "alice may restart site, which runs as www, and may write /srv/site/run, which is its program"
-    )
+    assert one.text == ("alice may restart site, which runs as www, and may write /srv/site/run, which is its program")
     assert (one.severity, one.code, one.rule, one.file, one.line) == (
         "error", "amounts-to-user", "g", "policy.d/10.toml", 1
     )  # fmt: skip

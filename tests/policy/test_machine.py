@@ -8,5 +8,5 @@ from policy.machine import Machine, Place
 def test_a_machine_that_nobody_looked_at_knows_no_accounts_and_a_place_nobody_may_write() -> None:
     machine, place = Machine({}), Place("its program", "/a", "/a")
     assert not machine.accounts
-    assert not (place.users or place.groups or place.everybody)
+    assert (place.users, place.groups, place.everybody) == (frozenset(), frozenset(), False)
     assert place.grave

@@ -1,4 +1,4 @@
-"""policy/shadow: a rule that is called dead decides nothing, whoever asks for what, when and how; and which are found."""
+"""policy/shadow: a rule that is called dead decides nothing, whoever asks for what, when and how; and which are."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ EARLY, LATE = Expiry(86400.0, "early"), Expiry(2 * 86400.0, "late")
 HOME, LOCAL = Sources(((4, 10 << 24, 255 << 24),), False, "home"), Sources((), True, "local")
 LIMITED = Limit(1, 60.0, "1 in 1m")
 BY_BOSS = Approval((UserName("boss"),), (), 60.0, "user:boss")
-USERS, GROUPS = ("alice", "bob"), ("ops", "leads")
+USERS, GROUPS = ("alice",), ("ops",)
 ACTIONS = (Action.VIEW, Action.STOP)
 
-subjects = st.lists(st.sampled_from([*USERS, *GROUPS]), min_size=1, max_size=2, unique=True)
+# few, so that rules often meet
+subjects = st.sampled_from([["alice"], ["alice"], ["ops"], ["alice", "ops"]])
 rules = st.fixed_dictionaries(
     {
         "subjects": subjects,
         "may": st.sampled_from([frozenset(ACTIONS), frozenset(ACTIONS[1:])]),
-        "on": st.lists(st.sampled_from(["site", "group:web", "*", "db"]), min_size=1, max_size=2, unique=True),
-        "when": st.sampled_from([None, None, DAY, NIGHT]),
-        "expires": st.sampled_from([None, None, EARLY, LATE]),
+        "on": st.sampled_from([["site"], ["*"], ["group:web"], ["site", "db"]]),
+        "when": st.sampled_from([None, None, None, DAY, NIGHT]),
+        "expires": st.sampled_from([None, None, None, EARLY, LATE]),
     }
 )
 demands = st.fixed_dictionaries(
     {
-        "sources": st.sampled_from([None, None, HOME, LOCAL]),
+        "sources": st.sampled_from([None, None, None, HOME, LOCAL]),
         "reason": st.booleans(),
-        "limit": st.sampled_from([None, None, LIMITED]),
-        "approval": st.sampled_from([None, None, None, BY_BOSS]),
+        "limit": st.sampled_from([None, LIMITED]),
+        "approval": st.sampled_from([None, None, BY_BOSS]),
     }
 )
 
@@ -60,15 +61,14 @@ def policy_of(grants: list[Rule], denies: list[Rule] = []) -> Policy:  # noqa: B
 
 def every_question() -> list[tuple[Identity, Action, str, Asking]]:
     people = [
-        Identity(user, 1000, frozenset(groups))
-        for user in USERS
-        for size in range(3)
-        for groups in itertools.combinations(GROUPS, size)
+        Identity("alice", 1000),
+        Identity("alice", 1000, frozenset({"ops"})),
+        Identity("bob", 1, frozenset({"ops"})),
     ]
     ids = frozenset(f"Grant{number}" for number in range(9))
     askings = [
         Asking(at, source, reason, looks, wait, approved)
-        for at in (None, 3600.0, 40000.0, 86400.0 + 40000.0, 3 * 86400.0)
+        for at in (None, 40000.0, 86400.0 + 3600.0, 3 * 86400.0)
         for source in ("10.0.0.1", "unix:5")
         for reason in ("", "because")
         for looks in (True, False)
@@ -81,8 +81,12 @@ def every_question() -> list[tuple[Identity, Action, str, Asking]]:
 QUESTIONS = every_question()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(rules, demands), max_size=4), st.lists(rules, max_size=2), st.randoms(use_true_random=False))
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(rules, demands), min_size=1, max_size=3),
+    st.lists(rules, max_size=1),
+    st.randoms(use_true_random=False),
+)
 def test_a_rule_that_is_called_dead_decides_nothing_and_its_loss_changes_nothing(
     granted: list[tuple[dict[str, object], dict[str, object]]], denied: list[dict[str, object]], chance: object
 ) -> None:
