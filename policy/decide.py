@@ -76,7 +76,7 @@ class Unapproved(Deny, frozen=True, kw_only=True):
 Decision = Allow | Deny
 
 
-def _targets(action: str, service: str | None, groups: Collection[str]) -> tuple[str, ...]:
+def targets_of(action: str, service: str | None, groups: Collection[str]) -> tuple[str, ...]:
     """The entries of `on` that are about this service; for a global action, the one that is about everything."""
     if (action in GLOBAL_ACTIONS) != (service is None):
         return ()
@@ -112,7 +112,7 @@ def decide(
     """
     if identity.root:
         return Allow("root")
-    targets = _targets(action, service, groups_of_service)
+    targets = targets_of(action, service, groups_of_service)
     forbidding = first(policy.denied.rows(identity), action, targets, asking)
     if forbidding:
         what = action if service is None else f"{action} on {service}"
@@ -166,7 +166,7 @@ def timed(
     policy: Policy, identity: Identity, action: str, service: str | None, groups_of_service: Collection[str] = ()
 ) -> Grant | Forbid | None:
     """A rule by which the decision could be another one at another time."""
-    targets = _targets(action, service, groups_of_service)
+    targets = targets_of(action, service, groups_of_service)
     rules: list[Grant | Forbid] = [*matching(policy.denied.rows(identity), action, targets)]
     rules += matching(policy.granted.rows(identity), action, targets)
     return next((rule for rule in rules if rule.timed), None)
@@ -256,7 +256,7 @@ def visible(
     policy: Policy, identity: Identity, service: str, groups: Collection[str], asking: Asking = UNKNOWN
 ) -> bool:
     """May this person know that this service exists?"""
-    return _Sight(policy, identity, asking).allowed(Action.VIEW, _targets(Action.VIEW, service, groups))
+    return _Sight(policy, identity, asking).allowed(Action.VIEW, targets_of(Action.VIEW, service, groups))
 
 
 def viewable(
@@ -269,7 +269,7 @@ def viewable(
     return [
         service
         for service, groups in services.items()
-        if sight.allowed(Action.VIEW, _targets(Action.VIEW, service, groups))
+        if sight.allowed(Action.VIEW, targets_of(Action.VIEW, service, groups))
     ]
 
 
@@ -280,7 +280,7 @@ def rights(
     sight = _Sight(policy, identity, asking)
     found = [Right("", [action.value for action in _WHOLE if sight.allowed(action, (EVERY_SERVICE,))])]
     for service in sorted(services):
-        targets = _targets(Action.VIEW, service, services[service])
+        targets = targets_of(Action.VIEW, service, services[service])
         found.append(Right(service, [action.value for action in _EACH if sight.allowed(action, targets)]))
     return [right for right in found if right.actions]
 

@@ -11,7 +11,7 @@ from posixpath import basename
 from msgspec import structs
 
 from policy.conditions import Asking
-from policy.decide import UNKNOWN, Allow, Deny, Unapproved, decide, deed, unknown_text, visible
+from policy.decide import UNKNOWN, Allow, Decision, Deny, Unapproved, decide, deed, unknown_text, visible
 from policy.identity import Identity
 from policy.messages import ActionName, Decided, Refused
 from policy.names import GLOBAL_ACTIONS
@@ -62,12 +62,21 @@ def explain(
     groups = groups_of_service or ()
     given = structs.replace(asking, reason=asking.reason or "…")
     decision = decide(policy, identity, action, service, groups, given)
+    if (
+        not isinstance(decision, Allow)
+        and service is not None
+        and not visible(policy, identity, service, groups, asking)
+    ):
+        return unknown(service)
+    return told(identity, action, service, decision)
+
+
+def told(identity: Identity, action: str, service: str | None, decision: Decision) -> Decided:
+    """A decision in words, for who may know all of it: what somebody else must approve is a yes, which says so."""
     if isinstance(decision, Allow):
         return Decided(
             True, _allowed_text(identity, action, service, decision), decision.rule, decision.file, decision.line
         )
-    if service is not None and not visible(policy, identity, service, groups, asking):
-        return unknown(service)
     if isinstance(decision, Unapproved):
         by = Allow(decision.rule, decision.file, decision.line, decision.demands)
         return Decided(True, _allowed_text(identity, action, service, by), by.rule, by.file, by.line)

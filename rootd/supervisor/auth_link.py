@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from policy import login, wire
 from policy.identity import SESSION_SHOWN
@@ -20,6 +21,7 @@ from rootd.supervisor.sessions import Sessions
 
 WAITING = 4_096  # words for an auth that does not read
 AT_ONCE = 256  # of its words in one turn
+MOST_GROUPS = 200  # of one person, that a record names; the others are counted
 
 
 class AuthLink:
@@ -89,6 +91,7 @@ class AuthLink:
             self.disconnect()
 
     def _pushed(self, push: login.Push) -> None:
+        before = self._groups(push.hash) if isinstance(push, login.SessionUp) else None
         seen = self._sessions.push(push, self._clock())
         if seen is not None:
             self.tell(seen)
@@ -97,11 +100,28 @@ class AuthLink:
                 self.is_told = True
             case login.Revoked():
                 self._keep(self._sessions.to_keep())
+            case login.SessionUp():
+                if before is not None and self._groups(push.hash) not in (None, before):
+                    self._record(push)
             case login.LoginNoted() | login.SessionDown():
                 self._record(push)
 
-    def _record(self, push: login.LoginNoted | login.SessionDown) -> None:
-        """A login, or the end of a session: the first digits of its hash are in each of its decisions."""
+    def _groups(self, session: str) -> frozenset[str] | None:
+        found = self._sessions.still(session, self._clock())
+        return None if found is None else found.identity.groups
+
+    def _named(self, session: str) -> dict[str, Any]:
+        """The groups of a session's person, for whom a policy is to be judged by what has been decided."""
+        found = self._groups(session)
+        if found is None:
+            return {}
+        groups = sorted(found)
+        more = {"more_groups": len(groups) - MOST_GROUPS} if len(groups) > MOST_GROUPS else {}
+        return {"groups": groups[:MOST_GROUPS], **more}
+
+    def _record(self, push: login.LoginNoted | login.SessionDown | login.SessionUp) -> None:
+        """A login, other groups of who is logged in, or the end of a session: the first digits of its hash are in each
+        of its decisions."""
         if self._audit.is_crowded:
             self._left_out += 1
             if str(self._left_out).strip("0") == "1":
@@ -109,7 +129,11 @@ class AuthLink:
                 self._note(f"the audit log cannot keep up with auth: {told}")
         elif isinstance(push, login.SessionDown):
             self._audit.record({"kind": "logout", "session": push.hash[:SESSION_SHOWN], "why": push.why})
+        elif isinstance(push, login.SessionUp):
+            said: dict[str, Any] = {"kind": "groups", "user": push.user, "session": push.hash[:SESSION_SHOWN]}
+            self._audit.record(said | self._named(push.hash))
         else:
             session = (push.session or "")[:SESSION_SHOWN]
             said = {"kind": "login", "user": push.user, "from": push.source, "ok": push.ok, "why": push.why}
-            self._audit.record({**said, "session": session})
+            named = self._named(push.session) if push.session else {}
+            self._audit.record(said | {"session": session} | named)

@@ -86,7 +86,7 @@ def verify(screen: Screen, args: Any) -> int:
         named = files.paths(args.files or [files.PLACE])
         report = _pass(screen, named, keys, anchors, span)
     except OSError as error:
-        raise _unreadable(error) from None
+        raise unreadable(error) from None
     except ValueError as error:
         raise Failure("usage", str(error)) from None
     if screen.as_json:
@@ -96,7 +96,7 @@ def verify(screen: Screen, args: Any) -> int:
     return FAILED if report.problems else OK
 
 
-def _unreadable(error: OSError) -> Failure:
+def unreadable(error: OSError) -> Failure:
     if isinstance(error, PermissionError):
         return Failure("forbidden", f"{error.filename} may not be read by you: verify a copy, or run it as root")
     return Failure("usage", f"{error.filename} cannot be read: {error.strerror or error}")
@@ -107,7 +107,7 @@ def _text(path: str) -> str:
         with open(path, encoding="ascii", errors="replace") as file:
             return file.read()
     except OSError as error:
-        raise _unreadable(error) from None
+        raise unreadable(error) from None
 
 
 def _anchors(path: str | None) -> list[verifying.Anchor]:
@@ -206,7 +206,7 @@ def search(ask: Any, screen: Screen, args: Any) -> int:
         raise Failure("usage", "--csv or --json, not both")
     try:
         query.check()
-        found = searching.found(query, _lines(ask, args, span))
+        found = searching.found(query, lines(ask, args.files, span))
         if screen.as_json:
             count = 0
             for index, record in enumerate(found):
@@ -217,7 +217,7 @@ def search(ask: Any, screen: Screen, args: Any) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        raise _unreadable(error) from None
+        raise unreadable(error) from None
     except ValueError as error:
         raise Failure("usage", str(error)) from None
     if not count:
@@ -225,14 +225,15 @@ def search(ask: Any, screen: Screen, args: Any) -> int:
     return OK
 
 
-def _lines(ask: Any, args: Any, span: Any) -> Iterator[bytes]:
+def lines(ask: Any, named: list[str], span: Any) -> Iterator[bytes]:
+    """Of these files and folders, or of the running log. Raises OSError, ValueError, Failure."""
     from userapi.audit import files
 
-    if not args.files:
+    if not named:
         yield from _whole(ask.audit(span))
         return
     begun = False
-    for path in files.paths(args.files):
+    for path in files.paths(named):
         with files.open_plain(path) as file:
             for line in files.until(span, file):
                 begun = begun or not span.skips(line)

@@ -41,16 +41,16 @@ OPTIONS = {
     "shutdown": "--no-wait --reason",
     "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
     " --lines",
-    "policy": "--dir",
+    "policy": "--dir --groups --local-groups --at --from --reason --csv --exit-code --to --quiet --fail-on --prefix",
     "doctor": "--config --strict",
 }
 VALUED = (
     "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config"  # take a word
-    " --key --anchors --from --to --action --target --outcome --kind --request --reason --dir"
+    " --key --anchors --from --to --action --target --outcome --kind --request --reason --dir --groups --at --fail-on --prefix"
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT = "verify search tail"
-POLICY = "show"
+POLICY = "show why who-can what-can matrix diff simulate check test lint schema"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())

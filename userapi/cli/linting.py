@@ -39,21 +39,27 @@ NOT_CHECKED = (
 )
 
 
-def options(asked: Any, common: Callable[[argparse.ArgumentParser], None]) -> None:
-    """asked: the subparsers of durward policy. common adds the options that every command has."""
-    check = asked.add_parser("check", help="every mistake at once, without root", allow_abbrev=False)
-    folder(check, f"{DIR} (default: {CONFIG})")
-    common(check)
-    test = asked.add_parser("test", help="run its [[test]] blocks", allow_abbrev=False)
-    folder(test, f"{DIR}; else the running policy")
-    test.add_argument("-q", "--quiet", action="store_true", help="say only what did not pass")
-    common(test)
-    lint = asked.add_parser("lint", help="what is no mistake, and dangerous or dead", allow_abbrev=False)
-    folder(lint, f"{DIR}; else the running policy")
-    lint.add_argument("--fail-on", choices=FAIL_ON, default="error", help="exit 1 for what is so grave (error)")
+def _check(parser: argparse.ArgumentParser) -> None:
+    folder(parser, f"{DIR} (default: {CONFIG})")
+
+
+def _test(parser: argparse.ArgumentParser) -> None:
+    folder(parser, f"{DIR}; else the running policy")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say only what did not pass")
+
+
+def _lint(parser: argparse.ArgumentParser) -> None:
+    folder(parser, f"{DIR}; else the running policy")
+    parser.add_argument("--fail-on", choices=FAIL_ON, default="error", help="exit 1 for what is so grave (error)")
     where = "look at the file system beneath it, of another machine, with its own /etc/passwd and /etc/group"
-    lint.add_argument("--prefix", metavar="PATH", default="", help=where)
-    common(lint)
+    parser.add_argument("--prefix", metavar="PATH", default="", help=where)
+
+
+WHAT: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "check": ("every mistake at once, without root", _check),
+    "test": ("run its [[test]] blocks", _test),
+    "lint": ("what is no mistake, and dangerous or dead", _lint),
+}
 
 
 def folder(parser: argparse.ArgumentParser, text: str) -> None:
@@ -240,6 +246,3 @@ def show(screen: Screen, one: Finding) -> None:
 
 def painted(screen: Screen, word: str) -> str:
     return f"\x1b[{COLOURS[word]}m{word}\x1b[0m" if screen.colour else word
-
-
-RUN: dict[str, Callable[[Any, Screen, Any], int]] = {"check": check, "test": test, "lint": lint}

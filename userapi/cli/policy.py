@@ -27,27 +27,93 @@ if TYPE_CHECKING:
 def options(parser: argparse.ArgumentParser, common: Common) -> None:
     """common adds the options that every command has."""
     asked = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    show = asked.add_parser("show", help="its files, and the configuration without its secrets", allow_abbrev=False)
-    place(show)
-    common(show)
-    linting.options(asked, common)
-    schema.options(asked, common)
+    for name, (text, more) in WHAT.items():
+        one = asked.add_parser(name, help=text, description=text, allow_abbrev=False)
+        more(one)
+        common(one)
 
 
-def place(parser: argparse.ArgumentParser) -> None:
+def _place(parser: argparse.ArgumentParser) -> None:
     text = "a configuration directory, or policy files alone; else the running policy"
     parser.add_argument("--dir", dest="place", metavar="DIR", help=text)
 
 
+def _question(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="ACTION", help="view, restart, reload, …")
+    parser.add_argument("on", metavar="SERVICE", nargs="?", help="'*': any that is not configured")
+
+
+def _groups(parser: argparse.ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--groups", metavar="A,B", help="all groups that the user is in")
+    either.add_argument("--local-groups", action="store_true", help="those that this machine has the user in")
+
+
+def _why(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER")
+    _question(parser)
+    _groups(parser)
+    parser.add_argument("--at", metavar="TIME", help="when, as 2026-11-23T12:00:00+01:00; else now")
+    parser.add_argument("--from", dest="source", metavar="ADDR", help="from which address, or local")
+    parser.add_argument("--reason", metavar="TEXT", help="the reason that is given; '' is none; else there is one")
+    _place(parser)
+
+
+def _who_can(parser: argparse.ArgumentParser) -> None:
+    _question(parser)
+    parser.add_argument("--local-groups", action="store_true", help="also which people of this machine that are")
+    _place(parser)
+
+
+def _what_can(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER")
+    _groups(parser)
+    _place(parser)
+
+
+def _matrix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--csv", action="store_true", help="comma separated, with a line of titles")
+    _place(parser)
+
+
+def _diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", metavar="OLD", help="a directory, or - for the running policy")
+    parser.add_argument("new", metavar="NEW", help="as OLD")
+    parser.add_argument("--exit-code", action="store_true", help="exit 1 when a right is gained or lost")
+
+
+def _simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("log", metavar="LOG", help="a file or folder of the audit log, or - for the running one")
+    parser.add_argument("new", metavar="NEW", help="a directory, or - for the running policy")
+    text = "for people of whom the log does not say it, the groups that this machine has them in"
+    parser.add_argument("--local-groups", action="store_true", help=text)
+    parser.add_argument("--from", dest="since", metavar="N|TIME", default="", help="from this record, or UTC time, on")
+    parser.add_argument("--to", dest="until", metavar="N|TIME", default="", help="up to this record, or UTC time")
+    parser.add_argument("--exit-code", action="store_true", help="exit 1 when a decision would change")
+
+
+WHAT: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "show": ("its files, and the configuration without its secrets", _place),
+    "why": ("may somebody do that, and by which rules", _why),
+    "who-can": ("everybody who may do that", _who_can),
+    "what-can": ("all that somebody may do", _what_can),
+    "matrix": ("who may do what on which service", _matrix),
+    "diff": ("the rights that are gained and lost between two policies", _diff),
+    "simulate": ("which decisions of an audit log would be others by a new policy", _simulate),
+    **linting.WHAT,
+    **schema.WHAT,
+}
+
+
 def policy(ask: Any, screen: Screen, args: Any) -> int:
-    if args.what in linting.RUN:
-        return linting.RUN[args.what](ask, screen, args)
-    match args.what:
-        case "show":
-            return show(ask, screen, args)
-        case "schema":
-            return schema.schema(ask, screen, args)
-    raise AssertionError(args.what)
+    from userapi.cli import policy_rights, policy_simulate, policy_why
+
+    carry_out = {
+        "show": show, "why": policy_why.why, "who-can": policy_rights.who_can, "what-can": policy_rights.what_can,
+        "matrix": policy_rights.matrix, "diff": policy_rights.diff, "simulate": policy_simulate.simulate,
+        "check": linting.check, "test": linting.test, "lint": linting.lint, "schema": schema.schema,
+    }  # fmt: skip
+    return carry_out[args.what](ask, screen, args)
 
 
 def show(ask: Any, screen: Screen, args: Any) -> int:

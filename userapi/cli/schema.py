@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from userapi.cli.failure import OK
@@ -19,22 +20,23 @@ from userapi.cli.render import Screen
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-WHAT = {"durward": "durward.toml", "services": "services.d/*.toml", "policy": "policy.d/*.toml"}
+FILES = {"durward": "durward.toml", "services": "services.d/*.toml", "policy": "policy.d/*.toml"}
 STRING: dict[str, Any] = {"type": "string"}
 WIDTH = 110  # characters of a line
 
 Schema = dict[str, Any]
 
 
-def options(asked: Any, common: Callable[[argparse.ArgumentParser], None]) -> None:
-    """asked: the subparsers of durward policy."""
-    parser = asked.add_parser("schema", help="JSON Schemas of the files, for editors", allow_abbrev=False)
-    files = ", ".join(f"{name}: {file}" for name, file in WHAT.items())
-    parser.add_argument("of", metavar="WHAT", choices=tuple(WHAT), nargs="?", default="policy", help=files)
-    common(parser)
+def _of(parser: argparse.ArgumentParser) -> None:
+    files = ", ".join(f"{name}: {file}" for name, file in FILES.items())
+    parser.add_argument("of", metavar="WHAT", choices=tuple(FILES), nargs="?", default="policy", help=files)
+
+
+WHAT: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "schema": ("JSON Schemas of the files, for editors", _of)
+}
 
 
 def schema(ask: Any, screen: Screen, args: Any) -> int:
@@ -61,7 +63,7 @@ def _lines(value: Any, margin: str) -> str:
 
 
 def whole(what: str, properties: Schema, definitions: Schema) -> Schema:
-    head = {"$schema": DRAFT, "title": f"Durward: {WHAT[what]}"}
+    head = {"$schema": DRAFT, "title": f"Durward: {FILES[what]}"}
     return head | table(properties) | {"definitions": definitions}
 
 

@@ -1,0 +1,99 @@
+"""What changes between two policies, in rights gained and lost; complete, also for people in several groups at once.
+
+Both are formulas over the same atoms (policy/rights.py). A right is gained where the new one allows something and the
+old one does not. Atoms that hold besides only ever make more grants and more denies hold. So a point (a set of atoms
+that hold, and no others) where something is gained contains one of these, which are all looked at:
+  - where a grant of the new one holds and nothing else: gained, if no grant of the old one holds there;
+  - where a grant of the new one and a deny of the old one hold together and nothing else: gained, if no deny of the new
+    one holds there.
+Each change contains one that is told, and each that is told is one. Two principals in a row are people who are both at
+once. What is lost is gained the other way round.
+
+Rule: pure. A service that only one of the two knows has no rights in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from policy.listing import Row, gathered, in_order, row_of
+from policy.rights import (
+    DAEMON,
+    INSIDE,
+    PRINCIPALS,
+    Atom,
+    Atoms,
+    Book,
+    Formula,
+    Place,
+    actions,
+    covered,
+    minimal,
+    possible,
+)
+
+
+class Change(NamedTuple):
+    """row: who has gained or lost what; its `unless` is that of the policy that allows it. still: the conditions under
+    which the other policy allows it to the same people, there; an empty one: always, but for this row's own."""
+
+    kind: Literal["gained", "lost"]
+    row: Row
+    still: tuple[Atoms, ...]
+
+
+def diff(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place]) -> list[Change]:
+    """before, after: the places of each (policy.rights.places), by name."""
+    found: list[Change] = []
+    for name in dict.fromkeys(("", *before, *after)):
+        was, will = (DAEMON, DAEMON) if not name else (before.get(name), after.get(name))
+        for action in actions(was or will or DAEMON):
+            mine, theirs = old.formula(action, was), new.formula(action, will)
+            if mine.grants.keys() == theirs.grants.keys() and mine.denies.keys() == theirs.denies.keys():
+                continue
+            found += _told("lost", theirs, mine, action, name) + _told("gained", mine, theirs, action, name)
+    return _gathered(found)
+
+
+def _told(kind: Literal["gained", "lost"], one: Formula, other: Formula, action: str, service: str) -> list[Change]:
+    """What `other` allows and `one` does not."""
+    changes = []
+    for point in in_order(gained(one, other)):
+        unless = in_order({deny - point for deny in other.denies if possible(point | deny)})
+        row = row_of(point, action, service)._replace(unless=unless)
+        changes.append(Change(kind, row, in_order(remaining(one, point))))
+    return changes
+
+
+def gained(old: Formula, new: Formula) -> list[Atoms]:
+    """The least points at which the new one allows it and the old one does not."""
+    found = dict.fromkeys(one for one in new.grants if not covered(one, old.grants))
+    lifted = [deny for deny in old.denies if not covered(deny, new.denies)]
+    for grant in new.grants:
+        for deny in lifted:
+            point = grant | deny
+            if possible(point) and not covered(point, new.denies):
+                found[point] = None
+    return minimal(found)
+
+
+def remaining(formula: Formula, point: Atoms) -> list[Atoms]:
+    """The conditions under which a formula allows it to the people of a point, on its service."""
+    known = frozenset(atom for atom in point if _is_fixed(atom))
+    rest = [one - known for one in formula.grants if all(atom in known for atom in one if _is_fixed(atom))]
+    denies = [one - known for one in formula.denies if all(atom in known for atom in one if _is_fixed(atom))]
+    return [one for one in minimal(dict.fromkeys(rest)) if not covered(one, denies)]
+
+
+def _is_fixed(atom: Atom) -> bool:
+    return atom.kind in (*PRINCIPALS, INSIDE)
+
+
+def _gathered(changes: list[Change]) -> list[Change]:
+    """What is the same but for its services, and then but for its actions, as one."""
+    groups: dict[tuple[str, tuple[Atoms, ...]], list[Row]] = {}
+    for change in changes:
+        groups.setdefault((change.kind, change.still), []).append(change.row)
+    found = [Change(kind, row, still) for (kind, still), rows in groups.items() for row in gathered(rows)]  # type: ignore[arg-type]
+    return sorted(found, key=lambda change: (change.row.who, change.row.services, change.kind))

@@ -1,0 +1,259 @@
+"""Rights as formulas: who may do what, for everybody whom the rules could ever be about, without anybody's groups.
+
+A right is one action on one place (a service, or any service that is not configured yet). Whether somebody has it is a
+formula over atoms: "is the user alice", "is in the group webops", "the service is in the group web", "it is within this
+window", "a reason is given", …  allowed = one of `grants` holds, and none of `denies` does; each of those is a set of
+atoms that hold together. Nothing but these atoms enters a decision (policy/decide.py), so what is said of a formula is
+said of everybody: of each name, of each combination of groups, and of anyone else.
+
+Rule 1: pure, and complete: nobody is sampled. A condition is a symbol; its time, network or counter is not looked at.
+Rule 2: formulas are minimal: nothing in `grants` follows from another one of them, or is always forbidden.
+Rule 3: two conditions are the same when they mean the same, however they are spelled. Different limits, windows or
+        networks are different conditions, even where one lies within the other. Limits of several rules count apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from socket import AF_INET, AF_INET6, inet_ntop
+from typing import Any, NamedTuple, TypeVar
+
+from policy.conditions import UNITS, Approval, Limit, Sources
+from policy.names import CHANGING, GLOBAL_ACTIONS, Action
+from policy.rules import EVERY_SERVICE, GROUP, Deny, Grant, Policy
+from policy.windows import DAYS, Window
+
+USER, MEMBER, INSIDE = "user", "group", "in"  # kinds of atoms: who somebody is, a group of his, one of the service
+WHEN, UNTIL, FROM, REASON, LIMIT, APPROVAL = "when", "until", "from", "reason", "limit", "approval"
+OTHER = EVERY_SERVICE  # stands for any service that is not configured
+PRINCIPALS = (USER, MEMBER)
+Rule = Grant | Deny
+R = TypeVar("R", Grant, Deny)
+
+
+class Atom(NamedTuple):
+    """kind: one of the words above; text: the name, or what the condition is. nth: of limits of one person alike."""
+
+    kind: str
+    text: str
+    nth: int = 1
+
+
+Atoms = frozenset[Atom]
+
+
+class Formula(NamedTuple):
+    """What holds together to allow it, and to forbid it; and the rules that say so, in their order."""
+
+    grants: dict[Atoms, tuple[Grant, ...]]
+    denies: dict[Atoms, tuple[Deny, ...]]
+
+    def holds(self, true: Collection[Atom]) -> bool:
+        """Whether it is allowed where these atoms hold, and no others."""
+        given = frozenset(true)
+        return any(one <= given for one in self.grants) and not any(one <= given for one in self.denies)
+
+
+NEVER = Formula({}, {})
+
+
+class Place(NamedTuple):
+    """What a right is on. service: its name, OTHER, or "" for the daemon as a whole; targets: entries of `on` that are
+    about it; perhaps: groups of services of which it is not known whether it is in them."""
+
+    service: str
+    targets: frozenset[str]
+    perhaps: frozenset[str] = frozenset()
+
+
+DAEMON = Place("", frozenset({EVERY_SERVICE}))
+
+
+def places(services: Mapping[str, Collection[str]], groups: Collection[str], whole: bool = True) -> dict[str, Place]:
+    """Every service and OTHER, by name. groups: of services, those that rules name; whole: whether it is known which
+    service is in which group, as in policy.source.Source."""
+    free = frozenset(groups)
+    found = {}
+    for name, own in services.items():
+        inside = [GROUP + group for group in own] if whole else []
+        found[name] = Place(name, frozenset({name, *inside, EVERY_SERVICE}), frozenset() if whole else free)
+    return found | {OTHER: Place(OTHER, frozenset({EVERY_SERVICE}), free)}
+
+
+def groups_named(policy: Policy) -> set[str]:
+    """The groups of services that rules are about."""
+    rules: Iterable[Rule] = (*policy.grants, *policy.denies)
+    return {target.removeprefix(GROUP) for rule in rules for target in rule.on if target.startswith(GROUP)}
+
+
+class Book:
+    """A policy's rules by action and entry of `on`, and the formulas that have been made of them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._grants = _by_target(policy.grants)
+        self._denies = _by_target(policy.denies)
+        self._made: dict[tuple[str, frozenset[str], frozenset[str]], Formula] = {}
+
+    def formula(self, action: str, place: Place | None) -> Formula:
+        """NEVER for a place that is None, which the policy does not know, and where the action cannot be on it."""
+        if place is None or (action in GLOBAL_ACTIONS) != (place == DAEMON):
+            return NEVER
+        known = self._grants.get(action, {}).keys() | self._denies.get(action, {}).keys()
+        targets = place.targets & known
+        perhaps = frozenset(group for group in place.perhaps if GROUP + group in known)
+        key = (action, targets, perhaps)
+        if key not in self._made:  # most services are alike
+            grants = _entries(self._grants.get(action, {}), targets, perhaps, action in CHANGING)
+            denies = _entries(self._denies.get(action, {}), targets, perhaps, False)
+            alive = {one: rules for one, rules in grants.items() if not covered(one, denies)}
+            self._made[key] = Formula(alive, denies)
+        return self._made[key]
+
+
+def restricted(formula: Formula, held: Collection[Atom]) -> Formula:
+    """For one person, who is these principals and no others: nothing in it is about people any more."""
+    mine = frozenset(held)
+    grants, denies = _rest(formula.grants, mine), _rest(formula.denies, mine)
+    return Formula({one: rules for one, rules in grants.items() if not covered(one, denies)}, denies)
+
+
+def _rest(entries: Mapping[Atoms, tuple[R, ...]], mine: Atoms) -> dict[Atoms, tuple[R, ...]]:
+    found: dict[Atoms, dict[int, R]] = {}
+    for one, rules in entries.items():
+        people = frozenset(atom for atom in one if atom.kind in PRINCIPALS)
+        if people <= mine:
+            found.setdefault(one - people, {}).update({rule.order: rule for rule in rules})
+    return {one: tuple(found[one][order] for order in sorted(found[one])) for one in minimal(found)}
+
+
+def _by_target(rules: Sequence[Any]) -> dict[str, dict[str, list[Any]]]:
+    found: dict[str, dict[str, list[Any]]] = {}
+    for rule in rules:
+        for action in rule.may:
+            for target in rule.on:
+                found.setdefault(action, {}).setdefault(target, []).append(rule)
+    return found
+
+
+def _entries(
+    rules: Mapping[str, Sequence[Any]], targets: Iterable[str], perhaps: Iterable[str], demands: bool
+) -> dict[Atoms, tuple[Any, ...]]:
+    ways: list[tuple[Rule, Atoms]] = [
+        (rule, frozenset()) for target in sorted(targets) for rule in rules.get(target, ())
+    ]
+    for group in sorted(perhaps):
+        ways += [(rule, frozenset({Atom(INSIDE, group)})) for rule in rules.get(GROUP + group, ())]
+    mine: dict[Atom, list[tuple[Rule, Atoms]]] = {}
+    for rule, inside in ways:
+        for person in principals_of(rule):
+            mine.setdefault(person, []).append((rule, inside))
+    found: dict[Atoms, dict[int, Rule]] = {}
+    for person, own in mine.items():
+        counted = _counted([rule for rule, _ in own]) if demands else {}
+        each: dict[Atoms, dict[int, Rule]] = {}
+        for rule, inside in own:
+            one = frozenset({person, *inside, *conditions(rule, demands)})
+            if rule.order in counted:
+                one = frozenset(atom._replace(nth=counted[rule.order]) if atom.kind == LIMIT else atom for atom in one)
+            each.setdefault(one, {})[rule.order] = rule
+        found |= {one: each[one] for one in minimal(each)}
+    return {one: tuple(rules[order] for order in sorted(rules)) for one, rules in found.items()}
+
+
+def _counted(rules: list[Rule]) -> dict[int, int]:
+    """Of rules of one person whose limits are alike, which each is, by its order: each has a counter of its own."""
+    alike: dict[str, dict[int, Rule]] = {}
+    for rule in rules:
+        if isinstance(rule, Grant) and rule.limit:
+            alike.setdefault(spell_limit(rule.limit), {})[rule.order] = rule
+    found = {}
+    for group in alike.values():
+        ordered = sorted(group.values(), key=lambda rule: (sorted(conditions(rule, True)), rule.id))
+        found.update({rule.order: nth for nth, rule in enumerate(ordered, 1)})
+    return found
+
+
+def principals_of(rule: Rule) -> list[Atom]:
+    return [*(Atom(USER, name) for name in rule.users), *(Atom(MEMBER, name) for name in rule.groups)]
+
+
+def conditions(rule: Rule, demands: bool) -> Atoms:
+    """demands: whether what a grant demands counts: it does for what changes something."""
+    found = set[Atom]()
+    if rule.when is not None:
+        found.add(Atom(WHEN, spell_window(rule.when)))
+    if rule.expires is not None:
+        found.add(Atom(UNTIL, f"{datetime.fromtimestamp(rule.expires.at, UTC):%Y-%m-%d %H:%M:%S} UTC"))
+    if isinstance(rule, Grant):
+        if rule.sources is not None:
+            found.add(Atom(FROM, spell_sources(rule.sources)))
+        if demands and rule.reason:
+            found.add(Atom(REASON, ""))
+        if demands and rule.limit:
+            found.add(Atom(LIMIT, spell_limit(rule.limit)))
+        if demands and rule.approval:
+            found.add(Atom(APPROVAL, spell_approval(rule.approval)))
+    return frozenset(found)
+
+
+def covered(one: Atoms, by: Iterable[Atoms]) -> bool:
+    """Whether, where all of this hold, all of another one do."""
+    return any(other <= one for other in by)
+
+
+def minimal(found: Collection[Atoms]) -> list[Atoms]:
+    """Without those that follow from others, in their order."""
+    kept: list[Atoms] = []
+    for one in sorted(found, key=len):
+        if not covered(one, kept):
+            kept.append(one)
+    keep = set(kept)
+    return [one for one in found if one in keep]
+
+
+def possible(atoms: Iterable[Atom]) -> bool:
+    """Nobody is two people."""
+    return len({atom for atom in atoms if atom.kind == USER}) < 2
+
+
+def actions(place: Place) -> list[Action]:
+    """Those that can be on it."""
+    return [action for action in Action if (action in GLOBAL_ACTIONS) == (place == DAEMON)]
+
+
+# -- conditions, each meaning in one spelling
+
+
+def spell_window(window: Window) -> str:
+    runs: list[list[int]] = []
+    for day in sorted(window.days):
+        if runs and runs[-1][-1] == day - 1:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    days = ",".join(DAYS[run[0]] + (f"-{DAYS[run[-1]]}" if len(run) > 1 else "") for run in runs)
+    start, end = (f"{minute // 60:02}:{minute % 60:02}" for minute in (window.start, window.end))
+    return f"{days} {start}-{end} {window.zone}"
+
+
+def spell_sources(sources: Sources) -> str:
+    networks = []
+    for size, first, mask in sorted(set(sources.networks)):
+        address = inet_ntop(AF_INET if size == 4 else AF_INET6, first.to_bytes(size))
+        networks.append(f"{address}/{mask.bit_count()}")
+    return ", ".join([*networks, *(["local"] if sources.local else [])])
+
+
+def spell_span(seconds: float) -> str:
+    unit = max((unit for unit in UNITS if seconds % UNITS[unit] == 0), key=UNITS.__getitem__, default="s")
+    return f"{seconds / UNITS[unit]:g}{unit}"
+
+
+def spell_limit(limit: Limit) -> str:
+    return f"{limit.times} in {spell_span(limit.seconds)}"
+
+
+def spell_approval(approval: Approval) -> str:
+    names = [*(f"user:{name}" for name in approval.users), *(f"group:{name}" for name in approval.groups)]
+    return f"{' or '.join(sorted(set(names)))} within {spell_span(approval.within)}"

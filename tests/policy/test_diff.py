@@ -1,0 +1,157 @@
+"""What changes between two policies: all of it, and nothing else; for people in several groups at once, too."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import naive
+from hypothesis import given, settings, strategies as st
+from naive import Point, Rule, policy_of
+
+from policy.diff import Change, diff
+from policy.rights import OTHER, Atom, Book, groups_named, places
+from policy.rules import Policy
+
+
+def changes(before: Policy, after: Policy, services: Any = naive.SERVICES, more: Any = None) -> list[Change]:
+    groups = groups_named(before) | groups_named(after)
+    return diff(Book(before), places(services, groups), Book(after), places(services if more is None else more, groups))
+
+
+def covers(change: Change, point: Point) -> bool:
+    row, held = change.row, point.atoms()
+    inside = {Atom("in", group) for group in row.inside} if point.service == OTHER else set()
+    return (
+        point.action in row.actions
+        and point.service in row.services
+        and (not row.inside or point.service == OTHER)
+        and {*row.who, *row.conditions, *inside} <= held
+    )
+
+
+TWO = st.tuples(naive.RULES, naive.RULES, st.lists(st.booleans(), min_size=6, max_size=6)).map(
+    lambda drawn: (drawn[0], naive.named([*itertools.compress(drawn[0], drawn[2]), *drawn[1][:2]]))
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(two=TWO, circumstances=naive.CIRCUMSTANCES)
+def test_every_change_of_a_decision_is_in_the_diff(
+    two: tuple[list[Rule], list[Rule]], circumstances: tuple[Any, ...]
+) -> None:
+    old, new = two
+    told = changes(policy_of(old), policy_of(new))
+    for point in naive.points(circumstances):
+        was, will = naive.allowed(old, point), naive.allowed(new, point)
+        if was != will:
+            kind = "gained" if will else "lost"
+            assert any(change.kind == kind and covers(change, point) for change in told), (point, told)
+
+
+def holds(rules: list[Rule], row: Any, action: str, service: str) -> bool:
+    """Whether it is allowed where exactly what the row says is so: symbols, not times."""
+    user = next((atom.text for atom in row.who if atom.kind == "user"), "anyone")
+    groups = frozenset(atom.text for atom in row.who if atom.kind == "group")
+    inside = row.inside if service == OTHER else naive.SERVICES.get(service, ())
+    said = {(atom.kind, atom.text) for atom in row.conditions}
+    mine = set()
+    for rule in rules:
+        point = Point(user, groups, action, service, inside, 0.0, "", False, frozenset(), False)
+        needs = {("when", naive.WINDOWS[rule["when"]][1])} if rule.get("when") else set()
+        needs |= {("until", naive.UNTIL)} if rule.get("expires") else set()
+        needs |= {("from", naive.FROM)} if rule.get("from") else set()
+        if action in naive.CHANGING:
+            needs |= {("reason", "")} if rule.get("reason") else set()
+            needs |= {("limit", rule["limit"])} if rule.get("limit") else set()
+            needs |= {("approval", naive.APPROVED)} if rule.get("approval") else set()
+        if naive.is_about(rule, point) and needs <= said:
+            mine.add(rule["kind"])
+    return mine == {"grant"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(two=TWO)
+def test_whatever_the_diff_says_is_so_for_whom_it_names(two: tuple[list[Rule], list[Rule]]) -> None:
+    old, new = two
+    for change in changes(policy_of(old), policy_of(new)):
+        if any(atom.nth > 1 for atom in change.row.conditions):
+            continue  # further counters, which the naive evaluator has none of
+        for action in change.row.actions:
+            for service in change.row.services:
+                was, will = (holds(rules, change.row, action, service) for rules in (old, new))
+                lost = any(atom.kind == "limit" for atom in change.row.conditions)  # by fewer counters
+                assert (was, will) == ((False, True) if change.kind == "gained" else (True, False)) or lost, change
+
+
+@settings(max_examples=30, deadline=None)
+@given(rules=naive.RULES, seed=st.randoms(use_true_random=False))
+def test_neither_the_order_of_files_nor_that_of_rules_is_a_change(rules: list[Rule], seed: Any) -> None:
+    other = seed.sample(rules, len(rules))
+    half = len(rules) // 2
+    assert changes(policy_of(rules), policy_of(other[half:], other[:half])) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(rules=naive.RULES, more=naive.RULE)
+def test_a_further_grant_takes_no_right_and_a_further_deny_gives_none(rules: list[Rule], more: Rule) -> None:
+    added = naive.named([*rules, {key: value for key, value in more.items() if key not in ("approval", "limit")}])
+    rules = naive.named(added[:-1])
+    told = {change.kind for change in changes(policy_of(rules), policy_of(added))}
+    assert told <= {"gained" if more["kind"] == "grant" else "lost"}
+    back = {change.kind for change in changes(policy_of(added), policy_of(rules))}
+    assert back <= {"lost" if more["kind"] == "grant" else "gained"}
+
+
+def rule(kind: str, who: str, name: str = "r", on: str = "site", **more: Any) -> Rule:
+    return {"kind": kind, "id": name, "who": [who], "may": ["restart"], "on": [on], **more}
+
+
+WEBOPS, LEADS = Atom("group", "webops"), Atom("group", "leads")
+
+
+def test_a_change_that_only_people_in_two_groups_at_once_see_is_told_as_theirs() -> None:
+    grant, deny = rule("grant", "group:webops"), rule("deny", "group:leads", "d")
+    [lost] = changes(policy_of([grant]), policy_of([grant, deny]))
+    assert (lost.kind, lost.row.who, lost.row.services, lost.still) == ("lost", (LEADS, WEBOPS), ("site",), ())
+    [gained] = changes(policy_of([grant, deny]), policy_of([grant]))
+    assert (gained.kind, gained.row.who) == ("gained", (LEADS, WEBOPS))
+
+
+def test_a_new_condition_is_the_loss_of_the_right_without_it_and_what_is_left_is_told() -> None:
+    [lost] = changes(
+        policy_of([rule("grant", "group:webops")]), policy_of([rule("grant", "group:webops", reason=True)])
+    )
+    assert (lost.kind, lost.row.who, lost.row.conditions) == ("lost", (WEBOPS,), ())
+    assert lost.still == (frozenset({Atom("reason", "")}),)
+
+
+def test_whom_the_new_policy_excepts_is_said() -> None:
+    after = policy_of([rule("grant", "group:webops"), rule("deny", "group:leads", "d", "*")])
+    [gained] = changes(policy_of([]), after)
+    assert (gained.row.who, gained.row.unless) == ((WEBOPS,), (frozenset({LEADS}),))
+
+
+def test_a_service_that_only_one_policy_knows_has_rights_there_alone() -> None:
+    every = policy_of([rule("grant", "group:webops", on="*")])
+    told = changes(every, every, {"site": ()}, {"site": (), "shop": ()})
+    assert [(change.kind, change.row.services) for change in told] == [("gained", ("shop",))]
+
+
+def test_a_service_that_is_not_configured_yet_is_told_with_the_groups_that_make_the_difference() -> None:
+    [known, other] = changes(policy_of([]), policy_of([rule("grant", "group:webops", on="group:money")]))
+    assert (other.row.services, other.row.inside) == ((OTHER,), ("money",)) or known.row.inside == ("money",)
+
+
+def test_fewer_counters_are_a_loss() -> None:
+    one = [rule("grant", "group:webops", limit="1 in 10m")]
+    two = [*one, rule("grant", "group:webops", "again", limit="1 in 10m")]
+    [lost] = changes(policy_of(two), policy_of(one))
+    assert (lost.kind, [atom.nth for atom in lost.row.conditions]) == ("lost", [2])
+
+
+def test_whom_a_deny_still_stops_has_nothing_left_of_it() -> None:
+    night = rule("deny", "group:webops", "d", when="weekend")
+    [lost] = changes(policy_of([rule("grant", "group:webops")]), policy_of([rule("grant", "group:webops"), night]))
+    assert lost.row.conditions == (Atom("when", "Sat-Sun 00:00-24:00 UTC"),)
+    assert lost.still == (frozenset(),)
