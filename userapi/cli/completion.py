@@ -46,7 +46,8 @@ OPTIONS = {
 }
 VALUED = (
     "--url --cacert --color --user -u --lines -n --stream --since --grep --operation --after --config"  # take a word
-    " --key --anchors --from --to --action --target --outcome --kind --request --reason --dir --groups --at --fail-on --prefix"
+    " --key --anchors --from --to --action --target --outcome --kind --request --reason --dir --groups --at"
+    " --fail-on --prefix"
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT = "verify search tail"

@@ -274,7 +274,7 @@ def rule_key(key: str) -> Schema:
     service, user = bare(names.SERVICE_PATTERN), bare(names.USER_PATTERN)
     group = f"{reading.GROUP_MARK}{service}"
     people = listed(matching(f"(?:user|group):{user}|{group}"), 1)
-    actions = one_of({"enum": [*names.Action]}, matching(group))
+    actions = one_of({"enum": [action.value for action in names.Action]}, matching(group))
     day = "(?:" + "|".join(windows.DAYS) + ")"
     days = rf" *{day}(?: *- *{day})? *(?:, *{day}(?: *- *{day})? *)*"
     found: Schema = {
@@ -301,11 +301,11 @@ def rule_key(key: str) -> Schema:
 def tests() -> Schema:
     from policy import names, parse
 
-    whole_daemon = sorted(names.GLOBAL_ACTIONS)
+    whole_daemon = sorted(action.value for action in names.GLOBAL_ACTIONS)
     keys: Schema = {
         "user": matching(names.USER_PATTERN),
         "groups": listed(matching(names.USER_PATTERN)),
-        "may": {"enum": [*names.Action]},
+        "may": {"enum": [action.value for action in names.Action]},
         "on": matching(names.SERVICE_PATTERN),
         "at": MOMENT,
         "from": STRING,
