@@ -13,10 +13,11 @@ mistakes; of lint: 0 nothing as grave as --fail-on, 1 something, 65 the policy h
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from userapi.cli import sources
+from userapi.cli import plain, sources
 from userapi.cli.failure import BAD_CONFIG, FAILED, OK, Failure
 from userapi.cli.render import Screen
 
@@ -114,9 +115,7 @@ def test(ask: Any, screen: Screen, args: Any) -> int:
         screen.json({"ok": not failed, "place": found.place, "tests": [document(one) for one in trials]})
         return FAILED if failed else OK
     for one in failed if args.quiet else trials:
-        screen.say(
-            f"{painted(screen, 'passed' if one.passed else 'FAILED')}  {one.test.file}:{one.test.line}  {told(one)}"
-        )
+        say(screen, "", "passed" if one.passed else "FAILED", f"  {one.test.file}:{one.test.line}  {told(one)}")
         if not one.passed:
             screen.say(f"        {one.wrong}")
     if failed and not found.whole:
@@ -239,10 +238,12 @@ def installed(place: str, prefix: str) -> str:
 
 def show(screen: Screen, one: Finding) -> None:
     where = f"{one.file}:{one.line}: " if one.file else ""
-    screen.say(f"{where}{painted(screen, one.severity)}: {one.text} [{one.code}]")
+    say(screen, where, one.severity, f": {one.text} [{one.code}]")
     screen.say(f"    why: {one.why}")
     screen.say(f"    to do: {one.todo}")
 
 
-def painted(screen: Screen, word: str) -> str:
-    return f"\x1b[{COLOURS[word]}m{word}\x1b[0m" if screen.colour else word
+def say(screen: Screen, before: str, word: str, after: str) -> None:
+    """A line with a word in its colour."""
+    shown = f"\x1b[{COLOURS[word]}m{word}\x1b[0m" if screen.colour else word
+    sys.stdout.write(f"{plain.line(before)}{shown}{plain.line(after)}\n")

@@ -35,7 +35,7 @@ def problems(place: str) -> tuple[list[Problem], str, list[str]]:
     services = check.services_of(bundle)
     policy = None if services is None else check.policy_of(compiled, services)
     found += policy if isinstance(policy, list) else []
-    summary = check.summary(bundle, policy) if isinstance(policy, Policy) else ""
+    summary = check.summary(bundle, policy) if isinstance(policy, Policy) and not found else ""
     return sorted(found, key=lambda problem: (problem.file, problem.line)), summary, unread
 
 
