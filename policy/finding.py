@@ -64,7 +64,8 @@ KINDS: dict[str, Kind] = {
     "shadowed": Kind("warning", "it never decides: another rule always comes before it", "take it out"),
     "duplicate": Kind("warning", "it says again what is said already; a limit that both have counts twice",
                       "take one of the two out"),
-    "not-looked-at": Kind("note", "what cannot be looked at is not judged", "run it as root, on the machine itself, over the whole configuration"),
+    "not-looked-at": Kind("note", "what cannot be looked at is not judged",
+                          "run it as root, on the machine itself, over the whole configuration"),
 }
 # fmt: on
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 from house import PREFIX
 from people import FOLDER_PREFIX, FOLDERS, People
+
+from userapi.cli.__main__ import main
 
 pytestmark = pytest.mark.root
 
@@ -60,9 +64,14 @@ class Machine:
         (self.folder / name).chmod(0o755)
 
     def lint(self, user: str = "") -> tuple[int, list[dict[str, Any]]]:
-        """As root, or as somebody. What is found in this folder: the rest of the machine is as it is."""
-        who = {"user": self.people[user].uid, "group": self.people[user].gid, "extra_groups": []} if user else {}
-        argv = [str(PREFIX / "bin" / "durward"), "policy", "lint", str(self.folder / "etc"), "--json"]
+        """As root, here; or as somebody, in a process of his."""
+        words = ["policy", "lint", str(self.folder / "etc"), "--json"]
+        if not user:
+            with redirect_stdout(io.StringIO()) as said:
+                status = main(words)
+            return status, json.loads(said.getvalue())["findings"]
+        who = {"user": self.people[user].uid, "group": self.people[user].gid, "extra_groups": []}
+        argv = [str(PREFIX / "bin" / "durward"), *words]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd="/", env={}, **who)
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)["findings"]

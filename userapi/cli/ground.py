@@ -259,15 +259,18 @@ class Surveyor:
         yield from self._interpreters(service, words[0], what, known)
         for word in words[1:]:
             path = word.partition("=")[2] if word.startswith("-") else word
-            found = self._ground.look(os.path.join(folder, path)) if path and "\0" not in path else None
-            if found is None or not (stat.S_ISREG(found.mode) or stat.S_ISDIR(found.mode)):
-                if path.startswith("/") and found is not None and not found.mode:
-                    yield f"what its {what} may find at", path, False
+            if not path or "\0" in path:
                 continue
-            if stat.S_ISREG(found.mode):
-                yield f"a file that its {what} is given,", os.path.join(folder, path), True
-            elif found.real != "/" and path.startswith("/"):
+            whole = os.path.join(folder, path)
+            found = self._ground.look(whole)
+            if found.unseen:
+                self._hide(service, f"what {word} is, a word of a command of {service}: {found.unseen}")
+            elif stat.S_ISREG(found.mode):
+                yield f"a file that its {what} is given,", whole, True
+            elif stat.S_ISDIR(found.mode) and found.real != "/" and path.startswith("/"):
                 yield f"a directory that its {what} is given,", path, False
+            elif not found.mode and path.startswith("/"):
+                yield f"what its {what} may find at", path, False
 
     def _interpreters(
         self, service: str, program: str, what: str, known: dict[str, str]
