@@ -1,6 +1,6 @@
 """What lint has to know of a machine besides its rules: its services, who may write what they run, who is in a group.
 
-Rule: these are facts, gathered elsewhere (userapi/cli/ground.py) and handed in; nothing is looked up or decided here.
+Rule: these are facts, gathered in userapi/cli/offline/ground.py and handed in; nothing is looked up or decided here.
 """
 
 from __future__ import annotations

@@ -40,10 +40,7 @@ ARROWS = {
     "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.sources": "userapi.cli policy rootd.config rootd.zones",  # it reads the files as the daemon does
-    "userapi.cli.linting": "userapi.cli policy rootd.config rootd.zones",
-    "userapi.cli.paper": "userapi.cli policy rootd.check rootd.config",
-    "userapi.cli.ground": "userapi.cli policy rootd.config",
-    "userapi.cli.schema": "userapi.cli policy rootd.config",  # made of the tables by which files are read
+    "userapi.cli.offline": "userapi.cli policy msgspec rootd.check rootd.config rootd.zones",  # as sources does
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "rootd": "",
     "rootd.__main__": "rootd prctl",
@@ -82,7 +79,6 @@ MAY_EXEC = {"rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/sandbox.py
 DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made
-
 # the person's own process: a command's module and function, by the names in its table of commands
 OWN_TABLE = "userapi/cli/__main__.py"
 

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from userapi.cli import linting, plain, schema, sources
+from userapi.cli import plain, sources
 from userapi.cli.failure import OK
+from userapi.cli.offline import linting, schema
 from userapi.cli.render import Screen
 
 if TYPE_CHECKING:

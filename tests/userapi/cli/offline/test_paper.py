@@ -1,4 +1,4 @@
-"""userapi/cli/paper: every mistake of a configuration, found on a machine that has none of what it names."""
+"""userapi/cli/offline/paper: every mistake of a configuration, found on a machine that has none of what it names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from userapi.cli import paper
+from userapi.cli.offline import paper
 
 SITE = '[service.site]\ncommand = ["/bin/x", "${KEY}"]\nuser = "nobody-has-this"\nenvironment = { KEY = "1" }\n'
 GRANT = '[[grant]]\nid = "a"\nwho = ["group:webops"]\nmay = ["restart"]\non = ["site"]\n'

@@ -1,4 +1,4 @@
-"""userapi/cli/writers: who may change what a path leads to, on a file system beneath a folder of root's."""
+"""userapi/cli/offline/writers: who may change what a path leads to, on a file system beneath a folder of root's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from userapi.cli.writers import ENTRY, Ground, Hand, Look, Names, entries_of
+from userapi.cli.offline.writers import ENTRY, Ground, Hand, Look, Names, entries_of
 
 pytestmark = pytest.mark.root
 ALICE, BOB, OPS = 61001, 61002, 61003

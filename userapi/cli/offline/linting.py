@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from policy.rules import Policy
     from policy.source import Source
     from policy.trial import Trial
-    from userapi.cli.ground import Section
+    from userapi.cli.offline.ground import Section
 
 CONFIG = "/etc/durward"
 FAIL_ON = ("error", "warning", "note", "never")
@@ -90,7 +90,7 @@ def checked(place: str) -> tuple[list[dict[str, Any]], str, list[str]]:
     from rootd import zones
 
     if sources.is_configuration(place):
-        from userapi.cli import paper
+        from userapi.cli.offline import paper
 
         problems, summary, unread = paper.problems(place)
         return msgspec.to_builtins(problems), summary, unread
@@ -196,7 +196,7 @@ def examine(policy: Policy, found: Source, place: str | None, prefix: str) -> li
     from policy.lint import lint
     from policy.machine import Service
     from rootd import zones
-    from userapi.cli import ground
+    from userapi.cli.offline import ground
 
     config, unseen = "", list[tuple[str, str]]()
     if not found.whole:
@@ -217,7 +217,7 @@ def examine(policy: Policy, found: Source, place: str | None, prefix: str) -> li
 def sections(found: Source, place: str | None) -> Iterator[Section]:
     """Those of a directory as they are; of the running daemon as far as it tells."""
     from rootd.config.sections import read
-    from userapi.cli.ground import Section
+    from userapi.cli.offline.ground import Section
 
     if place is None or not found.whole:
         for one in found.configuration:

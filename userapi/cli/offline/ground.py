@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from userapi.cli.writers import Ground, Names
+from userapi.cli.offline.writers import Ground, Names
 
 if TYPE_CHECKING:
     from policy.machine import Machine, Place

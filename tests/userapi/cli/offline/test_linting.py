@@ -1,4 +1,4 @@
-"""userapi/cli/linting: durward policy check, test and lint, as people and CI run them."""
+"""userapi/cli/offline/linting: durward policy check, test and lint, as people and CI run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""userapi/cli/ground: what a service runs and reads, found beneath a folder that is another machine's "/"."""
+"""userapi/cli/offline/ground: what a service runs and reads, found beneath a folder that is another machine's "/"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from policy.machine import Machine, Place
 from policy.parse import parse
 from policy.rules import Policy
-from userapi.cli.ground import Account, Accounts, Section, of_files, of_machine, survey
+from userapi.cli.offline.ground import Account, Accounts, Section, of_files, of_machine, survey
 
 pytestmark = pytest.mark.root
 ALICE, OPS = 61001, 61003

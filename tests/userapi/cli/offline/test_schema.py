@@ -1,4 +1,4 @@
-"""userapi/cli/schema: what is shipped is what the tables say; what the daemon takes is valid, what is broken is not."""
+"""userapi/cli/offline/schema: shipped as the tables say; what the daemon takes is valid, what is broken is not."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from policy.rules import Policy
 from rootd.config import keys
 from rootd.config.sections import read
 from rootd.config.trusted import File
-from userapi.cli import schema
 from userapi.cli.__main__ import main
+from userapi.cli.offline import schema
 
-PACKAGING = Path(__file__).resolve().parents[3] / "packaging"
+PACKAGING = Path(__file__).resolve().parents[4] / "packaging"
 EXAMPLES = sorted(PACKAGING.glob("**/*.toml"))
 SITE = '[service.site]\ncommand = ["/bin/x"]\nuser = "www"\n'
 GRANT = '[[grant]]\nid = "a"\nwho = ["user:alice"]\nmay = ["restart"]\non = ["site"]\n'
