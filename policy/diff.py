@@ -36,11 +36,13 @@ from policy.rights import (
 
 class Change(NamedTuple):
     """row: who has gained or lost what; its `unless` is that of the policy that allows it. still: the conditions under
-    which the other policy allows it to the same people, there; an empty one: always, but for this row's own."""
+    which the other policy allows it to the same people, there; an empty one: always, but for this row's own. but: whom
+    it excepts from that, where this row's `unless` does not."""
 
     kind: Literal["gained", "lost"]
     row: Row
     still: tuple[Atoms, ...]
+    but: tuple[Atoms, ...] = ()
 
 
 def diff(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place]) -> list[Change]:
@@ -62,7 +64,9 @@ def _told(kind: Literal["gained", "lost"], one: Formula, other: Formula, action:
     for point in in_order(gained(one, other)):
         unless = in_order({deny - point for deny in other.denies if possible(point | deny)})
         row = row_of(point, action, service)._replace(unless=unless)
-        changes.append(Change(kind, row, in_order(remaining(one, point))))
+        still = in_order(remaining(one, point))
+        but = {deny - point for deny in one.denies if possible(point | deny)} if still else set()
+        changes.append(Change(kind, row, still, in_order(but - {*unless, frozenset()})))
     return changes
 
 
@@ -92,8 +96,8 @@ def _is_fixed(atom: Atom) -> bool:
 
 def _gathered(changes: list[Change]) -> list[Change]:
     """What is the same but for its services, and then but for its actions, as one."""
-    groups: dict[tuple[str, tuple[Atoms, ...]], list[Row]] = {}
+    groups: dict[Change, list[Row]] = {}
     for change in changes:
-        groups.setdefault((change.kind, change.still), []).append(change.row)
-    found = [Change(kind, row, still) for (kind, still), rows in groups.items() for row in gathered(rows)]  # type: ignore[arg-type]
+        groups.setdefault(change._replace(row=Row((), (), ())), []).append(change.row)
+    found = [change._replace(row=row) for change, rows in groups.items() for row in gathered(rows)]
     return sorted(found, key=lambda change: (change.row.who, change.row.services, change.kind))

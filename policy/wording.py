@@ -19,7 +19,7 @@ COMPLETE = (
 )
 FORMS = {
     "until": "until {}", "from": "from {}", "reason": "with a reason", "limit": "at most {}",
-    "approval": "once {} approves", "in": "in group:{}", "user": "user:{}", "group": "group:{}",
+    "approval": "approved by {}", "in": "in group:{}", "user": "user:{}", "group": "group:{}",
 }  # fmt: skip
 COLUMNS = ("who", "may", "on", "if", "unless", "rules")
 
@@ -94,18 +94,21 @@ def document(row: Row) -> dict[str, Any]:
 
 
 def change_document(change: Change) -> dict[str, Any]:
-    """As document, with "change" and "still"."""
-    still = [[atom_words(atom) for atom in ordered(one)] for one in change.still]
+    """As document, with "change", "still" and "but"."""
+    still, but = (
+        [[atom_words(atom) for atom in ordered(one)] for one in found] for found in (change.still, change.but)
+    )
     told = document(change.row)
     del told["rules"]
-    return {"change": change.kind, **told, "still": still}
+    return {"change": change.kind, **told, "still": still, "but": but}
 
 
 def still_words(change: Change) -> str:
     """What the other policy allows of it all the same."""
     if not change.still:
         return ""
-    if frozenset() in change.still:
-        return "otherwise as before"
     word = "now" if change.kind == "lost" else "before"
-    return f"{word}: {' or '.join(map(if_words, change.still))}"
+    text = f"{word}: {' or '.join(map(if_words, change.still))}"
+    if frozenset() in change.still:
+        text = "otherwise as before"
+    return text + (f", but not {unless_words(change.but)}" if change.but else "")

@@ -123,7 +123,16 @@ def test_a_new_condition_is_the_loss_of_the_right_without_it_and_what_is_left_is
         policy_of([rule("grant", "group:webops")]), policy_of([rule("grant", "group:webops", reason=True)])
     )
     assert (lost.kind, lost.row.who, lost.row.conditions) == ("lost", (WEBOPS,), ())
-    assert lost.still == (frozenset({Atom("reason", "")}),)
+    assert (lost.still, lost.but) == ((frozenset({Atom("reason", "")}),), ())
+
+
+def test_whom_the_other_policy_excepts_from_what_is_left_is_told_with_it() -> None:
+    deny = rule("deny", "group:leads", "d")
+    before, after = ([rule("grant", "group:webops", **more)] for more in ({}, {"reason": True}))
+    [lost] = changes(policy_of(before), policy_of([*after, deny]))
+    assert (lost.row.unless, lost.but) == ((), (frozenset({LEADS}),))
+    [lost] = changes(policy_of([*before, deny]), policy_of([*after, deny]))
+    assert (lost.row.unless, lost.but) == ((frozenset({LEADS}),), ())
 
 
 def test_whom_the_new_policy_excepts_is_said() -> None:

@@ -22,7 +22,7 @@ from policy import login, messages, wire
 RUN = os.environ["DURWARD_RUN"]
 EVERYTHING = [
     messages.Status(), messages.Status("site"), messages.Describe("site"), messages.Watch(), messages.OpenLog("site"),
-    messages.OpenAudit(), messages.OpenAudit(1),
+    messages.OpenAudit(), messages.OpenAudit(1), messages.ReadPolicy(),
     messages.WhatMayI(), messages.WhatMayI("restart", "site"), messages.Start("site"), messages.Stop("site"),
     messages.Restart("site"), messages.Restart("site", hard=True), messages.Signal("site", "TERM"), messages.Reload(),
     messages.Scale("site", 2), messages.Cancel(9999), messages.Revoke(everyone=True), messages.Revoke(user="root"),

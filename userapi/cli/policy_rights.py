@@ -4,7 +4,7 @@ Rights are people's and groups'. Who is in which group the files do not say: --g
 --local-groups asks this machine.
 
 --json: {"rows": [{"who", "actions", "services", "inside", "if", "unless", "rules"}], "people", "complete", "place"};
-diff {"changes": [{"change", …, "still"}], "complete"}. "services": "" is the daemon, "*" any that is not configured,
+diff {"changes": [{"change", …, "still", "but"}], "complete"}. "services": "" is the daemon, "*" any not configured,
 if it is in the groups of "inside". --csv: a line of titles, then a line for each service and action.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from policy.rules import Policy
     from policy.source import Source
 
-WIDEST = 40  # letters of a column that later ones are lined up behind
+WIDEST = 60  # letters of a column that later ones are lined up behind
 CALCULATED = ("=", "+", "-", "@")  # a spreadsheet would take such a cell for a formula
 OPEN = (
     "these are policy files alone: which service is in which group is not known, so that a rule on group:NAME counts"
@@ -103,16 +103,15 @@ def diff(ask: Any, screen: Screen, args: Any) -> int:
         told = [wording.change_document(change) for change in changes]
         screen.json({"changes": told, "complete": wording.COMPLETE, "old": old.place, "new": new.place})
     else:
-        rows = {kind: [one for one in changes if one.kind == kind] for kind in ("lost", "gained")}
-        cells = [
-            (one.kind, *wording.cells(one.row, lends.services)[:-1], wording.still_words(one))
-            for kind in rows.values()
-            for one in kind
-        ]
+        cells = []
+        for kind, still in sorted({(one.kind, wording.still_words(one)) for one in changes}, reverse=True):
+            alike = [one.row for one in changes if (one.kind, wording.still_words(one)) == (kind, still)]
+            folded = wording.folded(alike, lends.services)
+            cells += [(kind, *wording.cells(row, lends.services)[:-1], still) for row in folded]
         if cells:
             _table(screen, ("", *wording.COLUMNS[:-1], "other"), cells)
-        many = ", ".join(f"{len(kind)} {name}" for name, kind in rows.items() if kind)
-        screen.say(f"from {old.place} to {new.place}: {many or 'no right is gained or lost'}")
+        many = "rights are gained or lost" if cells else "no right is gained or lost"
+        screen.say(f"from {old.place} to {new.place}: {many}")
         _notes(screen, lends)
     return FAILED if changes and args.exit_code else OK
 

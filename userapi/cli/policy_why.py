@@ -72,16 +72,18 @@ def _line(one: Looked) -> str:
 
 def moment(text: str | None) -> float:
     """Seconds since 1970; of nothing, now. Raises Failure."""
+    from policy.conditions import moment_of
+
     if text is None:
         return datetime.now(UTC).timestamp()
     try:
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None:
-            raise ValueError("it has no offset")
-        return at.timestamp()
-    except (ValueError, OverflowError):
+        at = moment_of(datetime.fromisoformat(text))
+    except ValueError:
+        at = None
+    if at is None:
         example = "2026-11-23T12:00:00+01:00"
-        raise Failure("usage", f"'{text}' is no time with its offset, as {example}, or …Z for UTC") from None
+        raise Failure("usage", f"'{text}' is no time with its offset, as {example}, or …Z for UTC")
+    return at
 
 
 def address(text: str | None) -> str:

@@ -101,7 +101,7 @@ def files_of(place: str) -> list[File]:
     files = [_read(main, "durward.toml")] if os.path.exists(main) else []
     for name in FOLDERS:
         folder = os.path.join(place, name)
-        files += _folder(folder, f"{name}/") if os.path.isdir(folder) else []
+        files += _folder(folder, f"{name}/") if os.path.exists(folder) else []
     return files
 
 

@@ -48,7 +48,7 @@ on = ["site", "group:back"]
 [[grant]]
 id = "leads"
 who = ["user:bob"]
-may = ["audit", "reload", "revoke", "shutdown"]
+may = ["audit", "policy", "reload", "revoke", "shutdown"]
 [[grant]]
 id = "sight"
 who = ["user:bob"]

@@ -25,6 +25,7 @@ READS: list[messages.Command] = [
     messages.ListOperations("site"),
     messages.OpenLog("site"),
     messages.OpenAudit(),
+    messages.ReadPolicy(),
     messages.WhatMayI(),
     messages.ListApprovals(),
 ]
@@ -70,7 +71,7 @@ def test_what_only_reads_is_recorded_and_waits_for_nothing(room: Any, command: m
     (room.path / "log" / "site.0").mkdir()
     (room.path / "log" / "site.0" / "stdout.log").write_text("x")
     client = room.client()
-    client.send(command, tokens[isinstance(command, messages.OpenAudit)])
+    client.send(command, tokens[isinstance(command, messages.OpenAudit | messages.ReadPolicy)])
     assert not client.quiet()
     assert room.decisions()[0]["allowed"] is True
 

@@ -29,6 +29,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.ClearLog: messages.ClearLog("site"),
     messages.ReopenLog: messages.ReopenLog("site"),
     messages.OpenAudit: messages.OpenAudit(),
+    messages.ReadPolicy: messages.ReadPolicy(),
     messages.WhatMayI: messages.WhatMayI(),
     messages.Start: messages.Start("site"),
     messages.Stop: messages.Stop("site"),
@@ -44,7 +45,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
 }
-GLOBAL = {Action.AUDIT, Action.RELOAD, Action.REVOKE, Action.SHUTDOWN, Action.APPROVE}
+GLOBAL = {Action.AUDIT, Action.POLICY, Action.RELOAD, Action.REVOKE, Action.SHUTDOWN, Action.APPROVE}
 DENY = """
 [[grant]]
 id = "all"
@@ -67,7 +68,7 @@ def test_b9_every_command_has_a_row() -> None:
 def test_b9_what_changes_something_is_said_to() -> None:
     reads = {
         messages.Status, messages.Describe, messages.Watch, messages.ListOperations, messages.OpenLog,
-        messages.OpenAudit, messages.WhatMayI, messages.ListApprovals,
+        messages.OpenAudit, messages.ReadPolicy, messages.WhatMayI, messages.ListApprovals,
     }  # fmt: skip
     assert {kind for kind, row in DISPATCH.items() if not row.changes} == reads
 
@@ -211,8 +212,7 @@ def test_why_is_explained_for_oneself(room: Any) -> None:
 
 
 def test_status_of_a_thousand_services_comes_in_packets_and_quickly(room: Any) -> None:
-    names = {f"service-{number}": () for number in range(1000)}
-    room.services.groups = names
+    room.services.groups = names = {f"service-{number}": () for number in range(1000)}
     client = room.client("root")
     begun = time.perf_counter()
     client.send(messages.Status(), "")

@@ -1,0 +1,83 @@
+"""who-can, what-can and matrix: what they say is what is decided, for everybody in each combination of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import naive
+from hypothesis import given, settings
+from naive import Point, Rule, policy_of
+
+from policy.listing import Row, gathered, matrix, principals, what_can, who_can
+from policy.rights import DAEMON, OTHER, Atom, Book, Place, groups_named, places
+
+
+def known(policy: Any) -> dict[str, Place]:
+    return places(naive.SERVICES, groups_named(policy))
+
+
+def by_rows(rows: Sequence[Row], point: Point, mine: set[Atom]) -> bool:
+    """What the rows say, as a reader would take them."""
+    held = point.atoms() | mine
+    held = {atom for atom in held if point.service == OTHER or atom.kind != "in"}
+    return any(
+        point.action in row.actions
+        and point.service in row.services
+        and {*row.who, *row.conditions, *(Atom("in", group) for group in row.inside)} <= held
+        and not any(one <= held for one in row.unless)
+        for row in rows
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
+def test_the_matrix_and_who_can_say_what_is_decided_on_every_question(
+    rules: list[Rule], circumstances: tuple[Any, ...]
+) -> None:
+    policy = policy_of(rules)
+    book, found = Book(policy), known(policy)
+    rows = matrix(book, found.values())
+    together = gathered(rows)
+    assert len(together) <= len(rows)
+    for point in naive.points(circumstances):
+        expected = naive.allowed(rules, point)
+        assert by_rows(together, point, set()) == expected, point
+        if point.groups == {"webops", "night"}:
+            place = found[point.service] if point.service else DAEMON
+            assert by_rows(who_can(book, point.action, place), point, set()) == expected, point
+
+
+@settings(max_examples=15, deadline=None)
+@given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
+def test_what_can_says_what_is_decided_with_the_groups_and_without(
+    rules: list[Rule], circumstances: tuple[Any, ...]
+) -> None:
+    policy = policy_of(rules)
+    book, found = Book(policy), known(policy)
+    open_ = {user: what_can(book, found.values(), user, None) for user in naive.USERS}
+    closed = {
+        (user, groups): what_can(book, found.values(), user, groups) for user, groups in naive.people()
+    }  # fmt: skip
+    for user in naive.USERS:
+        others = {atom for row in open_[user] for one in (row.who, *row.unless) for atom in one if atom.kind == "user"}
+        assert others <= {Atom("user", user)}, "nobody else is spoken of"
+    for point in naive.points(circumstances):
+        expected = naive.allowed(rules, point)
+        assert by_rows(open_[point.user], point, set()) == expected, point
+        rows = closed[point.user, point.groups]
+        assert {row.who for row in rows} <= {(Atom("user", point.user),)}
+        assert by_rows(rows, point, set()) == expected, point
+
+
+def test_rows_that_are_alike_are_one_by_service_and_by_action() -> None:
+    grant = {"kind": "grant", "id": "g", "who": ["user:bob"], "may": ["view", "logs"], "on": ["*"]}
+    policy = policy_of([grant])
+    [row] = gathered(matrix(Book(policy), known(policy).values()))
+    assert row == Row(
+        (Atom("user", "bob"),), ("view", "logs"), ("site", "shop", "worker", OTHER), rules=("g (10.toml:1)",)
+    )  # fmt: skip
+
+
+def test_what_somebody_is() -> None:
+    assert principals("alice", ["webops"]) == [Atom("user", "alice"), Atom("group", "webops")]
