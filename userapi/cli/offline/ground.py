@@ -8,6 +8,7 @@ Rule 3: with a prefix, another machine's file system is looked at, and its own /
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +31,9 @@ COMMANDS = {  # of a service besides its own: section and key, and what it is ca
     ("hooks", "post_stop"): "post-stop command", ("stop", "command"): "stop command",
     ("ready", "command"): "readiness probe", ("live", "command"): "liveness probe",
 }  # fmt: skip
+SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "ash"}
+MODULE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(?::[A-Za-z0-9_.()]+)?")  # site.wsgi:app
+MODULES = (".py", "/__init__.py", "/__main__.py")  # of Python, found from its directory
 HIDDEN = "(hidden)"  # a word that the daemon does not tell
 ROLES = ("privileged", "supervisor", "auth", "log", "probe", "api")
 
@@ -257,20 +261,23 @@ class Surveyor:
             return
         yield f"its {what}", words[0], True
         yield from self._interpreters(service, words[0], what, known)
+        if os.path.basename(words[0]) in SHELLS and any(word.startswith("-") and "c" in word for word in words[1:2]):
+            self._hide(service, f"what the {what} of {service} has a shell execute")
         for word in words[1:]:
             path = word.partition("=")[2] if word.startswith("-") else word
-            if not path or "\0" in path:
-                continue
-            whole = os.path.join(folder, path)
-            found = self._ground.look(whole)
-            if found.unseen:
-                self._hide(service, f"what {word} is, a word of a command of {service}: {found.unseen}")
-            elif stat.S_ISREG(found.mode):
-                yield f"a file that its {what} is given,", whole, True
-            elif stat.S_ISDIR(found.mode) and found.real != "/" and path.startswith("/"):
-                yield f"a directory that its {what} is given,", path, False
-            elif not found.mode and path.startswith("/"):
-                yield f"what its {what} may find at", path, False
+            module = MODULE.fullmatch(word)
+            tried = [path, *(f"{module[1].replace('.', '/')}{end}" for end in MODULES if module)]
+            for whole in [os.path.join(folder, one) for one in tried if one]:
+                found = self._ground.look(whole)
+                if found.unseen:
+                    self._hide(service, f"what {word} is, a word of a command of {service}: {found.unseen}")
+                    break
+                if stat.S_ISREG(found.mode):
+                    yield f"a file that its {what} is given,", whole, True
+                elif stat.S_ISDIR(found.mode) and found.real != "/" and path.startswith("/"):
+                    yield f"a directory that its {what} is given,", path, False
+                elif not found.mode and path.startswith("/"):
+                    yield f"what its {what} may find at", path, False
 
     def _interpreters(
         self, service: str, program: str, what: str, known: dict[str, str]

@@ -175,7 +175,9 @@ def lint(ask: Any, screen: Screen, args: Any) -> int:
 
     place = args.folder or args.place
     policy, found = sources.load(ask, screen, place)
-    findings = [*examine(policy, found, None if place in (None, sources.RUNNING) else place, args.prefix)]
+    place = None if place == sources.RUNNING else place
+    here = bool(place or args.prefix or args.root or args.url.startswith("unix:"))
+    findings = examine(policy, found, place, args.prefix, here)
     counts = {severity: sum(one.severity == severity for one in findings) for severity in SEVERITIES}
     if screen.as_json:
         many = {f"{severity}s": count for severity, count in counts.items()}
@@ -189,12 +191,12 @@ def lint(ask: Any, screen: Screen, args: Any) -> int:
     return FAILED if any(counts[severity] for severity in grave) else OK
 
 
-def examine(policy: Policy, found: Source, place: str | None, prefix: str) -> list[Finding]:
-    """place: the directory; None: it is the running policy."""
+def examine(policy: Policy, found: Source, place: str | None, prefix: str, here: bool) -> list[Finding]:
+    """place: the directory; None: it is the running policy. here: whether it is about this machine, or that of prefix."""
     from msgspec import structs
 
     from policy.lint import lint
-    from policy.machine import Service
+    from policy.machine import Machine, Service
     from rootd import zones
     from userapi.cli.offline import ground
 
@@ -205,8 +207,10 @@ def examine(policy: Policy, found: Source, place: str | None, prefix: str) -> li
         config = installed(place, prefix)
         if not config:
             unseen.append(("", f"{place} is not root's, so it is taken for a copy: who may write the files in use"))
+    if not here:
+        unseen.append(("", "the daemon is reached over the network: who is who on its machine, and who may write what"))
     try:
-        machine = ground.survey(policy, sections(found, place), prefix, config)
+        machine = ground.survey(policy, sections(found, place), prefix, config) if here else Machine({})
     except OSError as error:
         raise Failure("usage", f"--prefix {prefix}: {error.filename}: {error.strerror}") from None
     others = {name: Service(groups) for name, groups in groups_of(found).items() if name not in machine.services}

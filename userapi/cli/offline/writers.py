@@ -11,6 +11,7 @@ Sources: path_resolution(7), acl(5), inode(7) on S_ISVTX, linux/posix_acl_xattr.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -22,6 +23,7 @@ ENTRY = struct.Struct("<HHI")  # tag, permissions, id; after four bytes of versi
 USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x02, 0x04, 0x08, 0x10, 0x20
 WRITE, ENTER = 2, 1  # a directory is changed by who may do both
 LINKS = 40  # MAXSYMLINKS
+MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)  # nothing is there
 
 
 class Hand(NamedTuple):
@@ -64,6 +66,8 @@ class Ground:
     def look(self, path: str) -> Look:
         """path: absolute. Raises nothing for what is found."""
         hands: dict[str, Hand] = {}
+        if "\0" in path:
+            return Look((), "", "", 0)  # which is no path
         try:
             real, mode = self._walk(path, hands)
         except OSError as error:
@@ -82,7 +86,9 @@ class Ground:
             entry = os.path.join(here, name)
             try:
                 found, _ = self._at(entry)
-            except (FileNotFoundError, NotADirectoryError):
+            except OSError as error:
+                if error.errno not in MISSING:
+                    raise
                 self._add(hands, self._makers(here))
                 return "", 0
             self._add(hands, self._replacers(here, found))

@@ -111,6 +111,24 @@ def test_files_among_its_arguments_are_looked_at_by_their_path_or_from_its_direc
     ]
 
 
+def test_a_module_that_is_found_from_its_directory_is_looked_at(top: Path) -> None:
+    write(top, "bin/gunicorn")
+    for name in ("wsgi.py", "site/__init__.py", "site/app.py"):
+        write(top, f"srv/site/{name}", "", ALICE)
+    for word, path in {"wsgi:app": "wsgi.py", "site": "site/__init__.py", "site.app:make()": "site/app.py"}.items():
+        told = places(top, command=["/bin/gunicorn", word], directory="/srv/site")
+        assert [(one.path, one.grave) for one in told] == [(f"/srv/site/{path}", True)]
+
+
+def test_what_a_shell_is_told_to_execute_is_said_not_to_have_been_looked_at(top: Path) -> None:
+    write(top, "bin/sh")
+    for words in (["-c", "x" * 300], ["-ec", "/srv/run"]):
+        [(_, text)] = machine(top, command=["/bin/sh", *words]).unseen
+        assert text == "what the program of site has a shell execute"
+    assert machine(top, command=["/bin/sh", "-e", "/srv/run"]).unseen == ()
+    assert machine(top, directory="no\0path", pid_file="x" * 300).unseen == ()
+
+
 def test_an_argument_that_is_not_there_yet_may_be_made_by_who_may_write_its_directory(top: Path) -> None:
     write(top, "srv/run")
     write(top, "tmp/.keep")

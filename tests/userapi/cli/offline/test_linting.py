@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 
+from policy.parse import parse
+from policy.rules import Policy
+from userapi.cli import sources
 from userapi.cli.__main__ import main
+from userapi.cli.offline import linting
 
 SITE = '[service.site]\ncommand = ["/srv/run"]\nuser = "www"\ngroups = ["web"]\n'
 GRANT = '[[grant]]\nid = "a"\nwho = ["user:alice"]\nmay = ["restart"]\non = ["site"]\n'
@@ -229,3 +233,11 @@ def test_a_prefix_that_is_no_machine_is_usage(place: Path) -> None:
 def test_the_running_policy_is_asked_for_without_a_directory(place: Path) -> None:
     for what in ("test", "lint"):
         assert run(what, "--url", f"unix:{place}/none.sock")[0] == 69
+
+
+def test_of_a_daemon_behind_the_network_this_machine_says_nothing(place: Path) -> None:
+    found = sources.of_directory(str(place))
+    policy = parse([(one.name, one.text) for one in found.policy], {"site": ("web",)})
+    assert isinstance(policy, Policy)
+    [one] = linting.examine(policy, found, None, "", here=False)
+    assert (one.code, one.text.partition(":")[0]) == ("not-looked-at", "the daemon is reached over the network")
