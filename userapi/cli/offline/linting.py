@@ -192,7 +192,7 @@ def lint(ask: Any, screen: Screen, args: Any) -> int:
 
 
 def examine(policy: Policy, found: Source, place: str | None, prefix: str, here: bool) -> list[Finding]:
-    """place: the directory; None: it is the running policy. here: whether it is about this machine, or that of prefix."""
+    """place: the directory; None: it is the running policy. here: whether it is about this machine, or prefix's."""
     from msgspec import structs
 
     from policy.lint import lint
