@@ -20,8 +20,8 @@ from policy.windows import MIDNIGHT, Window, Zones, days, hours
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # in seconds
 MOST_TIMES, LONGEST = 1000, 31 * 86400  # of a limit; seconds
-_LIMIT = re.compile(r"\A([0-9]{1,4}) +in +([0-9]{1,7})([smhd])\Z")
-_DURATION = re.compile(r"\A([0-9]{1,5})([smhd])\Z")
+LIMIT = re.compile(r"\A([0-9]{1,4}) +in +([0-9]{1,7})([smhd])\Z")
+DURATION = re.compile(r"\A([0-9]{1,5})([smhd])\Z")
 Person = tuple[str, UserName]  # "user" or "group", and the name
 _BITS = re.compile(r"\A[0-9]{1,3}\Z")
 Network = tuple[int, int, int]  # bytes of an address, the first one as a number, and the mask
@@ -161,7 +161,7 @@ def read_limit(table: Table) -> Limit | None:
 
 
 def _limit(text: str) -> Limit:
-    match = _LIMIT.match(text)
+    match = LIMIT.match(text)
     times, seconds = (int(match[1]), int(match[2]) * UNITS[match[3]]) if match else (0, 0)
     if not (1 <= times <= MOST_TIMES and 0 < seconds <= LONGEST):
         raise ValueError(f"{show(text)} is no limit: write 6 in 10m; 1 to {MOST_TIMES} times in 1s to 31d (s, m, h, d)")
@@ -187,7 +187,7 @@ def read_approval(
 
 
 def _within(text: str) -> float:
-    match = _DURATION.match(text)
+    match = DURATION.match(text)
     seconds = int(match[1]) * UNITS[match[2]] if match else 0
     if not 0 < seconds <= UNITS["d"]:
         raise ValueError(f"{show(text)} is no time to wait: 30s, 10m or 2h, at most 1d")

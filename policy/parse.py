@@ -19,7 +19,6 @@ from typing import Any, Literal, TypeVar
 from policy.approval import alone
 from policy.conditions import (
     LOCAL,
-    Asking,
     Person,
     moment_of,
     packed,
@@ -31,15 +30,12 @@ from policy.conditions import (
     read_when,
     zones_of_utc,
 )
-from policy.decide import Allow, Deny, Unapproved, decide, timed
-from policy.identity import Identity
 from policy.messages import Problem
 from policy.named import Named
 from policy.names import (
     CHANGING,
     GLOBAL_ACTIONS,
     RESERVED,
-    UID_MAX,
     Action,
     RuleId,
     ServiceName,
@@ -52,6 +48,7 @@ from policy.names import (
 )
 from policy.reading import File, Table, show
 from policy.rules import EVERY_SERVICE, GROUP, Deny as DenyRule, Grant, Policy, PolicyTest, build
+from policy.trial import AT, trial
 from policy.windows import Zones
 
 COVERED: dict[str, Action] = {  # commands that are no rights of their own
@@ -64,7 +61,6 @@ RULE_KEYS = ("id", "who", "may", "on", "when", "expires")
 DEMANDS = ("reason", "limit", "approval")
 GRANT_KEYS = (*RULE_KEYS, "from", *DEMANDS)
 TEST_KEYS = ("user", "groups", "may", "on", "at", "from", "reason", "expect")
-AT = "at = 2026-11-23T12:00:00+01:00"
 RULES = ("grant", "deny", "test")
 
 T = TypeVar("T")
@@ -303,23 +299,6 @@ def _digest(files: Sequence[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def _run(test: PolicyTest, rules: Policy, services: Services) -> str | None:
-    """What came, when it is not what was expected."""
-    person = Identity(test.user, UID_MAX, test.groups)  # no rule is about uids
-    groups = services[test.on] if test.on else ()
-    when = timed(rules, person, test.may, test.on, groups) if test.at is None else None
-    if when is not None:
-        return f"the rule '{when.id}' ({when.file}:{when.line}) depends on the time: say {AT}"
-    decision = decide(rules, person, test.may, test.on, groups, Asking(test.at, test.source, test.reason))
-    came = "allow" if isinstance(decision, Allow) else "approval" if isinstance(decision, Unapproved) else "deny"
-    if came == test.expect:
-        return None
-    if isinstance(decision, Deny):
-        return f"this test expects {test.expect}, and came to: {decision.text}"
-    by = f"allowed by the rule '{decision.rule}' ({decision.file}:{decision.line})"
-    return f"this test expects {test.expect}, and came to: {by}"
-
-
 def parse(
     files: Sequence[tuple[str, str]], services: Services, zones: Zones = zones_of_utc, *, run_tests: bool = True
 ) -> Policy | list[Problem]:
@@ -338,8 +317,8 @@ def parse(
             for why in alone(rules, grant):
                 table.wrong("approval", why)
         for file, test in reader.tests if run_tests else ():
-            came = _run(test, rules, services)
-            if came:
-                file.wrong(("test", test.number, "expect"), came)
+            came = trial(test, rules, services)
+            if not came.passed:
+                file.wrong(("test", test.number, "expect"), came.wrong)
     problems = [problem for file in read for problem in sorted(file.problems, key=lambda problem: problem.line)]
     return problems or rules

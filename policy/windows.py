@@ -20,7 +20,7 @@ AHEAD = 16  # days that are looked through for an opening: a zone may leave one 
 
 Zones = Callable[[str], tzinfo | None]  # by name; None: there is no such zone. Raises ValueError with a sentence
 
-_HOURS = re.compile(r"\A([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})\Z")
+HOURS = re.compile(r"\A([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})\Z")
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ def days(text: str) -> frozenset[int]:
 
 def hours(text: str) -> tuple[int, int]:
     """Minutes of the day, of "08:00-18:00", "18:00-24:00" or "22:00-06:00". Raises ValueError."""
-    match = _HOURS.match(text)
+    match = HOURS.match(text)
     if match:
         begin, begin_minute, end, end_minute = (int(part) for part in match.groups())
         start, stop = begin * 60 + begin_minute, end * 60 + end_minute

@@ -24,7 +24,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_674, 1_729, 11_876
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_674, 1_729, 12_300
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -40,6 +40,7 @@ ARROWS = {
     "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.sources": "userapi.cli policy rootd.config rootd.zones",  # it reads the files as the daemon does
+    "userapi.cli.offline": "userapi.cli policy msgspec rootd.check rootd.config rootd.zones",  # as sources does
     "userapi.cli.given_up": "userapi.cli rootd.config",
     "userapi.cli.version": "userapi.cli rootd.version",
     "rootd": "",
@@ -90,7 +91,6 @@ MAY_EXEC = {
 DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made
-
 # the person's own process: a command's module and function, by the names in its table of commands
 OWN_TABLE = "userapi/cli/__main__.py"
 

@@ -222,15 +222,18 @@ def parse_list(kind: str, value: Any) -> tuple[Any, ...]:
     return tuple(items)
 
 
-def text(pattern: str, convert: Callable[..., Any] = str) -> Callable[[Any], Any]:
-    """What parses strings that match as a whole: convert is given the groups, or the string where there are none."""
-    compiled = re.compile(pattern)
+class Text:
+    """Parses strings that match as a whole: convert is given the groups, or the string where there are none."""
 
-    def parse_text(value: Any) -> Any:
-        match = compiled.fullmatch(value) if isinstance(value, str) else None
-        return match and convert(*(match.groups() or (value,)))
+    def __init__(self, pattern: str, convert: Callable[..., Any] = str) -> None:
+        self.pattern, self.convert = re.compile(pattern), convert
 
-    return parse_text
+    def __call__(self, value: Any) -> Any:
+        match = self.pattern.fullmatch(value) if isinstance(value, str) else None
+        return match and self.convert(*(match.groups() or (value,)))
+
+
+text = Text
 
 
 def seconds(amount: str, unit: str) -> float:

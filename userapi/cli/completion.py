@@ -42,18 +42,18 @@ OPTIONS = {
     "upgrade": "--no-wait --reason",
     "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
     " --lines",
-    "policy": "--dir --groups --local-groups --at --from --reason --csv --exit-code --to",
+    "policy": "--dir --groups --local-groups --at --from --reason --csv --exit-code --to --quiet --fail-on --prefix",
     "token": "--may --on --expires",
     "doctor": "--config --strict",
 }
 VALUED = (
     "--url --cacert --token-file --color --user -u --lines -n --stream --since --grep --operation"
     " --after --config --key --anchors --from --to --action --target --outcome --kind --request --reason"
-    " --may --on --expires --dir --groups --at"  # take a word
+    " --may --on --expires --dir --groups --at --fail-on --prefix"  # take a word
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT, TOKEN = "verify search tail", "create list revoke"
-POLICY = "show why who-can what-can matrix diff simulate"
+POLICY = "show why who-can what-can matrix diff simulate check test lint schema"
 _VALUED = VALUED.replace(" ", "|")
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())

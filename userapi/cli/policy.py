@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from userapi.cli import plain, sources
 from userapi.cli.failure import OK
+from userapi.cli.offline import linting, schema
 from userapi.cli.render import Screen
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ WHAT: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "matrix": ("who may do what on which service", _matrix),
     "diff": ("the rights that are gained and lost between two policies", _diff),
     "simulate": ("which decisions of an audit log would be others by a new policy", _simulate),
+    **linting.WHAT,
+    **schema.WHAT,
 }
 
 
@@ -109,6 +112,7 @@ def policy(ask: Any, screen: Screen, args: Any) -> int:
     carry_out = {
         "show": show, "why": policy_why.why, "who-can": policy_rights.who_can, "what-can": policy_rights.what_can,
         "matrix": policy_rights.matrix, "diff": policy_rights.diff, "simulate": policy_simulate.simulate,
+        "check": linting.check, "test": linting.test, "lint": linting.lint, "schema": schema.schema,
     }  # fmt: skip
     return carry_out[args.what](ask, screen, args)
 

@@ -68,7 +68,7 @@ def mistakes(screen: Screen, problems: list[Problem], place: str) -> Failure:
 
 def of_directory(place: str) -> Source:
     """Of a configuration directory, a directory of policy files, or one policy file. Raises Failure."""
-    if any(os.path.exists(os.path.join(place, name)) for name in ("durward.toml", *FOLDERS)):
+    if is_configuration(place):
         return _configuration(place)
     from policy import source as shape
 
@@ -81,6 +81,11 @@ def of_directory(place: str) -> Source:
     services, groups = shape.named_in(_tables(file.text) for file in files)
     policies = [shape.policy_file(file.path, file.text) for file in files]
     return shape.Source(policies, {name: [] for name in services}, [], place, False, groups)
+
+
+def is_configuration(place: str) -> bool:
+    """Else policy files alone."""
+    return any(os.path.exists(os.path.join(place, name)) for name in ("durward.toml", *FOLDERS))
 
 
 def _tables(text: str) -> dict[str, Any]:
