@@ -1,6 +1,6 @@
 """load.py HOST PORT INTERVAL: one connection each INTERVAL seconds, until standard input ends; then one JSON line.
 
-No more than IN_FLIGHT at once. An empty line comes before that, with the first answer. Each asks for / and must get a whole 200 answer. The counts:
+No more than IN_FLIGHT at once. An empty line comes before that, with the first answer. Each asks for / and must get a
 tried, answered, refused (the connection was), failed (anything else, by reason), slowest (seconds), by (how many
 answers each body's first word got).
 """
