@@ -30,7 +30,7 @@ from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Connection, NoConnection
 from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
 from rootd.supervisor.limits import Limits
-from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
+from rootd.supervisor.operations import LIVE_LIMIT, Already, Asker, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
 from rootd.supervisor.seconds import Seconds
 from rootd.supervisor.sessions import Session, Sessions
@@ -89,7 +89,7 @@ class Desk:
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
-        self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
+        self.remember: Callable[[], None] = lambda: None  # what was begun, before anybody is told of it
         self._over: dict[int, messages.Ended] = {}  # operations that ended while they were being asked for
 
     def ask(self, connection: Connection, request: messages.Request) -> None:
@@ -290,16 +290,17 @@ class Desk:
 
     def accept(self, call: Call, operation: int) -> None:
         """An operation has begun, or was joined; its end goes to the audit log."""
-        call.connection.answer(messages.Accepted(operation))
         begun = self.services.operations.find(operation)
         if begun is not None and begun.requests[0] == call.id:
             begun.user = call.user
-        action = DISPATCH[type(call.command)].action
+        asker = Asker(call.id, call.service, str(DISPATCH[type(call.command)].action))
         ended = self._over.get(operation)
-        if ended is None:
-            self._asked.setdefault(operation, []).append((call, action or Action.VIEW))
-        else:
-            self.outcome(call, action, operation, ended.ok, ended.text, ended.seconds)
+        if ended is not None:
+            self.outcome(asker, asker.action, operation, ended.ok, ended.text, ended.seconds)
+        elif begun is not None:
+            self.services.operations.asked(begun, asker)
+        self.remember()
+        call.connection.answer(messages.Accepted(operation))
 
     def publish(self, event: watching.Happened) -> None:
         """Something has happened: to the audit log what was asked for, to watchers what they may see."""
@@ -307,8 +308,9 @@ class Desk:
             self._over[event.operation] = event
             if len(self._over) > LIVE_LIMIT:  # of what nobody has asked for, while nobody asks for anything
                 del self._over[next(iter(self._over))]
-            for call, action in self._asked.pop(event.operation, ()):
-                self.outcome(call, action, event.operation, event.ok, event.text, event.seconds)
+            operation = self.services.operations.find(event.operation)
+            for asker in operation.askers if operation is not None else ():
+                self.outcome(asker, asker.action, event.operation, event.ok, event.text, event.seconds)
         elif isinstance(event, messages.Step):
             self._record_step(event)
         self.watchers.publish(event)
@@ -322,7 +324,9 @@ class Desk:
         body = {"kind": "step", "id": ids[0], "operation": step.operation, "service": step.service, "text": step.text}
         self.audit.record(body if len(ids) == 1 else {**body, "ids": ids[:JOINED]})
 
-    def outcome(self, call: Call, action: Action | None, operation: int, ok: bool, result: str, took: float) -> None:
+    def outcome(
+        self, call: Call | Asker, action: str | None, operation: int, ok: bool, result: str, took: float
+    ) -> None:
         body = {
             "kind": "outcome", "id": call.id, "operation": operation, "action": str(action),
             "target": call.service or "", "ok": ok, "result": result, "seconds": took,

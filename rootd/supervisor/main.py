@@ -19,7 +19,7 @@ from functools import partial
 
 from policy import messages
 from rootd import ipc, memory, zones
-from rootd.supervisor import beginning, files, watching
+from rootd.supervisor import beginning, files, inflight, watching
 from rootd.supervisor.approvals import Approvals
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
@@ -78,6 +78,7 @@ class Supervisor:
         place = f"{settings.paths.run}/probe"
         perform, publish = self._effects.append, self.publish
         self.services = Services(perform, publish, wall, self.probes, place, note, clock=scheduled, life=life)
+        self.ends = inflight.Ends(self.services.operations, partial(self.kept.write, "ended.json"))
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.kept.write, "revoked.json")
@@ -102,6 +103,7 @@ class Supervisor:
             self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control, self.root,
             self.kept,
         )  # fmt: skip
+        self.desk.remember = self.save
         self.restore()
         for role, (sock, pidfd) in inherited.links.items():
             self.link(role, sock, pidfd)
@@ -135,6 +137,7 @@ class Supervisor:
 
     def act(self) -> None:
         """What was decided in this turn. What people asked for is remembered before anything of it is done."""
+        self.ends.keep()
         if self._asked != self.services.asked:
             self.save()
         for request in self._effects:
@@ -313,6 +316,7 @@ class Supervisor:
         self._used.clear()
         self.reloads.facts(known, now)
         self.services.facts_done(now)
+        self.reloads.resume(self.services.catch_up, now)
 
     def adopt(self, loaded: Loaded, now: float) -> dict[str, int]:
         """This generation counts from now on, as far as it can be understood. Returns what it has begun, by service."""
@@ -346,6 +350,7 @@ class Supervisor:
             ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
             ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
             ("limits.json", self.limits.restore), ("approvals.json", self.approvals.restore),
+            ("ended.json", self.ends.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(self.kept.read(name, STATE_LIMIT)):
@@ -364,6 +369,7 @@ class Supervisor:
         self.save()  # before the first number is given out: the next one begins after those
 
     def save(self) -> None:
+        self.ends.keep()
         self._saved, self._asked, self._save_at = self.services.revision, self.services.asked, None
         self.kept.write("state.json", self.services.state())
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rootd.supervisor.exits import Exit
+from rootd.supervisor.inflight import SavedOperation
 from rootd.supervisor.lifecycle import ready_until, work_until
 from rootd.supervisor.timetable import Job
 
@@ -65,6 +66,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     slots: dict[str, SavedSlot] = {}
     scaled: dict[str, tuple[int, int]] = {}  # service -> how many processes it is to have, and had configured then
     jobs: dict[str, Job] = {}  # what of the schedules is dealt with
+    operations: tuple[SavedOperation, ...] = ()  # what is under way
 
 
 class Rebuilt(msgspec.Struct, frozen=True):

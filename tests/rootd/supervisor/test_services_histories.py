@@ -211,8 +211,9 @@ class Histories(RuleBasedStateMachine):
     def supervisor_is_killed(self, damaged: bool) -> None:
         before = self.house.services
         state = b"{" if damaged else before.state()
+        going = [] if damaged else [one.number for one in before.operations.live()]
         self.house.lose()
-        self.house.events.clear()
+        self.house.events = [] if damaged else [one for one in self.house.events if not isinstance(one, Changed)]
         self.house.services = self.house.supervisor()
         self.house.services.restore(state)
         self.watch()
@@ -221,6 +222,7 @@ class Histories(RuleBasedStateMachine):
         self.house.begin()
         if before._slots.live and not damaged and self.house.privileged.runs:
             assert self.house.services._scaling.save() == before._scaling.save()
+        assert [number for number in going if self.house.services.operations.find(number) is None] == []
 
     @rule(name=names, processes=st.integers(1, 3), most=st.integers(3, 4))
     def reload(self, name: str, processes: int, most: int) -> None:
