@@ -152,6 +152,7 @@ class Operations:
         """Another supervisor's: those that have ended, and those that go on; what is known already counts."""
         for operation in operations:
             if operation.number not in self._known:
+                self.last = max(self.last, operation.number)
                 self._known[operation.number] = operation
                 if operation.ended:
                     self._over.append(operation.number)

@@ -181,6 +181,8 @@ class Services:
         saved, self._saved = self._saved, recover.Saved()
         if saved.ending and saved.life != self._life:
             saved = recover.Saved()  # of a daemon that was shut down; what runs has been started by this one
+        elif saved.life != self._life:
+            saved = recover.of_another_daemon(saved, [name for name, spec in self._specs.items() if spec.schedule])
         first = not self._slots.live
         if first and not self._slots.no_facts():  # else it is another daemon: what is configured counts
             self._scaling.recovered(self._specs, saved, self._slots.highest(saved))

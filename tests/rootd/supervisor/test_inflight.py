@@ -180,6 +180,29 @@ def test_a_shutdown_keeps_its_number(House: Any) -> None:
     assert house.privileged.shut_down
 
 
+def test_a_one_shot_is_never_run_a_second_time_by_another_supervisor(House: Any, spec: Any) -> None:
+    """Whatever was the last thing that was written: its end is, before privileged is told to forget it."""
+    for turns in range(6):
+        house = House(spec(ready_kind="exit", ready_timeout=0.0, restart_policy="never", autostart=False)).begin()
+        number = house.services.start("site", house.now, "r")
+        written, kept = house.services.asked, house.services.state()
+        for _ in range(turns):
+            house.deliver(1)
+            if not house.privileged.said and house.privileged.mains():
+                house.privileged.exit(1, 0)
+            if written != house.services.asked:
+                written, kept = house.services.asked, house.services.state()
+        if house.services.operations.find(number).ended:
+            break
+        house.reborn(kept)
+        if house.privileged.mains():
+            house.privileged.exit(1, 0)
+        house.later(5.0)
+        assert house.privileged.last == 1, turns
+        assert ended(house, number).ok
+    assert turns >= 3
+
+
 def test_what_is_no_longer_configured_is_told_so(House: Any, spec: Any) -> None:
     house = House(spec(shared=True), spec(name="other", entry=1)).begin().later(2.0)
     number = house.services.restart("site", house.now, "r")
