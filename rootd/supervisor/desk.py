@@ -30,7 +30,7 @@ from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Connection, NoConnection
 from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
 from rootd.supervisor.limits import Limits
-from rootd.supervisor.operations import LIVE_LIMIT, Already, Asker, Operation, Refusal
+from rootd.supervisor.operations import Already, Asker, Operation, Refusal
 from rootd.supervisor.reload import NOBODY, Reloads
 from rootd.supervisor.seconds import Seconds
 from rootd.supervisor.sessions import Session, Sessions
@@ -90,7 +90,6 @@ class Desk:
         self.watchers = watching.Watchers(self._may_see)
         self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
         self.remember: Callable[[], None] = lambda: None  # what was begun, before anybody is told of it
-        self._over: dict[int, messages.Ended] = {}  # operations that ended while they were being asked for
 
     def ask(self, connection: Connection, request: messages.Request) -> None:
         """One request, from the door's check of the peer on."""
@@ -264,7 +263,6 @@ class Desk:
         return granted if is_there and len(granted) == len(found) else None
 
     def _run(self, call: Call, row: Row, granted: Granted | None = None) -> None:
-        self._over.clear()
         limited = [(by.rule, by.limit, service) for service, by in (granted or {}).items() if by.limit]
         for rule, limit, service in limited:
             self.limits.charge(rule, limit, call.identity.uid, service)
@@ -294,26 +292,32 @@ class Desk:
         if begun is not None and begun.requests[0] == call.id:
             begun.user = call.user
         asker = Asker(call.id, call.service, str(DISPATCH[type(call.command)].action))
-        ended = self._over.get(operation)
-        if ended is not None:
-            self.outcome(asker, asker.action, operation, ended.ok, ended.text, ended.seconds)
-        elif begun is not None:
+        if begun is not None:
             self.services.operations.asked(begun, asker)
+            if begun.ended:
+                self._tell_outcome(begun, asker)
         self.remember()
         call.connection.answer(messages.Accepted(operation))
 
     def publish(self, event: watching.Happened) -> None:
         """Something has happened: to the audit log what was asked for, to watchers what they may see."""
         if isinstance(event, messages.Ended):
-            self._over[event.operation] = event
-            if len(self._over) > LIVE_LIMIT:  # of what nobody has asked for, while nobody asks for anything
-                del self._over[next(iter(self._over))]
-            operation = self.services.operations.find(event.operation)
-            for asker in operation.askers if operation is not None else ():
-                self.outcome(asker, asker.action, event.operation, event.ok, event.text, event.seconds)
+            self.tell_outcomes(self.services.operations.find(event.operation))
         elif isinstance(event, messages.Step):
             self._record_step(event)
         self.watchers.publish(event)
+
+    def tell_outcomes(self, operation: Operation | None) -> None:
+        """To the audit log: also of what ended when another supervisor was there, which log may not have heard."""
+        if operation is not None:
+            for asker in [*operation.askers]:
+                self._tell_outcome(operation, asker)
+
+    def _tell_outcome(self, operation: Operation, asker: Asker) -> None:
+        end = operation.events[-1]
+        assert isinstance(end, messages.Ended)
+        on_disk = partial(self.services.operations.recorded, operation, asker)
+        self.outcome(asker, asker.action, operation.number, end.ok, end.text, end.seconds, on_disk)
 
     def _record_step(self, step: messages.Step) -> None:
         """Of what somebody has asked for; where the log does not keep up, steps are left out before anything else."""
@@ -325,13 +329,14 @@ class Desk:
         self.audit.record(body if len(ids) == 1 else {**body, "ids": ids[:JOINED]})
 
     def outcome(
-        self, call: Call | Asker, action: str | None, operation: int, ok: bool, result: str, took: float
-    ) -> None:
+        self, call: Call | Asker, action: str | None, operation: int, ok: bool, result: str, took: float,
+        then: Then | None = None,
+    ) -> None:  # fmt: skip
         body = {
             "kind": "outcome", "id": call.id, "operation": operation, "action": str(action),
             "target": call.service or "", "ok": ok, "result": result, "seconds": took,
         }  # fmt: skip
-        self.audit.record(body)
+        self.audit.record(body, then)
 
     def groups_of(self, service: str | None) -> tuple[str, ...] | None:
         """None when there is no such service."""

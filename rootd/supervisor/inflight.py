@@ -58,6 +58,7 @@ class SavedEnd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     end: Ended
     user: str = ""
     joined: int = 0
+    askers: tuple[Asker, ...] = ()  # those for whom the outcome is not in the audit log yet
 
 
 def save(operation: Operation) -> SavedOperation:
@@ -118,7 +119,9 @@ def save_ends(ended: Iterable[Operation]) -> bytes:
         assert isinstance(end, Ended)
         joined = len(operation.requests) - 1
         line = msgspec.json.encode(
-            SavedEnd(operation.kind, operation.since, operation.born, end, operation.user, joined)
+            SavedEnd(
+                operation.kind, operation.since, operation.born, end, operation.user, joined, tuple(operation.askers)
+            )
         )
         room -= len(line)
         if room < 0:
@@ -138,5 +141,6 @@ def read_ends(data: bytes) -> tuple[list[Operation], str]:
         operation = Operation(one.end.operation, one.kind, one.end.service, "", 0.0)
         operation.requests *= 1 + one.joined
         operation.since, operation.born, operation.user, operation.events = one.since, one.born, one.user, [one.end]
+        operation.askers = list(one.askers)
         found.append(operation)
     return found, ""

@@ -363,6 +363,8 @@ class Supervisor:
         except OSError as error:
             self.choices.load(None, error.strerror or str(error))
         operations = self.services.operations
+        for operation in operations.over():
+            self.desk.tell_outcomes(operation)
         operations.reserve = lambda number: self.kept.write("numbers", str(number).encode())
         operations.events = watching.first(operations.events)
         self.desk.watchers.begin(operations.events)

@@ -128,7 +128,7 @@ class Operations:
         self.last = self._reserved = 0  # number of the latest operation
         self.events = 0  # number of the latest event
         self.revision = 0  # grows with everything that somebody is told of and that must not be forgotten
-        self.ends = 0  # grows with every end
+        self.ends = 0  # grows with every end, and when its outcome is on disk
 
     def begin(self, kind: Kind, service: str, request: str, now: float) -> Operation:
         """Raises Refusal when too many are under way. There is one shutdown, and always room for it."""
@@ -147,6 +147,12 @@ class Operations:
     def asked(self, operation: Operation, asker: Asker) -> None:
         operation.askers.append(asker)
         self.revision += 1
+
+    def recorded(self, operation: Operation, asker: Asker, why: str) -> None:
+        """The outcome for this asker is on disk, or (why) it is not known to be."""
+        if not why and asker in operation.askers:
+            operation.askers.remove(asker)
+            self.ends += 1
 
     def resume(self, operations: Iterable[Operation]) -> None:
         """Another supervisor's: those that have ended, and those that go on; what is known already counts."""

@@ -21,7 +21,7 @@ from userapi.audit import verify
 pytestmark = pytest.mark.root
 
 SEED = int(os.environ.get("DURWARD_TORTURE_SEED", "20261127"))
-RESTART = 'restart = { policy = "always", backoff = "0.05s..0.2s", limit = "10000 in 60s" }'
+RESTART = 'restart = { policy = "always", backoff = "0.05s..0.2s", limit = "500 in 60s" }'
 LINES = """\
 [service.{name}]
 command = ["@PREFIX@/bin/python3", "-I", "@SERVICES@/lines.py", "@FOLDER@/counts", "{each}"]

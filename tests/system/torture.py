@@ -24,7 +24,7 @@ from policy import messages
 from rootd.privileged import cgroup
 
 PARTS = ("privileged", "spawner", "supervisor", "log", "auth", "probe", "api", "service")
-PAUSES = 0.02, 0.5  # seconds between two kills
+PAUSES = 0.01, 0.25  # seconds between two kills
 Uncertain = (OSError, EOFError, TimeoutError)
 
 
