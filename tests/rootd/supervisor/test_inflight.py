@@ -64,6 +64,93 @@ def settle(house: Any) -> None:
             house.services.notified(run.number, {"READY": "1"}, house.now)
 
 
+class Killed(Exception):
+    """The supervisor, between two effects."""
+
+
+class Acting:
+    """A house whose supervisor acts as main does: what was asked for is written, then the effects are performed."""
+
+    def __init__(self, House: Any, effects: int, *specs: ServiceSpec) -> None:
+        """effects: it is killed after so many of them, once it is armed."""
+        self.house, self.left, self.armed = House(*specs), effects, False
+        self.queue: list[Any] = []
+        self.take()
+        self.house.begin()
+        self.act()
+
+    def take(self) -> None:
+        """The supervisor that there is now."""
+        self.queue.clear()
+        self.written, self.kept = -1, b""
+        services = self.house.services
+        for seam in (services._slots, services._slots._requests):
+            seam._perform = self.queue.append
+
+    def act(self) -> None:
+        services = self.house.services
+        if self.written != services.asked:
+            self.written, self.kept = services.asked, services.state()
+        queue, self.queue[:] = list(self.queue), []
+        for request in queue:
+            self.house.privileged.perform(request)
+            self.left -= self.armed
+            if self.armed and self.left == 0:
+                raise Killed
+
+    def on(self) -> None:
+        turn(self.house)
+        self.act()
+
+    def settle(self) -> None:
+        for _ in range(60):
+            self.house.now += 0.5
+            self.house.services.wake(self.house.now)
+            self.act()
+            while self.house.privileged.said:
+                self.on()
+            self.on()
+
+    def reborn(self) -> None:
+        self.house.lose()
+        self.house.services = self.house.supervisor()
+        self.house.services.restore(self.kept)
+        self.armed = False
+        kept = self.kept
+        self.take()
+        self.kept = kept
+        self.house.begin()
+        self.act()
+
+
+@pytest.mark.parametrize("kind", ["start", "stop", "restart", "hard", "up", "down"])
+def test_it_is_finished_when_the_supervisor_is_killed_after_any_effect(House: Any, spec: Any, kind: str) -> None:
+    for effects in range(1, 40):
+        more: dict[str, Any] = {"processes": 3, "max_processes": 4, "ready_kind": "notify", "shared": kind != "hard"}
+        acting = Acting(House, effects, spec(**more, autostart=kind != "start"))
+        acting.settle()
+        services, now = acting.house.services, acting.house.now
+        acting.armed = True
+        ask = {"up": ("scale", 4), "down": ("scale", 1), "hard": ("restart",)}.get(kind, (kind,))
+        number = getattr(services, ask[0])("site", *ask[1:], now, "r", **({"hard": True} if kind == "hard" else {}))
+        try:
+            acting.act()
+            acting.settle()
+        except Killed:
+            acting.reborn()
+            acting.settle()
+        assert ended(acting.house, number).ok, (effects, acting.house.said(number))
+        runs = {run.number for run in acting.house.privileged.mains()}
+        assert len(runs) == {"stop": 0, "up": 4, "down": 1}.get(kind, 3)
+        assert kind not in ("restart", "hard") or not runs & {1, 2, 3}
+        assert kind != "up" or runs >= {1, 2, 3}
+        if acting.armed:  # it has ended before so many
+            break
+    else:
+        raise AssertionError("it never ended by itself")
+    assert effects > {"up": 1, "start": 3}.get(kind, 2)
+
+
 @pytest.mark.parametrize("written", ["late", "at once"])
 @pytest.mark.parametrize("kind", ["start", "stop", "restart", "hard", "up", "down"])
 def test_it_is_finished_whenever_the_supervisor_is_killed(House: Any, spec: Any, kind: str, written: str) -> None:
