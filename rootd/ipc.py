@@ -235,7 +235,7 @@ class Link:
                 fds.extend(found)
         try:
             if flags & socket.MSG_CTRUNC and self._takes_fds:
-                raise Malformed("descriptors that nobody has room for: raise the limit of open files (LimitNOFILE=)")
+                raise Malformed("a truncated packet of descriptors: raise the limit of open files (LimitNOFILE=)")
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise Malformed("a truncated packet")
             if fds and not self._takes_fds:

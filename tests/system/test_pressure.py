@@ -54,7 +54,6 @@ def house(people: People, space: Space) -> Iterator[House]:
     counts.chmod(0o777)
     with house.running():
         yield house
-        print(house.stderr())
 
 
 @pytest.fixture(autouse=True)

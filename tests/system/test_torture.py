@@ -41,6 +41,13 @@ user = "@jobs@"
 sockets = ["front"]
 ready = { notify = true }
 """
+TURN = """\
+[service.turn]
+command = ["@PREFIX@/bin/python3", "-I", "@SERVICES@/plain.py"]
+user = "@jobs@"
+ready = {{ after = "0.05s" }}
+environment = {{ N = "{n}" }}
+"""
 MORE = {
     "once": ('kind = "oneshot"', ("say", "worked", "exit", "0")),
     "each": ('kind = "scheduled"\nschedule = "* * * * * *"', ("say", "came", "exit", "0")),
@@ -56,7 +63,13 @@ def services(count: int, each: float) -> dict[str, str]:
         f"{name}.toml": templates.plain(name, *words, more=f"ready = {{}}\n{text}")
         for name, (text, words) in MORE.items()
     }
-    return {"site.toml": templates.SITE, "front.toml": FRONT + RESTART, **found, **more}
+    return {
+        "site.toml": templates.SITE,
+        "front.toml": FRONT + RESTART,
+        "turn.toml": TURN.format(n=0) + RESTART,
+        **found,
+        **more,
+    }
 
 
 def tortured(make_house: Callable[..., House], count: int, seconds: float, each: float) -> None:
@@ -73,6 +86,8 @@ def tortured(make_house: Callable[..., House], count: int, seconds: float, each:
     killer = torture.Killer(house, SEED, over, frozenset({"exit"}))
     workers = [torture.Worker(house, SEED + 1 + at, over, names[at::3]) for at in range(2)]
     workers.append(torture.Worker(house, SEED + 3, over, ["front"]))
+    reloader = torture.Reloader(house, over, "turn", TURN + RESTART.replace("{", "{{").replace("}", "}}"))
+    workers.append(reloader)
     with house.load(interval=0.01) as load, house.load(interval=0.02, port=8080) as front:
         for one in (load, front):
             one.begun()
@@ -87,13 +102,16 @@ def tortured(make_house: Callable[..., House], count: int, seconds: float, each:
         house.until(lambda: torture.is_quiet(house), "nothing is on its way", timeout=60.0)
     print(f"killed {dict(killer.killed)}; {sum(len(one.ends) for one in workers)} operations")
     assert sum(killer.killed.values()) > seconds, killer.killed
-    assert [worker.trouble for worker in workers] == [None] * 3
+    assert [worker.trouble for worker in workers] == [None] * 4
     assert (load.result["refused"], load.result["failed"]) == (0, {}), load.result
     assert front.result["refused"] == 0, front.result
     torture.wanted_is_so(house, workers)
     torture.retried(house, lambda: torture.every_outcome_is_recorded(house, workers))  # log may just be started again
     for claim in (torture.status_proc_and_cgroups_agree, torture.nothing_is_left_of_what_is_over):
         torture.retried(house, lambda claim=claim: claim(house))
+    assert reloader.sure <= reloader.runs_with() <= reloader.number
+    assert house.operate(messages.Reload())[1].ok
+    assert reloader.runs_with() == reloader.number
     ended_well(house, names, counts, before)
 
 
@@ -119,7 +137,7 @@ def same(now: object, then: object) -> None:
 
 
 def test_a_house_of_which_everything_is_killed_is_as_it_was_asked_to_be(make_house: Callable[..., House]) -> None:
-    tortured(make_house, 30, float(os.environ.get("DURWARD_TORTURE_SECONDS", "6")), 0.02)
+    tortured(make_house, 24, float(os.environ.get("DURWARD_TORTURE_SECONDS", "5")), 0.02)
 
 
 @pytest.mark.slow

@@ -150,6 +150,33 @@ class Worker(threading.Thread):
         self.lost.append(number)
 
 
+class Reloader(Worker):
+    """Somebody who changes a service of his own in its file, and asks for a reload, again and again.
+
+    text: the file, with {n}, which is in the environment of the service as N.
+    """
+
+    def __init__(self, house: House, over: threading.Event, service: str, text: str) -> None:
+        super().__init__(house, 0, over, [service])
+        self.text, self.number, self.sure = text, 0, 0
+
+    def work(self) -> None:
+        self.number += 1
+        self.house.write(f"services.d/{self.services[0]}.toml", self.text.format(n=self.number))
+        answer = self.ask(messages.Reload())
+        if isinstance(answer, messages.Accepted):
+            self.follow(answer.operation)
+            if answer.operation in self.ends and self.ends[answer.operation].ok:
+                self.sure = self.number
+        self.over.wait(0.5)
+
+    def runs_with(self) -> int:
+        """The number that its process has."""
+        (pid,) = self.house.pids(self.services[0])
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return next(int(word[2:]) for word in words if word.startswith(b"N="))
+
+
 def comm(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
@@ -166,11 +193,12 @@ def children(pid: int) -> dict[int, str]:
 
 
 def descriptors(pid: int) -> Counter[str]:
-    """How many there are of each kind."""
+    """How many there are of each kind, but for configurations: those live as long as a run of theirs."""
     kinds: Counter[str] = Counter()
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             kinds[os.readlink(path).partition(":[")[0]] += 1
+    del kinds["/memfd:durward-generation (deleted)"]
     return kinds
 
 
