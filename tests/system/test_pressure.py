@@ -169,7 +169,7 @@ def test_a_part_without_memory_ends_no_service(house: House, part: str) -> None:
 
 def test_a_flood_on_every_door_starves_no_spawn(house: House) -> None:
     """More connections to each than it takes: they wait, or are turned away; what there is goes on, new ones too."""
-    doors = {name: socket.SOCK_SEQPACKET for name in ("root.sock", "control.sock", "auth.sock")}
+    doors = dict.fromkeys(("root.sock", "control.sock", "auth.sock"), socket.SOCK_SEQPACKET)
     doors["api.sock"] = socket.SOCK_STREAM
     with contextlib.ExitStack() as held:
         for name, kind in doors.items():
