@@ -236,6 +236,8 @@ class Link:
                 found.frombytes(data[: len(data) - len(data) % found.itemsize])
                 fds.extend(found)
         try:
+            if flags & socket.MSG_CTRUNC and self._takes_fds:
+                raise Malformed("a truncated packet of descriptors: raise the limit of open files (LimitNOFILE=)")
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise Malformed("a truncated packet")
             if fds and not self._takes_fds:

@@ -18,10 +18,10 @@ SOURCES = sorted(path for package in ("rootd", "policy", "userapi") for path in 
 RECORDS = {
     "rootd/log/main.py:wall_ns",  # the time of an audit record, and of a stamped line
     "rootd/__main__.py:check.act",  # when scheduled services would run next, for people
-    "rootd/supervisor/main.py:scheduled",  # what is due by it: that alone is decided by a wall clock (timetable)
-    "rootd/supervisor/main.py:wall",  # the time of an event, since when a process runs
+    "rootd/supervisor/clocks.py:scheduled",  # what is due by it: that alone is decided by a wall clock (timetable)
+    "rootd/supervisor/clocks.py:wall",  # the time of an event, since when a process runs
     "rootd/zones.py:posix",  # whether a rule's window holds (DESIGN §11.10)
-    "rootd/supervisor/main.py:Supervisor.expires",  # until when an approval or session is good, for people
+    "rootd/supervisor/clocks.py:expires",  # until when an approval or session is good, for people
     # until when a session is good, for people; whether a personal token, which outlives boots, has expired: by this
     # clock or by CLOCK_BOOTTIME, whichever says so first (rootd/auth/tokens)
     "rootd/auth/main.py:wall",

@@ -87,9 +87,8 @@ def remove(path: str) -> None:
         os.rmdir(path)
 
 
-def sweep(run_dir: str, known: Iterable[int]) -> None:
-    """Remove what runs have left that nobody knows any more."""
-    keep = {str(run) for run in known}
+def sweep(run_dir: str, keep: set[str]) -> None:
+    """Remove what runs have left that nobody knows any more. keep: the numbers of the others."""
     with contextlib.suppress(FileNotFoundError):
         for name in set(os.listdir(f"{run_dir}/credentials")) - keep:
             remove(f"{run_dir}/credentials/{name}")

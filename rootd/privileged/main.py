@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from rootd import confine, ipc, memory
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.privileged import adopt, cgroup, credentials, requests, signals, spawn, stage
+from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
 from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
 from rootd.privileged.spawner import Spawner, clean_signals
@@ -163,7 +163,6 @@ class Privileged:
         for name in [name for name in held if name.startswith("notify/")]:  # its run is over, or was never stored
             self.drop(name)
             os.close(held[name])
-            spawn.forget(self.settings.paths.run, "", int(name.partition("/")[2]))
         self.make_tree()
         self.deed(requests.DEED_START)
         if "stage" in held:
@@ -174,7 +173,7 @@ class Privileged:
         account = self.settings.accounts["privileged"]
         self.tree = cgroup.make(cgroup.name_of(self.settings.paths.run), account.uid, self.helper.pid)
         cgroup.sweep(self.tree, set(self.runs))
-        credentials.sweep(self.settings.paths.run, self.runs)
+        spawn.sweep(self.settings.paths.run, self.runs)
 
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
@@ -391,7 +390,7 @@ class Privileged:
         for run in self.runs.values():
             requests.kill_tree(self, run, [])
         cgroup.sweep(self.tree, set())
-        credentials.sweep(self.settings.paths.run, ())
+        spawn.sweep(self.settings.paths.run, ())
 
 
 HANDLERS: dict[str, dict[int, Callable[[Privileged, ipc.Message], None]]] = {

@@ -16,7 +16,7 @@ import resource
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rootd import ipc
 from rootd.config.table import INSTANCES, Entry
@@ -228,6 +228,16 @@ def forget(run_dir: str, tree: str, run: int) -> None:
         with contextlib.suppress(OSError):
             remove(path)
     credentials.remove(credentials.directory(run_dir, run))
+
+
+def sweep(run_dir: str, known: Iterable[int]) -> None:
+    """Remove what is there of runs that nobody knows: killed in the middle of a spawn, nobody has forgotten them."""
+    keep = {str(run) for run in known}
+    for folder in (f"{run_dir}/notify", f"{run_dir}/probe"):
+        with contextlib.suppress(FileNotFoundError):
+            for name in set(os.listdir(folder)) - keep:
+                os.unlink(f"{folder}/{name}")
+    credentials.sweep(run_dir, keep)
 
 
 def build_environment(entry: Entry, process: str, notify: str, about: int = 0) -> list[str]:

@@ -31,7 +31,8 @@ from rootd.supervisor.clearing import Clearing
 from rootd.supervisor.control import Connection, NoConnection
 from rootd.supervisor.dispatch import DISPATCH, Row, unknown_operation
 from rootd.supervisor.limits import Limits
-from rootd.supervisor.operations import LIVE_LIMIT, Already, Operation, Refusal
+from rootd.supervisor.operations import Already, Asker, Operation, Refusal
+from rootd.supervisor.outcomes import Outcomes
 from rootd.supervisor.reload import NOBODY, Reloads
 from rootd.supervisor.seconds import Seconds, nothing_of_yours
 from rootd.supervisor.sessions import Session, Sessions
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from rootd.supervisor.upgrading import Upgrades
 
 Granted = dict[str, decide.Allow]  # by service
-
-
-JOINED = 100  # requests that a record of a step names
 
 
 class Call:
@@ -92,8 +90,8 @@ class Desk:
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
         self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
-        self._asked: dict[int, list[tuple[Call, Action]]] = {}  # who waits for the outcome of an operation
-        self._over: dict[int, messages.Ended] = {}  # operations that ended while they were being asked for
+        self.remember: Callable[[], None] = lambda: None  # what was begun, before anybody is told of it
+        self.outcomes = Outcomes(services.operations, audit)
 
     def ask(self, connection: Connection, request: messages.Request) -> None:
         """One request, from the door's check of the peer on."""
@@ -274,7 +272,6 @@ class Desk:
         return granted if is_there and len(granted) == len(found) else None
 
     def _run(self, call: Call, row: Row, granted: Granted | None = None) -> None:
-        self._over.clear()
         limited = [(by.rule, by.limit, service) for service, by in (granted or {}).items() if by.limit]
         for rule, limit, service in limited:
             self.limits.charge(rule, limit, call.identity.uid, service)
@@ -300,48 +297,25 @@ class Desk:
 
     def accept(self, call: Call, operation: int) -> None:
         """An operation has begun, or was joined; its end goes to the audit log."""
-        call.connection.answer(messages.Accepted(operation))
         begun = self.services.operations.find(operation)
         if begun is not None and begun.requests[0] == call.id:
             begun.user = call.user
-        action = DISPATCH[type(call.command)].action
-        ended = self._over.get(operation)
-        if ended is None:
-            self._asked.setdefault(operation, []).append((call, action or Action.VIEW))
-        else:
-            self.over(call, action, ended)
+        if begun is not None:
+            asker = Asker(call.id, call.service, str(DISPATCH[type(call.command)].action))
+            self.outcomes.accept(begun, asker, call.connection)
+        self.remember()
+        call.connection.answer(messages.Accepted(operation))
 
     def publish(self, event: watching.Happened) -> None:
         """Something has happened: to the audit log what was asked for, to watchers what they may see."""
         if isinstance(event, messages.Ended):
-            self._over[event.operation] = event
-            if len(self._over) > LIVE_LIMIT:  # of what nobody has asked for, while nobody asks for anything
-                del self._over[next(iter(self._over))]
-            for call, action in self._asked.pop(event.operation, ()):
-                self.over(call, action, event)
+            self.outcomes.tell(self.services.operations.find(event.operation))
         elif isinstance(event, messages.Step):
-            self._record_step(event)
+            self.outcomes.step(event)
         self.watchers.publish(event)
 
-    def _record_step(self, step: messages.Step) -> None:
-        """Of what somebody has asked for; where the log does not keep up, steps are left out before anything else."""
-        operation = self.services.operations.find(step.operation)
-        ids = [one for one in operation.requests if one] if operation is not None else []
-        if not ids or self.audit.is_crowded:
-            return
-        body = {"kind": "step", "id": ids[0], "operation": step.operation, "service": step.service, "text": step.text}
-        self.audit.record(body if len(ids) == 1 else {**body, "ids": ids[:JOINED]})
-
-    def over(self, call: Call, action: Action | None, ended: messages.Ended) -> None:
-        self.outcome(call, action, ended.operation, ended.ok, ended.text, ended.seconds)
-        call.connection.over(ended)
-
     def outcome(self, call: Call, action: Action | None, operation: int, ok: bool, result: str, took: float) -> None:
-        body = {
-            "kind": "outcome", "id": call.id, "operation": operation, "action": str(action),
-            "target": call.service or "", "ok": ok, "result": result, "seconds": took,
-        }  # fmt: skip
-        self.audit.record(body)
+        self.outcomes.record(Asker(call.id, call.service, str(action)), operation, ok, result, took)
 
     def groups_of(self, service: str | None) -> tuple[str, ...] | None:
         """None when there is no such service."""

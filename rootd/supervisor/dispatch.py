@@ -68,13 +68,11 @@ def answer_describe(desk: Desk, call: Call, command: messages.Describe) -> None:
 
 
 def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:
-    """Who has seen a step of an operation by another supervisor's number means another operation than there is now,
-    but for one that goes on."""
+    """Who has seen an event from before an operation began, and asks for its next ones, means another operation."""
     watcher = watching.Watcher(call, command.service, command.operation, command.after)
     operation = desk.services.operations.find(command.operation)
-    if operation is not None and not (operation.resumed or desk.watchers.knows(command.after)):
-        operation = None
-    if command.operation and (operation is None or not desk.may_view(call, operation.service)):
+    known = operation is not None and operation.is_known_to(command.after) and desk.watchers.knows(command.after)
+    if command.operation and (operation is None or not known or not desk.may_view(call, operation.service)):
         raise unknown_operation(command.operation)
     if not desk.watchers.add(watcher, () if operation is None else operation.events):
         raise Refusal("later", "too many are watching: try again later")

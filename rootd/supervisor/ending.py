@@ -42,7 +42,8 @@ class Ending:
         """The last supervisor was at it: recovery has told every slot."""
         self.status = status
         if self.operation is None:
-            self.operation = self._operations.begin("shutdown", "", "", now)
+            going = (one for one in self._operations.live() if one.kind == "shutdown")
+            self.operation = next(going, None) or self._operations.begin("shutdown", "", "", now)
 
     def loaded(self, now: float) -> None:
         """Another configuration counts: who waits for whom may be otherwise now."""

@@ -62,6 +62,14 @@ _WORDS = {
 }
 
 
+# What is short, and what makes it more. Of each service, so the words are few.
+_SHORT = {
+    errno.EAGAIN: "processes are short: raise pids.max of its control group (TasksMax=), or kernel.pid_max",
+    errno.EMFILE: "descriptors are short: raise the daemon's limit of open files (LimitNOFILE=)",
+    errno.ENFILE: "descriptors are short: raise fs.file-max",
+    errno.ENOMEM: "memory is short: free some, or raise memory.max of its control group",
+    errno.ENOSPC: "there is no room: free some in the run directory, or have fewer control groups",
+}
 _NOT_ADOPTED = {
     errno.ENOTSUP: "without control groups nobody can tell whose it is",
     errno.EPERM: "it is none of this process's own",
@@ -169,7 +177,7 @@ def _failure_words(failure: int, spec: ServiceSpec, part: str) -> str:
         what = f"cannot become {spec.user}"
     else:
         what = _WORDS.get(name, f"cannot start ({name})")
-    return f"{what}: {os.strerror(number)}" if number else what
+    return "; ".join(filter(None, (f"{what}: {os.strerror(number)}" if number else what, _SHORT.get(number))))
 
 
 def _program(settings: dict[str, str], part: str) -> str:

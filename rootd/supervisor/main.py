@@ -14,12 +14,11 @@ from __future__ import annotations
 import os
 import select
 import time
-from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from policy import messages
 from rootd import ipc, memory, zones
-from rootd.supervisor import beginning, files, watching
+from rootd.supervisor import beginning, clocks, files, inflight, watching
 from rootd.supervisor.approvals import Approvals
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
@@ -78,7 +77,10 @@ class Supervisor:
         self.probes = ProbeLink(self.loop, note, self.probed, lambda: self.services.probe_away(self.clock()), renew)
         place = f"{settings.paths.run}/probe"
         perform, publish = self._effects.append, self.publish
-        self.services = Services(perform, publish, wall, self.probes, place, note, clock=scheduled, life=life)
+        self.services = Services(
+            perform, publish, clocks.wall, self.probes, place, note, clock=clocks.scheduled, life=life
+        )
+        self.ends = inflight.Ends(self.services.operations, partial(self.kept.write, "ended.json"))
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
         keep = partial(self.kept.write, "revoked.json")
@@ -96,7 +98,7 @@ class Supervisor:
         )  # fmt: skip
         restart, keep = of_api(self.services.restart, self.services.wanted), partial(self.kept.write, "upgrading")
         send = partial(self.tell, "privileged")
-        self.upgrades = Upgrades(self.services.operations, inherited, send, keep, restart, self.audit.record)
+        self.upgrades = Upgrades(self.services.operations, inherited, send, keep, restart)
         self.desk.upgrades = self.upgrades
         self.notify = Notify(self.loop, self.clock, self.services.notified)
         api = settings.accounts["api"].uid
@@ -107,6 +109,7 @@ class Supervisor:
             self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control, self.root,
             self.kept, self.upgrades, self.approvals,
         )  # fmt: skip
+        self.desk.remember = self.save
         self.restore()
         for role, (sock, pidfd) in inherited.links.items():
             self.link(role, sock, pidfd)
@@ -140,6 +143,7 @@ class Supervisor:
 
     def act(self) -> None:
         """What was decided in this turn. What people asked for is remembered before anything of it is done."""
+        self.ends.keep()
         if self._asked != self.services.asked:
             self.save()
         for request in self._effects:
@@ -321,6 +325,7 @@ class Supervisor:
         self._used.clear()
         self.reloads.facts(known, now)
         self.services.facts_done(now)
+        self.reloads.resume(self.services.catch_up, now)
 
     def adopt(self, loaded: Loaded, now: float) -> dict[str, int]:
         """This generation counts from now on, as far as it can be understood. Returns what it has begun, by service."""
@@ -355,7 +360,7 @@ class Supervisor:
             ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
             ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
             ("limits.json", self.limits.restore), ("approvals.json", self.approvals.restore),
-            ("upgrading", self.upgrades.restore),
+            ("upgrading", self.upgrades.restore), ("ended.json", self.ends.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(self.kept.read(name, STATE_LIMIT)):
@@ -368,32 +373,21 @@ class Supervisor:
         except OSError as error:
             self.choices.load(None, error.strerror or str(error))
         operations = self.services.operations
+        for operation in operations.over():
+            self.desk.outcomes.tell(operation)
         operations.reserve = lambda number: self.kept.write("numbers", str(number).encode())
         operations.events = watching.first(operations.events)
         self.desk.watchers.begin(operations.events)
         self.save()  # before the first number is given out: the next one begins after those
 
     def save(self) -> None:
+        self.ends.keep()
         self._saved, self._asked, self._save_at = self.services.revision, self.services.asked, None
         self.kept.write("state.json", self.services.state())
 
     def expires(self, at: float) -> str:
         """A time of CLOCK_BOOTTIME, for people."""
-        return spell(datetime.now(UTC) + timedelta(seconds=min(max(at - self.clock(), 0.0), 1e9)))
-
-
-def wall() -> str:
-    """The wall clock, for records and people only."""
-    return spell(datetime.now(UTC))
-
-
-def scheduled() -> float:
-    """The wall clock, for what is due by it and for nothing else: seconds since 1970."""
-    return time.clock_gettime(time.CLOCK_REALTIME)
-
-
-def spell(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return clocks.expires(at - self.clock())
 
 
 def note(text: str) -> None:

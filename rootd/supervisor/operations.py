@@ -7,8 +7,9 @@ Rule 3: nothing here acts; services tells what has happened.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from msgspec.structs import replace
 
@@ -47,6 +48,14 @@ class Already(Refusal):
         super().__init__("conflict", text)
 
 
+class Asker(NamedTuple):
+    """Who gets an outcome of his own in the audit log."""
+
+    id: str  # of the request
+    service: str | None
+    action: str
+
+
 class Operation:
     """One thing under way. requests are the ids of those who asked: more than one when they joined."""
 
@@ -57,22 +66,26 @@ class Operation:
         self.requests = [request]
         self.began = began
         self.since = ""  # the same for people
+        self.born = 0  # the number of the last event before it
         self.user = ""  # who asked first; "" when it followed from something else
+        self.askers: list[Asker] = []
         self.down = kind in ("stop", "shutdown")  # whether it is over when its slots are at rest
         self.processes = 0  # how many there are to be, of a scale
         self.hard = False
         self.spawned = False  # a process was started for it: who asks from now on may mean newer files than that has
-        self.active: set[object] = set()  # what it waits for: instances, or numbers of requests to privileged
+        self.active: set[int] = set()  # what it waits for: instances; of a signal runs, of a reload operations
         self.pending: list[int] = []  # instances whose turn has not come
         self.failures: list[str] = []
         self.before: set[str] = set()  # services whose stop has to end before this one begins
-        self.idle: set[object] = set()  # active instances that were at rest before it
+        self.idle: set[int] = set()  # active instances that were at rest before it
         self.cancelled = ""  # who took it back, in words
-        self.taken_back: set[object] = set()  # active instances of which that is so
+        self.taken_back: set[int] = set()  # active instances of which that is so
         self.well = 0  # instances for which what was asked has come
-        self.rolled_back: dict[object, str] = {}  # why the new process of an active instance did not take over
+        self.rolled_back: dict[int, str] = {}  # why the new process of an active instance did not take over
+        self.former: dict[int, tuple[int, ...]] = {}  # the runs that an active instance had before its restart
+        self.generation = 0  # that ran before a reload
+        self.result = ""  # of a reload that waits for what it has begun: what it has changed
         self.events: list[Step | Ended] = []
-        self.resumed = False  # it was begun by another supervisor
 
     @property
     def action(self) -> Action:
@@ -82,6 +95,10 @@ class Operation:
     @property
     def ended(self) -> bool:
         return bool(self.events) and isinstance(self.events[-1], Ended)
+
+    def is_known_to(self, number: int) -> bool:
+        """Whether who has seen this event may mean this operation, and none of an earlier boot; 0: he has seen none."""
+        return number == 0 or number >= self.born
 
     def info(self) -> OperationInfo:
         """As it is shown in a list."""
@@ -112,9 +129,12 @@ class Operations:
         self._wall = wall
         self.reserve: Callable[[int], None] = lambda _: None  # for the next supervisor: given out up to this one
         self._known: dict[int, Operation] = {}
+        self._over: deque[int] = deque()  # those that have ended, the first to end first
         self._live = 0
         self.last = self._reserved = 0  # number of the latest operation
         self.events = 0  # number of the latest event
+        self.revision = 0  # grows with everything that somebody is told of and that must not be forgotten
+        self.ends = 0  # grows with every end, and when its outcome is on disk
 
     def begin(self, kind: Kind, service: str, request: str, now: float) -> Operation:
         """Raises Refusal when too many are under way. There is one shutdown, and always room for it."""
@@ -126,15 +146,30 @@ class Operations:
             self.reserve(self._reserved)
         self._live += 1
         operation = self._known[self.last] = Operation(self.last, kind, service, request, now)
-        operation.since = self._wall()
+        operation.since, operation.born = self._wall(), self.events
+        self.revision += 1
         return operation
 
-    def resume(self, number: int, kind: Kind, request: str, began: float) -> Operation:
-        """One that another supervisor has begun, and that goes on. Its number was reserved."""
-        self._live += 1
-        operation = self._known[number] = Operation(number, kind, "", request, began)
-        operation.resumed = True
-        return operation
+    def asked(self, operation: Operation, asker: Asker) -> None:
+        operation.askers.append(asker)
+        self.revision += 1
+
+    def recorded(self, operation: Operation, asker: Asker, why: str) -> None:
+        """The outcome for this asker is on disk, or (why) it is not known to be."""
+        if not why and asker in operation.askers:
+            operation.askers.remove(asker)
+            self.ends += 1
+
+    def resume(self, operations: Iterable[Operation]) -> None:
+        """Another supervisor's: those that have ended, and those that go on; what is known already counts."""
+        for operation in operations:
+            if operation.number not in self._known:
+                self.last = max(self.last, operation.number)
+                self._known[operation.number] = operation
+                if operation.ended:
+                    self._over.append(operation.number)
+                else:
+                    self._live += 1
 
     def restore(self, data: bytes) -> str:
         """What was reserved last is never given out again. Returns what is wrong with it ("" when nothing is)."""
@@ -145,6 +180,14 @@ class Operations:
 
     def find(self, number: int) -> Operation | None:
         return self._known.get(number)
+
+    def live(self) -> list[Operation]:
+        """Those under way."""
+        return [operation for operation in self._known.values() if not operation.ended] if self._live else []
+
+    def over(self) -> list[Operation]:
+        """Those that have ended, the first to end first."""
+        return [self._known[number] for number in self._over]
 
     def all(self) -> list[Operation]:
         """Those under way and those that are remembered, the oldest first."""
@@ -168,8 +211,11 @@ class Operations:
         )  # fmt: skip
         operation.events.append(said)
         self._live -= 1
-        self._forget_oldest()
+        self.ends += 1
+        self._over.append(operation.number)
         self._publish(said)
+        while len(self._over) > KEPT_LIMIT:
+            del self._known[self._over.popleft()]
 
     def changed(self, service: str, process: str, state: str, pid: int, text: str) -> None:
         """A process changed its state: for whoever watches."""
@@ -182,10 +228,6 @@ class Operations:
     def next_event(self) -> int:
         self.events += 1
         return self.events
-
-    def _forget_oldest(self) -> None:
-        if len(self._known) - self._live > KEPT_LIMIT:
-            del self._known[next(number for number, known in self._known.items() if known.ended)]
 
 
 def short(text: str) -> str:

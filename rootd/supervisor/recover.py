@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rootd.supervisor.exits import Exit
+from rootd.supervisor.inflight import SavedOperation
 from rootd.supervisor.lifecycle import ready_until, work_until
 from rootd.supervisor.timetable import Job
 
@@ -65,6 +66,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     slots: dict[str, SavedSlot] = {}
     scaled: dict[str, tuple[int, int]] = {}  # service -> how many processes it is to have, and had configured then
     jobs: dict[str, Job] = {}  # what of the schedules is dealt with
+    operations: tuple[SavedOperation, ...] = ()  # what is under way
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -95,6 +97,18 @@ def read(data: bytes) -> tuple[Saved, str]:
 
 def write(saved: Saved) -> bytes:
     return msgspec.json.encode(saved)
+
+
+def of_another_daemon(saved: Saved, scheduled: Collection[str]) -> Saved:
+    """What counts of the file of a daemon that is gone, with all that it ran: a one-shot that it had begun begins anew,
+    but for a run of what is scheduled.
+    """
+    slots = {
+        label: one if label.rpartition(":")[0] in scheduled
+        else replace(one, runs=(), left=(*one.left, *(run.run for run in one.runs)))
+        for label, one in saved.slots.items()
+    }  # fmt: skip
+    return replace(saved, slots=slots)
 
 
 def save(slot: Slot, exits: Iterable[str], shown: tuple[str, str, int]) -> SavedSlot:
@@ -167,7 +181,8 @@ def _rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process
     if saved is not None:
         slot = Slot(saved.wanted, crashes=tuple(at for at in saved.crashes if at <= now), attempt=saved.attempt)
     known = {run.run: run for run in saved.runs} if saved else {}
-    if not processes and spec.schedule and slot.wanted == "up" and saved and saved.runs and not saved.exited:
+    once = spec.ready_kind == "exit" and slot.wanted == "up"
+    if not processes and once and saved and saved.runs and not saved.exited:
         return Rebuilt(replace(slot, state=Exited(Exit(None), clean=False)))  # it ran: it is not run again for that
     if not processes:
         return Rebuilt(replace(slot, state=_at_rest(slot, saved, now)))

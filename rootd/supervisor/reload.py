@@ -176,6 +176,7 @@ class Reloads:
             raise Refusal("later", "privileged is being started again: try again")
         self._operation = self._operations.begin("reload", "", request, now)
         self._dry_run, self._found, self._replacing, self._until = dry_run, None, False, now + TIME_LIMIT
+        self._operation.generation = self.current.generation
         self._operations.step(self._operation, "reading and checking the files")
         return self._operation.number
 
@@ -243,6 +244,25 @@ class Reloads:
         elif self._operation is not None and not self._replacing:
             self._end(False, "privileged was started again meanwhile: nothing was changed, try again", now)
 
+    def resume(self, begin: Callable[[float], dict[str, int]], now: float) -> None:
+        """Facts are known, and what the last supervisor had under way goes on. begin: restarts what runs with an older
+        configuration, and returns the operations that it has begun, by service.
+        """
+        mine = [self._operation, *(operation for operation, _ in self._taken)]
+        for operation in [one for one in self._operations.live() if one.kind == "reload" and one not in mine]:
+            if operation.result:
+                ends = [known for number in operation.active if (known := self._operations.find(number)) is not None]
+                operation.active = {one.number for one in ends if not one.ended}
+                operation.failures += [text for one in ends if one.ended for text in _failed(one.events[-1])]
+                self._taken.append((operation, operation.result))
+            elif operation.generation != self.current.generation:
+                self._operation = operation
+                self._follow("reloaded", begin(now), now)
+            else:
+                again = "the supervisor was started again meanwhile: try again"
+                self._operations.end(operation, False, f"nothing was changed: {again}", now)
+        self._look(now)
+
     def wake_at(self) -> float | None:
         return None if self._operation is None else self._until
 
@@ -273,6 +293,7 @@ class Reloads:
         operation.active = {number for number, one in known.items() if one is not None and not one.ended}
         if operation.active:
             self._operations.step(operation, f"{text}; waits for what it has begun: {', '.join(begun)}")
+        operation.result = text
         self._taken.append((operation, text))
         for one in known.values():
             operation.failures += _failed(one.events[-1]) if one is not None and one.ended else []

@@ -19,7 +19,7 @@ from policy.messages import Changed, Description, Ended, Lapsed, ServiceInfo, St
 from policy.names import RESERVED
 from rootd import ipc
 from rootd.config.specs import ServiceSpec
-from rootd.supervisor import recover, signalling, states
+from rootd.supervisor import inflight, recover, signalling, states
 from rootd.supervisor.ending import Ending
 from rootd.supervisor.instances import Instance, counted, service_info
 from rootd.supervisor.monitor import Prober
@@ -154,7 +154,7 @@ class Services:
     @property
     def asked(self) -> int:
         """Another number whenever state() must be written before anything else is done: asked for, or done once."""
-        return self.operations.last + self._slots.once + self.scheduled.timetable.begun
+        return self.operations.revision + self._slots.once + self.scheduled.timetable.begun
 
     @property
     def size(self) -> int:
@@ -169,7 +169,8 @@ class Services:
         numbers = self.operations.last, self.operations.events
         ending, scaled = self._ending.operation is not None, self._scaling.save()
         end, jobs = (ending, self._ending.status), self.scheduled.timetable.save()
-        return recover.write(recover.Saved(recover.VERSION, self._life, *end, *numbers, slots, scaled, jobs))
+        going = tuple(inflight.save(one) for one in self.operations.live())
+        return recover.write(recover.Saved(recover.VERSION, self._life, *end, *numbers, slots, scaled, jobs, going))
 
     def fact(self, message: ipc.Message, now: float) -> None:
         """A run that is not over; nothing follows from it before facts_done."""
@@ -180,15 +181,28 @@ class Services:
         saved, self._saved = self._saved, recover.Saved()
         if saved.ending and saved.life != self._life:
             saved = recover.Saved()  # of a daemon that was shut down; what runs has been started by this one
-        if not self._slots.live and not self._slots.no_facts():  # else it is another daemon: what is configured counts
+        elif saved.life != self._life:
+            saved = recover.of_another_daemon(saved, [name for name, spec in self._specs.items() if spec.schedule])
+        first = not self._slots.live
+        if first and not self._slots.no_facts():  # else it is another daemon: what is configured counts
             self._scaling.recovered(self._specs, saved, self._slots.highest(saved))
+        self.operations.resume(map(inflight.restored, saved.operations if first else ()))
         if saved.ending:
             self._ending.recovered(saved.status, now)
         with self.order.at_once(now):
             specs = {spec: self._scaling.count(spec) for spec in self._specs.values()}
             self._slots.facts_done(specs, saved, self._ending.operation is not None, now)
+            if first:
+                self._under.resume(saved.life == self._life, now)
         self.scheduled.load(self._specs, now)
         self._ending.look(now)
+
+    def catch_up(self, now: float) -> dict[str, int]:
+        """Restart what is wanted and runs with an older configuration. The operations that it has begun, by service."""
+        old = [name for name in self._specs if any(one.outdated() for one in self._slots.configured(name))]
+        going = [name for name in old if self._under.to_restart(name) and not self._under.is_busy(name)]
+        begun = {name: self._under.begin_if_possible("restart", name, now) for name in going}
+        return {name: number for name, number in begun.items() if number}
 
     # -- what is shown ---------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class Slots:
         self.live = False  # whether the first facts have been taken
         self.generation = 0
         self.revision = 0  # grows with every change of a slot
-        self.once = 0  # grows with what must not be forgotten once it is asked for: spawns and ends of scheduled runs
+        self.once = 0  # grows with what must not be forgotten once it is asked for: spawns and ends of one-shots
         self._perform, self._told, self._say, self._wall = perform, told, say, wall
         self._requests = Requests(perform)
         self._errands = Errands(self._requests, self._errand_ended)
@@ -99,7 +99,7 @@ class Slots:
         slot, effects = lifecycle.step(instance.spec, before, event, now)
         self._become(instance, slot)
         for effect in effects:
-            self.once += instance.spec.schedule is not None
+            self.once += instance.spec.ready_kind == "exit"
             if isinstance(effect, states.Spawn):
                 self._spawn(instance, now)
             elif isinstance(effect, states.Signal):

@@ -140,6 +140,7 @@ class Undertakings:
             instance = self._slots.instances.get((operation.service, operation.pending.pop(0)))
             if instance is not None and not instance.removed:
                 operation.active.add(instance.index)
+                operation.former[instance.index] = tuple(states.runs(instance.slot.state))
                 self._join(operation, instance)
                 self._slots.apply(instance, states.RestartAsked(operation.hard), now)
         if not operation.active and not operation.pending:
@@ -169,6 +170,53 @@ class Undertakings:
             operation.failures += [] if instance.index in operation.taken_back else [instance.says(found)]
             operation.pending.clear()
         self._next(operation, now)
+
+    # -- how it is taken up by another supervisor ------------------------------------------------------------
+
+    def resume(self, same: bool, now: float) -> None:
+        """What the last supervisor had under way goes on, with the slots as they were found. same: of this daemon."""
+        going = []
+        for operation in self._operations.live():
+            if not same:
+                self._operations.end(operation, False, "the daemon was started anew meanwhile: see the status", now)
+            elif operation.kind == "signal":
+                lost = "the supervisor was started again before it was told whether the signal was sent"
+                self._operations.end(operation, False, f"{lost}: look at the deeds in the audit log", now)
+            elif operation.kind in _PAST:
+                self._operations.step(operation, "the supervisor was started again: this goes on")
+                waits = operation.kind == "restart" and not operation.active and not operation.pending
+                (self._waiting if waits else self._busy)[operation.service] = operation
+                going.append(operation)
+        for operation in going:
+            if self._busy.setdefault(operation.service, operation) is operation and not operation.ended:
+                self._take_up(operation, now)
+
+    def _take_up(self, operation: Operation, now: float) -> None:
+        name = operation.service
+        if self._waiting.get(name) is operation:  # what it has waited for is over
+            del self._waiting[name]
+            self._restart(operation, self._slots.configured(name), now)
+            return None
+        there = {instance.index: instance for instance in self._slots.of(name)}
+        if name not in self.specs and not operation.down:
+            return self._finish(operation, now, "it is no longer configured")
+        if operation.before:
+            operation.before = {other for other in operation.before if self.is_stopping(other)}
+            return None if operation.before else self.tell(operation, list(there.values()), now)
+        gone = operation.active - there.keys()
+        operation.active -= gone
+        operation.well += len(gone)
+        found = [there[index] for index in sorted(operation.active)]
+        for instance in found:
+            instance.operation = operation
+        for instance in found:
+            if operation.kind == "restart" and _is_untouched(operation, instance):
+                self._slots.apply(instance, states.RestartAsked(operation.hard), now)
+            else:
+                self.follow(instance, (), now)
+        if not operation.ended and not operation.active:
+            self._next(operation, now)
+        return None
 
     # -- how it is taken back --------------------------------------------------------------------------------
 
@@ -252,6 +300,13 @@ class Undertakings:
                 self._finish(operation, now, "a service that requires it was not stopped")
             elif not operation.before:
                 self.tell(operation, self._slots.of(operation.service), now)
+
+
+def _is_untouched(operation: Operation, instance: Instance) -> bool:
+    """Whether nothing of its restart is to be seen: it was not asked of privileged any more, or has left nothing."""
+    state, former = instance.slot.state, operation.former.get(instance.index, ())
+    serves = isinstance(state, states.Starting | states.Working | states.Settling | states.Running)
+    return serves and instance.index not in operation.rolled_back and states.runs(state).keys() <= {*former}
 
 
 def _is_reversible(operation: Operation, instance: Instance) -> bool:

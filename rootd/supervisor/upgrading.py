@@ -12,14 +12,13 @@ Rule 3: our own api is restarted after it, in a rolling restart like any; no oth
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from policy.messages import Ended
 from rootd import ipc, version
 from rootd.config.compile import API
-from rootd.supervisor.operations import Operation, Operations, Refusal
+from rootd.supervisor.operations import Asker, Operation, Operations, Refusal
 
 TIME_LIMIT = 90.0  # seconds for the keeper's answer; its trial has 60
 RIGHT = "shutdown"  # as dispatch has it, for the audit log
@@ -38,19 +37,17 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Upgrades:
     """send: to privileged, False when it is away. keep: for the next supervisor. restart: our own api, the number of
-    the operation; None where there is none that runs. record: to the audit log."""
+    the operation; None where there is none that runs."""
 
     def __init__(
         self, operations: Operations, inherited: ipc.Inherited, send: Callable[[ipc.Message], bool],
         keep: Callable[[bytes], None], restart: Callable[[float, str], int | None],
-        record: Callable[[dict[str, Any]], None],
     ) -> None:  # fmt: skip
         self.keeper, self.count = inherited.program, inherited.upgrades  # its version, and how often it was upgraded
         self.privileged = self.keeper
-        self._operations, self._send, self._keep, self._restart, self._record = operations, send, keep, restart, record
+        self._operations, self._send, self._keep, self._restart = operations, send, keep, restart
         self._kept: Kept | None = None
         self._operation: Operation | None = None
-        self._told = False  # its outcome goes to the audit log by us: who has asked was another supervisor's
         self._awaited = 0  # the operation that restarts our api
         self._text = ""
 
@@ -80,18 +77,15 @@ class Upgrades:
         self.privileged = privileged or self.privileged
         kept = self._kept
         if kept is None or self._awaited:
-            return
-        if self._operation is None:
-            self._operation, self._told = (
-                self._operations.resume(kept.operation, "upgrade", kept.request, kept.began),
-                True,
-            )
-            self._operation.since = kept.since
+            return None
+        operation = self._operation = self._operations.find(kept.operation) or self._begun(kept)
+        if operation.ended:  # and the file was not emptied any more
+            return self._forget()
         if self.count == kept.upgrades:
             self._send(ipc.Message(ipc.UPGRADE, seq=kept.operation))  # the keeper knows which it has been asked already
-            return
+            return None
         parts = "keeper, privileged, supervisor, log, auth, probe"
-        self._operations.step(self._operation, f"{parts}: {kept.version} → {self.keeper}")
+        self._operations.step(operation, f"{parts}: {kept.version} → {self.keeper}")
         self._text = f"upgraded: {kept.version} → {self.keeper}"
         try:
             self._awaited = self._restart(now, kept.request) or 0
@@ -129,17 +123,22 @@ class Upgrades:
         if at is not None and now >= at:
             self._end(False, f"the keeper did not answer within {TIME_LIMIT:g} s: look at its messages", now)
 
+    def _begun(self, kept: Kept) -> Operation:
+        """One that the last supervisor's state file has not told of."""
+        operation = Operation(kept.operation, "upgrade", "", kept.request, kept.began)
+        operation.since, operation.askers = kept.since, [Asker(kept.request, None, RIGHT)]
+        self._operations.resume([operation])
+        return operation
+
     def _end(self, ok: bool, text: str, now: float) -> None:
-        operation, told, self._operation, self._kept = self._operation, self._told, None, None
-        self._awaited, self._told = 0, False
+        operation = self._operation
+        self._forget()
+        if operation is not None:
+            self._operations.end(operation, ok, text, now)
+
+    def _forget(self) -> None:
+        self._operation, self._kept, self._awaited = None, None, 0
         self._keep(b"")
-        if operation is None:
-            return
-        self._operations.end(operation, ok, text, now)
-        if told:
-            seconds = round(max(0.0, now - operation.began), 3)
-            body = {"kind": "outcome", "id": operation.requests[0], "operation": operation.number, "action": RIGHT}
-            self._record(body | {"target": "", "ok": ok, "result": text, "seconds": seconds})
 
 
 def of_api(

@@ -75,15 +75,15 @@ class Watchers:
         self._of: dict[str, deque[int]] = {}  # by service, the numbers of its events that are kept
         self._gone: dict[str, int] = {}  # by service, the number of its last event that is not kept
         self._lost = 0  # up to this number, nobody knows what there was for whom
-        self._begun = self._last = 0  # the numbers of this supervisor: those after the one, up to the other
+        self._last = 0
 
     def begin(self, number: int) -> None:
         """Events are numbered from here on; those before were another supervisor's."""
-        self._begun = self._last = self._lost = number
+        self._last = self._lost = number
 
     def knows(self, number: int) -> bool:
-        """Whether it is a number of this supervisor, or none (0)."""
-        return number == 0 or self._begun <= number <= self._last
+        """Whether it may have been given out by now, or is none (0)."""
+        return number <= self._last
 
     def add(self, watcher: Watcher, operation: Sequence[Happened] = ()) -> bool:
         """Show what has been, then what comes; of an operation: its events. False when there are too many."""

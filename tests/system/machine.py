@@ -1,6 +1,6 @@
 """A machine whose first process is the real systemd: systemd-nspawn over a small Debian, made once by mmdebstrap.
 
-Rule 1: the small Debian stays as it was made, in DURWARD_SYSTEMD_ROOT or FOLDER; a machine has a layer of its own above.
+Rule 1: the small Debian stays as it was made, in DURWARD_SYSTEMD_ROOT or FOLDER; a machine has its own layer above.
 Rule 2: it has no network but its own loopback, and is not known to anything of the real machine's.
 Rule 3: what runs in it is the installed Durward under test, with its accounts and its unit by packaging/install.
 """

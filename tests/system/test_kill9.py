@@ -10,13 +10,15 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import templates
-from house import House
+from house import PREFIX, House
 from people import People, processes_of
 from space import Space
 
@@ -38,13 +40,24 @@ user = "@jobs@"
 ready = { after = "0.1s" }
 log = { size = "64K", keep = 1000 }
 """
+SLOW = templates.plain(
+    "slow", "wait", "@FOLDER@/go", "exit", "0", more='kind = "oneshot"\nautostart = false\nready = {}'
+)
+SLOWLY = """
+[[grant]]
+id = "webops-slowly"
+who = ["group:@webops@"]
+may = ["view", "start"]
+on = ["slow"]
+"""
 FRAGILE = templates.plain("fragile", more='ready = { after = "0.1s" }\nrestart = { policy = "always" }')
 
 
 @pytest.fixture(scope="module")
 def house(people: People, space: Space) -> Iterator[House]:
-    services = {**templates.SERVICES, "counter.toml": COUNTER, "fragile.toml": FRAGILE}
-    with House(people, space, services).running() as house:
+    services = {**templates.SERVICES, "counter.toml": COUNTER, "fragile.toml": FRAGILE, "slow.toml": SLOW}
+    policy = {**templates.POLICY, "20-slow.toml": SLOWLY}
+    with House(people, space, services, policy).running() as house:
         yield house
 
 
@@ -132,6 +145,35 @@ def test_kill_9_of_a_part_as_soon_as_it_is_back(house: House, unnoticed: None, p
         house.until(lambda old=old: house.pid_of(part) not in (0, old), f"{part} is back")
     house.wait_back(part, house.kill9(part))
     until_written(house)
+
+
+@pytest.mark.parametrize("way", ["api", "root"])
+def test_a_command_waits_through_kill_9_of_the_supervisor_and_tells_the_outcome(house: House, way: str) -> None:
+    go, root = house.folder / "go", [str(PREFIX / "bin" / "durward"), "--root", str(house.run_dir / "root.sock")]
+    assert house.login("alice").returncode == 0
+
+    def asked() -> subprocess.CompletedProcess[str]:
+        if way == "api":
+            return house.cli("alice", "start", "slow")
+        return subprocess.run([*root, "start", "slow"], capture_output=True, text=True, timeout=60, check=False)
+
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(asked)
+        try:
+            house.wait_for(lambda seen: seen["slow"].processes[0].pid, "begun")
+            (pid,) = house.pids("slow")
+            for part in ("supervisor", "privileged", "supervisor"):
+                house.wait_back(part, house.kill9(part))
+            assert not told.done()
+        finally:
+            go.touch()
+    done = told.result()
+    assert (done.returncode, done.stdout.partition(" in ")[0]) == (0, "slow done"), done
+    assert pid not in house.pids("slow")
+    (decision,) = [one for one in house.audit() if one["kind"] == "decision" and one["target"] == "slow"][-1:]
+    outcomes = [one for one in house.audit() if one["kind"] == "outcome" and one["id"] == decision["id"]]
+    assert [(one["ok"], one["result"], one["action"]) for one in outcomes] == [(True, "slow done", "start")]
+    go.unlink()
 
 
 def test_a_session_outlives_kill_9_of_auth_and_of_the_supervisor(house: House) -> None:

@@ -5,8 +5,9 @@ The list: {"operations": [{"number", "kind", "service", "user", "joined", "since
 "ok" is null while it is under way, and those that have ended are there with ?all=true alone. Of one:
 
 JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time", "service", "text"}], "problems"};
-what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, or
-after LIFE with "done": false. With Accept: text/event-stream: its events from its beginning, `step` and `ended`.
+what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, whatever is
+killed meanwhile, or after LIFE with "done": false. With Accept: text/event-stream: its events from its beginning,
+`step` and `ended`.
 With ?after=N or Last-Event-ID: without the steps up to that event; the end is told in any case.
 A command that somebody else must approve first answers 202 {"approval", "text"}: see approvals.py.
 Every POST that begins an operation answers 202 {"operation", "text"} with this address in Location, and with
@@ -16,15 +17,20 @@ refused because too many wait has not begun.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request
+from msgspec.structs import replace
 
 from policy import messages
+from userapi.client import Refusal
 from userapi.http.guard import after, asker, body, flag, json, named, parts
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, begun, streamed
+
+AGAIN = 0.1  # seconds until a supervisor that has gone is asked again
 
 blueprint = Blueprint("operations", __name__)
 
@@ -72,18 +78,28 @@ def cancel(operation: int) -> Response:
 def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[str, Any]:
     """What is known of an operation, at its end or now. The permit must have been taken."""
     result: dict[str, Any] = {"operation": watch.operation, "done": False, "steps": []}
-    span = Span(request.environ, stream=False)
-    for event in parts().supervisor.watch(token, watch, source):
-        if isinstance(event, messages.Step):
-            result["service"] = event.service
-            result["steps"].append({"time": event.time, "service": event.service, "text": event.text})
-        elif isinstance(event, messages.Ended):
-            result.update(done=True, service=event.service, ok=event.ok, text=event.text, seconds=event.seconds)
-            result["problems"] = event.problems
-            break
-        if span.over() or (event is None and not wait):
-            break
-    return result
+    span, supervisor = Span(request.environ, stream=False), parts().supervisor
+    events = supervisor.watch(token, watch, source)
+    while True:
+        for event in events:
+            if isinstance(event, messages.Step):
+                watch, result["service"] = replace(watch, after=event.number), event.service
+                result["steps"].append({"time": event.time, "service": event.service, "text": event.text})
+            elif isinstance(event, messages.Ended):
+                result.update(done=True, service=event.service, ok=event.ok, text=event.text, seconds=event.seconds)
+                result["problems"] = event.problems
+                return result
+            if span.over() or (event is None and not wait):
+                return result
+        if span.over() or not wait:
+            return result
+        time.sleep(AGAIN)  # the supervisor was killed: the next one knows how it goes on
+        try:
+            events = begun(supervisor.watch(token, watch, source))
+        except Refusal as error:
+            if error.refused.kind == "unknown":  # it cannot read what was written: nobody knows
+                return result
+            raise
 
 
 class Why(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

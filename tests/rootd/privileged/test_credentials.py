@@ -168,7 +168,7 @@ def test_what_others_have_put_there_keeps_no_secret_and_a_link_is_not_followed(t
         path.touch()
     (run / "link").symlink_to(elsewhere)
     (tmp_path / "credentials" / "3").symlink_to(elsewhere)
-    credentials.sweep(str(tmp_path), ())
+    credentials.sweep(str(tmp_path), set())
     assert not run.exists()
     assert os.listdir(full) == ["folder"]
     assert os.listdir(elsewhere) == ["file"]

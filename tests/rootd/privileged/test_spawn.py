@@ -199,6 +199,7 @@ def check_one_or_none(house: House, died: bool) -> bool:
             house.ask(ipc.SIGNAL, run=run, arg=9, scope=ipc.TREE)
         house.hear(ipc.EMPTY, run=run)
     assert living(SERVICE_UID) == set()
+    assert os.listdir(house.directory / "notify") == os.listdir(house.directory / "probe") == []
     fresh = house.spawn()
     assert fresh.op == ipc.SPAWNED
     return lives

@@ -148,9 +148,8 @@ class Room:
         inherited = ipc.Inherited()
         inherited.program = version.spelled()
         self.desk.upgrades = Upgrades(
-            self.services.operations, inherited, self.to_privileged, lambda kept: None, lambda now, request: None,
-            self.audit.record,
-        )  # fmt: skip
+            self.services.operations, inherited, self.to_privileged, lambda kept: None, lambda now, request: None
+        )
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}
         self.clients: list[Client] = []

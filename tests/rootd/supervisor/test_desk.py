@@ -10,7 +10,7 @@ from second_person import waiting
 
 from policy import login, messages
 from policy.names import Action
-from rootd.supervisor import desk
+from rootd.supervisor import inflight
 from rootd.supervisor.auditing import KEPT, MINUTE, PATIENCE, SINGLY
 from rootd.supervisor.desk import spoken
 from rootd.supervisor.dispatch import DISPATCH
@@ -356,12 +356,28 @@ def test_e4_root_may_stop_everything_by_a_signal_when_it_cannot_be_recorded_and_
     assert room.services.asked == [("shutdown", "")]
 
 
-def test_c8_ends_that_nobody_has_asked_for_are_forgotten(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Restarts that spread, and starts of what is required: nobody may ask for anything for a long time."""
-    monkeypatch.setattr(desk, "LIVE_LIMIT", 20)
-    for _ in range(50):
+def test_what_ends_while_it_is_being_asked_for_has_its_outcome(room: Any) -> None:
+    """Also after restarts that spread, and starts of what is required, which nobody has asked for."""
+    for _ in range(600):
         room.services.end(room.services._begin("restart", "site"))
-    assert len(room.desk._over) == 20
     room.services.ends_at_once = True
-    assert room.client().ask(messages.Start("site")) == messages.Accepted(51)
+    assert room.client().ask(messages.Start("site")) == messages.Accepted(601)
     assert room.outcomes()[-1]["result"] == "done"
+
+
+def test_an_outcome_that_log_has_not_written_is_told_again_by_the_next_supervisor(room: Any) -> None:
+    operations = room.services.operations
+    room.log_answers = 0
+    assert isinstance(room.client().ask(messages.Start("site")), messages.Accepted)
+    room.log_answers = None
+    operation = operations.find(1)
+    room.services.end(1)
+    room.settle()
+    assert [one.id for one in operation.askers] == [room.outcomes()[-1]["id"]]
+    (kept,), _ = inflight.read_ends(inflight.save_ends(operations.over()))
+    room.log_answers, ends = 0, operations.ends
+    room.desk.outcomes.tell(kept)
+    room.settle()
+    assert len(room.outcomes()) == 2
+    assert room.outcomes()[0] == room.outcomes()[1]
+    assert (kept.askers, operations.ends > ends) == ([], True), "and then no more"

@@ -135,3 +135,14 @@ def test_a_scheduled_run_that_nobody_saw_the_end_of_is_not_run_again_and_one_tha
     began = recover.SavedSlot("up", (recover.SavedRun(7, "1"),))
     assert recover.rebuild(job, began, [], NOW).slot == Slot("up", Exited(Exit(None), clean=False))
     assert recover.rebuild(job, recover.SavedSlot("up"), [], NOW).slot == Slot("up", Backoff(NOW))
+
+
+def test_a_one_shot_that_nobody_saw_the_end_of_is_not_run_again_while_the_daemon_lives(spec: Any) -> None:
+    job = spec(ready_kind="exit", restart_policy="on-failure")
+    saved = recover.Saved(slots={f"{name}:0": SavedSlot("up", (SavedRun(7, "1"),)) for name in ("site", "daily")})
+    found = recover.rebuild(job, saved.slots["site:0"], [], NOW).slot
+    assert found == Slot("up", Exited(Exit(None), clean=False))
+    later = recover.of_another_daemon(saved, ["daily"])
+    assert recover.rebuild(job, later.slots["site:0"], [], NOW).slot == Slot("up", Backoff(NOW))
+    assert later.slots["site:0"].left == (7,), "its post-stop hook is due"
+    assert later.slots["daily:0"] == saved.slots["daily:0"]

@@ -15,7 +15,7 @@ from policy.messages import Changed, Ended
 from rootd import ipc
 from rootd.config.schedules import Schedule
 from rootd.config.specs import Probe
-from rootd.supervisor import order, states
+from rootd.supervisor import inflight, order, states
 from rootd.supervisor.operations import Refusal
 from rootd.supervisor.spelled import Spelled, spell
 
@@ -31,6 +31,8 @@ class Histories(RuleBasedStateMachine):
     House: Any
     spec: Any
     spelled: Spelled | None = None
+    written: Any = None
+    kept = b""
 
     @initialize()
     def begin(self) -> None:
@@ -207,20 +209,24 @@ class Histories(RuleBasedStateMachine):
         if errands:
             del self.house.privileged.runs[errands[which % len(errands)].number]
 
-    @rule(damaged=st.booleans())
-    def supervisor_is_killed(self, damaged: bool) -> None:
+    @rule(damaged=st.booleans(), late=st.booleans())
+    def supervisor_is_killed(self, damaged: bool, late: bool) -> None:
         before = self.house.services
-        state = b"{" if damaged else before.state()
+        state = b"{" if damaged else self.kept if late else before.state()
+        going = [] if damaged else [one.number for one in before.operations.live()]
         self.house.lose()
-        self.house.events.clear()
+        self.house.events = [] if damaged else [one for one in self.house.events if not isinstance(one, Changed)]
         self.house.services = self.house.supervisor()
         self.house.services.restore(state)
+        ends = inflight.save_ends(before.operations.over())
+        self.house.services.operations.resume(inflight.read_ends(ends)[0])
         self.watch()
         for known, specs in self.configurations.items():
             self.house.services.known(known, specs)
         self.house.begin()
-        if before._slots.live and not damaged and self.house.privileged.runs:
+        if before._slots.live and not damaged and not late and self.house.privileged.runs:
             assert self.house.services._scaling.save() == before._scaling.save()
+        assert [number for number in going if self.house.services.operations.find(number) is None] == []
 
     @rule(name=names, processes=st.integers(1, 3), most=st.integers(3, 4))
     def reload(self, name: str, processes: int, most: int) -> None:
@@ -255,6 +261,13 @@ class Histories(RuleBasedStateMachine):
     def slot_of(self, run: Any) -> tuple[str, int]:
         entry, index = divmod(run.slot, 1024)
         return self.configurations[run.generation][entry].name, index
+
+    @invariant()
+    def what_is_asked_for_is_written_down(self) -> None:
+        """At once; anything else may wait for long, where there is no room for it."""
+        services = self.house.services
+        if self.written != (services, services.asked):
+            self.written, self.kept = (services, services.asked), services.state()
 
     @invariant()
     def two_processes_of_a_slot_are_a_rolling_restart(self) -> None:

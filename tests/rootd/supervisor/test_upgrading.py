@@ -8,7 +8,7 @@ import pytest
 
 from policy import messages
 from rootd import ipc, version
-from rootd.supervisor.operations import Operations, Refusal
+from rootd.supervisor.operations import Asker, Operations, Refusal
 from rootd.supervisor.upgrading import TIME_LIMIT, Upgrades, of_api
 
 
@@ -18,7 +18,7 @@ class House:
     def __init__(self, kept: bytes = b"", program: str = "0.1", upgrades: int = 0, last: int = 0) -> None:
         self.sent: list[int] = []
         self.there = True
-        self.records: list[dict[str, Any]] = []
+        self.told: list[Asker] = []  # who is to get its outcome
         self.restarted: list[str] = []
         self.restart: int | Refusal | None = 9
         self.ended: list[messages.Ended] = []
@@ -27,12 +27,14 @@ class House:
         inherited = ipc.Inherited()
         inherited.program, inherited.upgrades = program, upgrades
         self.kept = kept
-        self.upgrades = Upgrades(self.operations, inherited, self.send, self.keep, self.begin_api, self.records.append)
+        self.upgrades = Upgrades(self.operations, inherited, self.send, self.keep, self.begin_api)
         self.wrong = self.upgrades.restore(kept)
 
     def publish(self, event: Any) -> None:
         if isinstance(event, messages.Ended):
             self.ended.append(event)
+            operation = self.operations.find(event.operation)
+            self.told += operation.askers if operation else []
 
     def send(self, message: ipc.Message) -> bool:
         assert message.op == ipc.UPGRADE
@@ -66,7 +68,7 @@ def test_what_is_refused_ends_it_with_what_was_said() -> None:
     assert not house.ended
     house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"line 1\nline 2\n", 101.0)
     assert [(one.ok, one.text) for one in house.ended] == [(False, "nothing was changed: line 1\nline 2")]
-    assert (house.kept, house.records) == (b"", []), "the desk knows who has asked"
+    assert (house.kept, house.told) == (b"", []), "the desk knows who has asked"
     house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"again", 101.0)
     assert len(house.ended) == 1
 
@@ -104,9 +106,7 @@ def test_the_next_supervisor_tells_the_outcome_when_the_api_is_of_the_new_versio
         (number, True, "upgraded: 0.1 → 0.2; durward-api restarted", 4.0)
     ]
     assert after.kept == b""
-    assert [(one["kind"], one["id"], one["operation"], one["ok"]) for one in after.records] == [
-        ("outcome", "ab", number, True)
-    ]
+    assert after.told == [Asker("ab", None, "shutdown")]
 
 
 def test_an_api_that_does_not_come_up_is_said_and_the_rest_is_upgraded() -> None:
@@ -139,7 +139,8 @@ def test_a_supervisor_that_was_killed_meanwhile_asks_again_under_the_same_number
     assert after.sent == [number]
     assert not after.ended
     after.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"no", 103.0)
-    assert (after.ended[0].operation, after.records[0]["result"]) == (number, "nothing was changed: no")
+    assert (after.ended[0].operation, after.ended[0].text) == (number, "nothing was changed: no")
+    assert after.told == [Asker("ab", None, "shutdown")]
 
 
 def test_a_privileged_that_was_killed_meanwhile_is_asked_again() -> None:
@@ -195,3 +196,20 @@ def test_our_api_is_restarted_where_it_is_wanted() -> None:
     assert of_api(restart, lambda name: False)(1.0, "ab") is None
     assert of_api(restart, lambda name: True)(1.0, "ab") == 5
     assert asked == [("durward-api", 1.0, "ab")]
+
+
+def test_one_that_the_state_file_tells_of_goes_on_as_that_operation_and_a_second_end_is_none() -> None:
+    before = House()
+    number = before.upgrades.begin("ab", 100.0)
+    operation = before.operations.find(number)
+    assert operation is not None
+    after = House(before.kept, "0.2", 1)
+    after.restart = None
+    after.operations.resume([operation])
+    after.upgrades.facts("0.2", 102.0)
+    assert after.operations.find(number) is operation
+    assert operation.ended
+    again = House(before.kept, "0.2", 1)  # killed before the file was emptied
+    again.operations.resume([operation])
+    again.upgrades.facts("0.2", 103.0)
+    assert (again.ended, again.kept) == ([], b"")

@@ -80,6 +80,26 @@ def test_a_number_that_cannot_be_is_unknown(http, number):
     assert http.get(f"/api/v1/operations/{number}").status_code == 404
 
 
+def test_a_wait_outlives_the_supervisor_and_tells_each_step_once(http, world):
+    first, second, end = world.answers[messages.Watch]
+    told = iter([[first, world.die], [world.die], [second, end]])
+    world.answers[messages.Watch] = lambda _: next(told)
+    answer = http.post("/api/v1/services/site/restart?wait=true").json
+    assert (answer["done"], answer["ok"], [step["text"] for step in answer["steps"]]) == (
+        True, True, ["starting", "ready"]
+    )  # fmt: skip
+    assert world.commands()[1:] == [messages.Watch(operation=7, after=after) for after in (0, 1, 1)]
+
+
+def test_where_the_next_supervisor_knows_nothing_of_it_a_wait_ends_without_an_outcome(http, world):
+    told = iter([[world.answers[messages.Watch][0], world.die], messages.Refused(kind="unknown", text="no operation")])
+    world.answers[messages.Watch] = lambda _: next(told)
+    answer = http.get("/api/v1/operations/7?wait=true")
+    assert (answer.status_code, answer.json["done"], len(answer.json["steps"])) == (200, False, 1)
+    told = iter([[world.die], messages.Refused(kind="no-session", text="log in first")])
+    assert http.get("/api/v1/operations/7?wait=true").status_code == 401
+
+
 def test_an_operation_that_may_not_be_seen_is_refused_before_the_stream_begins(app, http, world):
     world.answers[messages.Watch] = messages.Refused(kind="unknown", text="no such operation")
     for _ in range(10):  # and gives its permit back each time
