@@ -24,7 +24,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_674, 1_682, 12_119
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_674, 1_729, 11_876
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -327,9 +327,9 @@ def test_a5_secrets_are_not_compared_by_equality() -> None:
     assert not wrong
 
 
-def privileged_sources() -> set[str]:
-    """keeper, privileged, and all of ours that they import, rootd/config apart."""
-    todo = [Path(path) for path in beneath_folders("rootd/keeper", "rootd/privileged")]
+def imported_by(*folders: str) -> set[str]:
+    """These, and all of ours that they import, rootd/config apart."""
+    todo = [Path(path) for path in beneath_folders(*folders)]
     seen: set[str] = set()
     while todo:
         path = todo.pop()
@@ -344,19 +344,18 @@ def privileged_sources() -> set[str]:
 
 
 def test_what_holds_privilege_stays_small_enough_to_read() -> None:
-    sources = privileged_sources()
-    count = lines(sources)
-    assert count <= PRIVILEGED_LIMIT, f"{count} lines in {sorted(sources)}"
+    sources = imported_by("rootd/keeper", "rootd/privileged")
+    assert (count := lines(sources)) <= PRIVILEGED_LIMIT, f"{count} lines in {sorted(sources)}"
 
 
 def test_the_parser_of_roots_files_stays_small_enough_to_read() -> None:
-    count = lines(beneath_folders("rootd/config"))
-    assert count <= CONFIG_LIMIT, f"{count} lines"
+    assert (count := lines(beneath_folders("rootd/config"))) <= CONFIG_LIMIT, f"{count} lines"
 
 
 def test_what_decides_stays_small_enough_to_read() -> None:
-    count = lines(privileged_sources() | beneath_folders("rootd/config", "rootd/supervisor", "policy"))
-    assert count <= TRUSTED_LIMIT, f"{count} lines"
+    policy = beneath_folders("policy") & imported_by("rootd/supervisor")  # the rest is tools that it never loads
+    parts = beneath_folders("rootd/config", "rootd/supervisor") | imported_by("rootd/keeper", "rootd/privileged")
+    assert (count := lines(policy | parts)) <= TRUSTED_LIMIT, f"{count} lines"
 
 
 @pytest.mark.parametrize("path", SOURCES + TESTS + SCRIPTS, ids=str)

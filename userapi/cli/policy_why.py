@@ -44,10 +44,7 @@ def why(ask: Any, screen: Screen, args: Any) -> int:
     helps = seen.decision.would_help if isinstance(seen.decision, decide.Deny) else ()
     views = service is None or decide.visible(policy, person, service, inside, asking)
     if screen.as_json:
-        import msgspec
-
-        body = msgspec.to_builtins(told)
-        del body["is"]
+        body = {"allowed": told.allowed, "text": told.text, "rule": told.rule, "file": told.file, "line": told.line}
         looked = [one._asdict() for one in seen.looked]
         more = {"would_help": list(helps), "seen": views, "looked": looked, "others": seen.others, "groups": groups}
         screen.json({**body, **more, "at": f"{datetime.fromtimestamp(at, UTC).isoformat()}", "place": found.place})

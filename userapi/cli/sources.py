@@ -57,9 +57,9 @@ def load(ask: Any, screen: Screen, place: str | None) -> tuple[Policy, Source]:
 
 def mistakes(screen: Screen, problems: list[Problem], place: str) -> Failure:
     """What ends a command that needs a policy without mistakes; each is told before it."""
-    import msgspec
-
-    told = msgspec.to_builtins(problems)
+    told = [
+        {"file": one.file, "line": one.line, "key": one.key, "text": one.text, "source": one.source} for one in problems
+    ]
     if not screen.as_json:
         screen.problems(told)
     many = f"{len(problems)} {'mistake' if len(problems) == 1 else 'mistakes'}"
