@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rootd.config import keys
-from rootd.config.inherit import OURS, Path
+from rootd.config.inherit import Path
 from rootd.config.sections import Section
 
 HIDDEN = "(hidden)"
@@ -30,24 +30,19 @@ def redacted(found: dict[Path, Section]) -> Iterator[tuple[str, str, dict[str, A
     """Of each section that says something: its file, its name, and its values as they may be shown."""
     for path, section in found.items():
         if section.raw:
-            values = {key: value_of(path[0], key, value) for key, value in section.raw.items()}
+            values = {key: value_of(path[0], key, value, section.values.get(key)) for key, value in section.raw.items()}
             yield section.file, ".".join(path), values
 
 
-def value_of(kind: str, name: str, value: Any) -> Any:
-    """kind: a section of the table of keys."""
+def value_of(kind: str, name: str, value: Any, parsed: Any) -> Any:
+    """kind: a section of the table of keys; parsed: what became of the value, None where it is not what it must be."""
     row = keys.SECTIONS[kind].get(name)
-    if row is None and name in OURS:
-        row = keys.SECTIONS["template"].get(name)
-    if row is None:
+    if row is None or parsed is None:
         return HIDDEN
     if row.type in keys.SECTIONS:
-        known = isinstance(value, dict)
-        return {key: value_of(row.type, key, inner) for key, inner in value.items()} if known else HIDDEN
-    try:
-        keys.parse(row.type, value)
-    except keys.Wrong:
-        return HIDDEN
+        if not isinstance(value, dict):
+            return HIDDEN
+        return {key: value_of(row.type, key, inner, parsed.get(key)) for key, inner in value.items()}
     if row.type in NAMES:
         return dict.fromkeys(value, HIDDEN)
     if row.type == "command":
