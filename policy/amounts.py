@@ -40,8 +40,10 @@ def amounts(policy: Policy, machine: Machine, now: float) -> Iterator[Finding]:
 def _by(policy: Policy, machine: Machine, grant: Grant, name: str, targets: tuple[str, ...]) -> Iterator[Finding]:
     service, wanted = machine.services[name], grant.may & SPAWNING
     named: list[Subject] = [*(("user", user) for user in grant.users), *(("group", group) for group in grant.groups)]
-    may = {one: wanted - forbidden(policy, subjects(machine, one), targets) for one in named}
-    if service.root and any(may.values()):
+    may: dict[Subject, frozenset[Action]] = {}
+    if service.root:
+        may = {one: wanted - forbidden(policy, subjects(machine, one), targets) for one in named}
+    if any(may.values()):
         people = " and ".join(spelled(one) for one in named if may[one])
         told = _acts(frozenset().union(*may.values()))
         yield finding("runs-as-root", f"{people} may {told} {name}, which {service.root}", grant, service=name)

@@ -30,6 +30,7 @@ OTHER = EVERY_SERVICE  # stands for any service that is not configured
 PRINCIPALS = (USER, MEMBER)
 Rule = Grant | Deny
 R = TypeVar("R", Grant, Deny)
+ByTarget = dict[str, dict[str, list[R]]]  # by action, then by entry of `on`
 
 
 class Atom(NamedTuple):
@@ -91,8 +92,9 @@ class Book:
     """A policy's rules by action and entry of `on`, and the formulas that have been made of them."""
 
     def __init__(self, policy: Policy) -> None:
-        self._grants = _by_target(policy.grants)
-        self._denies = _by_target(policy.denies)
+        self._grants: ByTarget[Grant] = _by_target(policy.grants)
+        self._denies: ByTarget[Deny] = _by_target(policy.denies)
+        self._marks: dict[tuple[str, str], object] = {}
         self._made: dict[tuple[str, frozenset[str], frozenset[str]], Formula] = {}
 
     def formula(self, action: str, place: Place | None) -> Formula:
@@ -109,6 +111,20 @@ class Book:
             alive = {one: rules for one, rules in grants.items() if not covered(one, denies)}
             self._made[key] = Formula(alive, denies)
         return self._made[key]
+
+    def marks(self, action: str, place: Place) -> dict[str, object]:
+        """Where they are equal, by entry of `on`, the formulas of two books are."""
+        known = self._grants.get(action, {}).keys() | self._denies.get(action, {}).keys()
+        targets = {*place.targets, *(GROUP + group for group in place.perhaps)} & known
+        return {target: self._mark(action, target) for target in targets}
+
+    def _mark(self, action: str, target: str) -> object:
+        if (action, target) not in self._marks:
+            grants, denies = self._grants.get(action, {}), self._denies.get(action, {})
+            rules: list[Rule] = [*grants.get(target, ()), *denies.get(target, ())]
+            said = ((isinstance(one, Grant), principals_of(one), sorted(conditions(one, True))) for one in rules)
+            self._marks[action, target] = sorted(said)
+        return self._marks[action, target]
 
 
 def restricted(formula: Formula, held: Collection[Atom]) -> Formula:
@@ -127,8 +143,8 @@ def _rest(entries: Mapping[Atoms, tuple[R, ...]], mine: Atoms) -> dict[Atoms, tu
     return {one: tuple(found[one][order] for order in sorted(found[one])) for one in minimal(found)}
 
 
-def _by_target(rules: Sequence[Any]) -> dict[str, dict[str, list[Any]]]:
-    found: dict[str, dict[str, list[Any]]] = {}
+def _by_target(rules: Sequence[R]) -> ByTarget[R]:
+    found: ByTarget[R] = {}
     for rule in rules:
         for action in rule.may:
             for target in rule.on:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
+from hypothesis import given, settings, strategies as st
+
 from policy.amounts import SPAWNING, amounts, subjects
+from policy.conditions import Asking
+from policy.decide import Allow, decide
 from policy.finding import Finding
+from policy.identity import Identity
 from policy.machine import Machine, Place, Service
 from policy.parse import parse
 from policy.rules import Policy
@@ -133,3 +140,38 @@ def test_a_person_is_named_by_rules_for_himself_and_for_his_groups() -> None:
     machine = Machine({}, True, USERS, GROUPS)
     assert subjects(machine, ("user", "alice")) == [("user", "alice"), ("group", "alice"), ("group", "ops")]
     assert subjects(machine, ("group", "ops")) == [("group", "ops")]
+
+
+WHO = st.lists(
+    st.sampled_from(["user:alice", "user:bob", "group:ops", "group:alice"]), min_size=1, max_size=2, unique=True
+)
+MAY = st.lists(st.sampled_from(["restart", "start", "stop", "view"]), min_size=1, max_size=3, unique=True)
+ON = st.sampled_from([["site"], ["*"], ["group:web"], ["db"]])
+ROWS = st.lists(st.tuples(st.sampled_from(["grant", "grant", "deny"]), WHO, MAY, ON), max_size=4)
+WRITERS = st.tuples(
+    st.frozensets(st.sampled_from(["alice", "bob", "www"])), st.frozensets(st.sampled_from(["ops", "alice", "www"]))
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(ROWS, WRITERS)
+def test_it_agrees_with_decide_on_every_person_that_is_known(
+    rows: list[tuple[str, list[str], list[str], list[str]]], writers: tuple[frozenset[str], frozenset[str]]
+) -> None:
+    text = "".join(
+        f'[[{kind}]]\nid = "r{at}"\nwho = {json.dumps(who)}\nmay = {json.dumps(may)}\non = {json.dumps(on)}\n'
+        for at, (kind, who, may, on) in enumerate(rows)
+    )
+    policy, (users, groups) = policy_of(text), writers
+    able = {
+        user
+        for user in ("alice", "bob")
+        for action in SPAWNING
+        if (user in users or USERS[user] & groups)
+        and isinstance(decide(policy, Identity(user, 1, USERS[user]), action, "site", ("web",), Asking()), Allow)
+    }
+    told = found(policy, place(users=users, groups=groups))
+    assert bool(told) >= bool(able)
+    if not groups:  # else a whole group is told of, some of whose members may be forbidden it
+        named = {user for user in ("alice", "bob") for one in told if user in one.text.partition(" may ")[0]}
+        assert named == able

@@ -81,7 +81,7 @@ def every_question() -> list[tuple[Identity, Action, str, Asking]]:
 QUESTIONS = every_question()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(rules, demands), min_size=1, max_size=3),
     st.lists(rules, max_size=1),

@@ -1,4 +1,4 @@
-"""durward doctor beside a daemon that runs: by root, and by a person who may see little."""
+"""durward doctor, policy test and lint beside a daemon that runs: by root, and by a person who may see little."""
 
 from __future__ import annotations
 
@@ -43,3 +43,20 @@ def test_a_person_is_told_what_he_cannot_see(house: House) -> None:
     assert {one["level"] for one in told["configuration"]} == {"unknown"}
     assert done.returncode == 0
     assert house.cli("bob", "doctor", "--config", str(house.etc)).stdout.endswith("as root more can be seen\n")
+
+
+def by_root_sock(house: House, *words: str) -> subprocess.CompletedProcess[str]:
+    argv = [str(PREFIX / "bin" / "durward"), "--root", str(house.run_dir / "root.sock"), "policy", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd="/", env={})
+
+
+def test_the_running_policy_is_tested_and_linted_with_what_its_services_run(house: House) -> None:
+    done = by_root_sock(house, "test")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("the running daemon: ")
+    done = by_root_sock(house, "lint", "--json", "--fail-on", "never")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["place"]) == (0, "the running daemon")
+    assert not [one for one in told["findings"] if one["severity"] == "error"]
+    # what the daemon does not tell is said not to have been looked at
+    assert any("which the daemon does not tell" in one["text"] for one in told["findings"])

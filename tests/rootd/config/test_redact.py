@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rootd.config import keys
-from rootd.config.redact import HIDDEN, NAMES, SHOWN, is_harmless, redacted, value_of, word_of
+from rootd.config.redact import HIDDEN, NAMES, SHOWN, is_harmless, redacted, word_of
 from rootd.config.sections import read
 from rootd.config.trusted import File
 
@@ -104,8 +104,3 @@ def test_the_daemons_own_file_is_shown_section_by_section() -> None:
 )  # fmt: skip
 def test_of_an_argument_options_and_plain_paths_are_shown(word: str, expected: str) -> None:
     assert word_of(word) == expected
-
-
-def test_instances_are_a_templates_key() -> None:
-    assert value_of("service", "instances", ["a"]) == ["a"]
-    assert value_of("service", "extends", "job") == "job"

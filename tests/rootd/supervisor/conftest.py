@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,7 @@ class Room:
         self.sessions = Sessions()
         self.audit = Audit(self.to_log, self.clock, self.notes.append)
         self.reloads = Reloads(self.services.operations, self.to_privileged, lambda loaded, now: {})
+        self.reloads.current = self.reloads.current._replace(shown=zlib.compress(b"{}"))
         self.kept: list[ipc.Message] = []
         self.log_keeps: int | None = 0  # the errno of each KEEP and CLEAR; None: log says nothing
         self.choices = Choices(self.to_log_to_keep, lambda now: None, lambda mark: None, self.notes.append)

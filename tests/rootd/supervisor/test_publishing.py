@@ -11,7 +11,7 @@ import pytest
 
 from policy import messages, source
 from rootd.supervisor.publishing import SEALS, opened
-from rootd.supervisor.reload import read_generation
+from rootd.supervisor.reload import NOTHING, read_generation
 
 SITE = """
 [service.site]
@@ -88,6 +88,7 @@ def test_who_may_read_the_policy_is_handed_it_and_nobody_else(
 
 
 def test_where_no_configuration_counts_that_is_said(room: Any) -> None:
+    room.reloads.current = NOTHING
     reply = room.client("root").ask(messages.ReadPolicy(), "")
     assert reply.kind == "failed"
     assert "durward-rootd --check" in reply.text

@@ -51,12 +51,11 @@ class Accounts(NamedTuple):
     members: dict[str, list[str]]
 
     def names(self) -> Names:
-        """The first name of each number."""
-        users, groups = dict[int, str](), dict[int, str]()
+        users, groups = dict[int, frozenset[str]](), dict[int, frozenset[str]]()
         for name, account in self.users.items():
-            users.setdefault(account.uid, name)
+            users[account.uid] = users.get(account.uid, frozenset()) | {name}
         for name, gid in self.groups.items():
-            groups.setdefault(gid, name)
+            groups[gid] = groups.get(gid, frozenset()) | {name}
         return Names(users, groups)
 
     def belonging(self) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
@@ -282,8 +281,10 @@ class Surveyor:
     def _interpreters(
         self, service: str, program: str, what: str, known: dict[str, str]
     ) -> Iterator[tuple[str, str, bool]]:
-        """What the first line of a script names, and of that in turn."""
+        """What the first line of a script names, and of that in turn; and a virtual environment of Python's."""
         for _ in range(SCRIPTS):
+            for path in self._ground.packages(program):
+                yield f"the virtual environment of its {what},", path, True
             found = self._ground.look(program)
             if not stat.S_ISREG(found.mode):
                 return

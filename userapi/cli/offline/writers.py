@@ -52,8 +52,10 @@ class Look(NamedTuple):
 
 
 class Names(NamedTuple):
-    users: dict[int, str]
-    groups: dict[int, str]
+    """All names that a number has."""
+
+    users: dict[int, frozenset[str]]
+    groups: dict[int, frozenset[str]]
 
 
 class Ground:
@@ -135,8 +137,7 @@ class Ground:
         found, _ = self._at(folder)
         if not found.st_mode & stat.S_ISVTX:
             return self._makers(folder)
-        owners = {self._user(uid) for uid in (found.st_uid, entry.st_uid) if uid}
-        return Hand(folder, frozenset(owners))
+        return Hand(folder, self._users({found.st_uid, entry.st_uid}))
 
     def _makers(self, folder: str) -> Hand:
         """Who may make an entry in it that is not there."""
@@ -146,7 +147,7 @@ class Ground:
         """Of a socket its owner alone: to write it is to connect to it."""
         found, _ = self._at(path)
         if stat.S_ISSOCK(found.st_mode):
-            return Hand(path, frozenset([self._user(found.st_uid)] if found.st_uid else []))
+            return Hand(path, self._users({found.st_uid}))
         return self._hand(path, WRITE)
 
     def _hand(self, path: str, bits: int) -> Hand:
@@ -161,14 +162,29 @@ class Ground:
                     (users if tag == USER else groups).add(named)
         elif found.st_mode >> 3 & bits == bits:
             groups.add(found.st_gid)
-        users = {uid for uid in (*users, found.st_uid) if uid}
-        return Hand(path, frozenset(map(self._user, users)), frozenset(map(self._group, groups)), everybody)
+        return Hand(path, self._users(users | {found.st_uid}), self._groups(groups), everybody)
 
-    def _user(self, uid: int) -> str:
-        return self._names.users.get(uid, f"uid {uid}")
+    def _users(self, numbers: set[int]) -> frozenset[str]:
+        """Without root, who may do everything."""
+        named = (self._names.users.get(uid, {f"uid {uid}"}) for uid in numbers - {0})
+        return frozenset().union(*named)
 
-    def _group(self, gid: int) -> str:
-        return self._names.groups.get(gid, f"gid {gid}")
+    def _groups(self, numbers: set[int]) -> frozenset[str]:
+        return frozenset().union(*(self._names.groups.get(gid, {f"gid {gid}"}) for gid in numbers))
+
+    def packages(self, program: str) -> list[str]:
+        """Of a program in a virtual environment of Python's: where it says what is imported, and what is. (PEP 405)"""
+        top = os.path.dirname(os.path.dirname(program))
+        if not self.look(f"{top}/pyvenv.cfg").mode:
+            return []
+        folders = [f"{top}/lib/{name}/site-packages" for name in self._listed(f"{top}/lib")]
+        return [f"{top}/pyvenv.cfg", *(folder for folder in folders if self.look(folder).mode)]
+
+    def _listed(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self.prefix + self.look(folder).real))
+        except OSError:
+            return []  # which look has told of
 
     def first_line(self, real: str, most: int = 256) -> bytes:
         """Of a regular file that look has found: what it begins with, as far as the kernel would read. Raises

@@ -72,6 +72,20 @@ def test_its_program_and_the_interpreter_of_that_are_looked_at(top: Path) -> Non
     ]
 
 
+def test_what_a_virtual_environment_imports_is_looked_at(top: Path) -> None:
+    write(top, "srv/venv/pyvenv.cfg")
+    write(top, "srv/venv/bin/gunicorn", "#!/srv/venv/bin/python3\n")
+    write(top, "srv/venv/lib/python3.11/site-packages/flask.py")
+    write(top, "srv/venv/lib/other")
+    os.chown(top / "srv/venv/lib/python3.11/site-packages", ALICE, 0)
+    [one] = {*places(top, command=["/srv/venv/bin/gunicorn"])}
+    assert (one.what, one.at) == (
+        "the virtual environment of its program,", "/srv/venv/lib/python3.11/site-packages"
+    )  # fmt: skip
+    shutil.rmtree(top / "srv/venv/lib")
+    assert places(top, command=["/srv/venv/bin/gunicorn"]) == []
+
+
 def test_an_interpreter_that_env_finds_is_looked_at_by_the_path_of_the_service_and_what_comes_before_it(
     top: Path,
 ) -> None:
@@ -241,9 +255,9 @@ def test_this_machines_accounts_are_all_that_it_lists_and_those_asked_for() -> N
     assert "root" in of_group["root"]
 
 
-def test_of_two_names_for_a_number_the_first_counts() -> None:
+def test_all_names_of_a_number_count() -> None:
     found = Accounts({"a": Account(5, 7), "b": Account(5, 7)}, {"g": 7, "h": 7}, {"g": [], "h": ["a"]})
-    assert found.names() == ({5: "a"}, {7: "g"})
+    assert found.names() == ({5: frozenset({"a", "b"})}, {7: frozenset({"g", "h"})})
     of_user, of_group = found.belonging()
     assert of_user == {"a": frozenset({"g", "h"}), "b": frozenset({"g"})}
     assert of_group == {"g": frozenset({"a", "b"}), "h": frozenset({"a"})}

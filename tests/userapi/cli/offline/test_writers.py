@@ -16,7 +16,10 @@ from userapi.cli.offline.writers import ENTRY, Ground, Hand, Look, Names, entrie
 
 pytestmark = pytest.mark.root
 ALICE, BOB, OPS = 61001, 61002, 61003
-NAMES = Names({0: "root", ALICE: "alice", BOB: "bob"}, {0: "root", OPS: "ops"})
+NAMES = Names(
+    {0: frozenset({"root"}), ALICE: frozenset({"alice"}), BOB: frozenset({"bob"})},
+    {0: frozenset({"root"}), OPS: frozenset({"ops"})},
+)
 
 
 @pytest.fixture
@@ -145,6 +148,12 @@ def test_numbers_without_a_name_are_told_as_numbers(top: Path) -> None:
     os.chown(top / "srv/site/run", 4242, 4343)
     (top / "srv/site/run").chmod(0o775)
     assert look(top).hands == (Hand("/srv/site/run", frozenset({"uid 4242"}), frozenset({"gid 4343"})),)
+
+
+def test_every_name_of_a_number_is_told(top: Path) -> None:
+    os.chown(top / "srv/site/run", ALICE, 0)
+    names = Names({ALICE: frozenset({"alice", "admin"})}, {})
+    assert Ground(names, str(top)).look("/srv/site/run").hands == (hand("/srv/site/run", "alice admin"),)
 
 
 def test_what_may_not_be_looked_at_is_said(top: Path) -> None:
