@@ -164,3 +164,10 @@ def test_whom_a_deny_still_stops_has_nothing_left_of_it() -> None:
     [lost] = changes(policy_of([rule("grant", "group:webops")]), policy_of([rule("grant", "group:webops"), night]))
     assert lost.row.conditions == (Atom("when", "Sat-Sun 00:00-24:00 UTC"),)
     assert lost.still == (frozenset(),)
+
+
+def test_where_another_deny_takes_the_place_of_one_nothing_is_gained() -> None:
+    grant = rule("grant", "group:webops")
+    before, after = (rule("deny", who, "d", when="weekend") for who in ("group:leads", "group:webops"))
+    told = changes(policy_of([grant, before]), policy_of([grant, after]))
+    assert [(change.kind, change.row.who) for change in told] == [("lost", (WEBOPS,))]
