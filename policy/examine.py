@@ -47,8 +47,10 @@ def examine(
     groups_of_service: Collection[str] = (),
     asking: Asking | None = None,
 ) -> Examined:
-    """The decision and every rule that is about it. Parameters as decide has them; None: nothing of the circumstances is
-    known. Of a limit it is assumed that it is not used up, unless asking says so. Raises nothing.
+    """The decision and every rule that is about it.
+
+    Parameters as decide has them; None: nothing of the circumstances is known. Of a limit it is assumed that it is not
+    used up, unless asking says so. Raises nothing.
     """
     asking = Asking() if asking is None else asking
     decision = decide(policy, identity, action, service, groups_of_service, asking)

@@ -55,8 +55,8 @@ class Row(NamedTuple):
 def who_can(book: Book, action: str, place: Place) -> list[Row]:
     """Everybody who may do this there.
 
-    action: a word of policy.names.Action; place: one of policy.rights.places, or DAEMON for a global action. Rows in the
-    order of their principals; none where nobody may, and where the action cannot be there. Raises nothing.
+    action: a word of policy.names.Action; place: one of policy.rights.places, or DAEMON for a global action. Rows are
+    in the order of their principals; none where nobody may, and where the action cannot be there. Raises nothing.
     """
     return rows_of(book.formula(action, place), action, place.service)
 
