@@ -115,7 +115,10 @@ def decide(
 ) -> Decision:
     """May this person do this, to this service (None for a global action)? A name that does not exist has no groups.
 
-    Of several rules that decide it alike, the first in order of files and lines is named.
+    action: a word of policy.names.Action; groups_of_service: groups of services that it is in; asking: the
+    circumstances, UNKNOWN where none is known. Returns an Allow, an Unapproved where somebody else must agree first, or
+    a Deny. Raises nothing: what cannot be (another word, an action without its service) is denied. Of several rules
+    that decide it alike, the first in order of files and lines is named.
     """
     if identity.root:
         return Allow("root")

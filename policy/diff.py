@@ -46,7 +46,12 @@ class Change(NamedTuple):
 
 
 def diff(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place]) -> list[Change]:
-    """before, after: the places of each (policy.rights.places), by name."""
+    """What the new policy lets people do that the old one does not, and the other way round.
+
+    before, after: the places of each (policy.rights.places), by name; made with the groups of services that either of
+    the two names, or what is about services that are not configured would not be compared. Nothing is left out, and
+    nothing is told that is not so. Raises nothing.
+    """
     found: list[Change] = []
     for name in dict.fromkeys(("", *before, *after)):
         was, will = (DAEMON, DAEMON) if not name else (before.get(name), after.get(name))

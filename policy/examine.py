@@ -47,7 +47,11 @@ def examine(
     groups_of_service: Collection[str] = (),
     asking: Asking | None = None,
 ) -> Examined:
-    """As decide has them. Of a limit it is assumed that it is not used up, unless asking says so."""
+    """The decision and every rule that is about it.
+
+    Parameters as decide has them; None: nothing of the circumstances is known. Of a limit it is assumed that it is not
+    used up, unless asking says so. Raises nothing.
+    """
     asking = Asking() if asking is None else asking
     decision = decide(policy, identity, action, service, groups_of_service, asking)
     targets = frozenset(targets_of(action, service, groups_of_service))

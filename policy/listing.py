@@ -53,13 +53,20 @@ class Row(NamedTuple):
 
 
 def who_can(book: Book, action: str, place: Place) -> list[Row]:
-    """Everybody who may do this there. place: DAEMON for a global action."""
+    """Everybody who may do this there.
+
+    action: a word of policy.names.Action; place: one of policy.rights.places, or DAEMON for a global action. Rows are
+    in the order of their principals; none where nobody may, and where the action cannot be there. Raises nothing.
+    """
     return rows_of(book.formula(action, place), action, place.service)
 
 
 def what_can(book: Book, places: Iterable[Place], user: str, groups: Collection[str] | None) -> list[Row]:
-    """All that this person may do. groups: all that he is in; None: that is not known, and then a row's `who` says
-    through which group he would, where it is not by his name."""
+    """All that this person may do, the daemon's first, then by place.
+
+    places: of policy.rights.places. groups: all that he is in; None: that is not known, and then a row's `who` says
+    through which group he would, where it is not by his name. Raises nothing: who is in no rule has no row.
+    """
     mine = principals(user, groups or ())
     found = []
     for place in (DAEMON, *places):

@@ -99,6 +99,8 @@ class Replay:
         self._unknown, self._left_out = Counter[str](), Counter[str]()
 
     def feed(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Records as they are in the log, in its order; may be called again with what follows. Raises nothing: what is
+        no record of ours is counted."""
         for record in records:
             try:
                 self._record(record)
@@ -106,6 +108,7 @@ class Replay:
                 self._left_out[STRANGE] += 1
 
     def report(self) -> Report:
+        """Of all that was fed so far: what changes most often first."""
         changes = sorted(self._changes.values(), key=lambda change: (-change.times, change.n))
         return Report(self._decided, self._same, changes, dict(self._unknown), dict(self._left_out))
 

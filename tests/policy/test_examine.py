@@ -15,7 +15,7 @@ from policy.examine import Examined, examine
 from policy.identity import Identity
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
 def test_what_is_said_of_each_rule_is_what_was_decided(rules: list[Rule], circumstances: tuple[Any, ...]) -> None:
     policy = policy_of(rules)

@@ -30,7 +30,7 @@ def by_rows(rows: Sequence[Row], point: Point, mine: set[Atom]) -> bool:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
 def test_the_matrix_and_who_can_say_what_is_decided_on_every_question(
     rules: list[Rule], circumstances: tuple[Any, ...]
@@ -48,7 +48,7 @@ def test_the_matrix_and_who_can_say_what_is_decided_on_every_question(
             assert by_rows(who_can(book, point.action, place), point, set()) == expected, point
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
 def test_what_can_says_what_is_decided_with_the_groups_and_without(
     rules: list[Rule], circumstances: tuple[Any, ...]

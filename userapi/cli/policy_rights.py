@@ -47,6 +47,8 @@ def who_can(ask: Any, screen: Screen, args: Any) -> int:
         return OK
     what = f"{action} {place.service}".rstrip()
     _told(screen, rows, found, f"nobody but root may {what}", without=("may", "on"))
+    if action == "approve":
+        screen.progress("this right lets somebody see all that waits; who may agree is said by 'by' of each rule")
     for one in people or ():
         screen.say(f"on this machine: {one['user']} ({one['if']})")
     if people is not None:

@@ -66,6 +66,7 @@ def test_who_can(run: Run) -> None:
     assert err.startswith("complete: every name in the rules")
     assert run("who-can", "reload", "--dir", "now")[1].splitlines()[1].startswith("user:dora  always")
     assert run("who-can", "stop", "site", "--dir", "now")[1] == "nobody but root may stop site\n"
+    assert "who may agree is said by 'by' of each rule" in run("who-can", "approve", "--dir", "now")[2]
     assert "group:webops" not in run("who-can", "restart", "*", "--dir", "now")[1].splitlines()[0]
 
 
