@@ -1,6 +1,6 @@
 """A machine whose first process is the real systemd: systemd-nspawn over a small Debian, made once by mmdebstrap.
 
-Rule 1: the small Debian stays as it was made, in DURWARD_SYSTEMD_ROOT or FOLDER; a machine has a layer of its own above.
+Rule 1: the small Debian stays as it was made, in DURWARD_SYSTEMD_ROOT or FOLDER; a machine has a layer above it.
 Rule 2: it has no network but its own loopback, and is not known to anything of the real machine's.
 Rule 3: what runs in it is the installed Durward under test, with its accounts and its unit by packaging/install.
 """
@@ -79,10 +79,13 @@ class Machine:
         shutil.copytree(HERE / "services", self.upper / "srv" / "programs")
         made = self.upper / PREFIX.relative_to("/") / ".durward" / "made"
         made.unlink(missing_ok=True)  # outside of the prefix nothing is made yet
-        for user in ("www", "jobs"):
-            self.inside("useradd", "--system", "--user-group", "--no-create-home", user)
-        options = ["--extra", extra[1]] if len(extra) == 3 else []
-        self.inside("/src/packaging/install", "--config", "/etc/durward", "--links", "--systemd", *options, str(PREFIX))
+        options = f"--extra {extra[1]}" if len(extra) == 3 else ""
+        self.inside(
+            "/bin/sh", "-euc", f"""
+            for user in www jobs; do useradd --system --user-group --no-create-home $user; done
+            /src/packaging/install --config /etc/durward --links --systemd {options} {PREFIX}
+            systemctl enable {UNIT}""",
+        )  # fmt: skip
 
     def _nspawn(self, *words: str) -> list[str]:
         return [
@@ -99,12 +102,13 @@ class Machine:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """A file of root's; only while nothing runs in it."""
+    def write(self, path: str, text: str, group: str) -> None:
+        """A file of root's that this group reads; only while nothing runs in it."""
         file = self.upper / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.replace("@PREFIX@", str(PREFIX)).replace("@SERVICES@", "/srv/programs"))
-        file.chmod(mode)
+        words = [line.split(":") for line in (self.upper / "etc" / "group").read_text().splitlines()]
+        os.chown(file, 0, next(int(number) for name, _, number, _ in words if name == group))
+        file.chmod(0o640)
 
     # life
 
