@@ -188,10 +188,14 @@ class Shutdown(_Command, frozen=True, tag="shutdown"):
     pass
 
 
+class Upgrade(_Command, frozen=True, tag="upgrade"):
+    """Replace all parts of ours by the program that is installed now. Root's alone, on root.sock."""
+
+
 Command = (
     Status | Describe | Watch | ListOperations | OpenLog | ClearLog | ReopenLog | OpenAudit | WhatMayI
     | Start | Stop | Restart | Signal | Scale | Cancel | Enable | Disable
-    | ListApprovals | Approve | Reload | Revoke | Shutdown
+    | ListApprovals | Approve | Reload | Revoke | Shutdown | Upgrade
 )  # fmt: skip
 
 
@@ -214,6 +218,7 @@ class Services(_Reply, frozen=True, tag="services"):
     services: list[ServiceInfo]
     more: bool = False
     trouble: str = ""  # of the daemon itself: that its audit log cannot be written, and what follows from that
+    version: str = ""  # of the daemon
 
 
 class Listed(_Reply, frozen=True, tag="operations"):

@@ -29,7 +29,7 @@ class ServiceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class OperationInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number: int
-    kind: str  # start, stop, restart, signal, scale, shutdown, reload
+    kind: str  # start, stop, restart, signal, scale, shutdown, reload, upgrade
     service: str  # "" for the daemon as a whole
     user: str  # who asked first; "" when it followed from something else
     joined: int  # how many more have asked for the same, and wait for this one

@@ -52,10 +52,20 @@ def unusable(told: Manifest) -> Iterator[str]:
                 line, bundle = compiler.split_generation(stage.content(fd))
                 table.load_table(line)
                 if int(number) == newest:
-                    found = compiler.compile_bundle(compiler.bundle_from(bundle)).problems
-                    yield from (f"it refuses the configuration that is in use: {one.file}: {one.text}" for one in found)
+                    yield from (f"it refuses the configuration that is in use: {one}" for one in problems(line, bundle))
             except (OSError, ValueError) as error:
                 yield f"it cannot read configuration {number}, which is in use: {error}"
+
+
+def problems(line: bytes, bundle: bytes) -> Iterator[str]:
+    """Of the configuration in use: what it would refuse, or understand as something else."""
+    from rootd.config import compile as compiler
+    from rootd.supervisor import reload
+
+    compiled = compiler.compile_bundle(compiler.bundle_from(bundle))
+    yield from (f"{one.file}: {'.'.join(map(str, one.path))}: {one.text}" for one in compiled.problems)
+    if not compiled.problems and not reload.alike(compiled.table, line):
+        yield "it would number its services or sockets otherwise: stop the daemon, and start the new one"
 
 
 def import_parts() -> None:

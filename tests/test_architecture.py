@@ -40,6 +40,7 @@ ARROWS = {
     "userapi.cli": "userapi.cli userapi.audit userapi.tail policy",
     "userapi.cli.doctor": "userapi.cli rootd.check rootd.config rootd.accounts",  # it reads the files as --check does
     "userapi.cli.given_up": "userapi.cli rootd.config",
+    "userapi.cli.version": "userapi.cli rootd.version",
     "rootd": "",
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.zones rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
@@ -54,9 +55,10 @@ ARROWS = {
     "rootd.version": "",
     "rootd.trial": "rootd",  # all that this program would run, to see that it is there
     "rootd.keeper": "rootd.keeper rootd.ipc rootd.version",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.version rootd.memory"
+    " rootd.confine prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
-    " rootd.sandbox policy msgspec",
+    " rootd.sandbox rootd.version policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
     " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",

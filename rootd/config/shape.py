@@ -1,4 +1,5 @@
-"""NamedTuples to JSON and back, exactly: a bool is no int, a missing or further field is an error."""
+"""NamedTuples to JSON and back, exactly: a bool is no int, a further field is an error, and so is one that is missing,
+but for one with a default: an older version of this program may not have known it."""
 
 from __future__ import annotations
 
@@ -72,7 +73,9 @@ def _same(value: Any, read: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _fields(shape: Any, value: Any) -> list[tuple[str, Any]]:
     if _exactly(dict, value).keys() != set(shape._fields):
-        raise ValueError(f"not the fields of {shape.__name__}")
+        if not {*shape._fields} - {*shape._field_defaults} <= value.keys() <= {*shape._fields}:
+            raise ValueError(f"not the fields of {shape.__name__}")
+        value = shape._field_defaults | value
     return [(name, value[name]) for name in shape._fields]
 
 

@@ -49,14 +49,17 @@ class Renewal:
             boot = file.read().strip()
         house = self._keeper
         reaped, formats = tuple(house.reaped), version.written()
-        return Manifest(
-            house.store.everything(), house.parts, reaped, house.asked_to_end, boot, version.spelled(), formats
-        )
+        asked, upgrades, program = house.asked_to_end, house.upgrades, version.spelled()
+        return Manifest(house.store.everything(), house.parts, reaped, asked, upgrades, boot, program, formats)
 
     def ask(self, seq: int) -> None:
         """Whether the program that is installed now could take over from us: a child of ours finds out."""
+        if self._trial and seq == self._seq:
+            return None  # by who does not know that he has asked already
         if self._trial or self.under_way:
             return self._refuse(seq, errno.EBUSY, b"an upgrade is under way already")
+        if not self._command:
+            return self._refuse(seq, errno.ENOENT, b"it is not known by which file this program was started")
         self._seq, said = seq, -1
         try:
             told, said = manifest.write(self.told()), os.memfd_create("durward-said", os.MFD_CLOEXEC)
@@ -147,7 +150,7 @@ def attempt(
             os.dup2(said, number)
         execute([*command, TRIED], told, held)
     except OSError as error:
-        os.write(2, f"{command[0] if command else 'the new program'}: {error.strerror}\n".encode())
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
         status = NO_PROGRAM
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -157,8 +160,6 @@ def attempt(
 
 def execute(command: Sequence[str], told: bytes, held: Iterable[int]) -> None:
     """Become the program, with these descriptors and a memfd of what it is told. Returns only by raising OSError."""
-    if not command:
-        raise FileNotFoundError(errno.ENOENT, "it is not known by which file it was started")
     fds = [*held, os.memfd_create("durward-told", os.MFD_CLOEXEC)]
     try:
         with open(fds[-1], "wb", closefd=False) as file:

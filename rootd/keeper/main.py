@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rootd import ipc
+from rootd import ipc, version
 from rootd.keeper import again, backup, manifest
 from rootd.keeper.manifest import Manifest
 from rootd.keeper.store import Store
@@ -73,13 +73,12 @@ class Keeper:
         self.loop = ipc.Loop()
         self.children: dict[str, Child] = {}
         self.failures: dict[str, int] = {}
-        self.due = {PRIVILEGED: 0.0} | (
-            {SUPERVISOR: 0.0} if self.store.held and not told else {}
-        )  # role -> when it is (re)started
+        early = [SUPERVISOR] if self.store.held and not told else []  # it makes itself ready meanwhile
+        self.due = dict.fromkeys((PRIVILEGED, *early), 0.0)  # role -> when it is (re)started
         self.parts: tuple[str, ...] = ()  # that are there beside privileged, since it has begun
         self.reaped: deque[tuple[int, int]] = deque(told.reaped if told else (), maxlen=REAPED_LIMIT)
         self.begun = False
-        self.asked_to_end = told.asked if told else 0
+        self.asked_to_end, self.upgrades = (told.asked, told.upgrades + 1) if told else (0, 0)
         self.renewal = again.Renewal(self, command, HANDLED)
         self.ended_at: float | None = None
         self.status = 0
@@ -205,7 +204,8 @@ class Keeper:
         if role == PRIVILEGED:
             for number, status in self.reaped:
                 self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=number, extra=status))
-        self.tell(role, ipc.Message(ipc.HELD_END, scope=ipc.KEPT_TOO if self.store.backup else 0))
+        kept = ipc.KEPT_TOO if self.store.backup else 0
+        self.tell(role, ipc.Message(ipc.HELD_END, scope=kept, name=version.spelled(), arg=self.upgrades))
         if role in (SUPERVISOR, PRIVILEGED) and self.asked_to_end > (role == PRIVILEGED):
             self.tell(role, ipc.Message(ipc.END))
 

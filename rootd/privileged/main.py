@@ -47,7 +47,6 @@ def main(
     link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence[str]], None], helper: Spawner | None = None
 ) -> int:
     """`explain` prints the reasons why we cannot start, each with its place in the files: not this process's work.
-
     helper: forked before this file was imported, for then it is small.
     """
     keeper, helper = ipc.link_from(link_fd, takes_fds=True), helper or Spawner()
@@ -201,18 +200,19 @@ class Privileged:
         try:
             received = self.keeper.receive()
         except BlockingIOError:
-            return
+            return None
         if received is None:
             raise ConnectionError("the keeper is gone")  # as for who has something to tell it
         message, fds = received
         if message.op == ipc.LINK and len(fds) == 2:
-            self.link(message.name, *fds)
-        elif message.op == ipc.REAPED and message.arg in self.adopted and signals.reaped(self.adopted[message.arg]):
+            return self.link(message.name, *fds)
+        if message.op == ipc.REAPED and message.arg in self.adopted and signals.reaped(self.adopted[message.arg]):
             requests.ended(self, self.adopted.pop(message.arg), message.extra, ipc.KNOWN)
         elif message.op == ipc.END:
             self.shutdown()
-        elif fds:
-            ipc.close_all(fds)
+        elif message.op == ipc.UPGRADE:  # refused by the keeper: why is the supervisor's to read
+            self.tell("supervisor", message, *fds)
+        return ipc.close_all(fds)
 
     def link(self, role: str, sock: int, pidfd: int) -> None:
         """A part of ours has been (re)started: this is the link to it."""

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rootd import ipc
+from rootd import ipc, version
 from rootd.config.table import Entry
 from rootd.privileged import adopt, cgroup, orphans, signals, spawn, stage
 from rootd.privileged.spawn import Run
@@ -160,6 +160,11 @@ def answer_renew(house: Privileged, asked: ipc.Message) -> None:
     house.done(asked, 0)
 
 
+def answer_upgrade(house: Privileged, asked: ipc.Message) -> None:
+    """The keeper tries what is installed now. It answers only when it stays what it is: else nobody is left to hear."""
+    house.keeper.send_now(ipc.Message(ipc.UPGRADE, seq=asked.seq))
+
+
 def answer_shutdown(house: Privileged, asked: ipc.Message) -> None:
     house.done(asked, 0)
     house.shutdown(asked.arg)
@@ -175,6 +180,7 @@ HANDLERS: dict[int, Callable[[Privileged, ipc.Message], None]] = {
     ipc.REPLACE: answer_replace,
     ipc.SHUTDOWN: answer_shutdown,
     ipc.RENEW: answer_renew,
+    ipc.UPGRADE: answer_upgrade,
 }
 
 
@@ -225,7 +231,7 @@ def report(house: Privileged) -> None:
         fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
         fact.extra, fact.flags = run.started, ipc.LEFT if run.acknowledged else 0
         house.tell("supervisor", fact)
-    house.tell("supervisor", ipc.Message(ipc.FACTS_END))
+    house.tell("supervisor", ipc.Message(ipc.FACTS_END, name=version.spelled()))
     for run in house.runs.values():
         tell_channel(house, run)
         tell_exit(house, run)

@@ -38,6 +38,7 @@ from rootd.supervisor.spelled import Spelled
 
 if TYPE_CHECKING:
     from rootd.supervisor.services import Services
+    from rootd.supervisor.upgrading import Upgrades
 
 Granted = dict[str, decide.Allow]  # by service
 
@@ -72,6 +73,7 @@ class Desk:
     """Where every request arrives, and everything that an answer needs."""
 
     policy: rules.Policy = NOBODY
+    upgrades: Upgrades
 
     def __init__(
         self, services: Services, sessions: Sessions, audit: Audit, reloads: Reloads, choices: Choices,
@@ -127,7 +129,7 @@ class Desk:
         if operation is None:
             return row
         call.service = operation.service or None
-        return row._replace(action=Action(operation.kind))
+        return row._replace(action=operation.action)
 
     def _operation(self, call: Call) -> Operation | None:
         command = call.command
@@ -221,7 +223,7 @@ class Desk:
         """One sentence for everybody who asks for the status, "" when all is well."""
         why = self.audit.trouble
         if not why:
-            return ""
+            return self.upgrades.trouble()
         what = "goes on without a record" if self.goes_on else "is refused"
         many = f" ({self.unrecorded} so far)" if self.goes_on else ""
         return f"the audit log cannot be written: {why}; what changes something {what}{many}"
@@ -366,7 +368,7 @@ def target(command: messages.Command) -> str | None:
             return None
         case messages.Reload() | messages.Cancel() | messages.Revoke() | messages.Shutdown() | messages.WhatMayI():
             return None
-        case messages.OpenAudit():
+        case messages.OpenAudit() | messages.Upgrade():
             return None
         case _:
             return command.service

@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 def answer_status(desk: Desk, call: Call, command: messages.Status) -> None:
     names = [command.service] if command.service else _viewable(desk, call)
-    reply = functools.partial(messages.Services, trouble=desk.trouble())
+    reply = functools.partial(messages.Services, trouble=desk.trouble(), version=desk.upgrades.keeper)
     _answer_in_packets(call, reply, map(desk.spelled.service, names))
 
 
@@ -68,9 +68,12 @@ def answer_describe(desk: Desk, call: Call, command: messages.Describe) -> None:
 
 
 def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:
-    """Who has seen a step of an operation by another supervisor's number means another operation than there is now."""
+    """Who has seen a step of an operation by another supervisor's number means another operation than there is now,
+    but for one that goes on."""
     watcher = watching.Watcher(call, command.service, command.operation, command.after)
-    operation = desk.services.operations.find(command.operation) if desk.watchers.knows(command.after) else None
+    operation = desk.services.operations.find(command.operation)
+    if operation is not None and not (operation.resumed or desk.watchers.knows(command.after)):
+        operation = None
     if command.operation and (operation is None or not desk.may_view(call, operation.service)):
         raise unknown_operation(command.operation)
     if not desk.watchers.add(watcher, () if operation is None else operation.events):
@@ -189,6 +192,8 @@ def answer_cancel(desk: Desk, call: Call, command: messages.Cancel) -> None:
     if operation.cancelled:
         raise Already(f"operation {operation.number} is cancelled already: {operation.cancelled}")
     why = f"cancelled by {call.user}"
+    if operation.kind == "upgrade":
+        raise Refusal("conflict", "an upgrade goes on to its end, which is near")
     if operation.kind == "reload":
         desk.reloads.cancel(operation, why, desk.clock())
     else:
@@ -196,7 +201,7 @@ def answer_cancel(desk: Desk, call: Call, command: messages.Cancel) -> None:
     rest = "" if operation.ended else "; it ends when what has begun of it is over"
     text = f"operation {operation.number} is cancelled{rest}"
     call.connection.answer(messages.Done(text))
-    desk.outcome(call, Action(operation.kind), operation.number, True, text, 0.0)
+    desk.outcome(call, operation.action, operation.number, True, text, 0.0)
 
 
 def unknown_operation(number: int) -> Refusal:
@@ -218,6 +223,12 @@ def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
 
 def answer_shutdown(desk: Desk, call: Call, command: messages.Shutdown) -> None:
     desk.accept(call, desk.services.stop_all(desk.clock(), call.id))
+
+
+def answer_upgrade(desk: Desk, call: Call, command: messages.Upgrade) -> None:
+    if not call.connection.root:
+        raise Refusal("forbidden", "an upgrade is for root alone: sudo durward --root upgrade")
+    desk.accept(call, desk.upgrades.begin(call.id, desk.clock()))
 
 
 def answer_revoke(desk: Desk, call: Call, command: messages.Revoke) -> None:
@@ -260,4 +271,5 @@ DISPATCH: dict[type[messages.Command], Row] = {
     messages.Reload: Row(Action.RELOAD, answer_reload, changes=True),
     messages.Revoke: Row(Action.REVOKE, answer_revoke, changes=True),
     messages.Shutdown: Row(Action.SHUTDOWN, answer_shutdown, changes=True),
+    messages.Upgrade: Row(Action.SHUTDOWN, answer_upgrade, changes=True),
 }

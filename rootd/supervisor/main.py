@@ -37,6 +37,7 @@ from rootd.supervisor.probe_link import ProbeLink
 from rootd.supervisor.reload import Loaded, Reloads, read_generation
 from rootd.supervisor.services import Services
 from rootd.supervisor.sessions import Sessions
+from rootd.supervisor.upgrading import Upgrades, of_api
 
 CONTROL_LIMIT, ROOT_LIMIT = 256, 32  # connections of a door
 AT_ONCE = 256  # messages of one peer in one turn
@@ -93,6 +94,10 @@ class Supervisor:
             goes_on=settings.audit.on_failure == "continue", windows=zones.posix, limits=self.limits,
             approvals=self.approvals,
         )  # fmt: skip
+        restart, keep = of_api(self.services.restart, self.services.wanted), partial(self.kept.write, "upgrading")
+        send = partial(self.tell, "privileged")
+        self.upgrades = Upgrades(self.services.operations, inherited, send, keep, restart, self.audit.record)
+        self.desk.upgrades = self.upgrades
         self.notify = Notify(self.loop, self.clock, self.services.notified)
         api = settings.accounts["api"].uid
         control, root = inherited.held["door/control"], inherited.held["door/root"]
@@ -100,7 +105,7 @@ class Supervisor:
         self.root = Door("root.sock", root, 0, ROOT_LIMIT, self.loop, self.clock, self.desk.ask, note, root=True)
         self.timers = (
             self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control, self.root,
-            self.kept,
+            self.kept, self.upgrades,
         )  # fmt: skip
         self.restore()
         for role, (sock, pidfd) in inherited.links.items():
@@ -274,6 +279,9 @@ class Supervisor:
             self.services.fact(message, now)
         elif message.op == ipc.FACTS_END:
             self.facts_end(now)
+            self.upgrades.facts(message.name, now)
+        elif message.op == ipc.UPGRADE and len(fds) == 1:
+            self.upgrades.refused(message, files.content(fds.pop()), now)
         elif message.op == ipc.CHANNEL and message.scope == ipc.NOTIFY and len(fds) == 1:
             self.notify.add(Socket(message.run, fds.pop(), self.services.main_pid))
         elif message.op == ipc.CHANNEL and message.scope == ipc.READY and len(fds) == 1:
@@ -340,12 +348,14 @@ class Supervisor:
         self.desk.publish(event)
         if isinstance(event, messages.Ended):
             self.reloads.ended(event, self.clock())
+            self.upgrades.ended(event, self.clock())
 
     def restore(self) -> None:
         restores = (
             ("state.json", self.services.restore), ("revoked.json", self.sessions.restore),
             ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
             ("limits.json", self.limits.restore), ("approvals.json", self.approvals.restore),
+            ("upgrading", self.upgrades.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(self.kept.read(name, STATE_LIMIT)):

@@ -13,6 +13,7 @@ from typing import Literal, assert_never
 from msgspec.structs import replace
 
 from policy.messages import Changed, Ended, OperationInfo, Problem, RefusalKind, Step
+from policy.names import Action
 from rootd.supervisor import states
 from rootd.supervisor.exits import status_words
 
@@ -26,7 +27,7 @@ PATIENCE = 10.0  # seconds of failing and trying again, before a start is called
 AHEAD = 100  # numbers that are written as given out before they are: so many may be left out after a kill -9
 GIVE_UP = 3  # SIGKILLs to a tree, before its stop is called failed
 
-Kind = Literal["start", "stop", "restart", "signal", "scale", "shutdown", "reload"]
+Kind = Literal["start", "stop", "restart", "signal", "scale", "shutdown", "reload", "upgrade"]
 Publish = Callable[[Changed | Step | Ended], None]
 
 
@@ -71,6 +72,12 @@ class Operation:
         self.well = 0  # instances for which what was asked has come
         self.rolled_back: dict[object, str] = {}  # why the new process of an active instance did not take over
         self.events: list[Step | Ended] = []
+        self.resumed = False  # it was begun by another supervisor
+
+    @property
+    def action(self) -> Action:
+        """The right that it takes."""
+        return Action.SHUTDOWN if self.kind == "upgrade" else Action(self.kind)
 
     @property
     def ended(self) -> bool:
@@ -120,6 +127,13 @@ class Operations:
         self._live += 1
         operation = self._known[self.last] = Operation(self.last, kind, service, request, now)
         operation.since = self._wall()
+        return operation
+
+    def resume(self, number: int, kind: Kind, request: str, began: float) -> Operation:
+        """One that another supervisor has begun, and that goes on. Its number was reserved."""
+        self._live += 1
+        operation = self._known[number] = Operation(number, kind, "", request, began)
+        operation.resumed = True
         return operation
 
     def restore(self, data: bytes) -> str:

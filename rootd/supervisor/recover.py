@@ -67,6 +67,12 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     jobs: dict[str, Job] = {}  # what of the schedules is dealt with
 
 
+class _Version(msgspec.Struct, frozen=True):
+    """Of a file that may say more than we know."""
+
+    version: int = VERSION
+
+
 class Rebuilt(msgspec.Struct, frozen=True):
     slot: Slot
     events: tuple[Event, ...] = ()
@@ -78,11 +84,12 @@ def read(data: bytes) -> tuple[Saved, str]:
     if not data:
         return Saved(), ""
     try:
+        version = msgspec.json.decode(data, type=_Version).version
+        if version != VERSION:
+            return Saved(), f"the state file is of version {version} and not used, only what runs counts"
         saved = msgspec.json.decode(data, type=Saved)
     except msgspec.DecodeError as error:
         return Saved(), f"the state file is damaged and not used, only what runs counts: {error}"
-    if saved.version != VERSION:
-        return Saved(), f"the state file is of version {saved.version} and not used, only what runs counts"
     return saved, ""
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from rootd import trial, version
-from rootd.config import compile as compiler
+from rootd.config import compile as compiler, trusted
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest
 from rootd.privileged import stage
@@ -68,12 +68,20 @@ def test_every_part_can_be_imported_in_one_process() -> None:
 def test_a_configuration_in_use_that_this_program_would_refuse_is_told_by_its_mistakes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = compiler.Bundle("/etc/x", "/p", (), {}, {}, {}, {}, {}, True)
+    files = (trusted.File("durward.toml", "nonsense = 1\n"),)
+    bundle = compiler.Bundle("/etc/x", "/p", files, {}, {}, {}, {}, {}, True)
     found = compiler.compile_bundle(bundle)
-    assert found.problems, "there is no durward.toml in it"
-    fd = stage.memfd("x", compiler.generation_bytes(found, bundle))
-    try:
-        said = [*trial.unusable(Manifest({"generation/1": fd}))]
-    finally:
-        os.close(fd)
-    assert any("refuses the configuration that is in use" in one or "cannot read" in one for one in said), said
+    assert found.problems
+    said = [*trial.problems(b"{}", compiler.generation_bytes(found, bundle).partition(b"\n")[2])]
+    assert any(one.startswith("durward.toml: nonsense: ") for one in said), said
+
+
+def test_a_configuration_in_use_whose_services_it_would_number_otherwise_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    empty = compiler.Compiled(None, b'{"entries":[],"root":false,"sockets":[]}', bytes(32), (), (), ())
+    monkeypatch.setattr(compiler, "compile_bundle", lambda _bundle: empty)
+    monkeypatch.setattr(compiler, "bundle_from", lambda _line: None)
+    assert [*trial.problems(empty.table, b"")] == []
+    entries = empty.table.replace(b"[]", b'[{"service":"site"}]', 1)
+    assert "number its services or sockets otherwise" in next(trial.problems(entries, b""))

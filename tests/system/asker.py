@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import msgspec
+
 from policy import messages, wire
 
 PATIENCE = 20.0  # seconds until a wait has failed
@@ -46,7 +48,7 @@ class Asker:
                 return reply
             services += reply.services
             if not reply.more:
-                return messages.Services(services=services)
+                return msgspec.structs.replace(reply, services=services)
 
     def close(self) -> None:
         self.sock.close()

@@ -149,6 +149,21 @@ def test_what_died_with_the_keeper_is_started_again(machine: Machine) -> None:
     assert {name for name in after if after[name] != before[name]} == {"worker"}
 
 
+def test_an_upgrade_is_not_noticed_either_and_all_is_kept_as_before(machine: Machine) -> None:
+    before, keeper, part = up(machine), machine.keeper(), machine.part("supervisor")
+    kept = machine.show("NFileDescriptorStore")
+    with machine.load() as load:
+        load.begun()
+        machine.run(f"{PREFIX}/bin/durward", "--root", "upgrade")
+        assert up(machine) == before
+    assert (load.result["refused"], load.result["failed"]) == (0, {}), load.result
+    assert machine.keeper() == keeper, "it has executed the program that is installed"
+    assert machine.part("supervisor") != part
+    machine.until(lambda: machine.show("NFileDescriptorStore") == kept, "as many are kept as before")
+    kill9(machine)
+    assert up(machine) == before, "and it can still be killed"
+
+
 def test_systemctl_restart_ends_every_service_in_order_and_begins_anew(machine: Machine) -> None:
     before = up(machine)
     machine.run("systemctl", "restart", UNIT)

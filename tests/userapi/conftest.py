@@ -190,6 +190,7 @@ class World:
             messages.Cancel: messages.Done(text="operation 7 is cancelled"),
             messages.Reload: messages.Accepted(operation=7),
             messages.Shutdown: messages.Accepted(operation=7),
+            messages.Upgrade: messages.Accepted(operation=7),
             messages.Revoke: messages.Done(text="2 sessions ended"),
             messages.Watch: [
                 messages.Step(number=1, time=NOW, operation=7, service="site", text="starting"),

@@ -17,7 +17,7 @@ from userapi.cli.spelled import is_name
 
 WORDS = (
     "login logout whoami status start stop restart signal scale enable disable logs events operations cancel approve"
-    " describe reload why revoke shutdown audit doctor completion"
+    " describe reload why revoke shutdown upgrade version audit doctor completion"
 )
 ACTIONS = "view logs clear start stop restart signal scale enable reload policy audit approve revoke shutdown"
 SIGNALS = "HUP INT QUIT USR1 USR2 TERM CONT STOP WINCH KILL ALRM"
@@ -39,6 +39,7 @@ OPTIONS = {
     "reload": "--dry-run --no-wait --reason",
     "revoke": "--all --reason",
     "shutdown": "--no-wait --reason",
+    "upgrade": "--no-wait --reason",
     "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
     " --lines",
     "doctor": "--config --strict",

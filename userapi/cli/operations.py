@@ -1,4 +1,4 @@
-"""start, stop, restart, signal, scale, cancel, approve, enable, disable, reload, revoke, shutdown: what changes things.
+"""start, stop, restart, signal, scale, cancel, approve, enable, disable, reload, revoke, shutdown, upgrade.
 
 The outcome is waited for, its steps are told on stderr, and Ctrl-C only stops the telling. --json: {"operation",
 "service", "ok", "text", "seconds", "steps", "problems"}, with --no-wait {"operation", "text"}; what is done at once
@@ -142,6 +142,11 @@ def shutdown(ask: Any, screen: Screen, args: Any) -> int:
         if failure.kind not in ("later", "unreachable"):
             raise
         return done(screen, {"text": "the daemon has ended"})  # it cannot say so itself
+
+
+def upgrade(ask: Any, screen: Screen, args: Any) -> int:
+    """Told to the end by the supervisor that comes after the one that was asked."""
+    return _follow(ask, screen, args, ask.command("upgrade", reason=args.reason))
 
 
 def done(screen: Screen, told: dict[str, Any]) -> int:

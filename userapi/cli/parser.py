@@ -202,6 +202,8 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),
     "revoke": ("operations", "revoke", "end somebody's sessions", _revoke),
     "shutdown": ("operations", "shutdown", "end the daemon and all services (with --root)", _wait),
+    "upgrade": ("operations", "upgrade", "replace the daemon by what is installed now (with --root)", _wait),
+    "version": ("version", "version", "the version of this command, and of the daemon", _none),
     "audit": ("audit", "audit", "read the audit log, or verify that it was not changed", _audit),
     "doctor": ("doctor", "doctor", "what this machine gives and the configuration gives up, and what to do", _doctor),
     "completion": ("completion", "completion", "completion for a shell", _completion),

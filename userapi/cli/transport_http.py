@@ -26,7 +26,7 @@ class Http:
     def __init__(self, url: str, cacert: str = "", say: Callable[[str], None] = lambda text: None) -> None:
         """say: for people, that what was being told has broken off and is asked for again."""
         self._say = say
-        self.trouble = ""  # of the daemon, as the last status told
+        self.trouble = self.version = ""  # of the daemon, as the last status told
         self._where = http1.where(url)
         scheme, host, port = self._where
         self.url = f"unix:{host}" if scheme == "unix" else f"{scheme}://{host}:{port}"  # one spelling, for the token
@@ -70,7 +70,7 @@ class Http:
         spelled(service)
         told = self._json("GET", "services" + _query(service=service))
         found: list[dict[str, Any]] = told["services"]
-        self.trouble = str(told.get("trouble", ""))
+        self.trouble, self.version = str(told.get("trouble", "")), str(told.get("version", ""))
         if self.trouble:
             self._say(self.trouble)
         return found
@@ -88,8 +88,8 @@ class Http:
 
     def command(self, do: str, service: str | None = None, **more: Any) -> dict[str, Any]:
         """{"operation", "text"}, or {"text"} when it is done already."""
-        if do == "shutdown":
-            raise Failure("usage", "shutdown is root's, and not over HTTP: durward --root shutdown")
+        if do in ("shutdown", "upgrade"):
+            raise Failure("usage", f"{do} is root's, and not over HTTP: durward --root {do}")
         spelled(service, more.get("user"), more.get("signal"), more.get("reason"))
         path = do if service is None else f"services/{http1.quoted(service)}/{do}"
         return self._json("POST", path, {key: value for key, value in more.items() if value})

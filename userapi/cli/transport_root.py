@@ -29,7 +29,7 @@ class Root:
     def __init__(self, path: str, say: Callable[[str], None] = lambda text: None) -> None:
         """say: for people, that what was being told has broken off and is asked for again."""
         self._path, self._say = path, say
-        self.trouble = ""  # of the daemon, as the last status told
+        self.trouble = self.version = ""  # of the daemon, as the last status told
 
     def _line(self, command: dict[str, Any], reason: str = "") -> socket.socket:
         spelled(
@@ -95,7 +95,7 @@ class Root:
 
     def status(self, service: str | None) -> list[dict[str, Any]]:
         replies = self._ask("status", service=service)
-        self.trouble = str(replies[-1].get("trouble", ""))
+        self.trouble, self.version = str(replies[-1].get("trouble", "")), str(replies[-1].get("version", ""))
         if self.trouble:
             self._say(self.trouble)
         return [found for reply in replies for found in reply["services"]]

@@ -2,10 +2,10 @@
 clear-log,reopen-log}; POST /reload, /revoke.
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
-"exit", "text"}], "groups", "text", "enabled", "next"}], "trouble"}, with ?service=NAME that one only; "next" is when a
-scheduled one runs next, "" where nothing is due; "trouble" is "" as long as the audit log can be written. GET
-/services/NAME answers {"service", "settings", "sockets", "exits", "chosen_by", "lost"}, chosen_by "" where "enabled" is
-the configuration's.
+"exit", "text"}], "groups", "text", "enabled", "next"}], "version", "trouble"}, with ?service=NAME that one only; "next"
+is when a scheduled one runs next, "" where nothing is due; "version" is the daemon's; "trouble" is "" as long as the
+audit log can be written. GET /services/NAME answers {"service", "settings", "sockets", "exits", "chosen_by", "lost"},
+chosen_by "" where "enabled" is the configuration's.
 POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, scale {"processes": N},
 clear-log and reopen-log {"process": "NAME:1"}, each where none is named, reload {"dry_run": bool}, revoke
 {"user": NAME} or {"everyone": true}, each with {"reason": TEXT} besides; their answers are described in operations.py.
@@ -60,7 +60,7 @@ def status() -> Response:
     reply = parts().supervisor.ask(token, command, source)
     if not isinstance(reply, messages.Services):
         raise Problem("failed", "the supervisor answered something else")
-    return json({"services": reply.services, "trouble": reply.trouble})
+    return json({"services": reply.services, "version": reply.version, "trouble": reply.trouble})
 
 
 @blueprint.get("/services/<name>")

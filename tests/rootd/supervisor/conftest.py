@@ -21,7 +21,7 @@ from supervisor_daemon import daemon
 from policy import login, messages, wire
 from policy.parse import parse
 from policy.rules import Policy
-from rootd import ipc
+from rootd import ipc, version
 from rootd.config import compile as compiler, schedules
 from rootd.config.settings import User
 from rootd.config.trusted import File
@@ -34,6 +34,7 @@ from rootd.supervisor.desk import Desk
 from rootd.supervisor.limits import Limits
 from rootd.supervisor.reload import SEALS, Reloads
 from rootd.supervisor.sessions import Sessions
+from rootd.supervisor.upgrading import Upgrades
 
 __all__ = ["daemon"]
 
@@ -143,6 +144,12 @@ class Room:
             self.clearing, clock=self.clock, expires=lambda at: f"at {at:g}", tell_auth=self.to_auth,
             log=str(path / "log"), goes_on=False, windows=lambda: self.wall, limits=self.limits,
             approvals=self.approvals,
+        )  # fmt: skip
+        inherited = ipc.Inherited()
+        inherited.program = version.spelled()
+        self.desk.upgrades = Upgrades(
+            self.services.operations, inherited, self.to_privileged, lambda kept: None, lambda now, request: None,
+            self.audit.record,
         )  # fmt: skip
         self.desk.policy = policy_of(POLICY, self.services.groups)
         self.doors: dict[str, Door] = {}

@@ -43,6 +43,7 @@ CHANGES: list[messages.Command] = [
     messages.Reload(),
     messages.Revoke(everyone=True),
     messages.Shutdown(),
+    messages.Upgrade(),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from policy import messages
 from policy.names import Action
 from rootd import ipc
-from rootd.supervisor.operations import Kind, Refusal
+from rootd.supervisor.operations import Kind, Operation, Refusal
 
 
 def begin(room: Any, kind: str, service: str) -> int:
@@ -18,7 +18,15 @@ def begin(room: Any, kind: str, service: str) -> int:
 
 
 def test_every_kind_of_operation_is_an_action_so_that_each_has_its_right() -> None:
-    assert set(get_args(Kind)) <= {str(action) for action in Action}
+    assert set(get_args(Kind)) - {"upgrade"} <= {str(action) for action in Action}
+    assert {Operation(1, kind, "", "", 0.0).action for kind in get_args(Kind)} <= {*Action}
+
+
+def test_an_upgrade_goes_on_to_its_end(room: Any, tokens: Any) -> None:
+    number = begin(room, "upgrade", "")
+    reply = room.client("root").ask(messages.Cancel(number), "")
+    assert (reply.kind, reply.text) == ("conflict", "an upgrade goes on to its end, which is near")
+    assert room.client().ask(messages.Cancel(number), tokens[0]).kind in ("forbidden", "unknown")
 
 
 def test_it_is_decided_and_recorded_with_the_action_and_the_target_of_the_operation(room: Any, tokens: Any) -> None:

@@ -15,6 +15,7 @@ from policy import login, messages
 from policy.names import Action
 from policy.parse import parse
 from policy.rules import Policy
+from rootd import version
 from rootd.supervisor import sessions
 from rootd.supervisor.desk import spoken
 from rootd.supervisor.dispatch import DISPATCH
@@ -43,6 +44,7 @@ EVERY: dict[type[Any], messages.Command] = {
     messages.Reload: messages.Reload(),
     messages.Revoke: messages.Revoke(everyone=True),
     messages.Shutdown: messages.Shutdown(),
+    messages.Upgrade: messages.Upgrade(),
 }
 GLOBAL = {Action.AUDIT, Action.RELOAD, Action.REVOKE, Action.SHUTDOWN, Action.APPROVE}
 DENY = """
@@ -91,7 +93,7 @@ def test_b9_every_command_is_denied_by_an_empty_policy(room: Any, command: messa
 def test_b9_an_empty_policy_shows_nothing(room: Any) -> None:
     room.desk.policy = NOBODY
     client = room.client()
-    assert client.ask(messages.Status()) == messages.Services([])
+    assert client.ask(messages.Status()) == messages.Services([], version=version.spelled())
     assert client.ask(messages.Watch()) == messages.Watching(0)
     room.services.changed("site")
     assert client.quiet()

@@ -176,6 +176,14 @@ def test_shutdown_is_root_s(alice, root, world):
     assert root.asked[0].command == messages.Shutdown()
 
 
+def test_an_upgrade_is_root_s_and_followed_to_its_end(alice, root, world):
+    refused = alice("upgrade")
+    assert refused.returncode == 2
+    assert "durward --root upgrade" in refused.stderr
+    assert alice("--root", "upgrade").returncode == 0
+    assert root.asked[0].command == messages.Upgrade()
+
+
 def test_a_daemon_that_is_gone_after_shutdown_has_ended(alice, root, world):
     def last(_):
         (world.run / "root.sock").unlink()

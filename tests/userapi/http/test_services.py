@@ -9,7 +9,7 @@ from policy import messages
 
 def test_services_are_one_object(http):
     told = http.get("/api/v1/services").json
-    assert (set(told), told["trouble"]) == ({"services", "trouble"}, "")
+    assert (set(told), told["trouble"]) == ({"services", "version", "trouble"}, "")
     assert [service["name"] for service in told["services"]] == ["site", "worker"]
     assert told["services"][0]["processes"][0] == {
         "name": "site:0",

@@ -1,0 +1,149 @@
+"""An upgrade: the keeper becomes the program that is installed now, and everything else is started from that.
+
+UPGRADE → the keeper tries the new program → UPGRADE comes back with why not, or this supervisor ends, and the next one
+finds out what became of it, and tells whoever waits.
+
+Rule 1: what is under way is in a file before the keeper is asked: the operation has the same number for every
+        supervisor until it has ended, once: by a refusal, by a keeper that was upgraded since, or when its time is up.
+Rule 2: the keeper counts how often it was upgraded, and tells each part that it starts; no file is believed about that.
+Rule 3: our own api is restarted after it, in a rolling restart like any; no other service is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from policy.messages import Ended
+from rootd import ipc, version
+from rootd.config.compile import API
+from rootd.supervisor.operations import Operation, Operations, Refusal
+
+TIME_LIMIT = 90.0  # seconds for the keeper's answer; its trial has 60
+RIGHT = "shutdown"  # as dispatch has it, for the audit log
+
+
+class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the next supervisor is to know of one that is under way."""
+
+    operation: int
+    request: str
+    began: float  # seconds of CLOCK_BOOTTIME
+    since: str  # the same for people
+    upgrades: int  # of the keeper, before it
+    version: str  # of it, before
+
+
+class Upgrades:
+    """send: to privileged, False when it is away. keep: for the next supervisor. restart: our own api, the number of
+    the operation; None where there is none that runs. record: to the audit log."""
+
+    def __init__(
+        self, operations: Operations, inherited: ipc.Inherited, send: Callable[[ipc.Message], bool],
+        keep: Callable[[bytes], None], restart: Callable[[float, str], int | None],
+        record: Callable[[dict[str, Any]], None],
+    ) -> None:  # fmt: skip
+        self.keeper, self.count = inherited.program, inherited.upgrades  # its version, and how often it was upgraded
+        self.privileged = self.keeper
+        self._operations, self._send, self._keep, self._restart, self._record = operations, send, keep, restart, record
+        self._kept: Kept | None = None
+        self._operation: Operation | None = None
+        self._told = False  # its outcome goes to the audit log by us: who has asked was another supervisor's
+        self._awaited = 0  # the operation that restarts our api
+        self._text = ""
+
+    def begin(self, request: str, now: float) -> int:
+        """The number of the operation. Raises Refusal."""
+        if self._operation is not None:
+            raise Refusal("conflict", f"an upgrade is under way: operation {self._operation.number}")
+        operation = self._operation = self._operations.begin("upgrade", "", request, now)
+        self._kept = Kept(operation.number, request, now, operation.since, self.count, self.keeper)
+        self._keep(msgspec.json.encode(self._kept))
+        self._operations.step(operation, f"{self.keeper} runs; the program that is installed now is tried")
+        self._send(ipc.Message(ipc.UPGRADE, seq=operation.number))  # or when privileged is back
+        return operation.number
+
+    def restore(self, data: bytes) -> str:
+        """What the last supervisor has left. Returns what is wrong with it ("" when nothing is)."""
+        if not data:
+            return ""
+        try:
+            self._kept = msgspec.json.decode(data, type=Kept)
+        except msgspec.DecodeError as error:
+            return f"what is known of an upgrade is damaged and not used: {error}"
+        return ""
+
+    def facts(self, privileged: str, now: float) -> None:
+        """privileged has told all, and which version it is."""
+        self.privileged = privileged or self.privileged
+        kept = self._kept
+        if kept is None or self._awaited:
+            return
+        if self._operation is None:
+            self._operation, self._told = (
+                self._operations.resume(kept.operation, "upgrade", kept.request, kept.began),
+                True,
+            )
+            self._operation.since = kept.since
+        if self.count == kept.upgrades:
+            self._send(ipc.Message(ipc.UPGRADE, seq=kept.operation))  # the keeper knows which it has been asked already
+            return
+        parts = "keeper, privileged, supervisor, log, auth, probe"
+        self._operations.step(self._operation, f"{parts}: {kept.version} → {self.keeper}")
+        self._text = f"upgraded: {kept.version} → {self.keeper}"
+        try:
+            self._awaited = self._restart(now, kept.request) or 0
+        except Refusal as no:
+            return self._end(False, f"{self._text}; but the api could not be restarted: {no.text}", now)
+        return None if self._awaited else self._end(True, self._text, now)
+
+    def refused(self, message: ipc.Message, said: bytes, now: float) -> None:
+        """UPGRADE has come back: nothing was changed, and why."""
+        if self._operation is None or message.seq != self._operation.number:
+            return
+        text = said.decode(errors="replace").strip()
+        how = f"exit status {message.arg}" if message.arg >= 0 else f"signal {-message.arg}"
+        self._end(False, f"nothing was changed: {text or f'the new program ended when it was tried ({how})'}", now)
+
+    def ended(self, event: Ended, now: float) -> None:
+        """An operation has ended: the restart of our api, or any other."""
+        if self._awaited and event.operation == self._awaited:
+            step = event.text if event.ok else f"; but of the api only the old version runs: {event.text}"
+            self._end(event.ok, f"{self._text}; {step}" if event.ok else self._text + step, now)
+
+    def trouble(self) -> str:
+        """One sentence for everybody, "" where all parts are of one version."""
+        mine = version.spelled()
+        if {self.keeper, self.privileged, mine} == {mine}:
+            return ""
+        told = f"keeper {self.keeper}, privileged {self.privileged}, supervisor {mine}"
+        return f"the parts are of different versions ({told}): run durward --root upgrade"
+
+    def wake_at(self) -> float | None:
+        return None if self._operation is None or self._awaited else self._operation.began + TIME_LIMIT
+
+    def wake(self, now: float) -> None:
+        at = self.wake_at()
+        if at is not None and now >= at:
+            self._end(False, f"the keeper did not answer within {TIME_LIMIT:g} s: look at its messages", now)
+
+    def _end(self, ok: bool, text: str, now: float) -> None:
+        operation, told, self._operation, self._kept = self._operation, self._told, None, None
+        self._awaited, self._told = 0, False
+        self._keep(b"")
+        if operation is None:
+            return
+        self._operations.end(operation, ok, text, now)
+        if told:
+            seconds = round(max(0.0, now - operation.began), 3)
+            body = {"kind": "outcome", "id": operation.requests[0], "operation": operation.number, "action": RIGHT}
+            self._record(body | {"target": "", "ok": ok, "result": text, "seconds": seconds})
+
+
+def of_api(
+    restart: Callable[[str, float, str], int], runs: Callable[[str], bool]
+) -> Callable[[float, str], int | None]:
+    """Restarts our own api, where it runs."""
+    return lambda now, request: restart(API, now, request) if runs(API) else None
