@@ -144,6 +144,10 @@ class Machine:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.first, signal.SIGKILL)
             self.process.wait()
+        for tree in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+            for folder, _, _ in os.walk(f"{tree}/{self.work.name}", topdown=False):
+                with contextlib.suppress(OSError):  # what was killed last may not be gone yet
+                    os.rmdir(folder)
         shutil.rmtree(self.work, ignore_errors=True)
 
     # looking and doing
