@@ -62,7 +62,7 @@ def main(
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root
-    more = privileged.generations.grant(privileged.tree)  # the spawner's alone, and lost in its children
+    more = adopt.grant(privileged)  # the spawner's alone, and lost in its children
     clean_signals()
     helper.become(account.uid, account.gid, account.groups, sorted(more.union(CAPABILITIES)), keep_bounding=root)
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)

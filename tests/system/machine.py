@@ -187,6 +187,22 @@ class Machine:
     def keeper(self) -> int:
         return int(self.show("MainPID"))
 
+    def hand_on(self, controller: str) -> bool:
+        """Have the unit's cgroup hand this one on, its processes moved out of the way. False: it is not to be had."""
+        top = Path("/sys/fs/cgroup" if Path("/sys/fs/cgroup/cgroup.procs").exists() else "/sys/fs/cgroup/unified")
+        payload = top / self.work.name / "payload"
+        unit = payload / "system.slice" / UNIT
+        try:
+            for group in (top, payload.parent, payload, unit.parent):
+                (group / "cgroup.subtree_control").write_text(f"+{controller}")
+            (own,) = unit.glob("durward*/self")
+            for pid in (unit / "cgroup.procs").read_text().split():
+                (own / "cgroup.procs").write_text(pid)
+            (unit / "cgroup.subtree_control").write_text(f"+{controller}")
+        except OSError:
+            return False
+        return True
+
     def journal(self) -> str:
         return self.run("journalctl", "--no-pager", "-u", UNIT, check=False)
 

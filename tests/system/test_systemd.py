@@ -142,6 +142,15 @@ def test_kill_9_of_privileged_is_not_noticed_either(machine: Machine) -> None:
     assert machine.keeper() == keeper
 
 
+def test_a_keeper_comes_back_into_a_cgroup_that_hands_controllers_on(machine: Machine) -> None:
+    """As it does where a service has limits of memory: then the keeper is moved, and systemd may put nobody there."""
+    before = up(machine)
+    if not machine.hand_on("hugetlb"):
+        pytest.skip("no controller that a cgroup could hand on")
+    kill9(machine)
+    assert up(machine) == before
+
+
 def test_what_died_with_the_keeper_is_started_again(machine: Machine) -> None:
     before = up(machine)
     machine.run("kill", "-KILL", str(machine.keeper()), str(before["worker"][0]))
