@@ -293,8 +293,8 @@ class Inherited:
         self.held: dict[str, int] = {}
         self.links: dict[str, tuple[int, int]] = {}  # role -> (socket, pidfd of the peer)
         self.reaped: dict[int, int] = {}  # pid -> last exit status of orphans; privileged alone is told
-        self.program, self.upgrades = "", 0  # the keeper's version, and how often it has become another
         self.outlives = False  # what is held outlives the keeper
+        self.program, self.upgrades = "", 0  # the keeper's version, and how often it has become another
 
     def add(self, message: Message, fds: list[int]) -> None:
         """One HELD, LINK or REAPED message; anything else is Malformed."""
@@ -322,8 +322,8 @@ def inherit(keeper: Link, inherited: Inherited | None = None, until: str = "") -
             raise EOFError("the keeper is gone")
         message, fds = received
         if message.op == HELD_END:
-            inherited.program, inherited.upgrades = message.name, message.arg
             inherited.outlives = message.scope == KEPT_TOO
+            inherited.program, inherited.upgrades = message.name, message.arg
             return inherited
         inherited.add(message, fds)
     return inherited

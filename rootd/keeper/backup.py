@@ -51,8 +51,8 @@ class Backup:
                 self._told[name] = number
             else:
                 self._waiting[number] = -1
-        unsent: dict[str | int, int] = {name: fd for name, fd in wanted.items() if name not in self._told}
-        self._waiting = {**unsent, **self._waiting}  # the names first: theirs is number 0
+        over, self._waiting = self._waiting, {name: fd for name, fd in wanted.items() if name not in self._told}
+        self._waiting |= over  # the names first: theirs is number 0
         self._next = max((number for number, _, _ in records), default=-1) + 1
         self._free = sorted(set(range(self._next)) - {number for number, _, _ in records}, reverse=True)
 

@@ -73,9 +73,8 @@ class Keeper:
         self.loop = ipc.Loop()
         self.children: dict[str, Child] = {}
         self.failures: dict[str, int] = {}
-        self.due = {PRIVILEGED: 0.0} | (
-            {SUPERVISOR: 0.0} if self.store.held and not told else {}
-        )  # role -> when it is (re)started
+        early = [SUPERVISOR] if self.store.held and not told else []  # it makes itself ready meanwhile
+        self.due = dict.fromkeys((PRIVILEGED, *early), 0.0)  # role -> when it is (re)started
         self.parts: tuple[str, ...] = ()  # that are there beside privileged, since it has begun
         self.reaped: deque[tuple[int, int]] = deque(told.reaped if told else (), maxlen=REAPED_LIMIT)
         self.begun = False
@@ -210,7 +209,7 @@ class Keeper:
             for number, status in self.reaped:
                 self.tell(PRIVILEGED, ipc.Message(ipc.REAPED, arg=number, extra=status))
         kept = ipc.KEPT_TOO if self.store.backup else 0
-        self.tell(role, ipc.Message(ipc.HELD_END, name=version.spelled(), arg=self.upgrades, scope=kept))
+        self.tell(role, ipc.Message(ipc.HELD_END, scope=kept, name=version.spelled(), arg=self.upgrades))
         if role in (SUPERVISOR, PRIVILEGED) and self.asked_to_end > (role == PRIVILEGED):
             self.tell(role, ipc.Message(ipc.END))
 

@@ -10,6 +10,7 @@ Sources: DESIGN §14, sd_notify(3), pidfd_open(2), cgroups(7) /proc/PID/cgroup, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -72,6 +73,18 @@ def take_back(house: Privileged, run: Run) -> None:
         house.drop(before.name)
         os.close(before.pidfd)
     house.runs[run.run] = run
+
+
+def grant(house: Privileged) -> set[int]:
+    """As root: what the tables ask for, as generations.grant says. What runs has its limits again, which are lost where
+    its cgroup could not be limited for a moment: while a service manager started another keeper above it."""
+    more = house.generations.grant(house.tree)
+    for run in house.runs.values():
+        entry = house.generations.entry(run.generation, run.slot)
+        if house.tree and entry and entry.extra and entry.extra.cgroup:
+            with contextlib.suppress(OSError):  # its group is gone, or a limit is too low by now
+                cgroup.limit(f"{house.tree}/run-{run.run}", entry.extra.cgroup, optional=True)
+    return more
 
 
 def bury(house: Privileged, pidfd: int) -> None:

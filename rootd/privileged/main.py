@@ -47,7 +47,6 @@ def main(
     link_fd: int, config_dir: str, python: str, explain: Callable[[Sequence[str]], None], helper: Spawner | None = None
 ) -> int:
     """`explain` prints the reasons why we cannot start, each with its place in the files: not this process's work.
-
     helper: forked before this file was imported, for then it is small.
     """
     keeper, helper = ipc.link_from(link_fd, takes_fds=True), helper or Spawner()
@@ -63,7 +62,7 @@ def main(
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root
-    more = privileged.generations.grant(privileged.tree)  # the spawner's alone, and lost in its children
+    more = adopt.grant(privileged)  # the spawner's alone, and lost in its children
     clean_signals()
     helper.become(account.uid, account.gid, account.groups, sorted(more.union(CAPABILITIES)), keep_bounding=root)
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)

@@ -14,6 +14,12 @@ done
 for loader in "$root"/lib64/ld-linux-*.so.2 "$root"/lib/ld-linux-*.so.1; do
     if [ -x "$loader" ]; then break; fi
 done
+for tree in /sys/fs/cgroup /sys/fs/cgroup/unified; do # or two of them would share their groups
+    if [ -e "$tree/cgroup.procs" ]; then
+        mkdir -p "$tree/${work##*/}"
+        echo $$ >"$tree/${work##*/}/cgroup.procs"
+    fi
+done
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec "$loader" --library-path "$libraries/systemd:$libraries" "$root/usr/bin/systemd-nspawn" --quiet \
     --register=no --keep-unit --console=pipe --directory "$merged" "$@"

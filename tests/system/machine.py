@@ -1,6 +1,6 @@
 """A machine whose first process is the real systemd: systemd-nspawn over a small Debian, made once by mmdebstrap.
 
-Rule 1: the small Debian stays as it was made, in DURWARD_SYSTEMD_ROOT or FOLDER; a machine has its own layer above.
+Rule 1: the small Debian stays as it was made, in DURWARD_SYSTEMD_ROOT or FOLDER; a machine has a layer above it.
 Rule 2: it has no network but its own loopback, and is not known to anything of the real machine's.
 Rule 3: what runs in it is the installed Durward under test, with its accounts and its unit by packaging/install.
 """
@@ -79,10 +79,13 @@ class Machine:
         shutil.copytree(HERE / "services", self.upper / "srv" / "programs")
         made = self.upper / PREFIX.relative_to("/") / ".durward" / "made"
         made.unlink(missing_ok=True)  # outside of the prefix nothing is made yet
-        for user in ("www", "jobs"):
-            self.inside("useradd", "--system", "--user-group", "--no-create-home", user)
-        options = ["--extra", extra[1]] if len(extra) == 3 else []
-        self.inside("/src/packaging/install", "--config", "/etc/durward", "--links", "--systemd", *options, str(PREFIX))
+        options = f"--extra {extra[1]}" if len(extra) == 3 else ""
+        self.inside(
+            "/bin/sh", "-euc", f"""
+            for user in www jobs; do useradd --system --user-group --no-create-home $user; done
+            /src/packaging/install --config /etc/durward --links --systemd {options} {PREFIX}
+            systemctl enable {UNIT}""",
+        )  # fmt: skip
 
     def _nspawn(self, *words: str) -> list[str]:
         return [
@@ -99,12 +102,13 @@ class Machine:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """A file of root's; only while nothing runs in it."""
+    def write(self, path: str, text: str, group: str) -> None:
+        """A file of root's that this group reads; only while nothing runs in it."""
         file = self.upper / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.replace("@PREFIX@", str(PREFIX)).replace("@SERVICES@", "/srv/programs"))
-        file.chmod(mode)
+        words = [line.split(":") for line in (self.upper / "etc" / "group").read_text().splitlines()]
+        os.chown(file, 0, next(int(number) for name, _, number, _ in words if name == group))
+        file.chmod(0o640)
 
     # life
 
@@ -140,6 +144,10 @@ class Machine:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.first, signal.SIGKILL)
             self.process.wait()
+        for tree in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+            for folder, _, _ in os.walk(f"{tree}/{self.work.name}", topdown=False):
+                with contextlib.suppress(OSError):  # what was killed last may not be gone yet
+                    os.rmdir(folder)
         shutil.rmtree(self.work, ignore_errors=True)
 
     # looking and doing
@@ -178,6 +186,22 @@ class Machine:
 
     def keeper(self) -> int:
         return int(self.show("MainPID"))
+
+    def hand_on(self, controller: str) -> bool:
+        """Have the unit's cgroup hand this one on, its processes moved out of the way. False: it is not to be had."""
+        top = Path("/sys/fs/cgroup" if Path("/sys/fs/cgroup/cgroup.procs").exists() else "/sys/fs/cgroup/unified")
+        payload = top / self.work.name / "payload"
+        unit = payload / "system.slice" / UNIT
+        try:
+            for group in (top, payload.parent, payload, unit.parent):
+                (group / "cgroup.subtree_control").write_text(f"+{controller}")
+            (own,) = unit.glob("durward*/self")
+            for pid in (unit / "cgroup.procs").read_text().split():
+                (own / "cgroup.procs").write_text(pid)
+            (unit / "cgroup.subtree_control").write_text(f"+{controller}")
+        except OSError:
+            return False
+        return True
 
     def journal(self) -> str:
         return self.run("journalctl", "--no-pager", "-u", UNIT, check=False)

@@ -11,10 +11,12 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
 import templates
+from asker import PATIENCE
 from house import PREFIX, House
 from people import People, processes_of
 from prefixes import Prefixes
@@ -55,7 +57,7 @@ def unnoticed(house: House) -> Iterator[None]:
     """Under load, and whatever the test does, no service notices it, and the log loses no line."""
     house.until(lambda: len(processes_of({house.people["www"].uid})) >= 3, "the site has its two workers")
     before, copies, keeper = services(house), service_processes(house), house.daemon
-    with house.load(interval=0.002) as load:
+    with house.load(interval=0.01) as load:
         load.begun()
         yield
         assert house.http("/").status == 200
@@ -101,8 +103,10 @@ def durward(house: House, *words: str) -> tuple[int, str, str]:
 
 def followed(house: House, number: int) -> messages.Ended:
     """The end of an operation, whichever supervisor tells it."""
+    until = time.monotonic() + PATIENCE
     while True:
-        with contextlib.suppress(EOFError, OSError), house.root() as events:
+        assert time.monotonic() < until, f"operation {number} does not end: {house.stderr()}"
+        with contextlib.suppress(EOFError, OSError), house.root(timeout=5.0) as events:
             events.send(messages.Watch(operation=number))
             while True:
                 event = events.receive()
