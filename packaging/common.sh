@@ -108,7 +108,7 @@ source_hash() (
 # Where it cannot, it goes on as it is, and that is said.
 upgrade_running() {
     socket=$(path_of "$1" run)/root.sock
-    [ -S "$socket" ] && [ -n "$(running_from "$PREFIX")" ] || return 0
+    if [ ! -S "$socket" ] || [ -z "$(running_from "$PREFIX")" ]; then return 0; fi
     say "a daemon runs from $PREFIX: it is replaced by what is installed now, and its services go on"
     "$PREFIX/bin/durward" --root "$socket" upgrade ||
         warn "the daemon was not replaced; again: $PREFIX/bin/durward --root $socket upgrade, or stop and start it"

@@ -56,7 +56,7 @@ def house(people: People, space: Space) -> Iterator[House]:
 def unnoticed(house: House) -> Iterator[None]:
     """Under load, and whatever the test does, no service notices it, and the log loses no line."""
     house.until(lambda: len(processes_of({house.people["www"].uid})) >= 3, "the site has its two workers")
-    before, copies, keeper = services(house), service_processes(house), house.daemon
+    before, copies, keeper = services(house), service_processes(house), house.daemon  # of worker neither
     with house.load(interval=0.01) as load:
         load.begun()
         yield
@@ -152,28 +152,26 @@ def test_an_upgrade_under_load_replaces_every_part_and_no_service_notices(
     assert (records[0]["reason"], records[1]["ok"]) == ("a new version", True)
 
 
-def test_what_people_have_asked_for_outlives_an_upgrade(house: House, prefixes: Prefixes, unnoticed: None) -> None:
+PRIVILEGED = pytest.param("privileged", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("part", [PRIVILEGED, "supervisor"])
+def test_kill_9_while_the_new_program_is_tried_costs_nothing_and_what_people_have_asked_for_stays(
+    house: House, prefixes: Prefixes, unnoticed: None, part: str
+) -> None:
     token = house.token("alice")
     _, ended = house.operate(messages.Stop("worker"))
     assert ended.ok, ended
-    other(house, prefixes)
-    assert followed(house, begun(house)).ok
-    assert house.api("GET", "/services", token).status == 200, "she is logged in"
-    assert house.status()["worker"].state == "STOPPED"
-    _, ended = house.operate(messages.Start("worker"))
-    assert ended.ok, ended
-
-
-@pytest.mark.parametrize("part", ["privileged", "supervisor"])
-def test_kill_9_while_the_new_program_is_tried_costs_nothing(
-    house: House, prefixes: Prefixes, unnoticed: None, part: str
-) -> None:
     name = other(house, prefixes)
     number = begun(house)
     house.kill9(part)
     ended = followed(house, number)
     assert ended.ok, ended
     assert runs(house) == spelled(name)
+    assert house.api("GET", "/services", token).status == 200, "she is logged in"
+    assert house.status()["worker"].state == "STOPPED"
+    _, ended = house.operate(messages.Start("worker"))
+    assert ended.ok, ended
 
 
 @pytest.mark.slow
@@ -196,9 +194,9 @@ def test_a_program_that_would_not_do_is_refused_and_nothing_has_changed(
     prefixes.make("broken", first="import no_such_module")
     prefixes.use("broken")
     stays(house, "No module named 'no_such_module'")
-    prefixes.make("early", version=('"state": (1, 1)', '"state": (0, 0)'))
+    prefixes.make("early", version=('"state": (1, 1)', '"state": (2, 2)'))
     prefixes.use("early")
-    stays(house, f"{runs(house)} writes version 1 of 'state', and this one reads 0 to 0")
+    stays(house, f"{runs(house)} writes version 1 of 'state', and this one reads 2 to 2")
     (prefixes.folder / "broken" / "bin" / "durward-rootd").unlink()
     prefixes.use("broken")
     stays(house, "durward-rootd: No such file or directory")
