@@ -1,5 +1,4 @@
 """The architecture, as tests: what may import what, what may create processes, what may hold how many lines.
-
 Read from the source with ast; only the dispatch table is imported. Raising a budget is a commit that says why.
 """
 

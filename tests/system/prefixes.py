@@ -12,7 +12,10 @@ import sysconfig
 import venv
 from pathlib import Path
 
+from rootd import version
+
 PACKAGES = ("rootd", "policy", "userapi")
+BUILD = f'BUILD = "{version.BUILD}"'  # as the installer has written it
 SITE = Path(sysconfig.get_path("purelib"))
 PROGRAM = """\
 #!{python} -I
@@ -44,7 +47,7 @@ class Prefixes:
         for package in PACKAGES:
             shutil.copytree(source / package, packages / package)
         (packages / "durward.pth").write_text(f"{SITE}\n")
-        self.change(name, **{"version": ('BUILD = ""', f'BUILD = "{name}"'), **changed})
+        self.change(name, **{"version": (BUILD, f'BUILD = "{name}"'), **changed})
         program = place / "bin" / "durward-rootd"
         program.write_text(PROGRAM.format(python=self.link / "bin" / "python3", first=first))
         program.chmod(0o755)

@@ -84,9 +84,7 @@ def test_b9_every_command_is_denied_by_an_empty_policy(room: Any, command: messa
     else:
         assert reply.kind == ("forbidden" if DISPATCH[type(command)].action in GLOBAL else "unknown")
         assert room.decisions()[0]["allowed"] is False
-    assert room.services.asked == []
-    assert room.sent == []
-    assert room.told == []
+    assert (room.services.asked, room.sent, room.told) == ([], [], [])
 
 
 def test_b9_an_empty_policy_shows_nothing(room: Any) -> None:

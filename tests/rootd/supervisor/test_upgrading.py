@@ -186,3 +186,25 @@ def test_our_api_is_restarted_where_it_is_wanted() -> None:
     assert of_api(restart, lambda name: False)(1.0, "ab") is None
     assert of_api(restart, lambda name: True)(1.0, "ab") == 5
     assert asked == [("durward-api", 1.0, "ab")]
+
+
+def test_an_upgrade_is_root_s_whatever_the_policy_lets_others_do(room: Any, tokens: Any) -> None:
+    refused = room.client().ask(messages.Upgrade(), tokens[1])
+    assert (refused.kind, refused.text) == ("forbidden", "an upgrade is for root alone: sudo durward --root upgrade")
+    assert room.sent == []
+    room.client("root").send(messages.Upgrade(), "")
+    room.settle()
+    assert [message.op for message in room.sent] == [ipc.UPGRADE]
+
+
+def test_who_follows_one_that_goes_on_hears_it_from_the_next_supervisor(room: Any, tokens: Any) -> None:
+    """Of any other, a number of another supervisor's events says that another operation is meant."""
+    room.services.operations.begin("restart", "site", "", 0.0)
+    resumed = room.services.operations.resume(77, "upgrade", "ab", 0.0)
+    room.services.operations.step(resumed, "goes on")
+    client = room.client("root")
+    client.send(messages.Watch(operation=1, after=500), "")
+    assert client.receive().kind == "unknown"
+    client.send(messages.Watch(operation=77, after=500), "")
+    told = [client.receive() for _ in range(2)]
+    assert any(isinstance(one, messages.Step) and one.text == "goes on" for one in told), told
