@@ -13,13 +13,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import templates
 from asker import PATIENCE
 from house import PREFIX, House
 from people import People, processes_of
-from prefixes import Prefixes
+from prefixes import PACKAGES, Prefixes
 from space import Space
 from test_kill9 import COUNTER, complete, lines, service_processes, services
 
@@ -186,6 +187,25 @@ def test_kill_9_of_each_part_as_soon_as_it_is_of_the_new_version(
     ended = followed(house, number)
     assert ended.ok, ended
     assert runs(house) == spelled(name)
+
+
+@pytest.mark.slow
+def test_from_the_version_of_the_previous_commit_to_this_one(
+    house: House, prefixes: Prefixes, unnoticed: None, tmp_path: Path
+) -> None:
+    git = ["git", "-c", "safe.directory=*", "-C", str(Path(__file__).resolve().parents[2])]
+    archive = subprocess.run([*git, "archive", "HEAD~1", *PACKAGES], capture_output=True, check=False)
+    if archive.returncode:
+        pytest.skip(f"there is no previous commit here: {archive.stderr.decode()}")
+    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive.stdout, check=True)
+    if not (tmp_path / "rootd" / "keeper" / "again.py").exists():
+        pytest.skip("the previous commit knows of no upgrade")
+    prefixes.make("previous", tmp_path)
+    for name in ("previous", "one"):
+        prefixes.use(name)
+        ended = followed(house, begun(house))
+        assert ended.ok, ended
+        assert runs(house).endswith(f"+{name}")
 
 
 def test_a_program_that_would_not_do_is_refused_and_nothing_has_changed(

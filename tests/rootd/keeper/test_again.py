@@ -114,7 +114,7 @@ def test_who_ends_while_no_keeper_listens_is_reaped_and_reported_by_the_next_one
         ("sys.exit('no, it cannot')", 1, "no, it cannot"),
         ("import no_such_module", 1, "No module named 'no_such_module'"),
         ("os.kill(os.getpid(), signal.SIGKILL)", -9, ""),
-        ("signal.alarm(1); signal.pause()", -14, ""),
+        ("signal.setitimer(signal.ITIMER_REAL, 0.05); signal.pause()", -14, ""),
     ],
 )
 def test_a_program_that_would_not_do_changes_nothing_and_its_words_are_handed_on(
@@ -211,13 +211,16 @@ def text_of(path: Path) -> str:
         return ""
 
 
-@pytest.mark.parametrize("number", keeper.HANDLED)
-def test_a_signal_that_comes_while_no_keeper_listens_ends_nothing(stage: Stage, number: signal.Signals) -> None:
-    theatre = stage(late=f"os.kill(os.getpid(), {int(number)})")
+@pytest.mark.parametrize("ends", [False, True])
+def test_signals_that_come_while_no_keeper_listens_end_nothing_and_none_that_asks_for_an_end_is_lost(
+    stage: Stage, ends: bool
+) -> None:
+    numbers = [int(one) for one in (keeper.ENDING[:1] if ends else {*keeper.HANDLED} - {*keeper.ENDING})]
+    theatre = stage(late=f"for number in {numbers}: os.kill(os.getpid(), number)")
     theatre.begin()
     ask(theatre)
     theatre.enter(*PARTS)
-    if number in keeper.ENDING:
+    if ends:
         theatre.hear_op("supervisor", ipc.END)
     theatre.order("privileged", do="send", op=ipc.END, arg=6)
     assert theatre.wait() == 6

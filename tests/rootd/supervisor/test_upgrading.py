@@ -199,6 +199,8 @@ def test_an_upgrade_is_root_s_whatever_the_policy_lets_others_do(room: Any, toke
 
 def test_who_follows_one_that_goes_on_hears_it_from_the_next_supervisor(room: Any, tokens: Any) -> None:
     """Of any other, a number of another supervisor's events says that another operation is meant."""
+    room.services.operations.events = 1000
+    room.desk.watchers.begin(1000)
     room.services.operations.begin("restart", "site", "", 0.0)
     resumed = room.services.operations.resume(77, "upgrade", "ab", 0.0)
     room.services.operations.step(resumed, "goes on")
