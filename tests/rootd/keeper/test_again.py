@@ -189,6 +189,23 @@ def test_only_one_is_tried_at_a_time_and_none_while_the_daemon_ends(stage: Stage
     assert refused(theatre)[1] == "all of it is to end"
 
 
+def test_an_end_that_privileged_asks_for_wins_over_a_trial_that_has_gone_well(stage: Stage, tmp_path: Path) -> None:
+    """Both wait for the keeper, which stands still until they do."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    theatre = stage(f"open({str(fifo)!r}).read()")
+    theatre.begin()
+    ask(theatre)
+    with fifo.open("w"):  # the trial has come to it
+        os.kill(theatre.pid, signal.SIGSTOP)
+    theatre.order("privileged", do="send", op=ipc.END, arg=5)
+    theatre.order("privileged", do="fds")
+    while "fds" not in theatre.hear("privileged"):
+        continue
+    os.kill(theatre.pid, signal.SIGCONT)
+    assert theatre.wait() == 5
+
+
 def test_the_end_of_the_daemon_ends_what_is_tried_too(stage: Stage, tmp_path: Path) -> None:
     """It holds all that the keeper holds: a port would stay bound."""
     fifo = tmp_path / "fifo"
