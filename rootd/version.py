@@ -28,3 +28,16 @@ def spelled() -> str:
 
 def written() -> dict[str, int]:
     return {name: number for name, (number, _) in FORMATS.items()}
+
+
+def unreadable(others: Mapping[str, int], program: str) -> list[str]:
+    """Why this program cannot take over from one that writes these: a sentence for each form; none when it can."""
+    wrong = []
+    for name, number in others.items():
+        newest, oldest = FORMATS.get(name, (0, 0))
+        if not oldest <= number <= newest:
+            reads = f"reads {oldest} to {newest}" if newest else "does not know it"
+            wrong.append(
+                f"{program or 'the running program'} writes version {number} of '{name}', and this one {reads}"
+            )
+    return wrong

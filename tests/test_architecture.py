@@ -48,7 +48,6 @@ ARROWS = {
     "rootd.memory": "",
     "rootd.accounts": "rootd.config",
     "rootd.confine": "rootd.sandbox prctl",
-    "rootd.landlock": "",
     "rootd.sandbox": "rootd.landlock",
     "rootd.config": "rootd.config",
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor

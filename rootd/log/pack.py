@@ -74,7 +74,8 @@ class Job:
                     os.rename(part, final, src_dir_fd=self.directory, dst_dir_fd=self.directory)
                     os.unlink(name, dir_fd=self.directory)
                     return True
-        os.unlink(f"{self.name}.packing", dir_fd=self.directory)  # it was rotated away meanwhile
+        with contextlib.suppress(FileNotFoundError):  # it was rotated away meanwhile, or all of it cleared
+            os.unlink(f"{self.name}.packing", dir_fd=self.directory)
         return True
 
     def close(self) -> None:

@@ -33,18 +33,18 @@ while not os.path.exists(folder + "/enough"):
     n, size, view = n + 40, size + len(data), memoryview(data)
     while view:
         view = view[os.write(1, view[:997]):]
-    time.sleep(0.02)
+    time.sleep(float(sys.argv[2]))
 with open(folder + "/new." + os.environ["DURWARD_PROCESS"].replace(":", "."), "w") as file:
     file.write("%d %d" % (n, size))
 os.rename(file.name, file.name.replace("/new.", "/"))
 """
 ONE = """
 [service.{kind}]
-command = ["@PREFIX@/bin/python3", "-I", "-c", '''{program}''', "{folder}"]
+command = ["@PREFIX@/bin/python3", "-I", "-c", '''{program}''', "{folder}", "{pause}"]
 user = "@jobs@"
 processes = {writers}
 restart = {{ policy = "never" }}
-log = {{ size = "256K", keep = 1000, {how} }}
+log = {{ size = "64K", keep = 1000, {how} }}
 """
 KINDS = {
     "waits": 'full = "wait"',
@@ -79,6 +79,7 @@ def lines_of(house: House, kind: str, process: str) -> list[bytes]:
         said = house.messages_file.read_bytes().splitlines()
         return [one.removeprefix(begin) for one in said if one.startswith(begin)]
     found = text(house.log / process, "stdout").splitlines()
+    assert len([*(house.log / process).glob("stdout.log*")]) > 1, "it was rotated"
     if kind == "stamped":
         assert all(STAMP.match(one) for one in found)
         return [one[28:] for one in found]
@@ -95,20 +96,20 @@ def lost(house: House, kind: str) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("writers", "kills", "size"), [(2, 5, "48m"), pytest.param(20, 20, "1g", marks=pytest.mark.slow)]
+    ("writers", "kills", "pause"), [(2, 5, 0.02), pytest.param(20, 20, 0.5, marks=pytest.mark.slow)]
 )
 def test_on_a_full_disk_and_through_kill_9_of_log_every_line_is_there_once_or_counted(
-    people: People, space: Space, writers: int, kills: int, size: str
+    people: People, space: Space, writers: int, kills: int, pause: float
 ) -> None:
     house = House(people, space, {}, policy={})
     counts = house.folder / "counts"
     counts.mkdir()
     counts.chmod(0o777)
     for kind, how in KINDS.items():
-        one = ONE.format(kind=kind, how=how, program=PROGRAM, folder=counts, writers=writers)
+        one = ONE.format(kind=kind, how=how, program=PROGRAM, folder=counts, writers=writers, pause=pause)
         house.write(f"services.d/{kind}.toml", one)
     try:
-        with disk(house.log, size), house.running():
+        with disk(house.log, "128m"), house.running():
             torture(house, kills)
             (counts / "enough").touch()
             names = [f"{kind}.{number}" for kind in KINDS for number in range(writers)]

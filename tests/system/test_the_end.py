@@ -20,7 +20,7 @@ from policy import messages
 pytestmark = pytest.mark.root
 
 FEW, MANY = 100, 1_000
-OWN = 3.0  # seconds that the slowest takes to end
+OWN = 6.0  # seconds that the slowest takes to end
 ONE = """
 [service.s{number:04}]
 command = ["/bin/sleep", "100000"]

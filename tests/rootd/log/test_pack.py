@@ -78,6 +78,18 @@ def test_a_file_that_is_rotated_away_while_it_is_compressed_leaves_nothing(logs:
     assert names(logs) == []
 
 
+def test_what_is_rotated_after_all_was_cleared_in_the_middle_of_it_is_compressed_too(logs: Path) -> None:
+    (logs / "site/stdout.log.1").write_bytes(TEXT)
+    made = packer(logs)
+    for _ in range(3):
+        made.step(0.0)
+    for path in (logs / "site").iterdir():
+        path.unlink()
+    (logs / "site/stdout.log.1").write_bytes(TEXT)
+    work(made)
+    assert names(logs) == ["stdout.log.1.gz"]
+
+
 def test_what_cannot_be_compressed_stays_as_it_is_and_that_is_said_once(
     logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
