@@ -63,7 +63,7 @@ _WORDS = {
 
 
 # What is short, and what makes it more. Of each service, so the words are few.
-_SHORT = {
+SHORT = {
     errno.EAGAIN: "processes are short: raise pids.max of its control group (TasksMax=), or kernel.pid_max",
     errno.EMFILE: "descriptors are short: raise the daemon's limit of open files (LimitNOFILE=)",
     errno.ENFILE: "descriptors are short: raise fs.file-max",
@@ -177,7 +177,7 @@ def _failure_words(failure: int, spec: ServiceSpec, part: str) -> str:
         what = f"cannot become {spec.user}"
     else:
         what = _WORDS.get(name, f"cannot start ({name})")
-    return "; ".join(filter(None, (f"{what}: {os.strerror(number)}" if number else what, _SHORT.get(number))))
+    return "; ".join(filter(None, (f"{what}: {os.strerror(number)}" if number else what, SHORT.get(number))))
 
 
 def _program(settings: dict[str, str], part: str) -> str:

@@ -147,6 +147,23 @@ def test_kill_9_of_a_part_as_soon_as_it_is_back(house: House, unnoticed: None, p
     until_written(house)
 
 
+def test_a_damaged_state_file_is_said_loudly_and_starts_no_second_copy(house: House, unnoticed: None) -> None:
+    """The keeper stands still, so that nobody writes it anew before it is read."""
+    old = house.pid_of("supervisor")
+    assert house.daemon is not None
+    house.daemon.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(old, signal.SIGKILL)
+        house.until(lambda: proc_stat(old)[:1] == ["Z"], "it is dead")
+        (house.run_dir / "supervisor" / "state.json").write_bytes(b'{"version":1,"slots":{"site')
+        (house.run_dir / "supervisor" / "ended.json").write_bytes(b"[{")
+    finally:
+        house.daemon.send_signal(signal.SIGCONT)
+    house.wait_back("supervisor", old)
+    assert "the state file is damaged and not used, only what runs counts" in house.stderr()
+    assert "the file of what has ended is damaged" in house.stderr()
+
+
 @pytest.mark.parametrize("way", ["api", "root"])
 def test_a_command_waits_through_kill_9_of_the_supervisor_and_tells_the_outcome(house: House, way: str) -> None:
     go, root = house.folder / "go", [str(PREFIX / "bin" / "durward"), "--root", str(house.run_dir / "root.sock")]

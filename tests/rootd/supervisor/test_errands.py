@@ -9,6 +9,7 @@ import pytest
 from rootd import ipc
 from rootd.config.specs import Probe
 from rootd.supervisor import states
+from rootd.supervisor.exits import SHORT
 
 BEFORE, LAST, STOP = (("pre-start", 5),), (("post-stop", 5),), (("stop", 5),)
 
@@ -86,7 +87,9 @@ def test_a_hook_that_cannot_be_spawned_fails_with_the_reason(House: Any, spec: A
     house = House(spec(parts=BEFORE, limit_count=1))
     house.privileged.failing = (11, "fork")
     house.begin().deliver()
-    assert text(house).endswith("its pre-start hook: cannot start a process: Resource temporarily unavailable")
+    assert text(house).endswith(
+        f"its pre-start hook: cannot start a process: Resource temporarily unavailable; {SHORT[11]}"
+    )
 
 
 def test_a_hook_that_not_even_sigkill_ends_is_given_up_and_killed_again_when_it_shows(House: Any, spec: Any) -> None:

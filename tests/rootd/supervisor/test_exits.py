@@ -31,6 +31,16 @@ def failure(step: int | str, number: int) -> Exit:
         (failure("directory", errno.ENOENT), "cannot enter /srv: No such file or directory"),
         (failure("uid", errno.EPERM), "cannot become www: Operation not permitted"),
         (failure("limits", errno.EPERM), "cannot set its limits: Operation not permitted"),
+        (
+            failure("fork", errno.EAGAIN),
+            "cannot start a process: Resource temporarily unavailable; processes are short:"
+            " raise pids.max of its control group (TasksMax=), or kernel.pid_max",
+        ),
+        (
+            failure("pipe", errno.EMFILE),
+            "cannot make its output pipes: Too many open files; descriptors are short:"
+            " raise the daemon's limit of open files (LimitNOFILE=)",
+        ),
         (failure("nothing", errno.EBUSY), "cannot be started: Device or resource busy"),
         (failure("verify", 0), "cannot start (verify)"),
         (failure(200, errno.EIO), "cannot start (step 200): Input/output error"),

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from rootd import ipc
 from rootd.supervisor import lifecycle
-from rootd.supervisor.exits import Exit
+from rootd.supervisor.exits import SHORT, Exit
 from rootd.supervisor.states import (
     Adopted, Backoff, BecameReady, Died, Emptying, Ended, Event, Exited, Fatal, RestartAsked, Running, Signal, Slot,
     Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TimeUp,
@@ -109,7 +109,7 @@ def test_a_spawn_that_fails_is_tried_again_after_growing_delays_until_the_limit(
     for delay, whole in zip(delays[1:], (0.1, 0.2, 0.4), strict=True):
         assert whole * 0.8 - 1e-9 <= delay <= whole * 1.2 + 1e-9
     h(SpawnFailed(failure("fork", errno.EAGAIN)))
-    words = "cannot start a process: Resource temporarily unavailable"
+    words = f"cannot start a process: Resource temporarily unavailable; {SHORT[errno.EAGAIN]}"
     assert h.state == Fatal(f"failed 5 times in 60 s, at last: {words}")
 
 

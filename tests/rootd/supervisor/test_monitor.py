@@ -8,6 +8,7 @@ import pytest
 
 from rootd.config.specs import Probe
 from rootd.supervisor import monitor
+from rootd.supervisor.exits import SHORT
 
 HTTP = Probe("http", "tcp:127.0.0.1:8080", "/healthz")
 TCP = Probe("tcp", "unix:/run/db/db.sock")
@@ -125,7 +126,7 @@ def test_a_command_that_could_not_be_run_says_nothing_against_the_process(House:
     house = House(spec(parts=(("live", 5),), **live)).begin().later(1.0)
     house.privileged.failing = (24, "pipe")
     assert house.later(35.0).states() == ["RUNNING"]
-    assert text(house) == "cannot be probed: cannot make its output pipes: Too many open files"
+    assert text(house) == f"cannot be probed: cannot make its output pipes: Too many open files; {SHORT[24]}"
     house.privileged.failing = None
     [check] = house.later(10.0).privileged.errands()
     house.lose().privileged.runs.pop(check.number)  # it ended, and nobody saw how

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rootd import ipc
-from rootd.supervisor.exits import Exit
+from rootd.supervisor.exits import SHORT, Exit
 from rootd.supervisor.states import (
     Backoff, BecameReady, Cancelled, Died, Event, Exited, Fatal, Replacing, RestartAsked, RollFailed, Running, Signal,
     Spawn, Spawned, SpawnFailed, Spawning, SpawnLost, StartAsked, Starting, StopAsked, Stopped, Stopping, TreeEmpty,
@@ -51,10 +51,13 @@ def test_a_rolling_restart_is_proven_by_the_word_of_the_new_one(History: Any) ->
     assert h(BecameReady(2)).done() == [Signal(1, TERM)]
 
 
+SHORT_OF_PROCESSES = f"cannot start a process: Resource temporarily unavailable; {SHORT[errno.EAGAIN]}"
+
+
 @pytest.mark.parametrize(
     ("events", "reason"),
     [
-        ([SpawnFailed(failure("fork", errno.EAGAIN))], "cannot start a process: Resource temporarily unavailable"),
+        ([SpawnFailed(failure("fork", errno.EAGAIN))], SHORT_OF_PROCESSES),
         ([Spawned(2, 3, 100.0), Died(2, failure("exec", errno.ENOENT)), TreeEmpty(2)], MISSING),
         ([Spawned(2, 3, 100.0), Died(2, CRASH), TreeEmpty(2)], "exit status 1"),
         ([Spawned(2, 3, 100.0), Died(2, OK), TreeEmpty(2)], "exit status 0"),

@@ -9,6 +9,7 @@ import pytest
 
 from policy.messages import Changed
 from rootd import ipc
+from rootd.supervisor.exits import SHORT
 from rootd.supervisor.operations import LIVE_LIMIT
 from rootd.supervisor.services import Already, Refusal
 
@@ -72,7 +73,7 @@ def test_a_service_whose_spawn_fails_becomes_fatal_and_says_so(House: Any) -> No
     house.privileged.failing = errno.EAGAIN, "fork"
     house.begin().later(10.0)
     assert house.states() == ["FATAL"]
-    words = "cannot start a process: Resource temporarily unavailable"
+    words = f"cannot start a process: Resource temporarily unavailable; {SHORT[errno.EAGAIN]}"
     assert house.services.info("site").processes[0].text == f"failed 5 times in 60 s, at last: {words}"
     assert house.services.info("site").processes[0].exit == words
     assert len(house.services.description("site").exits) == 5
