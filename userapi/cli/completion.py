@@ -39,7 +39,7 @@ OPTIONS = {
     "reload": "--dry-run --no-wait --reason",
     "revoke": "--all --reason",
     "shutdown": "--no-wait --reason",
-    "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
+    "audit": "--key --anchors --from --to --user --action --target --outcome --kind --token --request --grep --csv --follow"
     " --lines",
     "token": "--may --on --expires",
     "doctor": "--config --strict",
@@ -47,7 +47,7 @@ OPTIONS = {
 VALUED = (
     "--url --cacert --token-file --color --user -u --lines -n --stream --since --grep --operation"
     " --after --config --key --anchors --from --to --action --target --outcome --kind --request --reason"
-    " --may --on --expires"
+    " --token --may --on --expires"
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT, TOKEN = "verify search tail", "create list revoke"
