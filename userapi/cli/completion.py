@@ -39,8 +39,8 @@ OPTIONS = {
     "reload": "--dry-run --no-wait --reason",
     "revoke": "--all --reason",
     "shutdown": "--no-wait --reason",
-    "audit": "--key --anchors --from --to --user --action --target --outcome --kind --token --request --grep --csv --follow"
-    " --lines",
+    "audit": "--key --anchors --from --to --user --action --target --outcome --kind --token --request --grep --csv"
+    " --follow --lines",
     "token": "--may --on --expires",
     "doctor": "--config --strict",
 }

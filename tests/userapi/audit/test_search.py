@@ -98,13 +98,5 @@ def test_what_was_done_through_a_token_is_found_by_its_name_and_shown_with_it() 
     lines = [*LINES, json.dumps({**record, "n": 12}).encode()]
     assert [one["n"] for one in search.found(Query(token="dep*"), lines)] == [12]
     assert search.row(record)[4] == "alice (token deploy)"
-    made = {
-        "n": 1,
-        "kind": "token",
-        "what": "made",
-        "user": "alice",
-        "token": "deploy",
-        "for": "view on site",
-        "why": "",
-    }
+    made = {"n": 1, "kind": "token", "what": "made", "user": "alice", "token": "deploy", "for": "view on site"}
     assert search.row(made)[4:] == ["alice (token deploy)", "", "made", "", "", "view on site"]
