@@ -24,7 +24,7 @@ LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_674, 1_681, 11_709
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_675, 1_683, 11_957
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
