@@ -7,6 +7,8 @@ Rule 2: a program takes over from a running one only if it can read all that tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 VERSION = "0.1.0"
 BUILD = ""  # the installer writes here what it has installed: the beginning of a hash over the files
 

@@ -27,6 +27,7 @@ class Query(NamedTuple):
     kind: str = ""
     request: str = ""
     text: str = ""  # a regular expression over the whole line
+    token: str = ""  # the name of the personal token by which somebody asked
 
     def check(self) -> None:
         """Raises ValueError."""
@@ -68,6 +69,7 @@ def matches(query: Query, record: dict[str, Any]) -> bool:
         and fits(query.action, "action", "command", "deed")
         and (fits(query.target, "target") or (bool(record.get("process")) and _is_of(record, query.target)))
         and fits(query.kind, "kind")
+        and fits(query.token, "token")
         and (not query.outcome or outcome(record) == query.outcome)
     )
 
@@ -111,15 +113,18 @@ def story(request: str, every: Iterable[dict[str, Any]]) -> Iterator[dict[str, A
 def row(record: dict[str, Any]) -> list[str]:
     """The columns of COLUMNS, for a table or CSV."""
     kind = str(record.get("kind", ""))
-    text = next((str(record[name]) for name in ("why", "result", "text", "reason") if record.get(name)), "")
+    told = ("why", "result", "text", "reason", "for")
+    text = next((str(record[name]) for name in told if record.get(name)), "")
     if not text and kind == "decision":
         text = f"by {record['rule']}" if record.get("rule") else ""
     if kind == "deed":
         text = f"run {record.get('run')}, slot {record.get('slot')}, {record.get('arg')}"
-    action = next((str(record[name]) for name in ("command", "action", "deed") if record.get(name)), "")
+    action = next((str(record[name]) for name in ("command", "action", "deed", "what") if record.get(name)), "")
     target = next((str(record[name]) for name in ("target", "service", "process") if record.get(name)), "")
+    user = str(record.get("user", record.get("asker", "")))
+    user += f" (token {record['token']})" if record.get("token") else ""
     return [
-        str(record["n"]), str(record.get("time", "")), kind, str(record.get("id", "")),
-        str(record.get("user", record.get("asker", ""))), str(record.get("from", "")), action, target, outcome(record),
+        str(record["n"]), str(record.get("time", "")), kind, str(record.get("id", "")), user,
+        str(record.get("from", "")), action, target, outcome(record),
         text,
     ]  # fmt: skip

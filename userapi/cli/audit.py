@@ -29,7 +29,8 @@ SOUGHT = {
     "user": "who asked",
     "action": "an action, a command or a deed: restart, cancel, spawn",
     "target": "a service",
-    "kind": "decision, outcome, step, deed, login, start, …",
+    "kind": "decision, outcome, step, deed, login, token, start, …",
+    "token": "the name of the personal token by which it was asked",
     "request": "all of one request's story, by its id",
     "grep": "records in which this regular expression is found",
 }  # * and ? stand for anything, as in a shell; not in the last two
@@ -199,7 +200,7 @@ def search(ask: Any, screen: Screen, args: Any) -> int:
     from userapi.audit import search as searching
 
     query = searching.Query(
-        args.user, args.action, args.target, args.outcome, args.kind, args.request, args.grep
+        args.user, args.action, args.target, args.outcome, args.kind, args.request, args.grep, args.token
     )  # as its fields stand
     span = span_of(args)
     if args.csv and screen.as_json:

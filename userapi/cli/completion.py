@@ -40,8 +40,8 @@ OPTIONS = {
     "revoke": "--all --reason",
     "shutdown": "--no-wait --reason",
     "upgrade": "--no-wait --reason",
-    "audit": "--key --anchors --from --to --user --action --target --outcome --kind --request --grep --csv --follow"
-    " --lines",
+    "audit": "--key --anchors --from --to --user --action --target --outcome --kind --token --request --grep --csv"
+    " --follow --lines",
     "policy": "--dir --groups --local-groups --at --from --reason --csv --exit-code --to --quiet --fail-on --prefix",
     "token": "--may --on --expires",
     "doctor": "--config --strict",
@@ -49,7 +49,7 @@ OPTIONS = {
 VALUED = (
     "--url --cacert --token-file --color --user -u --lines -n --stream --since --grep --operation"
     " --after --config --key --anchors --from --to --action --target --outcome --kind --request --reason"
-    " --may --on --expires --dir --groups --at --fail-on --prefix"  # take a word
+    " --token --may --on --expires --dir --groups --at --fail-on --prefix"  # take a word
 )
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT, TOKEN = "verify search tail", "create list revoke"

@@ -13,7 +13,7 @@ from userapi.cli.machine import OK, PROBLEM, WARNING, Finding
 if TYPE_CHECKING:
     from rootd.config.compile import Bundle, Section
 
-LONG_SESSION = 24 * 3600.0  # seconds
+LONG_SESSION, LONG_TOKEN = 24 * 3600.0, 366 * 24 * 3600.0  # seconds
 GROUP = "given up"
 
 Sections = dict[tuple[str, ...], "Section"]
@@ -95,6 +95,9 @@ def of_doors(found: Sections) -> Iterator[Finding]:
     if (auth.get("session") or 0.0) > LONG_SESSION:
         text = "auth.session is longer than a day: a session that was taken lives as long"
         yield Finding(GROUP, WARNING, text, 'session = "8h"')
+    if (auth.get("token_longest") or 0.0) > LONG_TOKEN:
+        text = "auth.token_longest is longer than a year: scripts keep tokens that everybody has forgotten"
+        yield Finding(GROUP, WARNING, text, 'token_longest = "90d"')
     for address in api.get("listen") or ():
         near = address.family == "unix" or address.host == "::1" or address.host.startswith("127.")
         if not near and not api.get("tls"):

@@ -272,3 +272,59 @@ def test_a_damaged_file_is_said_and_recorded_and_logins_go_on(stage, people) -> 
     assert file.with_name("tokens.json.damaged").read_bytes() == b"not ours"
     assert listed(stage, session) == []
     made(stage, session)
+
+
+def test_a_supervisor_that_is_started_again_meanwhile_is_told_of_the_token_that_waits(auth, people) -> None:
+    session = auth.granted(people("alice")).token
+    auth.answers_seen = False
+    client = auth.client()
+    client.ask(login.MakeToken(session, SCOPE, DAY))
+    first = auth.until(lambda push: isinstance(push, login.SessionUp) and push.token is not None)
+    auth.pushed.clear()
+    auth.link()
+    again = auth.until(lambda push: isinstance(push, login.SessionUp) and push.token is not None)
+    assert isinstance(first, login.SessionUp)
+    assert isinstance(again, login.SessionUp)
+    assert (again.hash, again.number) == (first.hash, first.number)
+    auth.tell(login.Seen(again.number))
+    assert isinstance(auth.answer(client), login.TokenMade)
+
+
+def test_one_that_is_revoked_is_answered_although_the_supervisor_is_silent_or_away(stage, people, monkeypatch) -> None:
+    monkeypatch.setattr(personal, "SEEN", 0.2)
+    stage.start()
+    session = stage.granted(people("alice")).token
+    for name in ("one", "two"):
+        made(stage, session, Scope(name, ("audit",)))
+    stage.answers_seen = False
+    assert ask(stage, login.RevokeToken(session, "one")) == login.TokenRevoked()
+    assert stage.supervisor is not None
+    stage.supervisor.close()
+    stage.supervisor = None
+    assert ask(stage, login.RevokeToken(session, "two")) == login.TokenRevoked()
+    stage.pushed.clear()
+    stage.link()
+    noted = stage.until(lambda push: isinstance(push, login.TokenNoted))  # was kept for it
+    assert isinstance(noted, login.TokenNoted)
+    assert (noted.what, noted.scope) == ("revoked", Scope("two", ("audit",)))
+
+
+def test_where_the_disk_cannot_be_written_no_token_is_made_and_a_revoked_one_says_so(auth, people) -> None:
+    session = auth.granted(people("alice")).token
+    made(auth, session)
+    blocked = auth.path / "state" / "auth" / "tokens.json.new"
+    blocked.mkdir()
+    kind, text = refused(ask(auth, login.MakeToken(session, Scope("second", ("audit",)), DAY)))
+    assert (kind, text) == ("failed", "the token cannot be kept: auth's messages say why")
+    client = auth.client()
+    client.ask(login.RevokeToken(session, "deploy"))
+    down = auth.until(lambda push: isinstance(push, login.SessionDown) and push.number > 0)
+    assert isinstance(down, login.SessionDown)
+    auth.tell(login.Seen(down.number))
+    kind, text = refused(auth.answer(client))
+    assert (kind, text.startswith("it works no more, but the file still has it")) == ("failed", True)
+    assert "tokens.json cannot be written" in auth.errors.read_text()
+    assert listed(auth, session) == []
+    blocked.rmdir()
+    made(auth, session)
+    assert [one.scope.name for one in listed(auth, session)] == ["deploy"]

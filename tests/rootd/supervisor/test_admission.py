@@ -209,3 +209,12 @@ def test_who_has_no_session_hears_whether_the_audit_log_is_in_trouble_and_nothin
     room.settle()
     told = room.client().ask(messages.Status(), "")
     assert (told.kind, told.trouble) == ("no-session", True)
+
+
+def test_a_stop_that_would_reach_further_needs_the_token_for_each(room: Any) -> None:
+    room.services.above = {"site": ["jobs"]}
+    let_in(use(room), Scope("deploy", ("view", "stop"), ("site",)))
+    told = room.client().ask(messages.Stop("site", with_dependants=True), TOKEN)
+    assert told.kind == "forbidden"
+    assert told.text == "denied: it would stop another service too, and neither may this token of alice stop that"
+    assert room.services.asked == []

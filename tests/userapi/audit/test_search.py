@@ -91,3 +91,12 @@ def test_each_record_is_a_row_of_all_columns() -> None:
     assert rows[1] == ["1", "t1", "decision", "aa", "alice", "192.0.2.1", "restart", "site", "allowed", "by ops"]
     assert rows[3][5:] == ["", "spawn", "site.1", "", "run 7, slot 1, 0"]
     assert rows[9][6:] == ["restart", "site", "ok", "site restarted"]
+
+
+def test_what_was_done_through_a_token_is_found_by_its_name_and_shown_with_it() -> None:
+    record = {**RECORDS[1], "token": "deploy"}
+    lines = [*LINES, json.dumps({**record, "n": 12}).encode()]
+    assert [one["n"] for one in search.found(Query(token="dep*"), lines)] == [12]
+    assert search.row(record)[4] == "alice (token deploy)"
+    made = {"n": 1, "kind": "token", "what": "made", "user": "alice", "token": "deploy", "for": "view on site"}
+    assert search.row(made)[4:] == ["alice (token deploy)", "", "made", "", "", "view on site"]

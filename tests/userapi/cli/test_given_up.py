@@ -43,6 +43,7 @@ def test_an_ordinary_configuration_gives_up_nothing() -> None:
     [
         ('[auth]\nlocal = "peer"', 'auth.local = "peer"'),
         ('[auth]\nsession = "48h"', "auth.session is longer than a day"),
+        ('[auth]\ntoken_longest = "500d"', "auth.token_longest is longer than a year"),
         ('[audit]\non_failure = "continue"', 'audit.on_failure = "continue"'),
         ('[api]\nlisten = "0.0.0.0:9001"\nbehind_proxy = true', "the API on tcp:0.0.0.0:9001 speaks without TLS"),
     ],
