@@ -89,10 +89,8 @@ TOP_LEVEL = {
     "pyproject.toml", "rootd", "userapi", "policy", "tests", "packaging", "README.md", "ARCHITECTURE.md", "SECURITY.md",
     "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", ".ci", ".git", ".gitignore",
 }  # fmt: skip
-LEFT_BY_TOOLS = {
-    "build", "dist", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".coverage", "htmlcov",
-    "__pycache__", ".github", ".gitlab-ci.yml", ".editorconfig", ".gitattributes",
-}  # fmt: skip
+LEFT_BY_TOOLS = set("build dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov".split())
+LEFT_BY_TOOLS |= set("__pycache__ .github .gitlab-ci.yml .editorconfig .gitattributes".split())
 
 
 @functools.cache

@@ -25,6 +25,7 @@ RECORDS = {
     # until when a session is good, for people; whether a personal token, which outlives boots, has expired: by this
     # clock or by CLOCK_BOOTTIME, whichever says so first (rootd/auth/tokens)
     "rootd/auth/main.py:wall",
+    "userapi/cli/policy_why.py:moment",  # now, where no other time is asked about
     "userapi/cli/sifting.py:since_of",  # when "10m ago" was, by the times that lines have
     "userapi/cli/render.py:Screen.services",  # how long ago "since" is, on a terminal
     "userapi/cli/render.py:Screen.operations",  # the same, of an operation
