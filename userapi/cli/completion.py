@@ -106,6 +106,8 @@ _durward() {{
             why,2) names=$(durward __complete services view 2>/dev/null) ;;
             audit,1) names="{AUDIT}" ;;
             policy,1) names="{POLICY}" ;;
+            policy,2) [[ ${{before[1]}} != who-can ]] || names="{ACTIONS}" ;;
+            policy,3) [[ ${{before[1]}} != why ]] || names="{ACTIONS}" ;;
             completion,1) names="bash zsh fish" ;;
         esac
     fi
@@ -154,6 +156,8 @@ _durward() {{
             why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
             audit,1) names=({AUDIT}) ;;
             policy,1) names=({POLICY}) ;;
+            policy,2) [[ ${{before[2]}} != who-can ]] || names=({ACTIONS}) ;;
+            policy,3) [[ ${{before[2]}} != why ]] || names=({ACTIONS}) ;;
             completion,1) names=(bash zsh fish) ;;
         esac
     fi
@@ -177,6 +181,7 @@ complete -c durward -n "__fish_seen_subcommand_from signal" -a "{SIGNALS}"
 complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward __complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from audit" -a "{AUDIT}"
 complete -c durward -n "__fish_seen_subcommand_from policy" -a "{POLICY}"
+complete -c durward -n "__fish_seen_subcommand_from who-can why" -a "{ACTIONS}"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c durward -l help
 complete -c durward -l json
