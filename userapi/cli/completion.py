@@ -110,6 +110,8 @@ _durward() {{
             audit,1) names="{AUDIT}" ;;
             token,1) names="{TOKEN}" ;;
             policy,1) names="{POLICY}" ;;
+            policy,2) [[ ${{before[1]}} != who-can ]] || names="{ACTIONS}" ;;
+            policy,3) [[ ${{before[1]}} != why ]] || names="{ACTIONS}" ;;
             completion,1) names="bash zsh fish" ;;
         esac
     fi
@@ -159,6 +161,8 @@ _durward() {{
             audit,1) names=({AUDIT}) ;;
             token,1) names=({TOKEN}) ;;
             policy,1) names=({POLICY}) ;;
+            policy,2) [[ ${{before[2]}} != who-can ]] || names=({ACTIONS}) ;;
+            policy,3) [[ ${{before[2]}} != why ]] || names=({ACTIONS}) ;;
             completion,1) names=(bash zsh fish) ;;
         esac
     fi
@@ -183,6 +187,7 @@ complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward 
 complete -c durward -n "__fish_seen_subcommand_from audit" -a "{AUDIT}"
 complete -c durward -n "__fish_seen_subcommand_from token" -a "{TOKEN}"
 complete -c durward -n "__fish_seen_subcommand_from policy" -a "{POLICY}"
+complete -c durward -n "__fish_seen_subcommand_from who-can why" -a "{ACTIONS}"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c durward -l help
 complete -c durward -l json

@@ -17,7 +17,7 @@ from policy import login, wire
 from policy.scope import Scope
 from rootd import ipc
 from rootd.supervisor import auth_link
-from rootd.supervisor.auth_link import AuthLink
+from rootd.supervisor.auth_link import MOST_GROUPS, AuthLink
 from rootd.supervisor.sessions import Sessions
 
 TOKEN = "a" * 64
@@ -117,6 +117,26 @@ def test_the_audit_log_says_which_session_a_login_began_and_why_it_ended(ends: E
     session = UP.hash[:12]
     assert [(record["kind"], record["session"]) for record in ends.records] == [("login", session), ("logout", session)]
     assert ends.records[1]["why"] == "logout"
+
+
+def test_the_audit_log_says_in_which_groups_somebody_is_at_a_login_and_when_they_change(ends: Ends) -> None:
+    others = msgspec.structs.replace(UP, groups=["webops", "leads"])
+    ends.push(UP, login.LoginNoted("alice", "", True, "", UP.hash), UP, others, others)
+    session = UP.hash[:12]
+    assert [(record["kind"], record["session"], record["groups"]) for record in ends.records] == [
+        ("login", session, ["webops"]), ("groups", session, ["leads", "webops"]),
+    ]  # fmt: skip
+
+
+def test_of_very_many_groups_the_record_says_how_many_it_leaves_out(ends: Ends) -> None:
+    many = msgspec.structs.replace(UP, groups=[f"g{number}" for number in range(MOST_GROUPS + 3)])
+    ends.push(many, login.LoginNoted("alice", "", True, "", UP.hash))
+    assert (len(ends.records[0]["groups"]), ends.records[0]["more_groups"]) == (MOST_GROUPS, 3)
+
+
+def test_of_a_session_that_is_not_known_no_groups_are_claimed(ends: Ends) -> None:
+    ends.push(login.LoginNoted("alice", "", True, "", UP.hash))
+    assert "groups" not in ends.records[0]
 
 
 def test_an_auth_that_floods_the_audit_log_is_left_out_of_it_and_that_is_said(ends: Ends) -> None:
