@@ -18,7 +18,7 @@ from rootd.keeper import backup, manifest, store
 from rootd.keeper.backup import Backup
 from rootd.keeper.manifest import Manifest
 
-NOTED = Manifest({}, ("log", "supervisor"), (), 1, "boot", "0", version.written())
+NOTED = Manifest({}, roles=("log", "supervisor"), asked=1, boot="x", program="0", formats=version.written())
 
 
 @pytest.fixture
