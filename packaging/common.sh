@@ -104,6 +104,23 @@ source_hash() (
         LC_ALL=C sort | sha256sum | cut -d' ' -f1
 )
 
+# A daemon with the configuration $1 that runs from PREFIX becomes what is installed now, as root asks it on root.sock.
+# Where it cannot, it goes on as it is, and that is said.
+upgrade_running() {
+    socket=$(path_of "$1" run)/root.sock
+    if [ ! -S "$socket" ] || [ -z "$(running_from "$PREFIX")" ]; then return 0; fi
+    say "a daemon runs from $PREFIX: it is replaced by what is installed now, and its services go on"
+    "$PREFIX/bin/durward" --root "$socket" upgrade ||
+        warn "the daemon was not replaced; again: $PREFIX/bin/durward --root $socket upgrade, or stop and start it"
+}
+
+# The pids of what runs from PREFIX $1.
+running_from() {
+    for process in /proc/[0-9]*; do
+        if tr '\0' '\n' 2>/dev/null <"$process/cmdline" | grep -qF "$1/bin/"; then printf ' %s' "${process#/proc/}"; fi
+    done
+}
+
 recorded() { grep -qsxF "$*" "$PREFIX/.durward/made"; }
 
 # Note in PREFIX what was made outside of it, so that uninstall can take it back.

@@ -1,5 +1,4 @@
 """The architecture, as tests: what may import what, what may create processes, what may hold how many lines.
-
 Read from the source with ast; only the dispatch table is imported. Raising a budget is a commit that says why.
 """
 
@@ -20,11 +19,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("rootd", "policy", "userapi")
 FILE_LIMIT = 400
-LAYOUT = {
-    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
-}  # fmt: skip
+LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_674, 1_681, 11_709
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 2_916, 1_683, 12_098
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -52,13 +49,11 @@ ARROWS = {
     "rootd.sandbox": "rootd.confine prctl",
     "rootd.config": "rootd.config",
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
-    "rootd.version": "",
     "rootd.trial": "rootd",  # all that this program would run, to see that it is there
     "rootd.keeper": "rootd.keeper rootd.ipc rootd.version",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.version rootd.memory"
-    " rootd.confine prctl",
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine prctl",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
-    " rootd.sandbox rootd.version policy msgspec",
+    " rootd.sandbox policy msgspec",
     "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
     " rootd.config.settings policy.login policy.wire policy.names msgspec pam",
     "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
@@ -78,12 +73,8 @@ MAY_FORK = {
     "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
 }
-MAY_EXEC = {
-    "rootd/privileged/spawner.py",
-    "rootd/pidfile.py",
-    "rootd/keeper/again.py",  # the keeper itself, when it is upgraded
-    "rootd/sandbox.py",  # it tries whether that is refused
-}
+# again.py: the keeper itself; sandbox.py tries if it is refused
+MAY_EXEC = {"rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/keeper/again.py", "rootd/sandbox.py"}
 DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rootd import ipc, version
+from rootd import ipc
 from rootd.config.table import Entry
 from rootd.privileged import adopt, cgroup, orphans, signals, spawn, stage
 from rootd.privileged.spawn import Run
@@ -231,7 +231,7 @@ def report(house: Privileged) -> None:
         fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
         fact.extra, fact.flags = run.started, ipc.LEFT if run.acknowledged else 0
         house.tell("supervisor", fact)
-    house.tell("supervisor", ipc.Message(ipc.FACTS_END, name=version.spelled()))
+    house.tell("supervisor", ipc.Message(ipc.FACTS_END))
     for run in house.runs.values():
         tell_channel(house, run)
         tell_exit(house, run)

@@ -223,7 +223,7 @@ class Desk:
         """One sentence for everybody who asks for the status, "" when all is well."""
         why = self.audit.trouble
         if not why:
-            return self.upgrades.trouble()
+            return ""
         what = "goes on without a record" if self.goes_on else "is refused"
         many = f" ({self.unrecorded} so far)" if self.goes_on else ""
         return f"the audit log cannot be written: {why}; what changes something {what}{many}"

@@ -279,7 +279,7 @@ class Supervisor:
             self.services.fact(message, now)
         elif message.op == ipc.FACTS_END:
             self.facts_end(now)
-            self.upgrades.facts(message.name, now)
+            self.upgrades.facts(now)
         elif message.op == ipc.UPGRADE and len(fds) == 1:
             self.upgrades.refused(message, files.content(fds.pop()), now)
         elif message.op == ipc.CHANNEL and message.scope == ipc.NOTIFY and len(fds) == 1:

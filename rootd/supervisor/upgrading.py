@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from policy.messages import Ended
-from rootd import ipc, version
+from rootd import ipc
 from rootd.config.compile import API
 from rootd.supervisor.operations import Operation, Operations, Refusal
 
@@ -46,7 +46,6 @@ class Upgrades:
         record: Callable[[dict[str, Any]], None],
     ) -> None:  # fmt: skip
         self.keeper, self.count = inherited.program, inherited.upgrades  # its version, and how often it was upgraded
-        self.privileged = self.keeper
         self._operations, self._send, self._keep, self._restart, self._record = operations, send, keep, restart, record
         self._kept: Kept | None = None
         self._operation: Operation | None = None
@@ -75,9 +74,8 @@ class Upgrades:
             return f"what is known of an upgrade is damaged and not used: {error}"
         return ""
 
-    def facts(self, privileged: str, now: float) -> None:
-        """privileged has told all, and which version it is."""
-        self.privileged = privileged or self.privileged
+    def facts(self, now: float) -> None:
+        """privileged has told all."""
         kept = self._kept
         if kept is None or self._awaited:
             return
@@ -110,16 +108,8 @@ class Upgrades:
     def ended(self, event: Ended, now: float) -> None:
         """An operation has ended: the restart of our api, or any other."""
         if self._awaited and event.operation == self._awaited:
-            step = event.text if event.ok else f"; but of the api only the old version runs: {event.text}"
-            self._end(event.ok, f"{self._text}; {step}" if event.ok else self._text + step, now)
-
-    def trouble(self) -> str:
-        """One sentence for everybody, "" where all parts are of one version."""
-        mine = version.spelled()
-        if {self.keeper, self.privileged, mine} == {mine}:
-            return ""
-        told = f"keeper {self.keeper}, privileged {self.privileged}, supervisor {mine}"
-        return f"the parts are of different versions ({told}): run durward --root upgrade"
+            rest = event.text if event.ok else f"but of the api only the old version runs: {event.text}"
+            self._end(event.ok, f"{self._text}; {rest}", now)
 
     def wake_at(self) -> float | None:
         return None if self._operation is None or self._awaited else self._operation.began + TIME_LIMIT

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from rootd import __main__ as program
+from rootd.keeper import manifest
+from rootd.keeper.manifest import Manifest
+from rootd.privileged import stage
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -108,7 +111,6 @@ def test_a_directory_service_that_hangs_ends_the_check_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from rootd import check as checker
-    from rootd.privileged import stage
 
     monkeypatch.setattr(checker, "check", lambda *_: sum(range(1 << 60)))  # Python hears nothing meanwhile
     monkeypatch.setattr(stage, "TIME_LIMIT", 0.05)
@@ -133,7 +135,6 @@ def test_what_is_made_of_good_files_is_handed_on_sealed_and_only_to_who_asks_for
 ) -> None:
     from rootd import check as checker
     from rootd.config import compile as compiler
-    from rootd.privileged import stage
 
     def check(_dir: str, _python: str, _asked: bool, made: checker.Made | None, _now: float) -> checker.Checked:
         if made:
@@ -201,3 +202,18 @@ def test_each_role_imports_only_its_own_program() -> None:
             assert not {m for m in loaded if m.startswith("policy")}
         if role == "probe":
             assert not {m for m in loaded if m.startswith("rootd.config")}, "nor typing, which comes with it"
+
+
+def test_what_is_tried_reads_what_it_is_told_and_then_the_files_and_says_what_is_in_the_way() -> None:
+    told = Manifest({}, formats={"state": 99}, program="0.9")
+    later, empty = (stage.memfd("told", manifest.write(one)) for one in (told, told._replace(formats={})))
+    code = "from rootd.__main__ import main; raise SystemExit(main())"
+    done = []
+    for fd in (later, empty):
+        words = [sys.executable, "-c", code, "--config", "/nonexistent", "--try", "--resume", str(fd)]
+        done.append(subprocess.run(words, pass_fds=[fd], capture_output=True, text=True, timeout=60, check=False))
+        os.close(fd)
+    assert [one.returncode for one in done] == [65, 65]
+    assert done[0].stderr == "0.9 writes version 99 of 'state', and this one reads 1 to 1\n"
+    assert "it cannot read the settings that are in use" in done[1].stderr
+    assert "--resume" not in run("--help").stdout, "for keepers alone"

@@ -7,6 +7,7 @@ that was started through the link becomes what the link says at its upgrade.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sysconfig
 import venv
@@ -44,7 +45,10 @@ class Prefixes:
         for package in PACKAGES:
             shutil.copytree(source / package, packages / package)
         (packages / "durward.pth").write_text(f"{SITE}\n")
-        self.change(name, **{"version": ('BUILD = ""', f'BUILD = "{name}"'), **changed})
+        (packages / "rootd" / "version.py").write_text(
+            re.sub('^BUILD = ".*"', f'BUILD = "{name}"', (source / "rootd" / "version.py").read_text(), flags=re.M)
+        )
+        self.change(name, **changed)
         program = place / "bin" / "durward-rootd"
         program.write_text(PROGRAM.format(python=self.link / "bin" / "python3", first=first))
         program.chmod(0o755)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -146,3 +147,39 @@ def test_a_prefix_that_others_can_write_is_not_believed(prefix: Path, script: st
     assert done.returncode == 1
     assert f"{prefix / part} " in done.stderr
     assert {file.name for file in prefix.parent.iterdir()} == {"prefix", "precious"}
+
+
+DAEMON = "#!/bin/sh\nread -r _\n"
+ASKER = """#!/bin/sh
+echo "$*" >>{place}/asked
+exit {status}
+"""
+
+
+@pytest.mark.parametrize("status", [0, 69])
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_daemon_that_runs_from_the_prefix_is_asked_on_root_sock_to_become_what_is_installed(
+    place: Path, prefix: Path, runs: bool, status: int
+) -> None:
+    config, run_dir = place / "config", place / "run"
+    for folder in (config, run_dir):
+        folder.mkdir()
+    (config / "durward.toml").write_text(f'[paths]\nrun = "{run_dir}"\n')
+    for name, text in {"durward-rootd": DAEMON, "durward": ASKER.format(place=place, status=status)}.items():
+        (prefix / "bin" / name).write_text(text)
+        (prefix / "bin" / name).chmod(0o755)
+    script = 'PREFIX=$2; upgrade_running "$1"'
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as root:
+        assert sourced(script, config, prefix).stdout == "", "there is no root.sock"
+        root.bind(str(run_dir / "root.sock"))
+        daemon = subprocess.Popen([prefix / "bin" / "durward-rootd"], stdin=subprocess.PIPE) if runs else None
+        try:
+            done = sourced(script, config, prefix)
+        finally:
+            if daemon is not None:
+                daemon.communicate()
+    assert done.returncode == 0
+    asked = (place / "asked").read_text() if (place / "asked").exists() else ""
+    assert asked == (f"--root {run_dir}/root.sock upgrade\n" if runs else "")
+    assert ("its services go on" in done.stdout) is runs
+    assert ("was not replaced" in done.stderr) is (runs and status != 0)

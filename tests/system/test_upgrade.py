@@ -13,13 +13,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import templates
 from asker import PATIENCE
 from house import PREFIX, House
 from people import People, processes_of
-from prefixes import Prefixes
+from prefixes import PACKAGES, Prefixes
 from space import Space
 from test_kill9 import COUNTER, complete, lines, service_processes, services
 
@@ -56,7 +57,7 @@ def house(people: People, space: Space) -> Iterator[House]:
 def unnoticed(house: House) -> Iterator[None]:
     """Under load, and whatever the test does, no service notices it, and the log loses no line."""
     house.until(lambda: len(processes_of({house.people["www"].uid})) >= 3, "the site has its two workers")
-    before, copies, keeper = services(house), service_processes(house), house.daemon
+    before, copies, keeper = services(house), service_processes(house), house.daemon  # of worker neither
     with house.load(interval=0.01) as load:
         load.begun()
         yield
@@ -152,28 +153,26 @@ def test_an_upgrade_under_load_replaces_every_part_and_no_service_notices(
     assert (records[0]["reason"], records[1]["ok"]) == ("a new version", True)
 
 
-def test_what_people_have_asked_for_outlives_an_upgrade(house: House, prefixes: Prefixes, unnoticed: None) -> None:
+PRIVILEGED = pytest.param("privileged", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("part", [PRIVILEGED, "supervisor"])
+def test_kill_9_while_the_new_program_is_tried_costs_nothing_and_what_people_have_asked_for_stays(
+    house: House, prefixes: Prefixes, unnoticed: None, part: str
+) -> None:
     token = house.token("alice")
     _, ended = house.operate(messages.Stop("worker"))
     assert ended.ok, ended
-    other(house, prefixes)
-    assert followed(house, begun(house)).ok
-    assert house.api("GET", "/services", token).status == 200, "she is logged in"
-    assert house.status()["worker"].state == "STOPPED"
-    _, ended = house.operate(messages.Start("worker"))
-    assert ended.ok, ended
-
-
-@pytest.mark.parametrize("part", ["privileged", "supervisor"])
-def test_kill_9_while_the_new_program_is_tried_costs_nothing(
-    house: House, prefixes: Prefixes, unnoticed: None, part: str
-) -> None:
     name = other(house, prefixes)
     number = begun(house)
     house.kill9(part)
     ended = followed(house, number)
     assert ended.ok, ended
     assert runs(house) == spelled(name)
+    assert house.api("GET", "/services", token).status == 200, "she is logged in"
+    assert house.status()["worker"].state == "STOPPED"
+    _, ended = house.operate(messages.Start("worker"))
+    assert ended.ok, ended
 
 
 @pytest.mark.slow
@@ -190,15 +189,34 @@ def test_kill_9_of_each_part_as_soon_as_it_is_of_the_new_version(
     assert runs(house) == spelled(name)
 
 
+@pytest.mark.slow
+def test_from_the_version_of_the_previous_commit_to_this_one(
+    house: House, prefixes: Prefixes, unnoticed: None, tmp_path: Path
+) -> None:
+    git = ["git", "-c", "safe.directory=*", "-C", str(Path(__file__).resolve().parents[2])]
+    archive = subprocess.run([*git, "archive", "HEAD~1", *PACKAGES], capture_output=True, check=False)
+    if archive.returncode:
+        pytest.skip(f"there is no previous commit here: {archive.stderr.decode()}")
+    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive.stdout, check=True)
+    if not (tmp_path / "rootd" / "keeper" / "again.py").exists():
+        pytest.skip("the previous commit knows of no upgrade")
+    prefixes.make("previous", tmp_path)
+    for name in ("previous", "one"):
+        prefixes.use(name)
+        ended = followed(house, begun(house))
+        assert ended.ok, ended
+        assert runs(house).endswith(f"+{name}")
+
+
 def test_a_program_that_would_not_do_is_refused_and_nothing_has_changed(
     house: House, prefixes: Prefixes, unnoticed: None
 ) -> None:
     prefixes.make("broken", first="import no_such_module")
     prefixes.use("broken")
     stays(house, "No module named 'no_such_module'")
-    prefixes.make("early", version=('"state": (1, 1)', '"state": (0, 0)'))
+    prefixes.make("early", version=('"state": (1, 1)', '"state": (2, 2)'))
     prefixes.use("early")
-    stays(house, f"{runs(house)} writes version 1 of 'state', and this one reads 0 to 0")
+    stays(house, f"{runs(house)} writes version 1 of 'state', and this one reads 2 to 2")
     (prefixes.folder / "broken" / "bin" / "durward-rootd").unlink()
     prefixes.use("broken")
     stays(house, "durward-rootd: No such file or directory")

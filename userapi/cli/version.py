@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootd.version import spelled
 from userapi.cli.failure import OK, Failure
 from userapi.cli.render import Screen
 
 
 def version(ask: Any, screen: Screen, args: Any) -> int:
+    from rootd.version import spelled
+
     failure = None
     try:
         ask.status(None)

@@ -114,7 +114,7 @@ def test_who_ends_while_no_keeper_listens_is_reaped_and_reported_by_the_next_one
         ("sys.exit('no, it cannot')", 1, "no, it cannot"),
         ("import no_such_module", 1, "No module named 'no_such_module'"),
         ("os.kill(os.getpid(), signal.SIGKILL)", -9, ""),
-        ("signal.alarm(1); signal.pause()", -14, ""),
+        ("signal.setitimer(signal.ITIMER_REAL, 0.05); signal.pause()", -14, ""),
     ],
 )
 def test_a_program_that_would_not_do_changes_nothing_and_its_words_are_handed_on(
@@ -189,6 +189,23 @@ def test_only_one_is_tried_at_a_time_and_none_while_the_daemon_ends(stage: Stage
     assert refused(theatre)[1] == "all of it is to end"
 
 
+def test_an_end_that_privileged_asks_for_wins_over_a_trial_that_has_gone_well(stage: Stage, tmp_path: Path) -> None:
+    """Both wait for the keeper, which stands still until they do."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    theatre = stage(f"open({str(fifo)!r}).read()")
+    theatre.begin()
+    ask(theatre)
+    with fifo.open("w"):  # the trial has come to it
+        os.kill(theatre.pid, signal.SIGSTOP)
+    theatre.order("privileged", do="send", op=ipc.END, arg=5)
+    theatre.order("privileged", do="fds")
+    while "fds" not in theatre.hear("privileged"):
+        continue
+    os.kill(theatre.pid, signal.SIGCONT)
+    assert theatre.wait() == 5
+
+
 def test_the_end_of_the_daemon_ends_what_is_tried_too(stage: Stage, tmp_path: Path) -> None:
     """It holds all that the keeper holds: a port would stay bound."""
     fifo = tmp_path / "fifo"
@@ -211,13 +228,16 @@ def text_of(path: Path) -> str:
         return ""
 
 
-@pytest.mark.parametrize("number", keeper.HANDLED)
-def test_a_signal_that_comes_while_no_keeper_listens_ends_nothing(stage: Stage, number: signal.Signals) -> None:
-    theatre = stage(late=f"os.kill(os.getpid(), {int(number)})")
+@pytest.mark.parametrize("ends", [False, True])
+def test_signals_that_come_while_no_keeper_listens_end_nothing_and_none_that_asks_for_an_end_is_lost(
+    stage: Stage, ends: bool
+) -> None:
+    numbers = [int(one) for one in (keeper.ENDING[:1] if ends else {*keeper.HANDLED} - {*keeper.ENDING})]
+    theatre = stage(late=f"for number in {numbers}: os.kill(os.getpid(), number)")
     theatre.begin()
     ask(theatre)
     theatre.enter(*PARTS)
-    if number in keeper.ENDING:
+    if ends:
         theatre.hear_op("supervisor", ipc.END)
     theatre.order("privileged", do="send", op=ipc.END, arg=6)
     assert theatre.wait() == 6

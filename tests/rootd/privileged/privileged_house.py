@@ -74,6 +74,7 @@ class House:
             self.store[f"socket/{spec.key}"] = sock.detach()
         self.reaped: list[tuple[int, int]] = []
         self.renewed: list[tuple[str, int]] = []
+        self.upgrades: list[tuple[int, str, int, int]] = []
         self.spawned: list[int] = []
         self.stand_ins: list[int] = []
         self.inside: Callable[[], None] = lambda: None
@@ -146,6 +147,8 @@ class House:
                 os.close(self.store.pop(message.name))
             elif message.op == ipc.RENEW:
                 self.renewed.append((message.name, message.arg))
+            elif message.op == ipc.UPGRADE:
+                self.upgrades.append((message.seq, message.name, message.arg, message.run))
             elif message.op == ipc.END:
                 self.ended = True
 

@@ -191,7 +191,7 @@ def test_c14_many_generations_make_no_more_runs(build: Build, monkeypatch: pytes
 def test_c5_fuzzed_messages_of_the_right_size_are_answered_or_ignored_and_it_stays_up(build: Build) -> None:
     house = build(entry(SLEEPER))
     dice = random.Random(20261123)
-    quiet = (ipc.REPLACE, ipc.SHUTDOWN, ipc.STAGE, ipc.SPAWN, ipc.RENEW)
+    quiet = (ipc.REPLACE, ipc.SHUTDOWN, ipc.STAGE, ipc.SPAWN, ipc.RENEW, ipc.UPGRADE)
     for _ in range(3000):
         op = dice.choice([n for n in range(256) if n not in quiet])
         fields = {
@@ -212,6 +212,22 @@ def test_that_probe_does_not_answer_is_told_to_the_keeper_and_answered(build: Bu
     house = build(entry(SLEEPER))
     house.ask(ipc.RENEW, seq=7, name="supervisor", arg=1)
     assert (house.hear(ipc.DONE)[0].seq, house.renewed) == (7, [("", 0)]), "whatever else the message says"
+
+
+def test_an_upgrade_goes_on_to_the_keeper_and_its_refusal_comes_back_with_why(build: Build) -> None:
+    house = build(entry(SLEEPER))
+    house.ask(ipc.UPGRADE, seq=7, name="/bin/sh", arg=1, run=5)
+    while not house.upgrades:
+        ipc.wait(house.keeper)
+        house.serve_keeper()
+    assert house.upgrades == [(7, "", 0, 0)], "whatever else the message says"
+    said = os.memfd_create("said")
+    os.write(said, b"no")
+    house.keeper.send_now(ipc.Message(ipc.UPGRADE, seq=7, arg=65), said)
+    message, fds = house.hear(ipc.UPGRADE)
+    assert (message.seq, message.arg, os.pread(fds[0], 9, 0)) == (7, 65, b"no")
+    ipc.close_all([said, *fds])
+    assert house.spawn().op == ipc.SPAWNED
 
 
 @pytest.mark.parametrize("packet", [b"", b"x", bytes(ipc.SIZE), bytes(ipc.SIZE + 1), bytes(100_000)])

@@ -21,7 +21,7 @@ from supervisor_daemon import daemon
 from policy import login, messages, wire
 from policy.parse import parse
 from policy.rules import Policy
-from rootd import ipc, version
+from rootd import ipc
 from rootd.config import compile as compiler, schedules
 from rootd.config.settings import User
 from rootd.config.trusted import File
@@ -146,7 +146,7 @@ class Room:
             approvals=self.approvals,
         )  # fmt: skip
         inherited = ipc.Inherited()
-        inherited.program = version.spelled()
+        inherited.program = "0.1"
         self.desk.upgrades = Upgrades(
             self.services.operations, inherited, self.to_privileged, lambda kept: None, lambda now, request: None,
             self.audit.record,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policy import messages
-from rootd import ipc, version
+from rootd import ipc
 from rootd.supervisor.operations import Operations, Refusal
 from rootd.supervisor.upgrading import TIME_LIMIT, Upgrades, of_api
 
@@ -91,13 +91,13 @@ def test_the_next_supervisor_tells_the_outcome_when_the_api_is_of_the_new_versio
     number = before.upgrades.begin("ab", 100.0)
     after = House(before.kept, "0.2", 1, last=200)
     assert after.wrong == ""
-    after.upgrades.facts("0.2", 102.0)
+    after.upgrades.facts(102.0)
     assert after.sent == []
     assert after.restarted == ["ab"]
     assert after.steps() == ["keeper, privileged, supervisor, log, auth, probe: 0.1 → 0.2"]
     after.upgrades.ended(end(8), 103.0)
     assert not after.ended
-    after.upgrades.facts("0.2", 103.0)  # privileged was started again
+    after.upgrades.facts(103.0)  # privileged was started again
     assert len(after.restarted) == 1
     after.upgrades.ended(end(9), 104.0)
     assert [(one.operation, one.ok, one.text, one.seconds) for one in after.ended] == [
@@ -113,7 +113,7 @@ def test_an_api_that_does_not_come_up_is_said_and_the_rest_is_upgraded() -> None
     before = House()
     before.upgrades.begin("ab", 100.0)
     after = House(before.kept, "0.2", 1)
-    after.upgrades.facts("0.2", 102.0)
+    after.upgrades.facts(102.0)
     after.upgrades.ended(end(9, False, "it did not become ready"), 104.0)
     said = "upgraded: 0.1 → 0.2; but of the api only the old version runs: it did not become ready"
     assert [(one.ok, one.text) for one in after.ended] == [(False, said)]
@@ -125,7 +125,7 @@ def test_without_an_api_it_ends_at_once(restart: Any) -> None:
     before.upgrades.begin("ab", 100.0)
     after = House(before.kept, "0.2", 1)
     after.restart = restart
-    after.upgrades.facts("0.2", 102.0)
+    after.upgrades.facts(102.0)
     assert [one.ok for one in after.ended] == [restart is None]
     rest = "; but the api could not be restarted: too many" if restart else ""
     assert after.ended[0].text == f"upgraded: 0.1 → 0.2{rest}"
@@ -135,7 +135,7 @@ def test_a_supervisor_that_was_killed_meanwhile_asks_again_under_the_same_number
     before = House()
     number = before.upgrades.begin("ab", 100.0)
     after = House(before.kept, "0.1", 0)
-    after.upgrades.facts("0.1", 102.0)
+    after.upgrades.facts(102.0)
     assert after.sent == [number]
     assert not after.ended
     after.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"no", 103.0)
@@ -147,13 +147,13 @@ def test_a_privileged_that_was_killed_meanwhile_is_asked_again() -> None:
     house.there = False
     number = house.upgrades.begin("ab", 100.0)
     house.there = True
-    house.upgrades.facts("0.1", 101.0)
+    house.upgrades.facts(101.0)
     assert house.sent == [number]
 
 
 def test_where_nothing_is_under_way_facts_and_ends_mean_nothing() -> None:
     house = House()
-    house.upgrades.facts("0.1", 1.0)
+    house.upgrades.facts(1.0)
     house.upgrades.ended(end(0), 1.0)
     house.upgrades.wake(1e9)
     assert (house.sent, house.ended, house.upgrades.wake_at()) == ([], [], None)
@@ -172,17 +172,8 @@ def test_a_keeper_that_does_not_answer_is_given_up() -> None:
 def test_a_file_that_is_damaged_counts_for_nothing() -> None:
     house = House(b'{"operation": "x"}')
     assert "damaged" in house.wrong
-    house.upgrades.facts("0.1", 1.0)
+    house.upgrades.facts(1.0)
     assert (house.sent, house.ended) == ([], [])
-
-
-def test_parts_of_different_versions_are_told_to_everybody() -> None:
-    mine = version.spelled()
-    house = House(program=mine)
-    assert house.upgrades.trouble() == ""
-    house.upgrades.facts("0.0.9", 1.0)
-    assert house.upgrades.trouble().startswith("the parts are of different versions (keeper ")
-    assert "privileged 0.0.9" in house.upgrades.trouble()
 
 
 def test_our_api_is_restarted_where_it_is_wanted() -> None:
@@ -195,3 +186,29 @@ def test_our_api_is_restarted_where_it_is_wanted() -> None:
     assert of_api(restart, lambda name: False)(1.0, "ab") is None
     assert of_api(restart, lambda name: True)(1.0, "ab") == 5
     assert asked == [("durward-api", 1.0, "ab")]
+
+
+def test_an_upgrade_is_root_s_whatever_the_policy_lets_others_do(room: Any, tokens: Any) -> None:
+    refused = room.client().ask(messages.Upgrade(), tokens[1])
+    assert (refused.kind, refused.text) == ("forbidden", "an upgrade is for root alone: sudo durward --root upgrade")
+    assert room.sent == []
+    room.client("root").send(messages.Upgrade(), "")
+    room.settle()
+    assert [message.op for message in room.sent] == [ipc.UPGRADE]
+
+
+def test_who_follows_one_that_goes_on_hears_it_from_the_next_supervisor(room: Any, tokens: Any) -> None:
+    """Of any other, a number of another supervisor's events says that another operation is meant."""
+    room.services.operations.events = 1000
+    room.desk.watchers.begin(1000)
+    room.services.operations.begin("restart", "site", "", 0.0)
+    resumed = room.services.operations.resume(77, "upgrade", "ab", 0.0)
+    room.services.operations.step(resumed, "goes on")
+    client = room.client("root")
+    client.send(messages.Watch(operation=1, after=500), "")
+    assert client.receive().kind == "unknown"
+    client.send(messages.Watch(operation=77, after=500), "")
+    told = client.receive()
+    while not isinstance(told, messages.Step):
+        told = client.receive()
+    assert told.text == "goes on"
