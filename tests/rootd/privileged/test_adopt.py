@@ -242,7 +242,7 @@ def test_without_cgroups_there_is_no_proof(build: Build) -> None:
 
 
 def test_what_runs_has_its_limits_again_with_the_next_privileged(tmp_path: Path) -> None:
-    """They are lost where the groups above hand on no controllers for a moment, which systemd needs for a new keeper."""
+    """They are lost where the groups above hand on no controllers for a moment, as systemd needs it to be."""
     limited = entry("", extra=SimpleNamespace(cgroup=(("memory.max", "1048576"), ("pids.max", "9"))))
     runs = {number: Run(number, 1, 1, 2, 3, -1) for number in (7, 8)}
     (tmp_path / "run-7").mkdir()
