@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import prctl
 
-from rootd import ipc, memory
+from rootd import ipc, memory, trial
 from rootd.keeper import again, backup, main as keeper, manifest
 from rootd.keeper.manifest import Manifest
 
@@ -51,7 +51,7 @@ def main() -> int:
     staged = dict[str, int]()
     if not asked.check:
         signal.pthread_sigmask(signal.SIG_BLOCK, keeper.HANDLED)  # whoever was told to end has to end what there is
-        staged, left = backup.found(os.environ)
+        staged, left = backup.found(os.environ, trial.unreadable)
         if left is not None:
             return keep(program, config, told=left)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, keeper.HANDLED)
@@ -69,8 +69,6 @@ def resume(program: str, config: str, told_fd: int, tried: bool) -> int:
     with open(told_fd, "rb") as file:
         text = os.pread(told_fd, os.fstat(file.fileno()).st_size, 0)
     if tried:
-        from rootd import trial
-
         return trial.main(text, lambda: check(config, True))
     told = manifest.read(text)
     for fd in told.held.values():

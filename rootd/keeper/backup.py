@@ -19,9 +19,9 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from rootd import ipc, version
+from rootd import ipc
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest
 
@@ -29,6 +29,7 @@ HEAD = 4_096  # bytes at the beginning of the names: what the next keeper is tol
 LIMIT = 26_000  # numbers: four hexadecimal digits and a colon each, of MAX_ARG_STRLEN (131,072 bytes)
 RECORD = struct.Struct(f"<Q{ipc.NAME_LIMIT}s")  # of one number: when it was sent (0: it is free), what it is called
 NAMES, SOCKET, PART = "backup/names", "backup/socket", "part/"  # what is held beside the store's
+Unreadable = Callable[[Mapping[str, int], str], Iterable[str]]  # what of these versions, of that program, is not read
 PATIENCE = 5.0  # seconds that the manager has to take the last of it; that parts of a keeper that is gone have to end
 
 
@@ -137,11 +138,11 @@ def read(names: int) -> Iterator[tuple[int, int, str]]:
             yield number, order, name.rstrip(b"\0").decode(errors="replace")
 
 
-def found(environ: Mapping[str, str]) -> tuple[dict[str, int], Manifest | None]:
+def found(environ: Mapping[str, str], unreadable: Unreadable) -> tuple[dict[str, int], Manifest | None]:
     """What a manager that keeps descriptors for us hands over: SOCKET and NAMES, and what the last keeper has left.
 
     Nothing where no manager keeps any; no Manifest where there is nothing to go on with. The parts that there were are
-    ended. Raises OSError when the manager is not there.
+    ended. unreadable: says why this program could not go on with it. Raises OSError when the manager is not there.
     """
     path, room = environ.get("NOTIFY_SOCKET", ""), environ.get("FDSTORE", "")
     if not path or not room.isdecimal() or int(room) == 0:
@@ -162,18 +163,18 @@ def found(environ: Mapping[str, str]) -> tuple[dict[str, int], Manifest | None]:
     for name in [name for name in held if name.startswith(PART)]:
         end(held.pop(name))
     ours = {SOCKET: fd, NAMES: names}
-    told = manifest_of(names) if any(name.startswith("generation/") for name in held) else None
+    told = manifest_of(names, unreadable) if any(name.startswith("generation/") for name in held) else None
     if told is None:  # the one before us had not begun, or had ended
         ipc.close_all(held.values())
         return ours, None
     return {}, told._replace(held=held | ours)
 
 
-def manifest_of(names: int) -> Manifest | None:
+def manifest_of(names: int, unreadable: Unreadable) -> Manifest | None:
     """What the keeper before us has noted; nothing, and that is said, where this program cannot go on with it."""
     try:
         told = manifest.read(os.pread(names, HEAD, 0).partition(b"\0")[0])
-        wrong = version.unreadable(told.formats, told.program)
+        wrong = [*unreadable(told.formats, told.program)]
     except manifest.Unreadable as problem:
         wrong = [str(problem)]
     if wrong:

@@ -5,6 +5,7 @@ The manager's part is played by the test, by what sd_notify(3) says; test_system
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -54,7 +55,8 @@ class Kept:
         assert daemon is not None
         pids = [house.until(lambda part=part: house.pid_of(part), f"there is a {part}") for part in parts]
         for pid in (daemon.pid, *pids):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has seen the end of its link already
+                os.kill(pid, signal.SIGKILL)
         daemon.wait()
         house.daemon = None
         self.manager.settle()

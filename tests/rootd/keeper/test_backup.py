@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from manager import Manager
 
-from rootd import version
+from rootd import trial, version
 from rootd.keeper import backup, manifest, store
 from rootd.keeper.backup import Backup
 from rootd.keeper.manifest import Manifest
 
-NOTED = Manifest({}, ("log", "supervisor"), (), 1, 0, "boot", "0", version.written())
+NOTED = Manifest({}, roles=("log", "supervisor"), asked=1, boot="x", program="0", formats=version.written())
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 def connected(manager: Manager) -> dict[str, int]:
-    held, told = backup.found({"NOTIFY_SOCKET": str(manager.path), "FDSTORE": "9"})
+    held, told = backup.found({"NOTIFY_SOCKET": str(manager.path), "FDSTORE": "9"}, trial.unreadable)
     assert told is None
     return held
 
@@ -67,11 +67,12 @@ def started_with(manager: Manager, names: list[str] | None = None) -> dict[str, 
 
 BEGIN = """
 import json, os
+from rootd import trial
 from rootd.keeper import backup
 from rootd.keeper.store import Store
 names = os.environ["LISTEN_FDNAMES"].split(":")
 result = os.dup(3 + names.index("result"))
-held, told = backup.found(os.environ)
+held, told = backup.found(os.environ, trial.unreadable)
 kept = Store(told.held if told else held)
 kept.backup.flush()
 answer = {name: os.fstat(fd).st_ino for name, fd in kept.held.items()}
@@ -227,7 +228,7 @@ def test_parts_of_the_keeper_that_is_gone_are_ended_before_anything_else(manager
     "environ", [{}, {"NOTIFY_SOCKET": "/nowhere"}, {"NOTIFY_SOCKET": "/nowhere", "FDSTORE": "0"}, {"FDSTORE": "9"}]
 )
 def test_where_no_manager_keeps_anything_there_is_none(environ: dict[str, str]) -> None:
-    assert backup.found(environ) == ({}, None)
+    assert backup.found(environ, trial.unreadable) == ({}, None)
     assert store.Store().backup is None
 
 

@@ -7,13 +7,16 @@ import os
 import select
 import signal
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from privileged_house import House, entry
 from test_spawn import die_after
 
 from rootd import ipc
-from rootd.privileged import cgroup, requests
+from rootd.privileged import adopt as adopt_file, cgroup, requests
+from rootd.privileged.spawn import Run
 
 pytestmark = pytest.mark.root
 Build = Callable[..., House]
@@ -236,3 +239,17 @@ def test_without_cgroups_there_is_no_proof(build: Build) -> None:
     assert adopt(house, message.run, child) == errno.ENOTSUP
     house.ask(ipc.SIGNAL, seq=5, run=message.run, arg=9, scope=ipc.TREE)
     house.finish(message.run)
+
+
+def test_what_runs_has_its_limits_again_with_the_next_privileged(tmp_path: Path) -> None:
+    """They are lost where the groups above hand on no controllers for a moment, as systemd needs it to be."""
+    limited = entry("", extra=SimpleNamespace(cgroup=(("memory.max", "1048576"), ("pids.max", "9"))))
+    runs = {number: Run(number, 1, 1, 2, 3, -1) for number in (7, 8)}
+    (tmp_path / "run-7").mkdir()
+    for name in ("memory.max", "pids.max"):
+        (tmp_path / "run-7" / name).write_text("max")
+    tables = SimpleNamespace(grant=lambda tree: {tree}, entry=lambda generation, slot: limited)
+    house = SimpleNamespace(tree=str(tmp_path), runs=runs, generations=tables)
+    assert adopt_file.grant(house) == {str(tmp_path)}
+    assert (tmp_path / "run-7" / "memory.max").read_text() == "1048576"
+    assert (tmp_path / "run-7" / "pids.max").read_text().startswith("9")
