@@ -8,7 +8,7 @@ Rule 3: it runs in a child of the running keeper, executed as the new keeper wou
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from rootd import version
 from rootd.keeper import manifest
@@ -25,12 +25,25 @@ def main(text: bytes, check: Callable[[], int]) -> int:
     """The exit status: 0 when nothing is in the way; else it is said. check: of the configuration, as for --check."""
     try:
         told = manifest.read(text)
-        wrong = [*version.unreadable(told.formats, told.program)] or [*unusable(told)]
+        wrong = [*unreadable(told.formats, told.program)] or [*unusable(told)]
     except Unreadable as problem:
         wrong = [str(problem)]
     for line in wrong:
         print(line, file=sys.stderr)
     return REFUSED if wrong else check()
+
+
+def unreadable(others: Mapping[str, int], program: str) -> list[str]:
+    """Why this program cannot take over from one that writes these: a sentence for each form; none when it can."""
+    wrong = []
+    for name, number in others.items():
+        newest, oldest = version.FORMATS.get(name, (0, 0))
+        if not oldest <= number <= newest:
+            reads = f"reads {oldest} to {newest}" if newest else "does not know it"
+            wrong.append(
+                f"{program or 'the running program'} writes version {number} of '{name}', and this one {reads}"
+            )
+    return wrong
 
 
 def unusable(told: Manifest) -> Iterator[str]:

@@ -7,8 +7,6 @@ Rule 2: a program takes over from a running one only if it can read all that tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 VERSION = "0.1.0"
 BUILD = ""  # the installer writes here what it has installed: the beginning of a hash over the files
 
@@ -30,16 +28,3 @@ def spelled() -> str:
 
 def written() -> dict[str, int]:
     return {name: number for name, (number, _) in FORMATS.items()}
-
-
-def unreadable(others: Mapping[str, int], program: str) -> list[str]:
-    """Why this program cannot take over from one that writes these: a sentence for each form; none when it can."""
-    wrong = []
-    for name, number in others.items():
-        newest, oldest = FORMATS.get(name, (0, 0))
-        if not oldest <= number <= newest:
-            reads = f"reads {oldest} to {newest}" if newest else "does not know it"
-            wrong.append(
-                f"{program or 'the running program'} writes version {number} of '{name}', and this one {reads}"
-            )
-    return wrong

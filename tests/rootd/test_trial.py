@@ -85,3 +85,18 @@ def test_a_configuration_in_use_whose_services_it_would_number_otherwise_is_refu
     assert [*trial.problems(empty.table, b"")] == []
     entries = empty.table.replace(b"[]", b'[{"service":"site"}]', 1)
     assert "number its services or sockets otherwise" in next(trial.problems(entries, b""))
+
+
+def test_a_program_reads_all_that_it_writes_itself() -> None:
+    assert trial.unreadable(version.written(), "x") == []
+
+
+def test_what_is_later_older_or_unknown_is_a_sentence_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "FORMATS", {"state": (3, 2), "store": (1, 1)})
+    assert trial.unreadable({"state": 2, "store": 1}, "0.9") == []
+    assert trial.unreadable({"state": 4, "store": 0, "letters": 1}, "0.9") == [
+        "0.9 writes version 4 of 'state', and this one reads 2 to 3",
+        "0.9 writes version 0 of 'store', and this one reads 1 to 1",
+        "0.9 writes version 1 of 'letters', and this one does not know it",
+    ]
+    assert trial.unreadable({"state": 1}, "")[0].startswith("the running program writes version 1 of 'state'")

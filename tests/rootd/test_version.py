@@ -30,18 +30,3 @@ def test_a_build_is_told_apart_from_another_of_the_same_version(monkeypatch: pyt
     assert version.spelled() == version.VERSION
     monkeypatch.setattr(version, "BUILD", "0123abcd")
     assert version.spelled() == f"{version.VERSION}+0123abcd"
-
-
-def test_a_program_reads_all_that_it_writes_itself() -> None:
-    assert version.unreadable(version.written(), "x") == []
-
-
-def test_what_is_later_older_or_unknown_is_a_sentence_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(version, "FORMATS", {"state": (3, 2), "store": (1, 1)})
-    assert version.unreadable({"state": 2, "store": 1}, "0.9") == []
-    assert version.unreadable({"state": 4, "store": 0, "letters": 1}, "0.9") == [
-        "0.9 writes version 4 of 'state', and this one reads 2 to 3",
-        "0.9 writes version 0 of 'store', and this one reads 1 to 1",
-        "0.9 writes version 1 of 'letters', and this one does not know it",
-    ]
-    assert version.unreadable({"state": 1}, "")[0].startswith("the running program writes version 1 of 'state'")
