@@ -2,10 +2,10 @@
 
 --json: status {"services": […]}, with "errors" [{"service", "error"}] for words of several that mean no service;
 describe {"service", "settings", "sockets", "exits", "chosen_by", "lost"}; whoami {"user", "uid", "groups", "expires",
-"rights"}; why {"allowed", "text", "rule", "file", "line"}; operations {"operations": [{"number", "kind", "service",
-"user", "joined", "since", "step", "ok", "text", "seconds"}]}, "ok" null while it is under way; events one object a
-line, by "is": changed, step, ended, and missed, for events that are not kept any more; the last "number" is what
---after takes.
+"rights", "token"}; why {"allowed", "text", "rule", "file", "line"}; operations {"operations": [{"number", "kind",
+"service", "user", "joined", "since", "step", "ok", "text", "seconds"}]}, "ok" null while it is under way; events one
+object a line, by "is": changed, step, ended, lapsed, and missed, for events that are not kept any more; the last
+"number" is what --after takes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GET /api/v1/whoami: who I am and what I may do. GET /api/v1/why?action=A&service=S: would that be allowed, and why.
 
-whoami answers {"user", "uid", "groups", "expires", "rights": [{"service", "actions"}]}; why answers {"allowed",
-"text", "rule", "file", "line"}, with 200 for a no as well: the question was answered. 404 when there is no such
-service that I may view.
+whoami answers {"user", "uid", "groups", "expires", "rights": [{"service", "actions", "demands": {ACTION: TEXT}}],
+"token"}, "token" the name of the personal token by which I ask; why answers {"allowed", "text", "rule", "file",
+"line"}, with 200 for a no as well: the question was answered. 404 when there is no such service that I may view.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ def test_whoami_says_what_i_may_do(http, world):
         "uid": 1001,
         "groups": ["webops"],
         "expires": world.now,
-        "rights": [{"service": "site", "actions": ["view", "restart"]}],
+        "rights": [{"service": "site", "actions": ["view", "restart"], "demands": {}}],
+        "token": "",
     }
 
 
