@@ -16,8 +16,8 @@ for loader in "$root"/lib64/ld-linux-*.so.2 "$root"/lib/ld-linux-*.so.1; do
 done
 for tree in /sys/fs/cgroup /sys/fs/cgroup/unified; do # or two of them would share their groups
     if [ -e "$tree/cgroup.procs" ]; then
-        mkdir -p "$tree/${work##*/}"
-        echo $$ >"$tree/${work##*/}/cgroup.procs"
+        mkdir "$tree/${work##*/}-$$"
+        echo $$ >"$tree/${work##*/}-$$/cgroup.procs"
     fi
 done
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1

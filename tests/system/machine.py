@@ -144,8 +144,10 @@ class Machine:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.first, signal.SIGKILL)
             self.process.wait()
-        for tree in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
-            for folder, _, _ in os.walk(f"{tree}/{self.work.name}", topdown=False):
+        for tree in [
+            path for at in (".", "unified") for path in Path("/sys/fs/cgroup", at).glob(f"{self.work.name}-*")
+        ]:
+            for folder, _, _ in os.walk(tree, topdown=False):
                 with contextlib.suppress(OSError):  # what was killed last may not be gone yet
                     os.rmdir(folder)
         shutil.rmtree(self.work, ignore_errors=True)
@@ -190,7 +192,8 @@ class Machine:
     def hand_on(self, controller: str) -> bool:
         """Have the unit's cgroup hand this one on, its processes moved out of the way. False: it is not to be had."""
         top = Path("/sys/fs/cgroup" if Path("/sys/fs/cgroup/cgroup.procs").exists() else "/sys/fs/cgroup/unified")
-        payload = top / self.work.name / "payload"
+        assert self.process is not None
+        payload = top / f"{self.work.name}-{self.process.pid}" / "payload"
         unit = payload / "system.slice" / UNIT
         try:
             for group in (top, payload.parent, payload, unit.parent):
