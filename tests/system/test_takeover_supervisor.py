@@ -119,7 +119,7 @@ def test_c5_no_operation_is_known_but_those_of_the_table(hostage: Hostage) -> No
     code = """
     odd = {"generation": limit, "slot": limit, "run": 2 ** 64 - 1, "arg": -(2 ** 63), "extra": 2 ** 63 - 1}
     odd |= {"digest": b"\\xff" * 32, "name": "../" * 53, "scope": 255, "flags": 255}
-    answers = [ask(op, **fields) for op in range(256) if not 1 <= op <= ipc.RENEW for fields in ({}, odd)]
+    answers = [ask(op, **fields) for op in range(256) if not 1 <= op <= ipc.UPGRADE for fields in ({}, odd)]
     result = sorted({tuple(answer[:2]) for answer in answers})
     """
     assert hostage.run(code, limit=U32) == [[ipc.DONE, errno.EINVAL]]
@@ -206,7 +206,7 @@ def test_c5_c14_ten_thousand_random_messages_change_nothing(hostage: Hostage) ->
         fields = {name: dice.getrandbits(dice.choice((1, 2, size))) for name, size in sizes.items()}
         fields |= {"digest": dice.randbytes(32), "name": "".join(chr(dice.randrange(1, 0x7FF)) for _ in range(60))}
         fields["arg"] *= dice.choice((-1, 1))
-        op = dice.choice((ipc.SPAWN, ipc.SIGNAL, ipc.ADOPT, ipc.COMMIT, ipc.ABORT, dice.randrange(ipc.RENEW + 1, 256)))
+        op = dice.choice((ipc.SPAWN, ipc.SIGNAL, ipc.ADOPT, ipc.COMMIT, ipc.ABORT, dice.randrange(ipc.UPGRADE + 1, 256)))
         if op == ipc.SPAWN and fields["generation"] == 1:
             fields["slot"] |= 1
         answer = ask(op, **fields)

@@ -38,8 +38,8 @@ def test_an_entry_with_a_field_of_another_type_is_not_loaded(field: str) -> None
         load_table(json.dumps(raw).encode())
 
 
-@pytest.mark.parametrize("field", Socket._fields)
-def test_a_socket_without_a_field_is_not_loaded(field: str) -> None:
+@pytest.mark.parametrize("field", [field for field in Socket._fields if field not in Socket._field_defaults])
+def test_a_socket_without_a_field_that_has_no_default_is_not_loaded(field: str) -> None:
     raw = json.loads(shape.to_json(TABLE))
     del raw["sockets"][0][field]
     with pytest.raises(ValueError, match="not the fields of Socket"):
