@@ -15,6 +15,7 @@ Rule: pure. A service that only one of the two knows has no rights in the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal, NamedTuple
 
 from policy.listing import Row, gathered, in_order, row_of
@@ -32,6 +33,7 @@ from policy.rights import (
     minimal,
     possible,
 )
+from policy.rules import GROUP
 
 
 class Change(NamedTuple):
@@ -53,11 +55,14 @@ def diff(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, 
     nothing is told that is not so. Raises nothing.
     """
     found: list[Change] = []
+    alike = cache(lambda action, target: old.marks(action, target) == new.marks(action, target))
     for name in dict.fromkeys(("", *before, *after)):
         was, will = (DAEMON, DAEMON) if not name else (before.get(name), after.get(name))
         for action in actions(was or will or DAEMON):
-            if was and will and was.perhaps == will.perhaps and old.marks(action, was) == new.marks(action, will):
-                continue  # most of it, between two versions of the same policy
+            if was and will and was.perhaps == will.perhaps and was.targets == will.targets:
+                named = (*was.targets, *(GROUP + group for group in was.perhaps))
+                if all(alike(action, target) for target in named):
+                    continue  # most of it, between two versions of the same policy
             mine, theirs = old.formula(action, was), new.formula(action, will)
             found += _told("lost", theirs, mine, action, name) + _told("gained", mine, theirs, action, name)
     return _gathered(found)
