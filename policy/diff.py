@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal, NamedTuple
 
-from policy.listing import Row, gathered, in_order, row_of
+from policy.listing import Progress, Row, gathered, in_order, row_of, silent
 from policy.rights import (
     DAEMON,
     INSIDE,
@@ -47,16 +47,20 @@ class Change(NamedTuple):
     but: tuple[Atoms, ...] = ()
 
 
-def diff(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place]) -> list[Change]:
+def diff(
+    old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place], tell: Progress = silent
+) -> list[Change]:
     """What the new policy lets people do that the old one does not, and the other way round.
 
     before, after: the places of each (policy.rights.places), by name; made with the groups of services that either of
     the two names, or what is about services that are not configured would not be compared. Nothing is left out, and
-    nothing is told that is not so. Raises nothing.
+    nothing is told that is not so. tell: as for policy.listing.matrix. Raises nothing.
     """
     found: list[Change] = []
     alike = cache(lambda action, target: old.marks(action, target) == new.marks(action, target))
-    for name in dict.fromkeys(("", *before, *after)):
+    names = dict.fromkeys(("", *before, *after))
+    for number, name in enumerate(names):
+        tell(number, len(names))
         was, will = (DAEMON, DAEMON) if not name else (before.get(name), after.get(name))
         for action in actions(was or will or DAEMON):
             if was and will and was.perhaps == will.perhaps and was.targets == will.targets:
