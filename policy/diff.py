@@ -15,9 +15,10 @@ Rule: pure. A service that only one of the two knows has no rights in the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal, NamedTuple
 
-from policy.listing import Row, gathered, in_order, row_of
+from policy.listing import Progress, Row, gathered, in_order, row_of, silent
 from policy.rights import (
     DAEMON,
     INSIDE,
@@ -32,6 +33,7 @@ from policy.rights import (
     minimal,
     possible,
 )
+from policy.rules import GROUP
 
 
 class Change(NamedTuple):
@@ -45,19 +47,26 @@ class Change(NamedTuple):
     but: tuple[Atoms, ...] = ()
 
 
-def diff(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place]) -> list[Change]:
+def diff(
+    old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place], tell: Progress = silent
+) -> list[Change]:
     """What the new policy lets people do that the old one does not, and the other way round.
 
     before, after: the places of each (policy.rights.places), by name; made with the groups of services that either of
     the two names, or what is about services that are not configured would not be compared. Nothing is left out, and
-    nothing is told that is not so. Raises nothing.
+    nothing is told that is not so. tell: as for policy.listing.matrix. Raises nothing.
     """
     found: list[Change] = []
-    for name in dict.fromkeys(("", *before, *after)):
+    alike = cache(lambda action, target: old.marks(action, target) == new.marks(action, target))
+    names = dict.fromkeys(("", *before, *after))
+    for number, name in enumerate(names):
+        tell(number, len(names))
         was, will = (DAEMON, DAEMON) if not name else (before.get(name), after.get(name))
         for action in actions(was or will or DAEMON):
-            if was and will and was.perhaps == will.perhaps and old.marks(action, was) == new.marks(action, will):
-                continue  # most of it, between two versions of the same policy
+            if was and will and was.perhaps == will.perhaps and was.targets == will.targets:
+                named = (*was.targets, *(GROUP + group for group in was.perhaps))
+                if all(alike(action, target) for target in named):
+                    continue  # most of it, between two versions of the same policy
             mine, theirs = old.formula(action, was), new.formula(action, will)
             found += _told("lost", theirs, mine, action, name) + _told("gained", mine, theirs, action, name)
     return _gathered(found)

@@ -9,7 +9,8 @@ Rule: pure, and of the formulas of policy/rights.py alone. People's groups are a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from policy.decide import place as place_of
@@ -30,12 +31,20 @@ from policy.rights import (
     Book,
     Formula,
     Place,
+    Principals,
     actions,
+    anybody,
     possible,
     restricted,
 )  # fmt: skip
+from policy.rules import Grant
 
+Progress = Callable[[int, int], None]  # how many of how many
 ORDER = (USER, MEMBER, INSIDE, WHEN, UNTIL, FROM, REASON, LIMIT, APPROVAL)
+
+
+def silent(done: int, of: int) -> None:
+    pass
 
 
 class Row(NamedTuple):
@@ -52,32 +61,59 @@ class Row(NamedTuple):
     rules: tuple[str, ...] = ()
 
 
+class Ways:
+    """The rows of a book, made once for all services whose rules about somebody are the same. about: whose."""
+
+    def __init__(self, book: Book, about: Principals = anybody) -> None:
+        self._book, self._about = book, about
+        self._made: dict[tuple[str, int, int], list[Row]] = {}
+        self._excepts: dict[int, Excepts] = {}
+
+    def of(self, action: str, place: Place) -> Iterator[Row]:
+        """In the order of principals; they name no service yet."""
+        parts = self._book.parts(action, place, self._about)
+        denies = self._book.forbids(parts)
+        if id(denies) not in self._excepts:
+            self._excepts[id(denies)] = Excepts(denies)
+        for person in sorted(parts, key=_place):
+            key = (action, id(parts[person]), id(denies))  # the book keeps both
+            if key not in self._made:
+                self._made[key] = _rows(parts[person].grants, self._excepts[id(denies)], action, "")
+            yield from self._made[key]
+
+
 def who_can(book: Book, action: str, place: Place) -> list[Row]:
     """Everybody who may do this there.
 
     action: a word of policy.names.Action; place: one of policy.rights.places, or DAEMON for a global action. Rows are
     in the order of their principals; none where nobody may, and where the action cannot be there. Raises nothing.
     """
-    return rows_of(book.formula(action, place), action, place.service)
+    return [row._replace(services=(place.service,)) for row in Ways(book).of(action, place)]
 
 
-def what_can(book: Book, places: Iterable[Place], user: str, groups: Collection[str] | None) -> list[Row]:
+def what_can(
+    book: Book, places: Iterable[Place], user: str, groups: Collection[str] | None, tell: Progress = silent
+) -> list[Row]:
     """All that this person may do, the daemon's first, then by place.
 
     places: of policy.rights.places. groups: all that he is in; None: that is not known, and then a row's `who` says
-    through which group he would, where it is not by his name. Raises nothing: who is in no rule has no row.
+    through which group he would, where it is not by his name. tell: as for matrix. Raises nothing: who is in no rule
+    has no row.
     """
-    mine = principals(user, groups or ())
-    found = []
-    for place in (DAEMON, *places):
+    if groups is None:
+        himself = Atom(USER, user)
+        return _all(Ways(book, lambda atom: atom.kind != USER or atom == himself), places, tell)
+    mine = principals(user, groups)
+    held = frozenset(mine)
+    found, made = [], dict[tuple[str, tuple[int, ...]], list[Row]]()
+    for place in _told([DAEMON, *places], tell):
         for action in actions(place):
-            formula = book.formula(action, place)
-            if groups is None:
-                rows = rows_of(about(formula, user), action, place.service)
-            else:
-                rows = rows_of(restricted(formula, mine), action, place.service)
-                rows = [row._replace(who=(mine[0],)) for row in rows]
-            found += rows
+            parts = book.parts(action, place, held.__contains__)
+            key = (action, tuple(map(id, parts.values())))
+            if key not in made:
+                formula = restricted(book.formula(action, place, held.__contains__), held)
+                made[key] = [row._replace(who=(mine[0],)) for row in rows_of(formula, action, "")]
+            found += [row._replace(services=(place.service,)) for row in made[key]]
     return found
 
 
@@ -86,9 +122,27 @@ def principals(user: str, groups: Iterable[str]) -> list[Atom]:
     return [Atom(USER, user), *(Atom(MEMBER, group) for group in groups)]
 
 
-def matrix(book: Book, places: Iterable[Place]) -> list[Row]:
-    """Every right there is: one row for each way to it, on each service."""
-    return [row for place in (DAEMON, *places) for action in actions(place) for row in who_can(book, action, place)]
+def matrix(book: Book, places: Iterable[Place], tell: Progress = silent) -> list[Row]:
+    """Every right there is: one row for each way to it, on each service.
+
+    tell: is told, again and again, how many of how many places have been looked at.
+    """
+    return _all(Ways(book), places, tell)
+
+
+def _all(ways: Ways, places: Iterable[Place], tell: Progress) -> list[Row]:
+    return [
+        row._replace(services=(place.service,))
+        for place in _told([DAEMON, *places], tell)
+        for action in actions(place)
+        for row in ways.of(action, place)
+    ]
+
+
+def _told(places: list[Place], tell: Progress) -> Iterator[Place]:
+    for number, place in enumerate(places):
+        tell(number, len(places))
+        yield place
 
 
 def gathered(rows: Iterable[Row]) -> list[Row]:
@@ -102,13 +156,33 @@ def gathered(rows: Iterable[Row]) -> list[Row]:
     return [row._replace(actions=tuple(dict.fromkeys(names))) for row, names in acts.items()]
 
 
+class Excepts:
+    """What excepts from the ways to a right, in order."""
+
+    def __init__(self, denies: Iterable[Atoms]) -> None:
+        self._all = in_order(denies)
+        self._atoms = frozenset(atom for one in self._all for atom in one)
+        self._for: dict[Atoms, tuple[Atoms, ...]] = {}
+
+    def of(self, one: Atoms) -> tuple[Atoms, ...]:
+        """From this one: what is true where it holds is not told again, and nobody is two people."""
+        users = frozenset(atom for atom in one if atom.kind == USER)
+        if users not in self._for:
+            self._for[users] = tuple(deny for deny in self._all if possible(users | deny))
+        found = self._for[users]
+        return found if self._atoms.isdisjoint(one) else in_order({deny - one for deny in found})
+
+
 def rows_of(formula: Formula, action: str, service: str) -> list[Row]:
     """Each way to this right, and what excepts from it."""
+    return _rows(formula.grants, Excepts(formula.denies), action, service)
+
+
+def _rows(grants: Mapping[Atoms, Collection[Grant]], excepts: Excepts, action: str, service: str) -> list[Row]:
     found = []
-    for one in in_order(formula.grants):
-        unless = in_order({deny - one for deny in formula.denies if possible(one | deny)})
-        rules = tuple(f"{rule.id} ({place_of(rule)})" for rule in formula.grants[one])
-        found.append(row_of(one, action, service)._replace(unless=unless, rules=rules))
+    for one in in_order(grants):
+        rules = tuple(f"{rule.id} ({place_of(rule)})" for rule in grants[one])
+        found.append(row_of(one, action, service)._replace(unless=excepts.of(one), rules=rules))
     return found
 
 
@@ -127,7 +201,7 @@ def about(formula: Formula, user: str) -> Formula:
 
 
 def ordered(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
-    return tuple(sorted(atoms, key=lambda atom: (ORDER.index(atom.kind), atom.text, atom.nth)))
+    return tuple(sorted(atoms, key=_place))
 
 
 def of_kinds(atoms: Iterable[Atom], *kinds: str) -> tuple[Atom, ...]:
@@ -135,4 +209,13 @@ def of_kinds(atoms: Iterable[Atom], *kinds: str) -> tuple[Atom, ...]:
 
 
 def in_order(found: Iterable[Atoms]) -> tuple[Atoms, ...]:
-    return tuple(sorted(found, key=lambda one: [(ORDER.index(atom.kind), *atom[1:]) for atom in ordered(one)]))
+    return tuple(sorted(found, key=_places))
+
+
+@lru_cache(1 << 16)
+def _places(one: Atoms) -> list[tuple[int, str, int]]:
+    return [_place(atom) for atom in ordered(one)]
+
+
+def _place(atom: Atom) -> tuple[int, str, int]:
+    return ORDER.index(atom.kind), atom.text, atom.nth

@@ -14,7 +14,7 @@ Rule 3: two conditions are the same when they mean the same, however they are sp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any, NamedTuple, TypeVar
@@ -30,7 +30,6 @@ OTHER = EVERY_SERVICE  # stands for any service that is not configured
 PRINCIPALS = (USER, MEMBER)
 Rule = Grant | Deny
 R = TypeVar("R", Grant, Deny)
-ByTarget = dict[str, dict[str, list[R]]]  # by action, then by entry of `on`
 
 
 class Atom(NamedTuple):
@@ -42,6 +41,7 @@ class Atom(NamedTuple):
 
 
 Atoms = frozenset[Atom]
+ByTarget = dict[str, dict[str, dict[Atom, list[R]]]]  # by action, entry of `on`, and principal
 
 
 class Formula(NamedTuple):
@@ -88,40 +88,101 @@ def groups_named(policy: Policy) -> set[str]:
     return {target.removeprefix(GROUP) for rule in rules for target in rule.on if target.startswith(GROUP)}
 
 
+class Part(NamedTuple):
+    """What of a formula is about one person or group: each of its atoms contains that principal, and no other."""
+
+    grants: dict[Atoms, tuple[Grant, ...]]
+    denies: dict[Atoms, tuple[Deny, ...]]
+
+
+Parts = dict[Atom, Part]
+Principals = Callable[[Atom], bool]
+
+
+def anybody(principal: Atom) -> bool:
+    return True
+
+
 class Book:
-    """A policy's rules by action and entry of `on`, and the formulas that have been made of them."""
+    """A policy's rules by action, entry of `on` and principal, and the formulas that have been made of them.
+
+    Every rule names principals, and a way through it is about one of them: so a formula is made of one part for each.
+    Most services are alike but for a few rules of their own; parts that are alike are the same object.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self._grants: ByTarget[Grant] = _by_target(policy.grants)
         self._denies: ByTarget[Deny] = _by_target(policy.denies)
         self._marks: dict[tuple[str, str], object] = {}
-        self._made: dict[tuple[str, frozenset[str], frozenset[str]], Formula] = {}
+        self._parts: dict[tuple[str, Atom, frozenset[str], frozenset[str]], Part] = {}
+        self._of: dict[tuple[object, ...], Parts] = {}
+        self._forbids: dict[tuple[object, ...], dict[Atoms, tuple[Deny, ...]]] = {}
 
-    def formula(self, action: str, place: Place | None) -> Formula:
-        """NEVER for a place that is None, which the policy does not know, and where the action cannot be on it."""
+    def formula(self, action: str, place: Place | None, about: Principals = anybody) -> Formula:
+        """NEVER for a place that is None, which the policy does not know, and where the action cannot be on it.
+
+        about: of whom it is to be; what is about others is left out.
+        """
+        parts = self.parts(action, place, about)
+        grants = {one: rules for part in parts.values() for one, rules in part.grants.items()}
+        return Formula(grants, self.forbids(parts)) if parts else NEVER
+
+    def parts(self, action: str, place: Place | None, about: Principals = anybody) -> Parts:
+        """Those of a formula, by principal. The same object where the same rules are about two places."""
         if place is None or (action in GLOBAL_ACTIONS) != (place == DAEMON):
-            return NEVER
-        known = self._grants.get(action, {}).keys() | self._denies.get(action, {}).keys()
-        targets = place.targets & known
-        perhaps = frozenset(group for group in place.perhaps if GROUP + group in known)
-        key = (action, targets, perhaps)
-        if key not in self._made:  # most services are alike
-            grants = _entries(self._grants.get(action, {}), targets, perhaps, action in CHANGING)
-            denies = _entries(self._denies.get(action, {}), targets, perhaps, False)
-            alive = {one: rules for one, rules in grants.items() if not covered(one, denies)}
-            self._made[key] = Formula(alive, denies)
-        return self._made[key]
+            return {}
+        perhaps = frozenset(group for group in place.perhaps if self._names(action, GROUP + group))
+        targets = frozenset(target for target in place.targets if self._names(action, target))
+        key = (action, targets, perhaps, about)
+        if key not in self._of:
+            own = targets & {place.service}
+            if own and (shared := targets - own) | perhaps:  # made once for all that are alike
+                more = self._made(action, targets, perhaps, filter(about, self._named(action, own)))
+                self._of[key] = self.parts(action, place._replace(targets=shared), about) | more
+            else:
+                named = self._named(action, [*sorted(targets), *sorted(GROUP + group for group in perhaps)])
+                self._of[key] = self._made(action, targets, perhaps, filter(about, named))
+        return self._of[key]
 
-    def marks(self, action: str, place: Place) -> dict[str, object]:
-        """Where they are equal, by entry of `on`, the formulas of two books are."""
-        known = self._grants.get(action, {}).keys() | self._denies.get(action, {}).keys()
-        targets = {*place.targets, *(GROUP + group for group in place.perhaps)} & known
-        return {target: self._mark(action, target) for target in targets}
+    def forbids(self, parts: Parts) -> dict[Atoms, tuple[Deny, ...]]:
+        """All that forbids it. The same object where it is the same of two places."""
+        denying = [part for part in parts.values() if part.denies]
+        key = tuple(sorted(map(id, denying)))
+        if key not in self._forbids:
+            self._forbids[key] = {one: rules for part in denying for one, rules in part.denies.items()}
+        return self._forbids[key]
 
-    def _mark(self, action: str, target: str) -> object:
+    def _names(self, action: str, target: str) -> bool:
+        return target in self._grants.get(action, {}) or target in self._denies.get(action, {})
+
+    def _named(self, action: str, targets: Iterable[str]) -> dict[Atom, None]:
+        tables: list[Mapping[str, Iterable[Atom]]] = [self._grants.get(action, {}), self._denies.get(action, {})]
+        return {person: None for table in tables for target in targets for person in table.get(target, ())}
+
+    def _made(
+        self, action: str, targets: frozenset[str], perhaps: frozenset[str], persons: Iterable[Atom]
+    ) -> dict[Atom, Part]:
+        may, not_may = self._grants.get(action, {}), self._denies.get(action, {})
+        found = {}
+        for person in persons:
+            own = frozenset(one for one in targets if person in may.get(one, ()) or person in not_may.get(one, ()))
+            also = frozenset(
+                one for one in perhaps if person in may.get(GROUP + one, ()) or person in not_may.get(GROUP + one, ())
+            )
+            key = (action, person, own, also)
+            if key not in self._parts:
+                grants = _entries(may, person, own, also, action in CHANGING)
+                denies = _entries(not_may, person, own, also, False)
+                alive = {one: rules for one, rules in grants.items() if not covered(one, denies)}
+                self._parts[key] = Part(alive, denies)
+            found[person] = self._parts[key]
+        return found
+
+    def marks(self, action: str, target: str) -> object:
+        """Where they are equal for each entry of `on` that is about a place, the formulas of two books are."""
         if (action, target) not in self._marks:
             grants, denies = self._grants.get(action, {}), self._denies.get(action, {})
-            rules: list[Rule] = [*grants.get(target, ()), *denies.get(target, ())]
+            rules = [rule for table in (grants, denies) for own in table.get(target, {}).values() for rule in own]
             said = ((isinstance(one, Grant), principals_of(one), sorted(conditions(one, True))) for one in rules)
             self._marks[action, target] = sorted(said)
         return self._marks[action, target]
@@ -146,35 +207,37 @@ def _rest(entries: Mapping[Atoms, tuple[R, ...]], mine: Atoms) -> dict[Atoms, tu
 def _by_target(rules: Sequence[R]) -> ByTarget[R]:
     found: ByTarget[R] = {}
     for rule in rules:
+        persons = principals_of(rule)
         for action in rule.may:
             for target in rule.on:
-                found.setdefault(action, {}).setdefault(target, []).append(rule)
+                entry = found.setdefault(action, {}).setdefault(target, {})
+                for person in persons:
+                    entry.setdefault(person, []).append(rule)
     return found
 
 
 def _entries(
-    rules: Mapping[str, Sequence[Any]], targets: Iterable[str], perhaps: Iterable[str], demands: bool
+    rules: Mapping[str, Mapping[Atom, Sequence[Any]]],
+    person: Atom,
+    targets: Iterable[str],
+    perhaps: Iterable[str],
+    demands: bool,
 ) -> dict[Atoms, tuple[Any, ...]]:
+    nothing: dict[Atom, Sequence[Any]] = {}
     ways: list[tuple[Rule, Atoms]] = [
-        (rule, frozenset()) for target in sorted(targets) for rule in rules.get(target, ())
+        (rule, frozenset()) for target in sorted(targets) for rule in rules.get(target, nothing).get(person, ())
     ]
     for group in sorted(perhaps):
-        ways += [(rule, frozenset({Atom(INSIDE, group)})) for rule in rules.get(GROUP + group, ())]
-    mine: dict[Atom, list[tuple[Rule, Atoms]]] = {}
-    for rule, inside in ways:
-        for person in principals_of(rule):
-            mine.setdefault(person, []).append((rule, inside))
+        inside = frozenset({Atom(INSIDE, group)})
+        ways += [(rule, inside) for rule in rules.get(GROUP + group, nothing).get(person, ())]
+    counted = _counted([rule for rule, _ in ways]) if demands else {}
     found: dict[Atoms, dict[int, Rule]] = {}
-    for person, own in mine.items():
-        counted = _counted([rule for rule, _ in own]) if demands else {}
-        each: dict[Atoms, dict[int, Rule]] = {}
-        for rule, inside in own:
-            one = frozenset({person, *inside, *conditions(rule, demands)})
-            if rule.order in counted:
-                one = frozenset(atom._replace(nth=counted[rule.order]) if atom.kind == LIMIT else atom for atom in one)
-            each.setdefault(one, {})[rule.order] = rule
-        found |= {one: each[one] for one in minimal(each)}
-    return {one: tuple(rules[order] for order in sorted(rules)) for one, rules in found.items()}
+    for rule, inside in ways:
+        one = frozenset({person, *inside, *conditions(rule, demands)})
+        if rule.order in counted:
+            one = frozenset(atom._replace(nth=counted[rule.order]) if atom.kind == LIMIT else atom for atom in one)
+        found.setdefault(one, {})[rule.order] = rule
+    return {one: tuple(found[one][order] for order in sorted(found[one])) for one in minimal(found)}
 
 
 def _counted(rules: list[Rule]) -> dict[int, int]:

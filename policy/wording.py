@@ -59,12 +59,19 @@ def on_words(row: Row, known: Collection[str]) -> str:
 def folded(rows: Iterable[Row], services: Mapping[str, Collection[str]]) -> list[Row]:
     """Gathered rows, with what holds for all services of a group, and for others in it, as one of that group."""
     found = dict.fromkeys(rows)
+    alike: dict[Row, list[Row]] = {}
+    for row in found:
+        if not row.inside:
+            alike.setdefault(row._replace(services=()), []).append(row)
+    members: dict[str, set[str]] = {}
+    for name, groups in services.items():
+        for group in groups:
+            members.setdefault(group, set()).add(name)
     for row in list(found):
-        if row.services == (OTHER,) and len(row.inside) == 1:
-            members = {name for name, groups in services.items() if row.inside[0] in groups}
-            same = (one for one in found if one._replace(services=row.services, inside=row.inside) == row)
-            twin = next((one for one in same if not one.inside and {*one.services} == members), None)
-            if twin is not None and members:
+        if row.services == (OTHER,) and len(row.inside) == 1 and (named := members.get(row.inside[0])):
+            same = alike.get(row._replace(services=(), inside=()), ())
+            twin = next((one for one in same if one in found and {*one.services} == named), None)
+            if twin is not None:
                 del found[twin]
                 del found[row]
                 found[row._replace(services=(*twin.services, OTHER))] = None

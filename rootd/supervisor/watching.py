@@ -154,7 +154,10 @@ class Watchers:
         if seen is None:
             connection.answer(messages.Refused("no-session", "the session is over: log in again"))
             return False
-        if seen and watcher.operation and isinstance(event, messages.Ended):
+        if watcher.operation and not seen:  # he has lost the right, and waits for an end
+            connection.answer(messages.Refused("unknown", f"no operation {watcher.operation} that you may view"))
+            return False
+        if watcher.operation and isinstance(event, messages.Ended):
             connection.answer(event)
             return False
         if seen:

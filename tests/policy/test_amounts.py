@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings, strategies as st
+from examples import examples
+from hypothesis import given, strategies as st
 
 from policy.amounts import SPAWNING, amounts, subjects
 from policy.conditions import Asking
@@ -153,7 +154,7 @@ WRITERS = st.tuples(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@examples(40)
 @given(ROWS, WRITERS)
 def test_it_agrees_with_decide_on_every_person_that_is_known(
     rows: list[tuple[str, list[str], list[str], list[str]]], writers: tuple[frozenset[str], frozenset[str]]

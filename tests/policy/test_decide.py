@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import given, strategies as st
 
 from policy.decide import HINTS, Allow, Deny, decide, rights, unknown_text, viewable, visible
@@ -109,6 +110,7 @@ def all_allowed(policy: Policy) -> set[tuple[Identity, str, str | None]]:
     return {(who, *asked) for who in PEOPLE for asked in ASKED if allowed(policy, who, *asked)}
 
 
+@examples(25)
 @given(rows=ROWS)
 def test_b7_every_decision_is_what_the_rows_say(rows: list[Row]) -> None:
     policy = policy_of(rows)
@@ -129,6 +131,7 @@ def test_b7_every_decision_is_what_the_rows_say(rows: list[Row]) -> None:
             assert (decision.rule, decision.file, decision.line) == ("", "", 0)
 
 
+@examples(25)
 @given(rows=ROWS, seed=st.integers(0, 1000), cut=st.integers(0, 7))
 def test_b7_the_order_of_rules_and_files_does_not_matter(rows: list[Row], seed: int, cut: int) -> None:
     shuffled = rows.copy()
@@ -136,6 +139,7 @@ def test_b7_the_order_of_rules_and_files_does_not_matter(rows: list[Row], seed: 
     assert all_allowed(policy_of(rows)) == all_allowed(policy_of(shuffled[:cut], shuffled[cut:]))
 
 
+@examples(25)
 @given(rows=ROWS)
 def test_b7_rules_that_do_not_name_the_person_the_action_and_the_service_change_nothing(rows: list[Row]) -> None:
     policy = policy_of(rows)
@@ -144,6 +148,7 @@ def test_b7_rules_that_do_not_name_the_person_the_action_and_the_service_change_
         assert allowed(policy, who, action, service) == allowed(mine, who, action, service)
 
 
+@examples(25)
 @given(rows=ROWS, added=st.one_of(ON_SERVICES, ON_ALL))
 def test_b7_a_further_grant_takes_no_right_and_a_further_deny_gives_none(rows: list[Row], added: Row) -> None:
     before = all_allowed(policy_of(rows))
@@ -151,6 +156,7 @@ def test_b7_a_further_grant_takes_no_right_and_a_further_deny_gives_none(rows: l
     assert before <= after if added["kind"] == "grant" else before >= after
 
 
+@examples(25)
 @given(rows=ROWS)
 def test_b10_lists_say_what_decide_says_and_nothing_else(rows: list[Row]) -> None:
     policy = policy_of(rows)
@@ -166,6 +172,7 @@ def test_b10_lists_say_what_decide_says_and_nothing_else(rows: list[Row]) -> Non
         assert [service for service, groups in SERVICES.items() if visible(policy, who, service, groups)] == seen
 
 
+@examples(25)
 @given(rows=ROWS)
 def test_what_is_said_to_help_would_help(rows: list[Row]) -> None:
     policy = policy_of(rows)

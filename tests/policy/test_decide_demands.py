@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from examples import examples
 from hypothesis import given, strategies as st
 
 from policy.conditions import Asking
@@ -73,6 +74,7 @@ def asking_of(reason: str, used_up: set[str], approved: set[str]) -> Asking:
     return Asking(at=0.0, reason=reason, wait=wait, approved=frozenset(approved))
 
 
+@examples(25)
 @given(rows=ROWS, reason=REASONS, names=SOME, approved=SOME, seed=st.integers(0, 99))
 def test_every_decision_is_what_the_rows_demand(
     rows: list[Row], reason: str, names: set[str], approved: set[str], seed: int
@@ -98,6 +100,7 @@ def test_every_decision_is_what_the_rows_demand(
                     assert (decision.limit is not None) == bool(by["limit"])
 
 
+@examples(25)
 @given(rows=ROWS, added=ROW, reason=REASONS, names=SOME, approved=SOME)
 def test_a_further_grant_takes_no_right(
     rows: list[Row], added: Row, reason: str, names: set[str], approved: set[str]

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from examples import examples
 from hypothesis import given, strategies as st
 
 from policy.conditions import Asking
@@ -89,6 +90,7 @@ TIMES = st.builds(
 PEOPLE = [Identity(user, 1001, frozenset(groups)) for user in ("alice", "bob") for groups in ((), ("webops",))]
 
 
+@examples(25)
 @given(rows=ROWS, at=TIMES, seed=st.integers(0, 99))
 def test_every_decision_at_a_time_is_what_the_rows_say_and_lists_say_the_same(
     rows: list[dict[str, Any]], at: datetime, seed: int
@@ -110,6 +112,7 @@ def test_every_decision_at_a_time_is_what_the_rows_say_and_lists_say_the_same(
         assert [right.service for right in rights(policy, who, SERVICES, asking)] == sorted(seen)
 
 
+@examples(25)
 @given(rows=ROWS, at=TIMES)
 def test_a_time_that_is_not_known_gives_no_right_that_a_known_one_does_not(
     rows: list[dict[str, Any]], at: datetime

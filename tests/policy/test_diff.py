@@ -6,7 +6,8 @@ import itertools
 from typing import Any
 
 import naive
-from hypothesis import given, settings, strategies as st
+from examples import examples
+from hypothesis import given, strategies as st
 from naive import Point, Rule, policy_of
 
 from policy.diff import Change, diff
@@ -35,7 +36,7 @@ TWO = st.tuples(naive.RULES, naive.RULES, st.lists(st.booleans(), min_size=6, ma
 )
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(two=TWO, circumstances=naive.CIRCUMSTANCES)
 def test_every_change_of_a_decision_is_in_the_diff(
     two: tuple[list[Rule], list[Rule]], circumstances: tuple[Any, ...]
@@ -70,7 +71,7 @@ def holds(rules: list[Rule], row: Any, action: str, service: str) -> bool:
     return mine == {"grant"}
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(two=TWO)
 def test_whatever_the_diff_says_is_so_for_whom_it_names(two: tuple[list[Rule], list[Rule]]) -> None:
     old, new = two
@@ -84,7 +85,7 @@ def test_whatever_the_diff_says_is_so_for_whom_it_names(two: tuple[list[Rule], l
                 assert (was, will) == ((False, True) if change.kind == "gained" else (True, False)) or lost, change
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(rules=naive.RULES, seed=st.randoms(use_true_random=False))
 def test_neither_the_order_of_files_nor_that_of_rules_is_a_change(rules: list[Rule], seed: Any) -> None:
     other = seed.sample(rules, len(rules))
@@ -92,7 +93,7 @@ def test_neither_the_order_of_files_nor_that_of_rules_is_a_change(rules: list[Ru
     assert changes(policy_of(rules), policy_of(other[half:], other[:half])) == []
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(rules=naive.RULES, more=naive.RULE)
 def test_a_further_grant_takes_no_right_and_a_further_deny_gives_none(rules: list[Rule], more: Rule) -> None:
     added = naive.named([*rules, {key: value for key, value in more.items() if key not in ("approval", "limit")}])

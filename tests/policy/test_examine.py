@@ -6,7 +6,8 @@ from typing import Any
 
 import naive
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from naive import Rule, policy_of
 
 from policy.conditions import Asking
@@ -15,7 +16,7 @@ from policy.examine import Examined, examine
 from policy.identity import Identity
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
 def test_what_is_said_of_each_rule_is_what_was_decided(rules: list[Rule], circumstances: tuple[Any, ...]) -> None:
     policy = policy_of(rules)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import naive
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from naive import Point, Rule, policy_of
 
 from policy.listing import Row, gathered, matrix, principals, what_can, who_can
@@ -30,7 +31,7 @@ def by_rows(rows: Sequence[Row], point: Point, mine: set[Atom]) -> bool:
     )
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
 def test_the_matrix_and_who_can_say_what_is_decided_on_every_question(
     rules: list[Rule], circumstances: tuple[Any, ...]
@@ -48,7 +49,7 @@ def test_the_matrix_and_who_can_say_what_is_decided_on_every_question(
             assert by_rows(who_can(book, point.action, place), point, set()) == expected, point
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
 def test_what_can_says_what_is_decided_with_the_groups_and_without(
     rules: list[Rule], circumstances: tuple[Any, ...]

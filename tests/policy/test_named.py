@@ -139,7 +139,7 @@ def test_a_name_is_given_to_one_group_of_all_files() -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("length", [DEEPEST, DEEPEST + 1, 3000])
+@pytest.mark.parametrize("length", [DEEPEST, DEEPEST + 1, 300])
 def test_groups_inside_each_other_are_followed_so_deep_and_no_deeper_whatever_their_order(
     length: int, turned: bool
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import given, strategies as st
 
 from policy.positions import DEEPEST, LONGEST, Path, headers, line_of, locate, positions, source_line, spell
@@ -137,6 +138,7 @@ PAIRS = st.tuples(st.lists(KEYS, min_size=1, max_size=2), VALUES).map(lambda got
 TEXTS = st.lists(st.one_of(HEADERS, PAIRS, st.just(""), st.just("# [x]")), max_size=8).map("\n".join)
 
 
+@examples(40)
 @given(text=TEXTS)
 def test_whatever_tomllib_reads_is_found(text: str) -> None:
     found = positions(text)
@@ -149,6 +151,7 @@ def test_whatever_tomllib_reads_is_found(text: str) -> None:
     assert all(1 <= line <= text.count("\n") + 1 for line in found.values())
 
 
+@examples(40)
 @given(text=st.one_of(st.text(), st.text("[]{}\"'\\=.,#\n ab1"), TEXTS.map(lambda text: text[: len(text) // 2])))
 def test_no_text_raises(text: str) -> None:
     found = positions(text)

@@ -6,7 +6,8 @@ from typing import Any
 
 import naive
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from naive import Point, Rule, policy_of
 
 from policy.decide import Allow, decide
@@ -39,7 +40,7 @@ def true_at(point: Point) -> set[Atom]:
     return {atom for atom in point.atoms() if point.service == OTHER or atom.kind != "in"}
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(rules=naive.RULES, circumstances=naive.CIRCUMSTANCES)
 def test_b7_decide_the_formulas_and_the_naive_evaluator_agree_on_every_question(
     rules: list[Rule], circumstances: tuple[Any, ...]
@@ -56,7 +57,7 @@ def test_b7_decide_the_formulas_and_the_naive_evaluator_agree_on_every_question(
         assert restricted(formula, mine).holds(true_at(point) - mine) == expected, point
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(rules=naive.RULES)
 def test_no_part_of_a_formula_says_nothing(rules: list[Rule]) -> None:
     """Minimal: without any one of its grants some right is gone, at the point where that alone holds."""

@@ -6,7 +6,8 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import given, settings, strategies as st
+from examples import examples
+from hypothesis import given, strategies as st
 from msgspec import structs
 
 from policy import explain
@@ -65,7 +66,7 @@ def everything() -> list[tuple[str, str | None]]:
     return [(action, service) for action in ACTIONS for service in (*SERVICES, "nowhere", OURS, None)]
 
 
-@settings(max_examples=60)
+@examples(25)
 @given(policies(), SCOPES, st.sampled_from(["", "why"]))
 def test_what_a_token_is_allowed_its_owner_is_and_it_is_within_its_scope(
     policy: Policy, scope: Scope, reason: str
@@ -83,7 +84,7 @@ def test_what_a_token_is_allowed_its_owner_is_and_it_is_within_its_scope(
             assert not isinstance(said, Unapproved)  # so nothing is left to wait for somebody's approval either
 
 
-@settings(max_examples=60)
+@examples(25)
 @given(policies(), SCOPES)
 def test_a_token_sees_no_more_than_its_owner_and_its_scope(policy: Policy, scope: Scope) -> None:
     alice, asking = person("alice", 1001, ["ops"], "0" * 64), Asking(at=0.0)
@@ -98,7 +99,7 @@ def test_a_token_sees_no_more_than_its_owner_and_its_scope(policy: Policy, scope
     assert told == {(service, action) for service, action in owner if within(scope, action, service or None)}
 
 
-@settings(max_examples=30)
+@examples(15)
 @given(policies(), SCOPES)
 def test_no_token_approves_whatever_its_owner_may(policy: Policy, scope: Scope) -> None:
     lead = Identity("bob", 1002, frozenset({"leads", "ops"}), "", token=scope)

@@ -6,7 +6,8 @@ import itertools
 from datetime import UTC
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from examples import examples
+from hypothesis import given, strategies as st
 
 from policy.conditions import Approval, Asking, Expiry, Limit, Sources
 from policy.decide import Allow, decide
@@ -81,7 +82,7 @@ def every_question() -> list[tuple[Identity, Action, str, Asking]]:
 QUESTIONS = every_question()
 
 
-@settings(max_examples=150, deadline=None)
+@examples(50)
 @given(
     st.lists(st.tuples(rules, demands), min_size=1, max_size=3),
     st.lists(rules, max_size=1),

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from examples import examples
 from hypothesis import given, strategies as st
 from msgspec import inspect
 
@@ -68,6 +69,7 @@ def decoded(codec: wire.Codec[Any], packet: bytes) -> Any:
 
 
 @pytest.mark.parametrize("name", KINDS)
+@examples(25)
 @given(data=st.data())
 def test_every_message_comes_back_as_it_was_sent(name: str, data: st.DataObject) -> None:
     codec: Any = KINDS[name][0]
@@ -76,12 +78,14 @@ def test_every_message_comes_back_as_it_was_sent(name: str, data: st.DataObject)
 
 
 @pytest.mark.parametrize("name", KINDS)
+@examples(25)
 @given(packet=st.binary(max_size=300))
 def test_c5_arbitrary_bytes_are_malformed_and_nothing_worse(name: str, packet: bytes) -> None:
     assert decoded(KINDS[name][0], packet) is None
 
 
 @pytest.mark.parametrize("name", KINDS)
+@examples(25)
 @given(data=st.data(), cut=st.integers(0, 400), put=st.binary(max_size=4), drop=st.integers(0, 4))
 def test_c5_a_damaged_message_is_malformed_or_another_message(
     name: str, data: st.DataObject, cut: int, put: bytes, drop: int

@@ -96,7 +96,7 @@ def lost(house: House, kind: str) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("writers", "kills", "pause"), [(2, 5, 0.02), pytest.param(20, 20, 0.5, marks=pytest.mark.slow)]
+    ("writers", "kills", "pause"), [(2, 3, 0.02), pytest.param(20, 20, 0.5, marks=pytest.mark.slow)]
 )
 def test_on_a_full_disk_and_through_kill_9_of_log_every_line_is_there_once_or_counted(
     people: People, space: Space, writers: int, kills: int, pause: float

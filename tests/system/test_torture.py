@@ -137,7 +137,7 @@ def same(now: object, then: object) -> None:
 
 
 def test_a_house_of_which_everything_is_killed_is_as_it_was_asked_to_be(make_house: Callable[..., House]) -> None:
-    tortured(make_house, 24, float(os.environ.get("DURWARD_TORTURE_SECONDS", "5")), 0.02)
+    tortured(make_house, 24, float(os.environ.get("DURWARD_TORTURE_SECONDS", "3")), 0.02)
 
 
 @pytest.mark.slow

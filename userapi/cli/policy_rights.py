@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from userapi.cli import plain, sources
+from userapi.cli.counting import Counting
 from userapi.cli.failure import FAILED, OK, Failure
 from userapi.cli.render import Screen
 
@@ -63,7 +64,8 @@ def what_can(ask: Any, screen: Screen, args: Any) -> int:
     policy, found = sources.load(ask, screen, args.place)
     groups = groups_of(args)
     known = _places(found, groups_named(policy))
-    rows = listing.gathered(listing.what_can(Book(policy), known.values(), args.user, groups))
+    with Counting("services") as tell:
+        rows = listing.gathered(listing.what_can(Book(policy), known.values(), args.user, groups, tell))
     if screen.as_json:
         screen.json(_document(rows, found, {"user": args.user, "groups": groups}))
         return OK
@@ -81,7 +83,8 @@ def matrix(ask: Any, screen: Screen, args: Any) -> int:
     from policy.rights import Book, groups_named
 
     policy, found = sources.load(ask, screen, args.place)
-    rows = listing.matrix(Book(policy), _places(found, groups_named(policy)).values())
+    with Counting("services") as tell:
+        rows = listing.matrix(Book(policy), _places(found, groups_named(policy)).values(), tell)
     if screen.as_json:
         screen.json(_document(rows, found, {}))
     elif args.csv:
@@ -100,15 +103,18 @@ def diff(ask: Any, screen: Screen, args: Any) -> int:
     groups = groups_named(before) | groups_named(after)
     lends = new if new.whole else old
     places = [_places(one if one.whole else lends, groups) for one in (old, new)]
-    changes = compare(Book(before), places[0], Book(after), places[1])
+    with Counting("services") as tell:
+        changes = compare(Book(before), places[0], Book(after), places[1], tell)
     if screen.as_json:
         told = [wording.change_document(change) for change in changes]
         screen.json({"changes": told, "complete": wording.COMPLETE, "old": old.place, "new": new.place})
     else:
         cells = []
-        for kind, still in sorted({(one.kind, wording.still_words(one)) for one in changes}, reverse=True):
-            alike = [one.row for one in changes if (one.kind, wording.still_words(one)) == (kind, still)]
-            folded = wording.folded(alike, lends.services)
+        alike: dict[tuple[str, str], list[Row]] = {}
+        for one in changes:
+            alike.setdefault((one.kind, wording.still_words(one)), []).append(one.row)
+        for kind, still in sorted(alike, reverse=True):
+            folded = wording.folded(alike[kind, still], lends.services)
             cells += [(kind, *wording.cells(row, lends.services)[:-1], still) for row in folded]
         if cells:
             _table(screen, ("", *wording.COLUMNS[:-1], "other"), cells)

@@ -89,6 +89,18 @@ def test_a13_a_right_that_is_taken_away_ends_the_view_with_the_next_event(room: 
     assert alice.quiet()
 
 
+def test_a13_who_follows_an_operation_and_loses_the_right_to_view_it_waits_for_nothing(room: Any, tokens: Any) -> None:
+    alice = room.client()
+    number = alice.ask(messages.Restart("site")).operation
+    alice.send(messages.Watch(operation=number))
+    room.login(tokens[0], "alice", 1001, [])
+    operations = room.services.operations
+    operations.step(operations.find(number), "starting the new process")
+    reply = alice.receive()
+    assert (reply.kind, reply.text) == ("unknown", f"no operation {number} that you may view")
+    assert room.desk.watchers._watchers == []
+
+
 def test_a14_a_session_that_ends_ends_its_watches(room: Any) -> None:
     alice = watch(room.client())
     room.sessions.push(login.SessionsEnd(), room.now)
