@@ -16,7 +16,7 @@ from supervisor_daemon import Daemon, reply
 
 from policy import messages
 from rootd import ipc
-from rootd.supervisor import main
+from rootd.supervisor import clocks
 
 pytestmark = pytest.mark.root
 
@@ -59,7 +59,7 @@ def step(monkeypatch: pytest.MonkeyPatch) -> Iterator[Step]:
         def now(cls, tz: datetime.tzinfo | None = None) -> Any:
             return datetime.datetime.now(tz) + datetime.timedelta(seconds=ahead())
 
-    monkeypatch.setattr(main, "datetime", Stepped)
+    monkeypatch.setattr(clocks, "datetime", Stepped)
     monkeypatch.setattr(time, "time", lambda: now() + ahead())
     monkeypatch.setattr(time, "time_ns", lambda: now_ns() + int(ahead() * 1e9))
     monkeypatch.setattr(time, "clock_gettime", lambda clock: gettime(clock) + ahead(clock))
