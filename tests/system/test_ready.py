@@ -79,7 +79,7 @@ def test_one_that_has_not_said_that_it_is_ready_is_not_started_because_the_super
         assert isinstance(accepted, messages.Accepted), accepted
         house.wait_for(lambda seen: bool(seen[service].processes[0].pid), "it runs")  # noqa: B023
         pids = house.pids(service)
-        kill_both(house)
+        house.wait_back("supervisor", house.kill9("supervisor"))
         with house.root() as events:
             events.send(messages.Watch(operation=accepted.operation))
             assert house.status()[service].state == "STARTING"
@@ -89,8 +89,6 @@ def test_one_that_has_not_said_that_it_is_ready_is_not_started_because_the_super
         assert event.ok, event
         assert house.status()[service].state == "RUNNING"
         assert house.pids(service) == pids
-        kill_both(house)
-        assert (house.status()[service].state, house.pids(service)) == ("RUNNING", pids)
         stop(house, service)
 
 
