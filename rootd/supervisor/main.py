@@ -100,7 +100,8 @@ class Supervisor:
         send = partial(self.tell, "privileged")
         self.upgrades = Upgrades(self.services.operations, inherited, send, keep, restart)
         self.desk.upgrades = self.upgrades
-        self.notify = Notify(self.loop, self.clock, self.services.notified)
+        self.services.readiness.attach(partial(self.kept.write, "ready.json"))
+        self.notify = Notify(self.loop, self.clock, self.services.notified, self.services.readiness.remember)
         api = settings.accounts["api"].uid
         control, root = inherited.held["door/control"], inherited.held["door/root"]
         self.control = Door("control.sock", control, api, CONTROL_LIMIT, self.loop, self.clock, self.desk.ask, note)
@@ -361,6 +362,7 @@ class Supervisor:
             ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
             ("limits.json", self.limits.restore), ("approvals.json", self.approvals.restore),
             ("upgrading", self.upgrades.restore), ("ended.json", self.ends.restore),
+            ("ready.json", self.services.readiness.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(self.kept.read(name, STATE_LIMIT)):
@@ -384,6 +386,8 @@ class Supervisor:
         self.ends.keep()
         self._saved, self._asked, self._save_at = self.services.revision, self.services.asked, None
         self.kept.write("state.json", self.services.state())
+        if self._facts:
+            self.services.readiness.saved()
 
     def expires(self, at: float) -> str:
         """A time of CLOCK_BOOTTIME, for people."""

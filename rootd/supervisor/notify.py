@@ -3,6 +3,7 @@
 Rule 1: only the run's main process, or a process of the run's cgroup, is heard: the kernel says who sent it.
 Rule 2: what a service says is text for people and never more: cut, and without control characters.
 Rule 3: a service that talks without end is heard again in the next second, and holds up nobody.
+Rule 4: that it is ready is written down before it is taken from its socket or pipe, where the next supervisor finds it.
 
 Sources: sd_notify(3), unix(7) SCM_CREDENTIALS, cgroups(7) /proc/PID/cgroup, skarnet.org/software/s6/notifywhenup.html.
 """
@@ -27,6 +28,7 @@ PID_LIMIT = 1 << 22  # of Linux
 _UCRED = struct.Struct("=iII")
 
 Heard = Callable[[int, dict[str, str], float], None]
+Remember = Callable[[int, bool], None]  # Readiness.remember
 
 
 class Channel(ABC):
@@ -39,7 +41,7 @@ class Channel(ABC):
         os.set_blocking(fd, False)
 
     @abstractmethod
-    def hear(self) -> dict[str, str] | None:
+    def hear(self, remember: Remember) -> dict[str, str] | None:
         """What is said now, if anything is; None at the end."""
 
     def close(self) -> None:
@@ -49,8 +51,14 @@ class Channel(ABC):
 class Pipe(Channel):
     """Of one that writes a newline when it is ready; what else it writes is nothing."""
 
-    def hear(self) -> dict[str, str] | None:
-        data = os.read(self.fd, LIMIT)
+    def hear(self, remember: Remember) -> dict[str, str] | None:
+        remember(self.run, True)  # nobody can look into a pipe: what is in it is most likely the newline
+        data = b""
+        try:
+            data = os.read(self.fd, LIMIT)
+        finally:
+            if b"\n" not in data:
+                remember(self.run, False)
         return {"READY": "1"} if b"\n" in data else {} if data else None
 
 
@@ -61,9 +69,16 @@ class Socket(Channel):
         super().__init__(run, fd)
         self.sock, self.main = socket.socket(fileno=fd), main
 
-    def hear(self) -> dict[str, str]:
+    def hear(self, remember: Remember) -> dict[str, str]:
+        said = self._look()
+        if said.get("READY") == "1":
+            remember(self.run, True)
+        self.sock.recv(1)
+        return said
+
+    def _look(self) -> dict[str, str]:
         # no room but for the credentials: descriptors that come too are closed by the kernel
-        packet, control, flags, _ = self.sock.recvmsg(LIMIT, socket.CMSG_SPACE(_UCRED.size))
+        packet, control, flags, _ = self.sock.recvmsg(LIMIT, socket.CMSG_SPACE(_UCRED.size), socket.MSG_PEEK)
         sender = next((data for level, kind, data in control if kind == socket.SCM_CREDENTIALS), b"")
         if not packet or flags & socket.MSG_TRUNC or len(sender) != _UCRED.size:
             return {}
@@ -77,8 +92,8 @@ class Socket(Channel):
 class Notify:
     """`heard` is Services.notified."""
 
-    def __init__(self, loop: ipc.Loop, clock: Callable[[], float], heard: Heard) -> None:
-        self._loop, self._clock, self._heard = loop, clock, heard
+    def __init__(self, loop: ipc.Loop, clock: Callable[[], float], heard: Heard, remember: Remember) -> None:
+        self._loop, self._clock, self._heard, self._remember = loop, clock, heard, remember
         self._channels: dict[int, Channel] = {}
         self._tired: dict[int, float] = {}  # runs that are heard again at that time
 
@@ -117,7 +132,7 @@ class Notify:
             self._tired[run] = channel.since + 1.0
             return self._loop.forget(channel.fd)
         try:
-            said = channel.hear()
+            said = channel.hear(self._remember)
         except OSError:
             return None
         if said is None:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.inflight import SavedOperation
 from rootd.supervisor.lifecycle import ready_until, work_until
+from rootd.supervisor.readiness import SAY
 from rootd.supervisor.timetable import Job
 
 # isort: off
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
 
 VERSION = 1
+MOMENT = 1.0  # seconds that one whose time to become ready has passed meanwhile has to be heard, or probed once more
+LATE = 10.0  # seconds after which one that was not ready in its time would have been ended, had somebody been there
 
 
 class SavedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,15 +159,16 @@ def _rest_of(slot: Slot) -> Rest | None:
 
 def rebuild(
     spec: ServiceSpec, saved: SavedSlot | None, found: list[Process], now: float,
-    left: Collection[int] = (), alone: bool = True,
+    left: Collection[int] = (), alone: bool = True, said: Collection[int] = (),
 ) -> Rebuilt:  # fmt: skip
     """A slot at the start of the supervisor. found: its runs that are not over, the oldest first.
 
     left: those runs of which the end is known, and only their trees are not empty. alone: no hook of it runs. A hook
-    that should follow a run that is over may have been run: better twice than never.
+    that should follow a run that is over may have been run: better twice than never. said: runs that have said that
+    they are ready.
     """
     over = [process for process in found if process.run in left]
-    rebuilt = _rebuild(spec, saved, [process for process in found if process.run not in left], now)
+    rebuilt = _rebuild(spec, saved, [process for process in found if process.run not in left], now, said)
     slot, strays = rebuilt.slot, tuple(process.run for process in over)
     if over and isinstance(slot.state, Rest):
         return Rebuilt(replace(slot, state=Emptying(over[-1], now, 0, slot.state)), (), strays[:-1])
@@ -175,12 +179,17 @@ def rebuild(
     return replace(rebuilt, strays=(*rebuilt.strays, *strays))
 
 
-def _rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process], now: float) -> Rebuilt:
+def _rebuild(
+    spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process], now: float, said: Collection[int]
+) -> Rebuilt:
     wanted: Wanted = "up" if (spec.autostart and spec.schedule is None) or processes else "down"
     slot = Slot(wanted)
     if saved is not None:
         slot = Slot(saved.wanted, crashes=tuple(at for at in saved.crashes if at <= now), attempt=saved.attempt)
-    known = {run.run: run for run in saved.runs} if saved else {}
+    known = {}
+    if saved is not None:  # what was spawned since it was written is not ready either, as far as it has not said so
+        known = {process.run: SavedRun(process.run, process.spec.digest) for process in processes}
+        known |= {run.run: run for run in saved.runs}
     once = spec.ready_kind == "exit" and slot.wanted == "up"
     if not processes and once and saved and saved.runs and not saved.exited:
         return Rebuilt(replace(slot, state=Exited(Exit(None), clean=False)))  # it ran: it is not run again for that
@@ -193,10 +202,10 @@ def _rebuild(spec: ServiceSpec, saved: SavedSlot | None, processes: list[Process
             return Rebuilt(slot, (StopAsked(),))
         if was is not None and was.stopping:
             return Rebuilt(replace(slot, state=_told_again(processes[0], _at_rest(slot, saved, now), now)))
-        says_no_more = isinstance(slot.state, Starting) and slot.state.process.spec.ready_kind in ("notify", "fd")
+        says_no_more = isinstance(slot.state, Starting) and _has_said(processes[0], said, now)
         return Rebuilt(slot, (BecameReady(processes[0].run),) if says_no_more else ())
     old, new = processes[-2:]
-    return _two(slot, old, new, known, tuple(process.run for process in processes[:-2]), now)
+    return _two(slot, old, new, known, tuple(process.run for process in processes[:-2]), now, said)
 
 
 def _told_again(process: Process, at: Rest, now: float) -> Stopping:
@@ -207,17 +216,22 @@ def _told_again(process: Process, at: Rest, now: float) -> Stopping:
 
 
 def _two(
-    slot: Slot, old: Process, new: Process, known: dict[int, SavedRun], strays: tuple[int, ...], now: float
-) -> Rebuilt:
+    slot: Slot, old: Process, new: Process, known: dict[int, SavedRun], strays: tuple[int, ...], now: float,
+    said: Collection[int],
+) -> Rebuilt:  # fmt: skip
     """A rolling restart was under way."""
     was_old, was_new = known.get(old.run), known.get(new.run)
-    leg: Leg = Starting(new, ready_until(new))
+    leg: Leg = _starting(new, now)
     events: tuple[Event, ...] = ()
     if slot.wanted == "down":
         events = (StopAsked(),)
     elif was_new is not None and was_new.stopping:
         leg = Stopping(new, now + new.spec.stop_timeout, 0, Backoff(now), new.spec.stop_then)
-    elif (was_new is not None and was_new.ready) or (was_old is not None and was_old.stopping):
+    elif (
+        (was_new is not None and was_new.ready)
+        or (was_old is not None and was_old.stopping)
+        or _has_said(new, said, now)
+    ):
         events = (BecameReady(new.run),)
     return Rebuilt(replace(slot, state=Replacing(Running(old, old.started), leg)), events, strays)
 
@@ -259,18 +273,27 @@ def _at_rest(slot: Slot, saved: SavedSlot | None, now: float) -> Rest:
 
 
 def _taken_over(process: Process, was: SavedRun | None, now: float) -> Running | Starting | Working:
-    """READY=1 may have been said to the last supervisor alone: one that runs counts as ready, if nothing is to follow.
-
-    What was not ready is probed anew, and what has a post-start hook gets it (again).
+    """was: None when facts count alone, and one that runs is ready. What was not ready yet is heard or probed for the
+    rest of its time, and what has a post-start hook gets it (again).
     """
     until, spec = ready_until(process), process.spec
     if spec.ready_kind == "exit":
         return Working(process, work_until(process))
     if spec.ready_kind == "after" and now < until:
         return Starting(process, until)
-    if was is not None and not was.ready and (spec.ready_kind == "probe" or spec.has("post-start")):
-        return Starting(process, until if spec.ready_kind == "after" else now + spec.ready_timeout)
+    if was is not None and not was.ready and (spec.ready_kind != "after" or spec.has("post-start")):
+        return _starting(process, now)
     return Running(process, process.started)
+
+
+def _starting(process: Process, now: float) -> Starting:
+    until = ready_until(process)
+    return Starting(process, until if process.spec.ready_kind == "after" else max(until, now + MOMENT))
+
+
+def _has_said(process: Process, said: Collection[int], now: float) -> bool:
+    """Whether it has said that it is ready; also when that could not be written down, for days perhaps."""
+    return process.spec.ready_kind in SAY and (process.run in said or now >= ready_until(process) + LATE)
 
 
 def reconcile(slot: Slot, processes: list[Process], now: float) -> Rebuilt:

@@ -66,6 +66,7 @@ class Services:
         self.operations = Operations(publish, wall)
         self.losses: dict[tuple[str, int], str] = {}  # by process, as its log is called, and number of the stream
         self._slots = Slots(perform, self._told, self.operations.changed, wall, prober, place)
+        self.readiness = self._slots.readiness
         self._under = Undertakings(self.operations, self._slots)
         self.order = Order(self._slots.configured, self._slots.apply, partial(self._under.begin_if_possible, "start"))
         self._specs: dict[str, ServiceSpec] = {}

@@ -21,6 +21,7 @@ from rootd.supervisor.errands import Errand, Errands
 from rootd.supervisor.instances import Instance, Key
 from rootd.supervisor.monitor import Kind, Monitor, Prober
 from rootd.supervisor.perform import Adopt, Asked, Request, Requests, Resume, Shutdown
+from rootd.supervisor.readiness import Readiness
 from rootd.supervisor.sayings import Sayings
 from rootd.supervisor.strays import Strays
 from rootd.supervisor.tables import Tables, Whose
@@ -60,6 +61,7 @@ class Slots:
         self._of: dict[str, dict[int, Instance]] = {}
         self._tables = Tables()
         self._runs: dict[int, Instance] = {}
+        self.readiness = Readiness(self._runs)
         self._strays = Strays(self._requests, self.apply)
         self._sent: dict[int, Sent] = {}  # by the request's number
         self._timers: list[tuple[float, int, Instance]] = []
@@ -296,6 +298,7 @@ class Slots:
         else:
             left = {fact.run for fact in facts if fact.flags & ipc.LEFT}
             rebuilt = self._rebuild(specs, found, errands, saved, ending, left, now)
+        self.once += not self.live  # written down before anything is spawned: whatever is not in it then is not ready
         self.live = True
         for instance, what in rebuilt:
             for run in what.strays:
@@ -337,7 +340,8 @@ class Slots:
                 instance.remember(was)
             if ending or instance.removed:
                 was = recover.SavedSlot("down", *((was.runs, was.left) if was else ()))
-            what = recover.rebuild(instance.spec, was, found.get(key, []), now, left, not errands.get(key))
+            alone, said = not errands.get(key), self.readiness.said
+            what = recover.rebuild(instance.spec, was, found.get(key, []), now, left, alone, said)
             for part, process in errands.get(key, []):
                 slot, about = recover.with_errand(what.slot, part, process.spec)
                 what = replace(what, slot=slot)

@@ -202,7 +202,16 @@ class House:
         self.probes = []
         perform, publish, wall = self.privileged.perform, self.events.append, lambda: f"T{self.now:g}"
         clock = lambda: self.now + self.ahead  # noqa: E731
-        return Services(perform, publish, wall, self, "/run/x/probe", clock=clock, life=self.life)
+        services = Services(perform, publish, wall, self, "/run/x/probe", clock=clock, life=self.life)
+        heard = services.notified
+
+        def notified(run: int, payload: dict[str, str], now: float) -> None:
+            if payload.get("READY") == "1":
+                services.readiness.remember(run, True)  # as Notify does
+            heard(run, payload, now)
+
+        services.notified = notified  # type: ignore[method-assign]
+        return services
 
     def ask(self, number: int, address: str, target: str | None, limit: float) -> bool:
         """What is asked of the probe process, while there is one."""
@@ -243,10 +252,13 @@ class House:
 
     def reborn(self, state: bytes | None = None) -> House:
         """The supervisor was killed: another one, with what the last one wrote."""
-        state = self.services.state() if state is None else state
+        said = self.services.readiness.said
+        if state is None:
+            state = self.services.state()
         self.lose()
         self.services = self.supervisor()
         self.services.restore(state)
+        self.services.readiness.said = said
         return self.begin()
 
     def deliver(self, count: int = 1_000) -> House:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.root
 OFF = "autostart = false\n"
 SERVICES = {
     "newline": (("wait", "@FOLDER@/go", "newline", "9"), "ready = { fd = 9 }"),
+    "late": (("wait", "@FOLDER@/go", "claim", "@FOLDER@/go"), "ready = { notify = true }"),
     "mute": (("say", "nothing"), 'ready = { fd = 3, timeout = "0.3s" }\nrestart = { policy = "never" }'),
     "forker": (("become", "exit", "0"), 'ready = { notify = true }\nrestart = { policy = "never" }'),
     "wrapper": (("become",), 'ready = { notify = true }\nrestart = { policy = "never" }'),
@@ -69,6 +70,26 @@ def test_a_newline_is_heard_after_kill_9_of_privileged(house: House) -> None:
     kill_both(house)
     assert house.status()["newline"].state == "RUNNING"
     stop(house, "newline")
+
+
+def test_one_that_has_not_said_that_it_is_ready_is_not_started_because_the_supervisor_was_killed(house: House) -> None:
+    for service in ("newline", "late"):
+        (house.folder / "go").unlink(missing_ok=True)
+        accepted = house.ask(messages.Start(service))
+        assert isinstance(accepted, messages.Accepted), accepted
+        house.wait_for(lambda seen: bool(seen[service].processes[0].pid), "it runs")  # noqa: B023
+        pids = house.pids(service)
+        house.wait_back("supervisor", house.kill9("supervisor"))
+        with house.root() as events:
+            events.send(messages.Watch(operation=accepted.operation))
+            assert house.status()[service].state == "STARTING"
+            (house.folder / "go").touch()
+            while not isinstance(event := events.receive(), messages.Ended):
+                assert house.status()[service].state != "BACKOFF"
+        assert event.ok, event
+        assert house.status()[service].state == "RUNNING"
+        assert house.pids(service) == pids
+        stop(house, service)
 
 
 def test_one_that_writes_none_does_not_become_ready(house: House) -> None:

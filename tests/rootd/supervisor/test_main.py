@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import select
 import signal
@@ -112,6 +113,44 @@ def test_killed_and_started_again_it_takes_over_what_runs_and_what_was_wanted(
     state = running.path / "run/supervisor/state.json"
     assert state.stat().st_mode & 0o777 == 0o600
     assert state.stat().st_uid == SUPERVISOR_UID
+
+
+def test_one_that_has_not_said_that_it_is_ready_has_to_say_it_to_the_next_supervisor(
+    daemon: Daemon, generation: Make
+) -> None:
+    daemon.start()
+    daemon.begin(generation())
+    daemon.spawned(9, pid=os.getpid())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    channel = ipc.Message(ipc.CHANNEL, scope=ipc.NOTIFY, run=9)
+    told = fact(9, pid=os.getpid())
+    told.extra = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    written = daemon.path / "run/supervisor/state.json"
+
+    def again(kept: bytes) -> str:
+        daemon.kill()
+        if kept:
+            written.write_bytes(kept)
+        daemon.start()
+        daemon.begin(generation(), told)
+        daemon.tell(channel, ours.fileno())
+        state: str = daemon.ask(messages.Status(), "", "root").services[0].state
+        return state
+
+    daemon.tell(channel, ours.fileno())
+    daemon.ask(messages.WhatMayI(), "", "root")
+    assert again(b"") == "STARTING"
+    early = written.read_bytes()
+    with daemon.send(messages.Watch(), "", "root") as sock:
+        daemon.ask(messages.WhatMayI(), "", "root")
+        theirs.send(b"READY=1")
+        assert wait_for_reply(sock, messages.Changed).state == "RUNNING"
+    assert json.loads((daemon.path / "run/supervisor/ready.json").read_bytes()) == [9], "said, and at once written down"
+    assert again(early) == "RUNNING", "it says it once"
+    assert daemon.silent("privileged"), "and nothing is done to it"
+    ours.close()
+    theirs.close()
 
 
 @pytest.mark.parametrize("kept", ["as it is", "as it was before", "damaged"])

@@ -26,7 +26,13 @@ class Place:
         self.now = 100.0
         self.loop = ipc.Loop()
         self.heard: list[tuple[int, dict[str, str], float]] = []
-        self.notify = Notify(self.loop, lambda: self.now, lambda *what: self.heard.append(what))
+        self.remembered: list[bool] = []
+        self.notify = Notify(
+            self.loop,
+            lambda: self.now,
+            lambda *what: self.heard.append(what),
+            lambda run, said: self.remembered.append(said),
+        )
         self.open(os.getpid())
         self.service = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.service.connect(self.path)
@@ -220,6 +226,43 @@ def test_a_service_that_writes_without_end_is_heard_again_in_the_next_second(pla
     place.notify.wake(101.0)
     place.turn()
     assert place.heard == [(RUN, {"READY": "1"}, 101.0)]
+
+
+def test_that_it_is_ready_is_written_down_while_the_next_supervisor_would_still_find_it(place: Place) -> None:
+    """A kill in the middle of that is told by an exception: what was said is there for who listens next."""
+
+    class Killed(Exception):
+        pass
+
+    def remember(run: int, said: bool) -> None:
+        place.remembered.append(said)
+        raise Killed
+
+    other, place.notify._remember = place.notify._remember, remember
+    place.service.send(b"STATUS=busy\nREADY=1")
+    with pytest.raises(Killed):
+        place.loop.turn(0)
+    place.notify._remember = other
+    place.turn()
+    assert [said for _, said, _ in place.heard] == [{"READY": "1", "STATUS": "busy"}]
+    assert place.remembered == [True, True]
+    place.turn()
+    assert place.say(b"STATUS=x") == [{"STATUS": "x"}], "it is taken then"
+    assert place.remembered == [True, True], "what says something else is not written down"
+
+
+def test_a_pipe_is_read_only_after_it_was_written_down_and_what_was_no_newline_is_taken_back(
+    place: Place, writer: int
+) -> None:
+    for data, told in ((b"almost", [True, False]), (b"\n", [True])):
+        place.remembered.clear()
+        os.write(writer, data)
+        place.turn()
+        assert place.remembered == told
+    place.remembered.clear()
+    os.close(writer)
+    place.turn()
+    assert place.remembered == [True, False], "its end says nothing"
 
 
 @pytest.mark.parametrize(

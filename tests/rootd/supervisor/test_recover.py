@@ -71,7 +71,8 @@ def test_a_slot_without_a_process_is_what_was_written_or_what_is_configured(spec
 
 def test_a_process_that_runs_is_taken_over(spec: Any) -> None:
     old, young = Process(7, 1007, 90.0, spec()), Process(7, 1007, 99.5, spec())
-    notify, newline = (Process(7, 1007, 99.5, spec(ready_kind=kind)) for kind in ("notify", "fd"))
+    notify, newline, probed = (Process(7, 1007, 99.5, spec(ready_kind=kind)) for kind in ("notify", "fd", "probe"))
+    overdue, forgotten = (Process(7, 1007, began, spec(ready_kind="notify")) for began in (69.5, 59.5))
     slow = Process(7, 1007, 90.0, spec(parts=(("stop", 5),)))
     told, again = (SavedRun(7, "1", stopping=True),), ((15, 10.0),)
     for process, changes, saved, state, wanted, events in [
@@ -82,6 +83,14 @@ def test_a_process_that_runs_is_taken_over(spec: Any) -> None:
         (newline, {}, None, Running(newline, 99.5), "up", ()),
         (old, {}, SavedSlot("up", (SavedRun(7, "1"),)), Running(old, 90.0), "up", ()),
         (old, {}, SavedSlot("up", fatal="why"), Running(old, 90.0), "up", ()),
+        (notify, {}, SavedSlot("up", (SavedRun(7, "1"),)), Starting(notify, 129.5), "up", ()),
+        (newline, {}, SavedSlot("up", (SavedRun(7, "1"),)), Starting(newline, 129.5), "up", ()),
+        (notify, {}, SavedSlot("up"), Starting(notify, 129.5), "up", ()),
+        (notify, {}, SavedSlot("up", (SavedRun(7, "1", ready=True),)), Running(notify, 99.5), "up", ()),
+        (probed, {}, SavedSlot("up", (SavedRun(7, "1"),)), Starting(probed, 129.5), "up", ()),
+        (probed, {}, SavedSlot("up"), Starting(probed, 129.5), "up", ()),
+        (overdue, {}, SavedSlot("up", (SavedRun(7, "1"),)), Starting(overdue, 101.0), "up", ()),
+        (forgotten, {}, SavedSlot("up", (SavedRun(7, "1"),)), Starting(forgotten, 101.0), "up", (BecameReady(7),)),
         (old, {}, SavedSlot("down"), Running(old, 90.0), "down", (StopAsked(),)),
         (old, {}, SavedSlot("up", told), Stopping(old, NOW, 0, Backoff(NOW), again), "up", ()),
         (old, {}, SavedSlot("up", told, fatal="why"), Stopping(old, NOW, 0, Fatal("why"), again), "up", ()),
@@ -105,6 +114,17 @@ def test_two_processes_are_a_rolling_restart(spec: Any) -> None:
     ]:
         found = recover.rebuild(spec(), saved, [older, old, new], NOW)
         assert (found.slot.state, found.events, found.strays) == (state, events, (1,))
+
+
+def test_what_has_said_that_it_is_ready_is_so_whatever_was_written(spec: Any) -> None:
+    one, two = (Process(run, 1000 + run, 99.5, spec(ready_kind="notify", shared=True)) for run in (7, 8))
+    for saved in (SavedSlot("up"), SavedSlot("up", (SavedRun(7, "1"),))):
+        found = recover.rebuild(spec(), saved, [one], NOW, said=(7,))
+        assert found == recover.Rebuilt(Slot("up", Starting(one, 129.5)), (BecameReady(7),))
+    both = SavedSlot("up", (SavedRun(7, "1", ready=True), SavedRun(8, "1")))
+    for said, events in (((), ()), ((8,), (BecameReady(8),))):
+        found = recover.rebuild(spec(), both, [one, two], NOW, said=said)
+        assert found == recover.Rebuilt(Slot("up", Replacing(Running(one, 99.5), Starting(two, 129.5))), events)
 
 
 def test_after_privileged_was_started_again_every_run_is_accounted_for(spec: Any) -> None:

@@ -218,13 +218,15 @@ class Histories(RuleBasedStateMachine):
         self.house.events = [] if damaged else [one for one in self.house.events if not isinstance(one, Changed)]
         self.house.services = self.house.supervisor()
         self.house.services.restore(state)
+        self.house.services.readiness.said = before.readiness.said
         ends = inflight.save_ends(before.operations.over())
         self.house.services.operations.resume(inflight.read_ends(ends)[0])
         self.watch()
         for known, specs in self.configurations.items():
             self.house.services.known(known, specs)
+        ran = bool(self.house.privileged.runs)
         self.house.begin()
-        if before._slots.live and not damaged and not late and self.house.privileged.runs:
+        if before._slots.live and not damaged and not late and ran:
             assert self.house.services._scaling.save() == before._scaling.save()
         assert [number for number in going if self.house.services.operations.find(number) is None] == []
 
