@@ -31,12 +31,7 @@ class Manifest(NamedTuple):
 
 
 def write(told: Manifest) -> bytes:
-    lines = [
-        f"{_HEAD} {VERSION}",
-        f"asked {told.asked}",
-        f"upgrades {told.upgrades}",
-        f"program {told.program}",
-    ]
+    lines = [f"{_HEAD} {VERSION}", f"asked {told.asked}", f"upgrades {told.upgrades}", f"program {told.program}"]
     lines += [f"role {role}" for role in told.roles]
     lines += [f"format {number} {name}" for name, number in told.formats.items()]
     lines += [f"reaped {pid} {status}" for pid, status in told.reaped]
