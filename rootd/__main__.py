@@ -195,14 +195,15 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
 
 
 def in_a_child(act: Callable[[], int]) -> int:
-    """Do it in a throw-away child, the only place where root's files are parsed: its exit status.
+    """Do it in a throw-away child, the only place where root's files are parsed: its exit status. It ends with us.
 
     That is 70 when it fails, and 75 when its time was up.
     """
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if pid == 0:
         status = 70
         try:
+            again.end_with(parent)
             status = act()
         except BaseException:
             sys.excepthook(*sys.exc_info())

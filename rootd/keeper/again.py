@@ -5,7 +5,8 @@ Rule 2: the program is the file by which the running one was started, found anew
 Rule 3: every part ends before execve, by the program that it is of, so that no two versions ever talk to each other.
 Rule 4: signals wait in the kernel from before execve until the next keeper listens: none is lost, and none ends it.
 
-Sources: execve(2), memfd_create(2), setitimer(2) (kept through execve), prctl(2) PR_SET_CHILD_SUBREAPER (kept too).
+Sources: execve(2), memfd_create(2); setitimer(2), prctl(2) PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG: all kept by
+execve.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import prctl
+
 from rootd import ipc, version
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 TIME_LIMIT = 60.0  # seconds for a trial, the reading of the configuration included
 SAID_LIMIT = 16_384  # bytes of what a trial has said that are handed on
 TRIED = "--try"  # the word that it is executed with when it is only to try
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 NO_PROGRAM, FAILED = 127, 70  # exit status: it could not be executed; EX_SOFTWARE
 LAST = ("privileged", "supervisor")  # whose links the others must hear to the end: these two end first
 
@@ -45,12 +47,9 @@ class Renewal:
 
     def told(self) -> Manifest:
         """What the next keeper is to know."""
-        with open(BOOT_ID) as file:
-            boot = file.read().strip()
         house = self._keeper
-        reaped, formats = tuple(house.reaped), version.written()
-        asked, upgrades, program = house.asked_to_end, house.upgrades, version.spelled()
-        return Manifest(house.store.everything(), house.parts, reaped, asked, upgrades, boot, program, formats)
+        held, asked, upgrades = house.store.everything(), house.asked_to_end, house.upgrades
+        return Manifest(held, house.parts, tuple(house.reaped), asked, upgrades, version.spelled(), version.written())
 
     def ask(self, seq: int) -> None:
         """Whether the program that is installed now could take over from us: a child of ours finds out."""
@@ -60,7 +59,7 @@ class Renewal:
             return self._refuse(seq, errno.EBUSY, b"an upgrade is under way already")
         if not self._command:
             return self._refuse(seq, errno.ENOENT, b"it is not known by which file this program was started")
-        self._seq, said = seq, -1
+        self._seq, said, parent = seq, -1, os.getpid()
         try:
             told, said = manifest.write(self.told()), os.memfd_create("durward-said", os.MFD_CLOEXEC)
             self._trial = os.fork()
@@ -69,7 +68,7 @@ class Renewal:
             return self._refuse(seq, error.errno or errno.EIO, f"it cannot be tried now: {error.strerror}".encode())
         self._said = said
         if self._trial == 0:
-            attempt(self._command, told, self._keeper.store.everything().values(), said, self._signals)
+            attempt(parent, self._command, told, self._keeper.store.everything().values(), said, self._signals)
         return None
 
     def is_tried(self, pid: int, status: int) -> bool:
@@ -122,12 +121,13 @@ class Renewal:
         """privileged is told, for whoever has asked, with what was said."""
         if not self._keeper.hears("privileged"):
             return
-        fd = os.memfd_create("durward-said", os.MFD_CLOEXEC)
         try:
-            os.write(fd, words)
-            self._keeper.tell("privileged", ipc.Message(ipc.UPGRADE, seq=seq, arg=status), fd)
-        finally:
-            os.close(fd)
+            with open(os.memfd_create("durward-said", os.MFD_CLOEXEC), "wb", buffering=0) as said:
+                said.write(words)
+                self._keeper.tell("privileged", ipc.Message(ipc.UPGRADE, seq=seq, arg=status), said.fileno())
+        except OSError as error:  # for want of descriptors, perhaps; who has asked does not wait for ever
+            text = words.decode(errors="replace")
+            ipc.note("keeper", f"nothing was changed: {text}; it cannot be told: {error.strerror}")
 
 
 def clean(signals: Iterable[signal.Signals]) -> None:
@@ -138,13 +138,22 @@ def clean(signals: Iterable[signal.Signals]) -> None:
     os.setsid()
 
 
+def end_with(parent: int) -> None:
+    """In a fork: it is killed when its parent ends, and has ended when that one has already."""
+    prctl.set_pdeathsig(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(FAILED)
+
+
 def attempt(
-    command: Sequence[str], told: bytes, held: Iterable[int], said: int, signals: Iterable[signal.Signals]
+    parent: int, command: Sequence[str], told: bytes, held: Iterable[int], said: int, signals: Iterable[signal.Signals]
 ) -> None:
-    """In the fork: the program is executed only to try. Never returns."""
+    """In the fork: the program is executed only to try. Never returns. It holds all that the keeper holds, the lock
+    and every port, so it does not outlive it."""
     status = FAILED
     try:
-        clean(signals)
+        end_with(parent)
+        clean((*signals, signal.SIGALRM))
         signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
         for number in (1, 2):
             os.dup2(said, number)

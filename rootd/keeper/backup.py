@@ -4,7 +4,7 @@ Rule 1: it waits for nobody but at an orderly end. What the manager does not tak
         in which it happened; what is dropped before it was sent is never sent.
 Rule 2: the manager knows numbers: it hands on all that it calls descriptors by in one variable, which execve(2) limits.
         What each number is called is in a memfd that it holds as well, written when the descriptor has been sent: one
-        that has no name there was never stored.
+        that has no name there was never stored, or is over.
 Rule 3: an orderly end leaves nothing there, and the names go first.
 
 Sources: sd_notify(3) FDSTORE, FDSTOREREMOVE, FDPOLL, sd_listen_fds(3), systemd.exec(5) $FDSTORE, unix(7), execve(2).
@@ -65,7 +65,7 @@ class Backup:
         self._texts.append(text)
 
     def note(self, told: bytes) -> None:
-        """What the next keeper is to know besides: a manifest. Raises ValueError when it is too long."""
+        """What the next keeper is to know besides: a manifest of at most HEAD bytes."""
         os.pwrite(self.names, struct.pack(f"{HEAD}s", told), 0)
 
     def put(self, name: str, fd: int) -> None:
@@ -75,7 +75,10 @@ class Backup:
     def drop(self, name: str) -> None:
         self._waiting.pop(name, None)
         if name in self._told:
-            self._waiting[self._told.pop(name)] = -1
+            number = self._told.pop(name)
+            self._waiting[number] = -1
+            if name != NAMES:
+                write(self.names, number, 1)  # the next keeper, too, knows at once that it is over
 
     def flush(self) -> bool:
         """Send what waits, as far as the manager takes it. False: EPOLLOUT tells when it takes more."""
@@ -151,7 +154,7 @@ def found(environ: Mapping[str, str], unreadable: Unreadable) -> tuple[dict[str,
         sock.connect("\0" + path[1:] if path[0] == "@" else path)
         came, fd = dict(came_with(environ)), sock.detach()
     names = came.pop(0) if 0 in came else os.memfd_create("durward-names", os.MFD_CLOEXEC)
-    known = {number: (order, name) for number, order, name in read(names)}
+    known = {number: (order, name) for number, order, name in read(names) if name}
     for number in known.keys() - came.keys() - {0}:  # the manager was told that this is over
         write(names, number)
         del known[number]

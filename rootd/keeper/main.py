@@ -153,8 +153,9 @@ class Keeper:
             self.loop.watch(self.store.backup.sock.fileno(), lambda _: None, 0 if done else select.EPOLLOUT)
 
     def hears(self, role: str) -> bool:
-        """Whether a part has been handed everything: what it hears before that it takes for a part of it."""
-        return self.begun and role in self.children and role not in self.due
+        """Whether a part has been handed everything: what it hears before that it takes for a part of it. One that is
+        about to end for an upgrade hears nothing any more."""
+        return self.begun and role in self.children and role not in self.due and not self.renewal.under_way
 
     def end(self) -> None:
         """Asked once: the supervisor stops everything in order. Again: privileged ends at once. Too early: all do."""

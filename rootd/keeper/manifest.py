@@ -26,19 +26,12 @@ class Manifest(NamedTuple):
     reaped: tuple[tuple[int, int], ...] = ()  # pids and last exit statuses of orphans
     asked: int = 0  # how often it was asked to end
     upgrades: int = 0  # how often it had become another before
-    boot: str = ""  # the boot that it is of: kernel/random/boot_id
     program: str = ""  # the version of the program that wrote it
     formats: dict[str, int] = {}  # noqa: RUF012 (never changed): the versions of what that program writes elsewhere
 
 
 def write(told: Manifest) -> bytes:
-    lines = [
-        f"{_HEAD} {VERSION}",
-        f"asked {told.asked}",
-        f"upgrades {told.upgrades}",
-        f"boot {told.boot}",
-        f"program {told.program}",
-    ]
+    lines = [f"{_HEAD} {VERSION}", f"asked {told.asked}", f"upgrades {told.upgrades}", f"program {told.program}"]
     lines += [f"role {role}" for role in told.roles]
     lines += [f"format {number} {name}" for name, number in told.formats.items()]
     lines += [f"reaped {pid} {status}" for pid, status in told.reaped]
@@ -61,7 +54,7 @@ def read(data: bytes) -> Manifest:
         )
     if lines[-2:] != ["end", ""]:
         raise Unreadable("what the running keeper tells has no end")
-    words, numbers = dict[str, str](), dict[str, int]()
+    program, numbers = "", dict[str, int]()
     roles, reaped, held, formats = list[str](), list[tuple[int, int]](), dict[str, int](), dict[str, int]()
     for at, line in enumerate(lines[1:-2], 2):
         word, _, rest = line.partition(" ")
@@ -78,15 +71,14 @@ def read(data: bytes) -> Manifest:
                     formats[second] = int(first)
                 case "asked" | "upgrades":
                     numbers[word] = int(rest)
-                case "boot" | "program":
-                    words[word] = rest
+                case "program":
+                    program = rest
                 case _:
                     raise ValueError
         except ValueError:
             raise Unreadable(f"line {at} of what the running keeper tells says nothing known: {line[:80]!r}") from None
     asked, upgrades = numbers.get("asked", 0), numbers.get("upgrades", 0)
-    boot, program = words.get("boot", ""), words.get("program", "")
-    return Manifest(held, tuple(roles), tuple(reaped), asked, upgrades, boot, program, formats)
+    return Manifest(held, tuple(roles), tuple(reaped), asked, upgrades, program, formats)
 
 
 def _readable() -> str:

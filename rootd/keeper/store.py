@@ -30,9 +30,9 @@ class Store:
         return self.held | (self.backup.fds() if self.backup else {})
 
     def put(self, name: str, fd: int) -> bool:
-        """Keep fd under name. False, and fd is closed, when the name is empty, taken, not one line or longer than what
+        """Keep fd under name. False, and fd is closed, when the name is empty, taken, not one line, or not what
         hands it on again can carry, or the store is full."""
-        wrong = "\n" in name or not 0 < len(name.encode()) <= ipc.NAME_LIMIT
+        wrong = {"\n", "\0"} & {*name} or not 0 < len(name.encode()) <= ipc.NAME_LIMIT
         if wrong or name in self.held or len(self.held) >= LIMIT:
             os.close(fd)
             return False

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from policy.messages import ApprovalInfo, Command
+from rootd.supervisor.files import UNREADABLE
 from rootd.supervisor.operations import Refusal
 
 LIMIT, EACH = 200, 10  # that wait at once: of all, and of one person
@@ -102,7 +103,7 @@ class Approvals:
         """What the last supervisor kept. What is wrong with it, or ""."""
         try:
             found = _decode(kept or b"{}")
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        except UNREADABLE as error:
             return f"what waited for approval is damaged, and must be asked for again: {error}"
         self._last = found.last
         self._waiting = {one.number: one for one in found.waiting}

@@ -22,6 +22,7 @@ from policy.messages import RefusalKind, Service, User
 from policy.names import RESERVED
 from rootd import ipc
 from rootd.supervisor.auditing import ERRNO_MAX
+from rootd.supervisor.files import UNREADABLE
 from rootd.supervisor.operations import Already, Refusal
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def read(data: bytes) -> tuple[Held, str]:
         if version != VERSION:
             return {}, f"it is of version {version}"
         found = msgspec.json.decode(data, type=_File).choices
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return {}, f"it is damaged: {error}"
     ours = sorted(name for name in found if name.startswith(RESERVED))
     return ({}, f"it is damaged: {ours[0]} is nobody's choice") if ours else (found, "")

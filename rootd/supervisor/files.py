@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Callable
 
+UNREADABLE = (ValueError, RecursionError)  # of msgspec, for what lies there: no JSON, no UTF-8, no end of [
 RETRY = 1.0  # seconds until what could not be written is tried again
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from policy.messages import Ended
+from rootd.supervisor.files import UNREADABLE
 from rootd.supervisor.operations import Asker, Kind, Operation, Operations
 
 ENDS = 256  # operations of which the end outlives a supervisor: more than one command asks for ahead
@@ -134,7 +135,7 @@ def read_ends(data: bytes) -> tuple[list[Operation], str]:
     """Those that were written, and a sentence on what is wrong with it ("" when nothing is)."""
     try:
         saved = msgspec.json.decode(data or b"[]", type=list[SavedEnd])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return [], f"the file of what has ended is damaged, and how operations ended is not known: {error}"
     found = []
     for one in saved:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from policy.conditions import Limit
+from rootd.supervisor.files import UNREADABLE
 
 MOST = 20_000  # uses that are counted at once
 
@@ -82,7 +83,7 @@ class Limits:
         now = self._clock()
         try:
             found = _decode(kept or b"[]")
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self._unknown_until = now
             return f"what limits were used is damaged, they count as used up: {error}"
         for used in found:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rootd.supervisor.exits import Exit
+from rootd.supervisor.files import UNREADABLE
 from rootd.supervisor.inflight import SavedOperation
 from rootd.supervisor.lifecycle import ready_until, work_until
 from rootd.supervisor.readiness import SAY
@@ -93,7 +94,7 @@ def read(data: bytes) -> tuple[Saved, str]:
         if version != VERSION:
             return Saved(), f"the state file is of version {version} and not used, only what runs counts"
         saved = msgspec.json.decode(data, type=Saved)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return Saved(), f"the state file is damaged and not used, only what runs counts: {error}"
     return saved, ""
 

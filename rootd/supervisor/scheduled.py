@@ -19,6 +19,7 @@ from policy.messages import ServiceInfo
 from rootd import ipc
 from rootd.supervisor import states
 from rootd.supervisor.auditing import ERRNO_MAX
+from rootd.supervisor.files import UNREADABLE
 from rootd.supervisor.operations import Kind, Operations
 from rootd.supervisor.slots import Slots
 from rootd.supervisor.timetable import Job, Timetable, utc
@@ -50,7 +51,7 @@ class Scheduled:
         try:
             self._kept = read() or NOTHING
             self.timetable.restore(msgspec.json.decode(self._kept, type=dict[str, Job]))
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             self._say(f"schedules.json is not used, nothing counts as missed while the daemon was down: {error}")
 
     def load(self, specs: Mapping[str, ServiceSpec], now: float) -> None:

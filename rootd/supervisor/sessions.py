@@ -17,6 +17,7 @@ from typing import assert_never
 import msgspec
 
 from policy import identity, login
+from rootd.supervisor.files import UNREADABLE
 
 LIMIT = 10_000  # sessions; a login beyond them is never answered
 CONFIRMED = 180.0  # seconds that a session lives without auth saying again that it does
@@ -150,7 +151,7 @@ class Sessions:
         """What the last supervisor kept. What is wrong with it, or "": then everybody's sessions end."""
         try:
             self._revoking, problem = _decode(kept or b"{}"), ""
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self._revoking, problem = {"": 1}, f"what was revoked is damaged, everybody is logged out: {error}"
         self._number = max(self._revoking.values(), default=0)
         return problem

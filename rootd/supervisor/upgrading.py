@@ -18,6 +18,7 @@ import msgspec
 from policy.messages import Ended
 from rootd import ipc
 from rootd.config.compile import API
+from rootd.supervisor.files import UNREADABLE
 from rootd.supervisor.operations import Asker, Operation, Operations, Refusal
 
 TIME_LIMIT = 90.0  # seconds for the keeper's answer; its trial has 60
@@ -67,7 +68,7 @@ class Upgrades:
             return ""
         try:
             self._kept = msgspec.json.decode(data, type=Kept)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return f"what is known of an upgrade is damaged and not used: {error}"
         return ""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rootd import __main__ as program
+from rootd import __main__ as program, ipc
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest
 from rootd.privileged import stage
@@ -105,6 +105,19 @@ def test_a8_a_check_that_fails_in_any_way_is_never_taken_for_a_good_configuratio
 
     monkeypatch.setattr(checker, "check", lambda *_: how())
     assert program.check("/nonexistent", True) != 0
+
+
+def test_who_reads_the_files_ends_with_who_waits_for_it() -> None:
+    """Of an upgrade that is tried it holds all that the keeper holds."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(program.in_a_child(lambda: os.write(writer, str(os.getpid()).encode()) and signal.pause()))
+    pidfd = os.pidfd_open(int(os.read(reader, 20)))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert ipc.wait(pidfd, seconds=20.0)
+    ipc.close_all((reader, writer, pidfd))
 
 
 def test_a_directory_service_that_hangs_ends_the_check_and_it_is_said(

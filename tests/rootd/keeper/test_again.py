@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from theatre import Theatre, opened
+from theatre import WAIT, Theatre, opened
 
 from rootd import ipc
 from rootd.keeper import main as keeper
@@ -215,6 +215,20 @@ def test_the_end_of_the_daemon_ends_what_is_tried_too(stage: Stage, tmp_path: Pa
     assert theatre.wait() == 0
     children = Path("/proc").glob("[0-9]*/cmdline")
     assert not [path for path in children if str(tmp_path / "program") in text_of(path)]
+
+
+def test_what_is_tried_does_not_outlive_a_keeper_that_is_killed(stage: Stage, tmp_path: Path) -> None:
+    """It holds the lock, too: nothing could be started anew."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    theatre = stage(f"open({str(fifo)!r}, 'w').write(str(os.getpid())); signal.pause()")
+    theatre.begin()
+    ask(theatre)
+    with fifo.open() as file:
+        pidfd = os.pidfd_open(int(file.read()))
+    os.kill(theatre.pid, signal.SIGKILL)
+    assert ipc.wait(pidfd, seconds=WAIT)
+    os.close(pidfd)
 
 
 def text_of(path: Path) -> str:

@@ -18,7 +18,7 @@ from rootd.keeper import backup, manifest, store
 from rootd.keeper.backup import Backup
 from rootd.keeper.manifest import Manifest
 
-NOTED = Manifest({}, roles=("log", "supervisor"), asked=1, boot="x", program="0", formats=version.written())
+NOTED = Manifest({}, roles=("log", "supervisor"), asked=1, program="0", formats=version.written())
 
 
 @pytest.fixture
@@ -205,6 +205,36 @@ def test_a_program_that_is_executed_in_its_place_goes_on_where_it_was(manager: M
     assert len(manager.kept) == len(NAMES) + 1, "the names, and one came and one went"
     assert set(started_with(manager)[0]) == {*NAMES, "unsent"} - {"settings"}
     end(again)
+    end(kept)
+
+
+@pytest.mark.parametrize("how", ["executed in its place", "started after its death"])
+def test_what_was_dropped_and_put_anew_is_never_mistaken_for_what_it_was(manager: Manager, how: str) -> None:
+    """A socket that a service has spoilt, where the manager has not been told yet that there is another one."""
+    kept, inodes = filled(manager, *NAMES)
+    kept.drop("settings")
+    kept.put("settings", os.memfd_create("anew"))
+    if how == "executed in its place":
+        again = store.Store({name: os.dup(fd) for name, fd in kept.everything().items()})
+        assert again.backup is not None
+        assert again.backup.flush()
+        take_all(manager)
+        assert started_with(manager)[0] == inodes | {"settings": inode(kept.held["settings"])}
+        end(again)
+    else:
+        del inodes["settings"]
+        assert started_with(manager)[0] == inodes
+    assert len(manager.kept) == len(inodes) + 1, "and the names"
+    end(kept)
+
+
+def test_a_keeper_that_dies_while_it_clears_leaves_nothing_that_another_would_go_on_with(manager: Manager) -> None:
+    kept, _ = filled(manager, *NAMES)
+    assert kept.backup is not None
+    for name in (backup.NAMES, *NAMES):
+        kept.backup.drop(name)
+    assert [*started_with(manager)] == [{}, None]
+    assert list(manager.kept) == ["0"], "the names alone, by their number"
     end(kept)
 
 

@@ -66,6 +66,20 @@ def test_c7_a_supervisor_that_is_there_before_the_others_is_linked_to_each_of_th
     end(house)
 
 
+def test_a_reload_that_comes_while_parts_end_for_an_upgrade_is_not_lost_in_silence(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    house = keeper.Keeper({})
+    house.begun, house.renewal.under_way = True, True
+    house.due.clear()
+    link = cast(house, "supervisor")
+    house.writer.send(bytes([signal.SIGHUP]))
+    house.woken()
+    assert "send it again" in capfd.readouterr().err
+    link.close()
+    end(house)
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
 def test_a_supervisor_that_waits_for_what_it_is_handed_is_told_of_no_signal_before_it_has_all(number: int) -> None:
     """The signal comes in the turn in which privileged says that it has begun."""

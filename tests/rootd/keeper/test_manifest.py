@@ -17,11 +17,10 @@ MANIFESTS = st.builds(
     st.lists(st.tuples(NUMBERS, st.integers(-64, 255)), max_size=20).map(tuple),
     st.integers(0, 3),
     st.integers(0, 9),
-    st.sampled_from(["", "0f5c2f4e-8f34-4a58-9c39-cdb5b0ae5b2e"]),
     st.sampled_from(["", "0.1.0+abc"]),
     st.dictionaries(st.sampled_from(["state", "store", "a form of its own"]), st.integers(0, 99)),
 )
-GOOD = manifest.write(Manifest({"lock": 4, "process/1/2 3": 5}, ("log",), ((77, -9),), 1, 2, "b", "p", {"state": 3}))
+GOOD = manifest.write(Manifest({"lock": 4, "process/1/2 3": 5}, ("log",), ((77, -9),), 1, 2, "p", {"state": 3}))
 
 
 @given(MANIFESTS)
@@ -55,7 +54,7 @@ def test_a_range_of_versions_is_spelled_as_one(monkeypatch: pytest.MonkeyPatch) 
     "line", [b"held x name", b"reaped 1", b"reaped 1 x", b"format x state", b"unheard of", b"", b"held"]
 )
 def test_a_line_that_says_nothing_known_is_named(line: bytes) -> None:
-    with pytest.raises(Unreadable, match="line 6 "):
+    with pytest.raises(Unreadable, match="line 5 "):
         manifest.read(GOOD.replace(b"role log", line, 1))
 
 

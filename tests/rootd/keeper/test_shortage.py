@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from rootd import ipc
 from rootd.keeper import main as keeper
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """None can be made from now on."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_an_upgrade_that_cannot_be_tried_nor_refused_for_want_of_descriptors_is_said_and_ends_nobody(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    parent = keeper.Keeper({}, command=("/nowhere",))
+    ours, theirs = ipc.pair()
+    parent.begun = True
+    parent.due.clear()
+    parent.children["privileged"] = keeper.Child(os.getpid(), ipc.Link(ours), 100.0)
+    with no_descriptors():
+        parent.renewal.ask(7)
+    assert "nothing was changed: it cannot be tried now: Too many open files" in capfd.readouterr().err
+    parent.children["privileged"].link.close()
+    os.close(parent.children["privileged"].pidfd)
+    for sock in (theirs, parent.wakeup, parent.writer):
+        sock.close()
+    parent.loop.close()
 
 
 def test_a_part_that_cannot_be_forked_or_linked_now_is_started_later(

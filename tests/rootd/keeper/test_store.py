@@ -46,6 +46,11 @@ def test_a_name_that_no_message_could_hand_on_is_refused() -> None:
         held.drop(name)
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "an\0end", "\0"])
+def test_a_name_that_would_be_another_one_when_it_is_handed_on_is_refused(name: str) -> None:
+    assert not store.Store().put(name, os.dup(0))
+
+
 def test_a_full_store_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "LIMIT", 1)
     held = store.Store()

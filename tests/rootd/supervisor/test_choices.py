@@ -41,6 +41,8 @@ def test_what_was_written_is_read() -> None:
         (b'{"version":1,"choices":{"site":[1,"alice"]}}', "it is damaged"),
         (b'{"version":1,"choices":{"site":[true,"../x"]}}', "it is damaged"),
         (b'{"version":1,"choices":{"site":[true,"alice",1]}}', "it is damaged"),
+        (b'{"version":1,"choices":{"site":[true,"\xff"]}}', "it is damaged"),
+        (b'{"more":' + b"[" * 40_000, "it is damaged"),
         (b'{"version":1,"choices":{"durward-api":[false,"alice"]}}', "it is damaged: durward-api is nobody's choice"),
     ],
 )  # fmt: skip

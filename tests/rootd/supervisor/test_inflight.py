@@ -357,7 +357,7 @@ def test_the_ends_that_are_kept_have_their_limits(monkeypatch: pytest.MonkeyPatc
 
 def test_a_damaged_file_of_ends_is_said_and_an_empty_one_is_none() -> None:
     assert inflight.read_ends(b"") == ([], "")
-    for damaged in (b"{", b"[{}]", b'[{"kind":"x"}]', b"\xff"):
+    for damaged in (b"{", b"[{}]", b'[{"kind":"x"}]', b"\xff", b'[{"since":"\xff"}]'):
         found, problem = inflight.read_ends(damaged)
         assert found == []
         assert "damaged" in problem

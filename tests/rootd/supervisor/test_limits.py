@@ -99,7 +99,7 @@ def test_a_limit_that_a_reload_has_changed_counts_what_was_used_before() -> None
 
 def test_what_is_kept_and_damaged_counts_as_used_up_for_the_time_of_each_limit() -> None:
     kept = Kept()
-    for damaged in (b"{", b"[1]", b'[{"rule": 1}]', b"\xff"):
+    for damaged in (b"{", b"[1]", b'[{"rule": 1}]', b"\xff", b'[{"rule": "\xff"}]'):
         kept.file = damaged
         kept.start()
         assert kept.problem.startswith("what limits were used is damaged, they count as used up: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from rootd.config.schedules import Schedule
 from rootd.supervisor import recover
@@ -53,6 +54,13 @@ def test_what_is_written_is_read_again(spec: Any) -> None:
         assert recover.read(recover.write(saved)) == (saved, "")
     full = recover.save(Slot("up", Stopped(), (1.0, 2.0), 2), ["T end"], SHOWN)
     assert full == SavedSlot("up", crashes=(1.0, 2.0), attempt=2, exits=("T end",), shown=SHOWN)
+
+
+@pytest.mark.parametrize("damaged", [b"{", b'{"slots":{"\xff":{}}}', b'{"version":1,"more":' + b"[" * 40_000])
+def test_a_file_that_is_damaged_is_said_and_not_used(damaged: bytes) -> None:
+    saved, problem = recover.read(damaged)
+    assert saved == recover.Saved()
+    assert problem.startswith("the state file is damaged and not used, only what runs counts: ")
 
 
 def test_a_slot_without_a_process_is_what_was_written_or_what_is_configured(spec: Any) -> None:

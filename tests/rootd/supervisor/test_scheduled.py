@@ -288,7 +288,7 @@ def test_of_more_services_than_can_be_kept_nothing_old_is_kept_and_that_is_told_
 
 def test_a_file_that_nobody_understands_is_told_and_counts_for_nothing(House: Any, spec: Any) -> None:
     much = b'{"job": {"schedule": "x", "handled": 1.0, "missed": %s}}' % (b"9" * 4300)  # one more cannot be said
-    for data in (b"{", b'{"job": 3}', b'{"job": {"schedule": "x", "handled": "now"}}', much):
+    for data in (b"{", b'{"job": 3}', b'{"\xff": {}}', b'{"job": {"schedule": "x", "handled": "now"}}', much):
         said: list[str] = []
         house = House(minutely(spec, "once"))
         house.services.scheduled._say = said.append

@@ -196,7 +196,7 @@ def test_a_revocation_that_is_not_answered_counts_for_the_next_supervisor(live: 
     assert Sessions().restore(b"") == ""
 
 
-@pytest.mark.parametrize("kept", [b"{", b"[]", b'{"alice":"1"}', b'{"alice":-1}', b"\xff"])
+@pytest.mark.parametrize("kept", [b"{", b"[]", b'{"alice":"1"}', b'{"alice":-1}', b"\xff", b'{"\xff":1}'])
 def test_where_it_is_not_known_what_was_revoked_everybody_is_logged_out(kept: bytes) -> None:
     known = Sessions()
     assert known.restore(kept).startswith("what was revoked is damaged, everybody is logged out: ")

@@ -170,8 +170,9 @@ def test_a_keeper_that_does_not_answer_is_given_up() -> None:
     assert "the keeper did not answer" in house.ended[0].text
 
 
-def test_a_file_that_is_damaged_counts_for_nothing() -> None:
-    house = House(b'{"operation": "x"}')
+@pytest.mark.parametrize("kept", [b'{"operation": "x"}', b'{"operation": 1, "request": "\xff"}'])
+def test_a_file_that_is_damaged_counts_for_nothing(kept: bytes) -> None:
+    house = House(kept)
     assert "damaged" in house.wrong
     house.upgrades.facts(1.0)
     assert (house.sent, house.ended) == ([], [])
