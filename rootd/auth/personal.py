@@ -10,6 +10,7 @@ Rule 3: an account that is locked or expired makes its tokens sleep, and they wo
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Literal, NamedTuple, assert_never
@@ -59,7 +60,7 @@ class Personal:
         self._pending: dict[int, Pending] = {}
         self._number = FIRST
         self._gone: dict[str, float] = {}  # by user, since when there is no such account
-        self._is_stuck = False  # it was said that the file cannot be written
+        self._is_stuck = self._is_there = False  # it was said that the file cannot be written; that it is there
 
     def load(self) -> None:
         trouble = self.tokens.load(self._clock())
@@ -150,7 +151,7 @@ class Personal:
         if token is None:
             raise Refused("unknown", f"you have no token '{ask.name}'")
         self.tokens.drop(token.hash)
-        kept = self.save()
+        kept = self.forget()
         self._link.push(login.TokenNoted(token.user, ask.source, "revoked", token.scope, "", token.hash))
 
         def over() -> None:
@@ -229,15 +230,21 @@ class Personal:
             if checked is not None and 0 <= now - checked < fresh and not self.tokens.state(token).why:
                 self._confirm(token, waiting.get(token.hash, 0))
 
+    def forget(self) -> bool:
+        """Whether no file has what was revoked."""
+        return self.save() or not self.tokens.is_stale
+
     def save(self) -> bool:
         """Whether the file has all that is so."""
         try:
             if self.tokens.is_due(self._clock()):
                 self.tokens.save(self._clock())
         except OSError as error:
-            if not self._is_stuck:
-                self._say(f"{self.tokens.path} cannot be written, tried again each minute: {error.strerror}")
-            self._is_stuck = True
+            is_there = os.path.lexists(self.tokens.path)
+            if not self._is_stuck or is_there != self._is_there:
+                rest = "" if is_there else "; it is not there now, so tokens end when auth does"
+                self._say(f"{self.tokens.path} cannot be written, tried again each minute: {error.strerror}{rest}")
+            self._is_stuck, self._is_there = True, is_there
             return False
         self._is_stuck = False
         return True
