@@ -25,6 +25,7 @@ from rootd.auth.timers import Timer, Timers
 
 FRESH = 900.0  # seconds after a login in which tokens are made
 SEEN = 5.0  # seconds that the supervisor may take
+OFTEN, WITHIN = 60, 3600.0  # tokens that one person makes in so many seconds: each is a record, and waits for the disk
 GONE = 3600.0  # seconds without an account, after which it is not taken for a name service that was away
 FIRST = 1 << 40  # numbers of ours to the supervisor begin here: those of logins are below
 NEVER = 1e12  # seconds: a token does not end by not being used
@@ -59,6 +60,7 @@ class Personal:
         self._say, self._begun = say, begun
         self._pending: dict[int, Pending] = {}
         self._number = FIRST
+        self._made: dict[str, list[float]] = {}  # by user, when he has asked for a token
         self._gone: dict[str, float] = {}  # by user, since when there is no such account
         self._is_stuck = self._is_there = False  # it was said that the file cannot be written; that it is there
 
@@ -104,6 +106,10 @@ class Personal:
         old = self.tokens.named(session.user, ask.scope.name)
         if old is not None and old.over(now, wall) != "expired":
             raise Refused("conflict", f"you have a token '{ask.scope.name}': revoke it first, or name this otherwise")
+        recent = [at for at in self._made.get(session.user, ()) if now - at < WITHIN]
+        if len(recent) >= OFTEN:
+            raise Refused("later", f"you have made {OFTEN} tokens within the hour: try again later")
+        self._made[session.user] = [*recent, now]
         secret = PREFIX + table.new_token()[0]
         token = tokens.Token(
             table.hash_of(secret), session.user, session.uid, ask.scope, wall, wall + ask.seconds, now + ask.seconds

@@ -142,6 +142,18 @@ def test_a_session_that_is_not_fresh_makes_no_token_and_0_forbids_them(stage, pe
     assert (kind, text) == ("forbidden", "there are no personal tokens here: [auth] token_longest is 0s")
 
 
+def test_nobody_makes_tokens_without_end_and_others_still_can(stage, people, monkeypatch) -> None:
+    monkeypatch.setattr(personal, "OFTEN", 2)
+    stage.start()
+    session = stage.granted(people("alice")).token
+    for _ in range(2):
+        made(stage, session)
+        assert ask(stage, login.RevokeToken(session, "deploy")) == login.TokenRevoked()
+    kind, text = refused(ask(stage, login.MakeToken(session, SCOPE, DAY)))
+    assert (kind, text) == ("later", "you have made 2 tokens within the hour: try again later")
+    made(stage, stage.granted(people("bob")).token)
+
+
 @pytest.mark.parametrize("token", ["durward_" + "0" * 64, "0" * 63])
 def test_a_token_cannot_even_ask_for_another(auth, token) -> None:
     client = auth.client()
