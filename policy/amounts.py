@@ -130,7 +130,9 @@ def _found(
         f"{' and '.join(map(spelled, people))} may {_acts(acts)} {whole}{as_whom} and may write {at}, {through}"
         f" {', '.join(whats[:SHOWN])}{more}"
     )
-    todo = f"let root alone write {at} (chown, chmod go-w, setfacl), or take {_acts(acts)} on {by or name} out of the rule"
+    todo = (
+        f"let root alone write {at} (chown, chmod go-w, setfacl), or take {_acts(acts)} on {by or name} out of the rule"
+    )
     return finding(code, text, grant, service=name, path=at, todo=todo)
 
 

@@ -87,7 +87,9 @@ def test_what_waited_for_a_second_person_is_a_third_outcome() -> None:
 
 
 def test_what_a_token_was_not_for_and_what_would_have_reached_further_is_not_told_as_a_change() -> None:
-    token = decision(allowed=False, rule="", why="denied: the token 'deploy' is not for that: restart site; it is for view")
+    token = decision(
+        allowed=False, rule="", why="denied: the token 'deploy' is not for that: restart site; it is for view"
+    )
     also = decision(2, allowed=False, why="denied: it would stop shop too, and no rule lets alice stop that")
     assert replayed([GRANT], LOGIN, token, also) == Report(0, 0, [], {}, {replay.SCOPES: 1, replay.FURTHER: 1})
 

@@ -102,8 +102,8 @@ def test_a_token_for_a_group_of_services_does_not_tell_which_its_owner_may_not_v
         (lambda name: messages.Restart(name), "no service '{}' that you may view"),
         (lambda name: messages.Status(name), "no service '{}' that you may view"),
         (lambda name: messages.WhatMayI("restart", name), "no service '{}' that you may view"),
-        (lambda name: messages.Stop(name), "denied: the token 'deploy' is not for that: stop {}; it is for view, restart"
-         " on group:back"),
+        (lambda name: messages.Stop(name), "denied: the token 'deploy' is not for that: stop {}; it is for"
+         " view, restart on group:back"),
     ):  # fmt: skip
         for name in ("jobs", "site", "nowhere"):  # in the group, not in it, and not there at all
             assert room.client().ask(ask(name), TOKEN).text == words.format(name)
