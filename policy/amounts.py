@@ -4,7 +4,8 @@ Whoever may do both is the service's user whenever he likes; where that is root,
 
 Rule 1: a deny counts only when it always does, and a grant until it has expired: what is allowed at some time, from
         somewhere, with a reason or with somebody's approval, is allowed.
-Rule 2: a group is told as a whole where all of it may write; else its members who may are named, as far as known.
+Rule 2: a right to a service is one to what is started with it, as far as another rule does not say so already.
+Rule 3: a group is told as a whole where all of it may write; else its members who may are named, as far as known.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from policy.rules import EVERY_SERVICE, GROUP, Deny, Grant, Policy
 
 # after each of these the service runs what is there then: a signal ends it, and it is started again, or reads anew
 SPAWNING = frozenset({Action.START, Action.RESTART, Action.SCALE, Action.SIGNAL, Action.ENABLE})
+BRINGING = SPAWNING - {Action.SIGNAL}  # after each of these, so do those that it requires, and that restart with it
 SHOWN = 3  # things that one place leads to
 
 Subject = tuple[str, str]  # "user" or "group", and the name
@@ -35,13 +37,29 @@ def amounts(policy: Policy, machine: Machine, now: float) -> Iterator[Finding]:
         grants = {grant.order: grant for target in targets for grant in by_target.get(target, ())}
         for order in sorted(grants):
             yield from _by(policy, machine, grants[order], name, targets)
+            for other in brought(machine, name):
+                own = (other, *(GROUP + group for group in machine.services[other].groups), EVERY_SERVICE)
+                if not {*own} & {*grants[order].on}:
+                    yield from _by(policy, machine, grants[order], other, targets, name)
 
 
-def _by(policy: Policy, machine: Machine, grant: Grant, name: str, targets: tuple[str, ...]) -> Iterator[Finding]:
-    service, wanted = machine.services[name], grant.may & SPAWNING
+def brought(machine: Machine, name: str) -> list[str]:
+    """All that is started with it, in the end."""
+    found, at = [name], 0
+    while at < len(found):
+        found += [one for one in machine.services[found[at]].brings if one in machine.services and one not in found]
+        at += 1
+    return found[1:]
+
+
+def _by(
+    policy: Policy, machine: Machine, grant: Grant, name: str, targets: tuple[str, ...], by: str = ""
+) -> Iterator[Finding]:
+    """targets: of the service that the right is to: by, and name is started with that; else it is name."""
+    service, wanted = machine.services[name], grant.may & (BRINGING if by else SPAWNING)
     named: list[Subject] = [*(("user", user) for user in grant.users), *(("group", group) for group in grant.groups)]
     may: dict[Subject, frozenset[Action]] = {}
-    if service.root:
+    if service.root and not by:
         may = {one: wanted - forbidden(policy, subjects(machine, one), targets) for one in named}
     if any(may.values()):
         people = " and ".join(spelled(one) for one in named if may[one])
@@ -56,7 +74,7 @@ def _by(policy: Policy, machine: Machine, grant: Grant, name: str, targets: tupl
                 places += [place] if place not in places else []
                 whom[place.at] = writers, before | acts, places
     for at, (writers, all_acts, places) in whom.items():
-        yield _found(grant, name, service, at, writers, all_acts, places)
+        yield _found(grant, name, service, at, writers, all_acts, places, by)
 
 
 def _writers(
@@ -99,6 +117,7 @@ def _found(
     people: list[Subject],
     acts: frozenset[Action],
     places: list[Place],
+    by: str,
 ) -> Finding:
     grave = any(place.grave for place in places)
     code = "writable" if not grave else "amounts-to-root" if service.root else "amounts-to-user"
@@ -106,11 +125,14 @@ def _found(
     more = f" and {len(whats) - SHOWN} more" if len(whats) > SHOWN else ""
     through = "which is" if any(place.path == at for place in places) else "by which it can replace"
     as_whom = f", which {service.root}," if service.root else f", which runs as {service.user}," if service.user else ""
+    whole = f"{by} and by that {name}" if by else name
     text = (
-        f"{' and '.join(map(spelled, people))} may {_acts(acts)} {name}{as_whom} and may write {at}, {through}"
+        f"{' and '.join(map(spelled, people))} may {_acts(acts)} {whole}{as_whom} and may write {at}, {through}"
         f" {', '.join(whats[:SHOWN])}{more}"
     )
-    todo = f"let root alone write {at} (chown, chmod go-w, setfacl), or take {_acts(acts)} on {name} out of the rule"
+    todo = (
+        f"let root alone write {at} (chown, chmod go-w, setfacl), or take {_acts(acts)} on {by or name} out of the rule"
+    )
     return finding(code, text, grant, service=name, path=at, todo=todo)
 
 

@@ -76,8 +76,14 @@ class Unapproved(Deny, frozen=True, kw_only=True):
     demands: str
 
 
-class Beyond(Deny, frozen=True):
-    """What the asker's personal token is not for, whoever he is. Says the same whether the service exists or not."""
+class Beyond(Deny, frozen=True, kw_only=True):
+    """What the asker's personal token is not for, whoever he is.
+
+    told: whether that follows from the names in the token and in the question alone. Else it depends on the groups that
+    the service is in, and only who may view that hears it.
+    """
+
+    told: bool
 
 
 Decision = Allow | Deny
@@ -155,7 +161,9 @@ def decide(
 
 
 def beyond(token: Scope, action: str, service: str | None) -> Beyond:
-    return Beyond(f"denied: the token '{token.name}' is not for that: {deed(action, service)}; it is for {token.text}")
+    by_groups = service is not None and action in token.may and any(entry.startswith(GROUP) for entry in token.on)
+    text = f"denied: the token '{token.name}' is not for that: {deed(action, service)}; it is for {token.text}"
+    return Beyond(text, told=not by_groups)
 
 
 def _demanded(rules: Iterable[Grant], asking: Asking, what: str) -> Decision:

@@ -31,7 +31,7 @@ def refuse(
     groups_of_service is None when there is no such service; it does not matter when service is None.
     """
     if (
-        not isinstance(denied, Beyond)
+        not (isinstance(denied, Beyond) and denied.told)
         and service is not None
         and not (groups_of_service is not None and visible(policy, identity, service, groups_of_service, asking))
     ):
@@ -62,7 +62,7 @@ def explain(
     groups = groups_of_service or ()
     given = structs.replace(asking, reason=asking.reason or "…")
     decision = decide(policy, identity, action, service, groups, given)
-    if isinstance(decision, Beyond):
+    if isinstance(decision, Beyond) and decision.told:
         return Decided(False, decision.text)
     if service is not None and groups_of_service is None:
         return unknown(service)

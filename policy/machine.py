@@ -27,12 +27,14 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Service(msgspec.Struct, frozen=True):
-    """groups: of services. root: in words, why it is as good as root; "" when it is not."""
+    """groups: of services. root: in words, why it is as good as root; "" when it is not. brings: services that are
+    started with it: those that it requires, and those that restart with it."""
 
     groups: tuple[str, ...] = ()
     user: str = ""
     root: str = ""
     places: tuple[Place, ...] = ()
+    brings: tuple[str, ...] = ()
 
 
 class Machine(msgspec.Struct, frozen=True):

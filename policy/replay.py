@@ -27,10 +27,14 @@ from policy.rules import Policy
 
 Outcome = Literal["allow", "deny", "approval"]
 WAITS = " waits for approval "  # in a record's `why`, of what somebody else must approve first
+BY_TOKEN, BY_OTHERS = "denied: the token '", "denied: it would "  # begin one, of what no rule for this service denied
+TAKEN_BACK = ("cancel", "withdraw")  # commands that need a right, and meet none of its demands
 
 OWN = "about the asker himself, or about all that he may view: no single decision"
 ROOTS = "root's own: no policy decides them"
 SECONDS = "approvals of what somebody else had asked for: who may is the word of each rule's 'by'"
+SCOPES = "what a personal token was not for: no policy decides that"
+FURTHER = "stops that would have stopped something else too: what was said of each of those is a decision of its own"
 COUNTED = "reads and refusals that were counted and not recorded one by one"
 STRANGE = "records that are no decisions of this form"
 GROUPS = "depend on groups of the person that neither the log nor this machine says"
@@ -156,7 +160,7 @@ class Replay:
     def _decide(self, record: Mapping[str, Any], who: Identity, action: Action, service: str) -> Decision:
         at = datetime.fromisoformat(record["time"]).timestamp()
         asking = Asking(
-            at, str(record["from"]), str(record.get("reason", "")), record["command"] != "cancel",
+            at, str(record["from"]), str(record.get("reason", "")), record["command"] not in TAKEN_BACK,
             partial(self._used.wait, uid=who.uid, service=service, at=at),
         )  # fmt: skip
         ask = partial(decide, self._policy, who, action, service or None, self._services.get(service, ()))
@@ -184,4 +188,8 @@ def _left_out(record: Mapping[str, Any]) -> str:
     action = record["action"]
     if action not in list(Action) or (action not in GLOBAL_ACTIONS and not record["target"]):
         return OWN
+    if record["why"].startswith(BY_TOKEN):
+        return SCOPES
+    if record["why"].startswith(BY_OTHERS):
+        return FURTHER
     return SECONDS if record["command"] == "approve" else ""

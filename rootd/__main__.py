@@ -69,7 +69,7 @@ def resume(program: str, config: str, told_fd: int, tried: bool) -> int:
     with open(told_fd, "rb") as file:
         text = os.pread(told_fd, os.fstat(file.fileno()).st_size, 0)
     if tried:
-        return trial.main(text, lambda: check(config, True))
+        return trial.main(text, lambda: check(config, True, quoted=False))  # it is told to people, and recorded
     told = manifest.read(text)
     for fd in told.held.values():
         os.set_inheritable(fd, False)
@@ -155,11 +155,11 @@ def explain(config: str, reasons: Sequence[str]) -> None:
             ipc.note("privileged", reason)
 
 
-def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int:
+def check(config: str, asked: bool, staged: dict[str, int] | None = None, quoted: bool = True) -> int:
     """Read and check everything, and print what is wrong; 0, or the exit status.
 
     asked: notes are printed too, and on standard output what was found to be good. staged: is given what was made of
-    the files, by its names in the store, so that it need not be made again.
+    the files, by its names in the store, so that it need not be made again. quoted: each mistake with its line.
     """
     ours, theirs = ipc.pair()
 
@@ -176,9 +176,8 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None) -> int
         link = ipc.Link(theirs)
         made = None if staged is None or asked else lambda *made: stage.show(link, *made)
         checked = checker.check(config, PYTHON, asked, made, time.clock_gettime(time.CLOCK_REALTIME))
-        sys.stderr.write(
-            checker.render(checked.problems) + "".join(f"note: {note}\n" for note in checked.notes if asked)
-        )
+        told = checker.render(checked.problems, quoted)
+        sys.stderr.write(told + "".join(f"note: {note}\n" for note in checked.notes if asked))
         if asked and not checked.problems:
             print(checked.summary, flush=True)
         return BAD_CONFIGURATION if checked.problems else 0

@@ -20,7 +20,7 @@ from policy.parse import parse
 from policy.positions import Path, line_of, locate, positions, source_line, spell
 from policy.rules import Policy
 from rootd import zones
-from rootd.config import compile as compiler, schedules, trusted
+from rootd.config import compile as compiler, redact, schedules, trusted
 from rootd.config.compile import Bundle, Compiled
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
@@ -158,7 +158,7 @@ def located(files: tuple[File, ...], reason: str) -> Problem:
     for file, path, address in addresses(files) if told else ():
         if told and address.name == told[1] and told[2].startswith(f"{address.key}: "):
             line, source = locate(next(one.text for one in files if one.path == file), path)
-            return Problem(file, line, spell(path), told[2], source)
+            return Problem(file, line, spell(path), told[2], source if redact.is_quotable(path, source) else "")
     return Problem("", 0, "", reason)
 
 
@@ -177,8 +177,11 @@ def policy_of(compiled: Compiled, services: dict[str, tuple[str, ...]] | None = 
     return parse(files, own if services is None else services, zones.zone)
 
 
-def problems_of(bundle: Bundle, compiled: Compiled) -> list[Problem]:
-    """The compiler's problems with line and source line, by file and line. The policy's are policy_of's."""
+def problems_of(bundle: Bundle, compiled: Compiled, quoted: bool = True) -> list[Problem]:
+    """The compiler's problems with line and source line, by file and line. The policy's are policy_of's.
+
+    quoted: with lines that could have a secret too, as for root alone.
+    """
     texts = {file.path: file.text for file in bundle.files}
     lines = {path: positions(texts.get(path, "")) for path in {problem.file for problem in compiled.problems}}
     problems = []
@@ -188,13 +191,15 @@ def problems_of(bundle: Bundle, compiled: Compiled) -> list[Problem]:
             line = line_of(lines[problem.file], problem.path)
         elif text and place:
             line = int(place[1]) if place[1] else text.rstrip("\n").count("\n") + 1
-        problems.append(Problem(problem.file, line, spell(problem.path), problem.text, source_line(text, line)))
+        source = source_line(text, line)
+        source = source if quoted or redact.is_quotable(problem.path, source) else ""
+        problems.append(Problem(problem.file, line, spell(problem.path), problem.text, source))
     return sorted(problems, key=lambda problem: (problem.file, problem.line))
 
 
-def render(problems: Iterable[Problem]) -> str:
-    """One paragraph a problem, with the line as it stands in the file and a mark under what is meant."""
-    return "".join(f"{headline(problem)}\n{_quote(problem)}" for problem in problems)
+def render(problems: Iterable[Problem], quoted: bool = True) -> str:
+    """One paragraph a problem; quoted: with the line as it stands in the file and a mark under what is meant."""
+    return "".join(f"{headline(problem)}\n{_quote(problem) if quoted else ''}" for problem in problems)
 
 
 def headline(problem: Problem) -> str:

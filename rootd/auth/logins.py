@@ -64,7 +64,7 @@ class Logins:
         self._number = 0
         self._counts: dict[str, int] = {}
         self._revoked: list[int] = []  # numbers of revocations that are not answered
-        self.keep_tokens: Callable[[], bool] = lambda: True  # False when their file has what is revoked
+        self.forget_tokens: Callable[[], bool] = lambda: True  # False when their file has what is revoked
 
     def asked(self, connection: Connection, ask: login.LoginAsk) -> None:
         match ask:
@@ -229,7 +229,7 @@ class Logins:
             self.table.save()
         except OSError as error:
             return self._say(f"sessions cannot be saved, they end when auth does: {error.strerror}")
-        if not self.keep_tokens():
+        if not self.forget_tokens():
             return None
         revoked, self._revoked = self._revoked, []
         for number in revoked:

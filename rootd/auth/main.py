@@ -168,7 +168,7 @@ class Auth:
             tokens, table, conf.auth.token_longest, conf.auth.idle, self.link, self.timers, clock, wall, say,
             lambda: self.rounds.begun(),
         )  # fmt: skip
-        self.logins.keep_tokens = self.personal.save
+        self.logins.forget_tokens = self.personal.forget
         self.rounds = Rounds(self.logins, self.personal, checks, self.link, self.timers, clock)
         self.api = frozenset({conf.accounts["api"].uid, 0})
         self.ours = frozenset(account.uid for account in conf.accounts.values())  # no part of ours is a person

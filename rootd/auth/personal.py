@@ -10,6 +10,7 @@ Rule 3: an account that is locked or expired makes its tokens sleep, and they wo
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Literal, NamedTuple, assert_never
@@ -24,6 +25,7 @@ from rootd.auth.timers import Timer, Timers
 
 FRESH = 900.0  # seconds after a login in which tokens are made
 SEEN = 5.0  # seconds that the supervisor may take
+OFTEN, WITHIN = 60, 3600.0  # tokens that one person makes in so many seconds: each is a record, and waits for the disk
 GONE = 3600.0  # seconds without an account, after which it is not taken for a name service that was away
 FIRST = 1 << 40  # numbers of ours to the supervisor begin here: those of logins are below
 NEVER = 1e12  # seconds: a token does not end by not being used
@@ -58,8 +60,9 @@ class Personal:
         self._say, self._begun = say, begun
         self._pending: dict[int, Pending] = {}
         self._number = FIRST
+        self._made: dict[str, list[float]] = {}  # by user, when he has asked for a token
         self._gone: dict[str, float] = {}  # by user, since when there is no such account
-        self._is_stuck = False  # it was said that the file cannot be written
+        self._is_stuck = self._is_there = False  # it was said that the file cannot be written; that it is there
 
     def load(self) -> None:
         trouble = self.tokens.load(self._clock())
@@ -103,6 +106,10 @@ class Personal:
         old = self.tokens.named(session.user, ask.scope.name)
         if old is not None and old.over(now, wall) != "expired":
             raise Refused("conflict", f"you have a token '{ask.scope.name}': revoke it first, or name this otherwise")
+        recent = [at for at in self._made.get(session.user, ()) if now - at < WITHIN]
+        if len(recent) >= OFTEN:
+            raise Refused("later", f"you have made {OFTEN} tokens within the hour: try again later")
+        self._made[session.user] = [*recent, now]
         secret = PREFIX + table.new_token()[0]
         token = tokens.Token(
             table.hash_of(secret), session.user, session.uid, ask.scope, wall, wall + ask.seconds, now + ask.seconds
@@ -150,7 +157,7 @@ class Personal:
         if token is None:
             raise Refused("unknown", f"you have no token '{ask.name}'")
         self.tokens.drop(token.hash)
-        kept = self.save()
+        kept = self.forget()
         self._link.push(login.TokenNoted(token.user, ask.source, "revoked", token.scope, "", token.hash))
 
         def over() -> None:
@@ -229,15 +236,21 @@ class Personal:
             if checked is not None and 0 <= now - checked < fresh and not self.tokens.state(token).why:
                 self._confirm(token, waiting.get(token.hash, 0))
 
+    def forget(self) -> bool:
+        """Whether no file has what was revoked."""
+        return self.save() or not self.tokens.is_stale
+
     def save(self) -> bool:
         """Whether the file has all that is so."""
         try:
             if self.tokens.is_due(self._clock()):
                 self.tokens.save(self._clock())
         except OSError as error:
-            if not self._is_stuck:
-                self._say(f"{self.tokens.path} cannot be written, tried again each minute: {error.strerror}")
-            self._is_stuck = True
+            is_there = os.path.lexists(self.tokens.path)
+            if not self._is_stuck or is_there != self._is_there:
+                rest = "" if is_there else "; it is not there now, so tokens end when auth does"
+                self._say(f"{self.tokens.path} cannot be written, tried again each minute: {error.strerror}{rest}")
+            self._is_stuck, self._is_there = True, is_there
             return False
         self._is_stuck = False
         return True

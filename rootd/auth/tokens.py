@@ -5,13 +5,15 @@ Rule 2: the file outlives a boot, so a token ends by two clocks: at a time of th
         for its whole length by CLOCK_BOOTTIME, of all boots together. A wall clock that is set back makes none live
         longer than that, and one that is set ahead ends none for good: it works again when the clock is right.
 Rule 3: the file is replaced whole and is on disk before it is answered; readable by auth alone. One that is not what
-        we wrote is put aside: no token works then, and nothing else is concerned.
+        we wrote is put aside: no token works then, and nothing else is concerned. One that has what was revoked, and
+        cannot be replaced, is removed: that works on a disk that is full.
 
 Times are seconds: `now` of CLOCK_BOOTTIME, `wall` since 1970.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Annotated
 
@@ -72,6 +74,7 @@ class Tokens:
     def __init__(self, path: str, boot: str) -> None:
         self.path, self._boot = path, boot
         self.dirty = False  # the file does not have what is so
+        self._filed = frozenset[str]()  # the hashes that it has
         self._saved = 0.0
         self._known: dict[str, Token] = {}
         self._states: dict[str, State] = {}
@@ -91,6 +94,7 @@ class Tokens:
             found = _decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
             return f"{self.path} is not what was written there, no personal token works; {self._aside()}: {error}"
+        self._filed = frozenset(token.hash for token in found.tokens)
         for token in found.tokens[:LIMIT]:
             if found.boot != self._boot:
                 token.ends = max(now + token.ends - found.at, 0.0)
@@ -108,6 +112,23 @@ class Tokens:
     def save(self, now: float) -> None:
         """Waits for the disk. Raises OSError; then it is tried again with the next."""
         self.dirty = True
+        try:
+            self._replace(now)
+        except OSError:
+            if self.is_stale:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
+                self._sync()
+                self._filed = frozenset()
+            raise
+        self.dirty, self._saved = False, now
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the file has a token that was ended before its time: it must work for no later auth."""
+        return not self._filed <= self._known.keys()
+
+    def _replace(self, now: float) -> None:
         new = f"{self.path}.new"
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         kept = [token for token in self._known.values() if self._states[token.hash].open]
@@ -116,12 +137,15 @@ class Tokens:
             file.flush()
             os.fsync(fd)
         os.replace(new, self.path)
+        self._sync()
+        self._filed = frozenset(token.hash for token in kept)
+
+    def _sync(self) -> None:
         folder = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-        self.dirty, self._saved = False, now
 
     def is_due(self, now: float) -> bool:
         """Whether to save it although nothing was made or revoked."""
@@ -149,8 +173,10 @@ class Tokens:
     def add(self, token: Token, state: State, now: float, wall: float) -> None:
         """Raises OverflowError when there is no room. What has expired makes room, and does not keep its name."""
         mine = self.of(token.user)
-        for old in [one for one in mine if one.over(now, wall) == "expired"]:
-            self.drop(old.hash)
+        for old in self.all() if len(self._known) >= LIMIT else mine:
+            if old.over(now, wall) == "expired":
+                self.drop(old.hash)
+                self._filed -= {old.hash}
         if len(self.of(token.user)) >= PER_USER:
             raise OverflowError(f"you have {PER_USER} tokens, which is the limit: revoke one")
         if len(self._known) >= LIMIT:

@@ -3,7 +3,8 @@
 Rule 1: what is not known to be harmless is not shown: a type that is not in SHOWN, a key that is in no table, a value
         that is not what its key takes.
 Rule 2: names are shown, of variables and credentials too; what they stand for never.
-Rule 3: of a command, its program, the names of its options and plain paths: any other word could be a password.
+Rule 3: a line of a file is quoted where all of it can be seen to be one key of a harmless type, or a header.
+Rule 4: of a command, its program, the names of its options and plain paths: any other word could be a password.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ SHOWN = {
 }  # fmt: skip
 NAMES = {"variables", "credentials"}  # tables of which the names are shown
 _OPTION = re.compile(r"(-[A-Za-z]|--[A-Za-z][A-Za-z0-9-]*)(=.*)?", re.DOTALL)
+NAMED = {"service", "template", "socket"}  # sections that have a name
+_HEADER = re.compile(r"\s*\[\[?[A-Za-z0-9_. -]+\]\]?\s*")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+-]*")
 
 
@@ -66,3 +69,16 @@ def word_of(word: str) -> str:
     if option:
         return option[1] + (f"={HIDDEN}" if option[2] else "")
     return word if _PLAIN_PATH.fullmatch(word) else HIDDEN
+
+
+def is_quotable(path: tuple[str | int, ...], line: str) -> bool:
+    """path: of what is wrong, which is in this line, or beneath it."""
+    if "{" in line or "#" in line or not path:
+        return False
+    section = keys.SECTIONS.get(str(path[0]), {})
+    for name in path[2:] if path[0] in NAMED else path[1:]:
+        row = section.get(str(name))
+        if row is None or row.type not in keys.SECTIONS:
+            return _HEADER.fullmatch(line) is not None or (row is not None and is_harmless(row.type))
+        section = keys.SECTIONS[row.type]
+    return _HEADER.fullmatch(line) is not None

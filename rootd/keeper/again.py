@@ -113,8 +113,10 @@ class Renewal:
         house.due = dict.fromkeys(("privileged", *house.parts), 0.0)
 
     def give_up(self) -> None:
-        """What is tried holds all that we hold."""
+        """What is tried holds all that we hold, and so do its children."""
         if self._trial:
+            with contextlib.suppress(ProcessLookupError):  # it is no session yet, and has none
+                os.killpg(self._trial, signal.SIGKILL)
             os.kill(self._trial, signal.SIGKILL)  # a child that was not waited for: the number is its own
 
     def _refuse(self, seq: int, status: int, words: bytes) -> None:

@@ -1,7 +1,8 @@
 """Who asks: the live session of a request, or what he hears who has none.
 
-Rule 1: a personal token that is wrong makes its source wait, as a wrong password does (rootd/throttle.py), before it is
-        looked up again. One that was right from there does not wait for what others did.
+Rule 1: a personal token that is wrong makes its source wait, as a wrong password does (rootd/throttle.py). One that is
+        right never waits, whatever others send from where it is used: 256 random bits are not guessed, so what is held
+        back by waiting is who knocks, and not who could be lucky.
 Rule 2: wrong ones are recorded at the 1st, 10th, 100th, …: nobody fills the log by knocking.
 """
 
@@ -36,13 +37,12 @@ class Admission:
             found = self._sessions.find(request.session, now)
             return found or structs.replace(NOBODY, trouble=bool(self._audit.trouble))
         known = hashlib.sha256(request.session.encode()).hexdigest()
+        found = self._sessions.still(known, now)
+        if found is not None:
+            return found
         ticket = self._throttle.begin(known, request.source, now)
         if not isinstance(ticket, Ticket):
             return messages.Refused("later", f"too many wrong tokens came from there: try again in {ceil(ticket)} s")
-        found = self._sessions.still(known, now)
-        if found is not None:
-            self._throttle.right(ticket)
-            return found
         self._throttle.wrong(ticket, now)
         self._wrong += 1
         if str(self._wrong).strip("0") == "1" and not self._audit.is_crowded:

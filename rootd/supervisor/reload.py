@@ -79,7 +79,7 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     bundle = compiler.bundle_from(line)
     compiled, marks = compiler.compile_bundle(bundle), hashes(bundle.files)
     compiled = compiled._replace(problems=(*compiled.problems, *fixed(running, compiled.settings)))
-    problems = check.problems_of(bundle, compiled)
+    problems = check.problems_of(bundle, compiled, quoted=False)  # everybody who may reload is told them
     services = check.services_of(bundle)
     policy = [] if services is None else check.policy_of(compiled, services)
     shown = packed(bundle) if isinstance(policy, Policy) and not problems else b""

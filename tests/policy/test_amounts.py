@@ -176,3 +176,31 @@ def test_it_agrees_with_decide_on_every_person_that_is_known(
     if not groups:  # else a whole group is told of, some of whose members may be forbidden it
         named = {user for user in ("alice", "bob") for one in told if user in one.text.partition(" may ")[0]}
         assert named == able
+
+
+def brought_by(policy: Policy, **more: object) -> list[Finding]:
+    """site requires queue, which requires db, which is root and alice's to write."""
+    services = {
+        "site": Service(("web",), "www", brings=("queue", "gone")), "queue": Service(brings=("db", "site")),
+        "db": Service((), "", "runs as root", (place(at="/srv/db", users=ALICE),)),
+    }  # fmt: skip
+    return [*amounts(policy, Machine(services, True, USERS, GROUPS), NOW)]
+
+
+def test_a_right_to_a_service_is_one_to_what_is_started_with_it() -> None:
+    [one] = brought_by(policy_of(grant(may='["restart", "signal"]')))
+    assert one.text == (
+        "alice may restart site and by that db, which runs as root, and may write /srv/db, by which it can replace its"
+        " program /srv/site/run"
+    )
+    assert (one.severity, one.code, one.service) == ("error", "amounts-to-root", "db")
+    assert one.todo.endswith("or take restart on site out of the rule")
+    assert brought_by(policy_of(grant(may='["signal"]'))) == [], "a signal starts nothing else"
+    deny = '[[deny]]\nid = "no"\nwho = ["user:alice"]\nmay = ["restart"]\non = ["site"]\n'
+    assert brought_by(policy_of(grant(), deny)) == []
+
+
+def test_what_is_started_with_it_is_told_once_where_the_rule_is_about_that_too() -> None:
+    told = brought_by(policy_of(grant(on='["site", "db"]')))
+    assert [one.code for one in told] == ["runs-as-root", "amounts-to-root"]
+    assert told[1].text.startswith("alice may restart db, which runs as root")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from naive import Rule, policy_of
 
 from policy import replay
+from policy.decide import beyond
 from policy.replay import Replay, Report
+from policy.scope import Scope
 
 SERVICES = {"site": ("web",), "shop": ("web", "money"), "worker": ()}
 TIME = "2026-11-23T12:{:02}:00.000000Z"
@@ -68,6 +71,7 @@ def test_a_limit_is_counted_through_the_log_in_its_order() -> None:
 def test_who_takes_back_needs_no_reason_and_what_changes_nothing_has_no_limit() -> None:
     rules = [{**GRANT, "reason": True}]
     assert replayed(rules, LOGIN, decision(command="cancel")).changes == []
+    assert replayed([{**GRANT, "approval": True}], LOGIN, decision(command="withdraw")).changes == []
     looks = [{**GRANT, "may": ["view", "restart"], "limit": "1 in 10m"}]
     assert replayed(looks, LOGIN, *(decision(n, action="view", command="status") for n in (1, 2, 3))).changes == []
 
@@ -80,6 +84,21 @@ def test_what_waited_for_a_second_person_is_a_third_outcome() -> None:
     assert (change.was, change.now) == ("approval", "allow")
     [change] = replayed(rules, LOGIN, decision()).changes
     assert (change.was, change.now) == ("allow", "approval")
+
+
+def test_what_a_token_was_not_for_and_what_would_have_reached_further_is_not_told_as_a_change() -> None:
+    token = decision(
+        allowed=False, rule="", why="denied: the token 'deploy' is not for that: restart site; it is for view"
+    )
+    also = decision(2, allowed=False, why="denied: it would stop shop too, and no rule lets alice stop that")
+    assert replayed([GRANT], LOGIN, token, also) == Report(0, 0, [], {}, {replay.SCOPES: 1, replay.FURTHER: 1})
+
+
+def test_the_words_by_which_records_are_told_apart_are_those_of_who_writes_them() -> None:
+    said = beyond(Scope("deploy", ("view",), ("site",)), "stop", "site").text
+    assert said.startswith(replay.BY_TOKEN)
+    desk = (Path(__file__).parents[2] / "rootd/supervisor/desk.py").read_text()
+    assert f'f"{replay.BY_OTHERS}{{row.action}}' in desk
 
 
 def test_groups_are_those_of_the_session_then() -> None:

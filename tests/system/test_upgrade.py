@@ -121,8 +121,8 @@ def begun(house: House) -> int:
     return accepted.operation
 
 
-def stays(house: House, why: str) -> None:
-    """An upgrade that is refused, for this reason: nothing is another process, and nothing was interrupted."""
+def stays(house: House, why: str) -> str:
+    """An upgrade that is refused, for this reason: nothing is another process, and nothing was interrupted. In full."""
     before, was = parts(house), runs(house)
     code, _, told = durward(house, "upgrade")
     assert code == 1, told
@@ -130,6 +130,7 @@ def stays(house: House, why: str) -> None:
     assert why in told
     assert parts(house) == before
     assert runs(house) == was
+    return told
 
 
 def test_an_upgrade_under_load_replaces_every_part_and_no_service_notices(
@@ -226,8 +227,11 @@ def test_files_that_the_new_program_could_not_start_with_refuse_an_upgrade(
     house: House, prefixes: Prefixes, unnoticed: None
 ) -> None:
     other(house, prefixes)
-    path = house.write("services.d/bad.toml", "[service.bad]\nnonsense = 1\n")
-    stays(house, "services.d/bad.toml:2")
+    bad = '[service.bad]\nnonsense = 1\nenvironment = { TOKEN = "hunter2", KEY = 1 }\n'
+    path = house.write("services.d/bad.toml", bad)
+    told = stays(house, "services.d/bad.toml:2")
+    assert "services.d/bad.toml:3: service.bad.environment.KEY: must be a text in quotes" in told
+    assert "hunter2" not in told, "who may view the daemon is told this, and the audit log"
     path.unlink()
 
 

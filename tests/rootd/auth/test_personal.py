@@ -142,6 +142,18 @@ def test_a_session_that_is_not_fresh_makes_no_token_and_0_forbids_them(stage, pe
     assert (kind, text) == ("forbidden", "there are no personal tokens here: [auth] token_longest is 0s")
 
 
+def test_nobody_makes_tokens_without_end_and_others_still_can(stage, people, monkeypatch) -> None:
+    monkeypatch.setattr(personal, "OFTEN", 2)
+    stage.start()
+    session = stage.granted(people("alice")).token
+    for _ in range(2):
+        made(stage, session)
+        assert ask(stage, login.RevokeToken(session, "deploy")) == login.TokenRevoked()
+    kind, text = refused(ask(stage, login.MakeToken(session, SCOPE, DAY)))
+    assert (kind, text) == ("later", "you have made 2 tokens within the hour: try again later")
+    made(stage, stage.granted(people("bob")).token)
+
+
 @pytest.mark.parametrize("token", ["durward_" + "0" * 64, "0" * 63])
 def test_a_token_cannot_even_ask_for_another(auth, token) -> None:
     client = auth.client()
@@ -173,13 +185,13 @@ def test_a16_revoking_a_person_ends_his_tokens_too_once_the_file_knows(auth, peo
     _, up = made(auth, auth.granted(alice).token)
     other = auth.granted(bob).token
     made(auth, other)
-    blocked = auth.path / "state" / "auth" / "tokens.json.new"
-    blocked.mkdir()
+    folder = auth.path / "state" / "auth"
+    folder.chmod(0o500)  # as where it can only be read
     auth.tell(login.RevokeSessions(alice.name, 7))
     auth.until(lambda push: push == login.SessionDown(up.hash, "revoked"))
     assert len(listed(auth, other)) == 1
     assert not [push for push in auth.pushed if isinstance(push, login.Revoked)]
-    blocked.rmdir()
+    folder.chmod(0o700)
     auth.tell(login.RevokeSessions("nobody", 8))
     assert auth.until(lambda push: isinstance(push, login.Revoked)) == login.Revoked(7)
     assert up.hash not in (auth.path / "state" / "auth" / "tokens.json").read_text()
@@ -309,7 +321,7 @@ def test_one_that_is_revoked_is_answered_although_the_supervisor_is_silent_or_aw
     assert (noted.what, noted.scope) == ("revoked", Scope("two", ("audit",)))
 
 
-def test_where_the_disk_cannot_be_written_no_token_is_made_and_a_revoked_one_says_so(auth, people) -> None:
+def test_where_the_disk_is_full_no_token_is_made_and_a_revoked_one_is_in_no_file(auth, people) -> None:
     session = auth.granted(people("alice")).token
     made(auth, session)
     blocked = auth.path / "state" / "auth" / "tokens.json.new"
@@ -321,10 +333,26 @@ def test_where_the_disk_cannot_be_written_no_token_is_made_and_a_revoked_one_say
     down = auth.until(lambda push: isinstance(push, login.SessionDown) and push.number > 0)
     assert isinstance(down, login.SessionDown)
     auth.tell(login.Seen(down.number))
-    kind, text = refused(auth.answer(client))
-    assert (kind, text.startswith("it works no more, but the file still has it")) == ("failed", True)
-    assert "tokens.json cannot be written" in auth.errors.read_text()
+    assert auth.answer(client) == login.TokenRevoked()
+    assert "tokens.json cannot be written, tried again each minute: Is a directory\n" in auth.errors.read_text()
+    assert "Is a directory; it is not there now, so tokens end when auth does" in auth.errors.read_text()
     assert listed(auth, session) == []
     blocked.rmdir()
+    made(auth, session)
+
+
+def test_one_that_is_revoked_where_its_file_can_only_be_read_says_so(auth, people) -> None:
+    session = auth.granted(people("alice")).token
+    made(auth, session)
+    folder = auth.path / "state" / "auth"
+    folder.chmod(0o500)
+    client = auth.client()
+    client.ask(login.RevokeToken(session, "deploy"))
+    down = auth.until(lambda push: isinstance(push, login.SessionDown) and push.number > 0)
+    assert isinstance(down, login.SessionDown)
+    auth.tell(login.Seen(down.number))
+    kind, text = refused(auth.answer(client))
+    assert (kind, text.startswith("it works no more, but the file still has it")) == ("failed", True)
+    folder.chmod(0o700)
     made(auth, session)
     assert [one.scope.name for one in listed(auth, session)] == ["deploy"]

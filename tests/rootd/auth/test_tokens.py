@@ -174,3 +174,38 @@ def test_there_are_never_more_than_the_limit(path: str) -> None:
         made.add(token(number, f"u{number // PER_USER}"), State(), 100.0, WALL)
     with pytest.raises(OverflowError, match="1000 tokens"):
         made.add(token(LIMIT, "late"), State(), 100.0, WALL)
+
+
+def test_what_has_expired_of_others_makes_room_when_there_is_none(path: str) -> None:
+    made = Tokens(path, BOOT)
+    for number in range(LIMIT):
+        made.add(token(number, f"u{number // PER_USER}", length=DAY if number < 2 else 90 * DAY), State(), 100.0, WALL)
+    made.add(token(LIMIT, "late"), State(), 100.0 + 2 * DAY, WALL + 2 * DAY)
+    assert len(made) == LIMIT - 1
+
+
+def test_a_file_that_has_what_was_revoked_and_cannot_be_replaced_is_removed(path: str) -> None:
+    made = kept(path, token(1), token(2, "bob"))
+    os.mkdir(f"{path}.new")  # as where the disk is full: nothing can be written, and what is there be removed
+    made.drop(token(1).hash)
+    assert made.is_stale
+    with pytest.raises(OSError, match="directory"):
+        made.save(100.0)
+    assert not made.is_stale
+    assert not os.path.exists(path)
+    os.rmdir(f"{path}.new")
+    assert made.dirty
+    made.save(100.0)
+    again = Tokens(path, BOOT)
+    assert again.load(100.0) == ""
+    assert [one.user for one in again.all()] == ["bob"]
+
+
+def test_a_file_without_anything_that_was_revoked_stays_although_it_cannot_be_replaced(path: str) -> None:
+    made = kept(path, token(1, length=DAY), token(2, "bob"))
+    os.mkdir(f"{path}.new")
+    made.add(token(3), State(), 100.0 + 2 * DAY, WALL + 2 * DAY)  # in the place of one that has expired
+    made.drop(token(3).hash)  # and was never in the file
+    with pytest.raises(OSError, match="directory"):
+        made.save(100.0)
+    assert b"bob" in Path(path).read_bytes()

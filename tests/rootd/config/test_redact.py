@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rootd.config import keys
-from rootd.config.redact import HIDDEN, NAMES, SHOWN, is_harmless, redacted, word_of
+from rootd.config.redact import HIDDEN, NAMES, SHOWN, is_harmless, is_quotable, redacted, word_of
 from rootd.config.sections import read
 from rootd.config.trusted import File
 
@@ -104,3 +104,28 @@ def test_the_daemons_own_file_is_shown_section_by_section() -> None:
 )  # fmt: skip
 def test_of_an_argument_options_and_plain_paths_are_shown(word: str, expected: str) -> None:
     assert word_of(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "expected"),
+    [
+        (("service", "site", "user"), 'user = "nobody-here"', True),
+        (("service", "site", "command"), "[service.site]", True),  # it is missing
+        (("socket", "http", "listen", 1), '  "0.0.0.0:80",', True),
+        (("api", "tls", "key"), 'key = "etc"', True),
+        (("service", "site", "ready", "timeout"), 'timeout = "0s"', True),
+        (("service", "site", "ready"), "[service.site.ready]", True),
+        (("service", "site", "environment", "A"), "A = 7", False),
+        (("service", "site", "command", 1), '"hunter2",', False),
+        (("service", "site", "ready", "http"), 'http = "x"', False),
+        (("service", "site", "ready", "timeout"), 'ready = { timeout = "0s", http = "/?key=hunter2" }', False),
+        (("service", "site", "user"), 'user = "www" # hunter2', False),
+        (("service", "site", "pasword"), 'pasword = "hunter2"', False),
+        (("service", "site", "ready"), 'ready = "hunter2"', False),
+        (("service", "site", "command"), '["hunter2"],', False),
+        (("defaults", "environment"), 'environment = "hunter2"', False),
+        ((), 'user = "hunter2', False),
+    ],
+)
+def test_a_line_that_could_have_a_secret_is_not_quoted(path: tuple[Any, ...], line: str, expected: bool) -> None:
+    assert is_quotable(path, line) is expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -206,13 +207,15 @@ def test_the_end_of_the_daemon_ends_what_is_tried_too(stage: Stage, tmp_path: Pa
     """It holds all that the keeper holds: a port would stay bound."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    theatre = stage(f"open({str(fifo)!r}, 'w').write('here'); signal.pause()")
+    theatre = stage(f"f = open({str(fifo)!r}, 'w', 1); os.fork() or f.write('here\\n'); signal.pause()")
     theatre.begin()
     ask(theatre)
     with fifo.open() as file:
-        assert file.read() == "here"
-    theatre.order("privileged", do="send", op=ipc.END, arg=0)
-    assert theatre.wait() == 0
+        assert file.readline() == "here\n", "a child of its own, as the one that reads the configuration"
+        theatre.order("privileged", do="send", op=ipc.END, arg=0)
+        assert theatre.wait() == 0
+        assert select.select([file], [], [], 10.0)[0], "that has ended too"
+        assert file.read() == ""
     children = Path("/proc").glob("[0-9]*/cmdline")
     assert not [path for path in children if str(tmp_path / "program") in text_of(path)]
 

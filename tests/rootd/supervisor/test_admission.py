@@ -95,6 +95,21 @@ def test_another_service_and_another_action_are_refused_in_the_tokens_name(open_
     assert open_room.services.asked == []
 
 
+def test_a_token_for_a_group_of_services_does_not_tell_which_its_owner_may_not_view_are_in_it(room: Any) -> None:
+    use(room, '[[grant]]\nid = "see"\nwho = ["user:alice"]\nmay = ["view", "restart"]\non = ["site"]\n')
+    let_in(room, Scope("deploy", ("view", "restart"), ("group:back",)))
+    for ask, words in (
+        (lambda name: messages.Restart(name), "no service '{}' that you may view"),
+        (lambda name: messages.Status(name), "no service '{}' that you may view"),
+        (lambda name: messages.WhatMayI("restart", name), "no service '{}' that you may view"),
+        (lambda name: messages.Stop(name), "denied: the token 'deploy' is not for that: stop {}; it is for"
+         " view, restart on group:back"),
+    ):  # fmt: skip
+        for name in ("jobs", "site", "nowhere"):  # in the group, not in it, and not there at all
+            assert room.client().ask(ask(name), TOKEN).text == words.format(name)
+    assert room.services.asked == []
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(parts=PARTS)
 def test_every_command_by_a_token_does_what_its_owner_and_its_scope_allow_and_nothing_else(
@@ -111,7 +126,9 @@ def test_every_command_by_a_token_does_what_its_owner_and_its_scope_allow_and_no
         may = action in scope.may and (service is None or not entries.isdisjoint(scope.on))
         if not may:
             told = open_room.client().ask(command, TOKEN)
-            assert (told.kind, "the token 'deploy'" in told.text) == ("forbidden", True), command
+            by_groups = service is not None and action in scope.may and "group:back" in scope.on
+            text = f"no service '{service}' that you may view" if by_groups else "the token 'deploy' is not for that"
+            assert (told.kind, text in told.text) == ("unknown" if by_groups else "forbidden", True), command
             assert done(open_room) == before
         elif action in (Action.VIEW, Action.RESTART):
             assert not isinstance(open_room.client().ask(command, TOKEN), messages.Refused)
@@ -181,11 +198,15 @@ def test_wrong_tokens_make_their_source_wait_and_are_recorded_now_and_then(open_
     records = [record for record in open_room.records if record["kind"] == "token"]
     assert [record["why"] for record in records] == ["no such token (1 such so far)", "no such token (10 such so far)"]
     assert records[0]["from"] == "198.51.100.7"
-    right = messages.Request(1, messages.Status(), TOKEN, "203.0.113.1")
-    assert open_room.desk.admission.session(right).identity.user == "alice"
-    for number in range(100, 130):
-        knock(number, "203.0.113.1")
-    assert open_room.desk.admission.session(right).identity.user == "alice"  # it was right from there before
+
+
+def test_nobody_keeps_a_right_token_out_by_sending_wrong_ones_from_where_it_is_used(open_room: Any) -> None:
+    for source in ("198.51.100.7", "127.0.0.1", "unix:1001", ""):
+        asked = [messages.Request(1, messages.Status(), f"durward_{number:064x}", source) for number in range(60)]
+        assert open_room.desk.admission.session(asked[0]).kind == "no-session"
+        assert [open_room.desk.admission.session(one).kind for one in asked][-1] == "later"
+        right = messages.Request(1, messages.Status(), TOKEN, source)  # for the first time from there
+        assert open_room.desk.admission.session(right).identity.user == "alice"
 
 
 def test_a_token_that_is_no_more_is_a_401_of_its_own_words(open_room: Any) -> None:

@@ -140,13 +140,18 @@ class Surveyor:
 
         services = {}
         of_user, of_group = self._accounts.belonging()
+        restarted = dict[str, list[str]]()  # by service, those that restart with it
+        for name, section in self._sections.items():
+            for other in texts(section.values.get("restart_with")):
+                restarted.setdefault(other, []).append(name.partition(".")[2])
         for name, section in self._sections.items():
             kind, _, service = name.partition(".")
             if kind == "service":
                 values = section.values
                 places = tuple(dict.fromkeys(self._places(service, section)))
                 user, groups = text(values.get("user")), tuple(texts(values.get("groups")))
-                services[service] = Service(groups, user, self._root(values, of_user), places)
+                brings = (*texts(values.get("requires")), *restarted.get(service, ()))
+                services[service] = Service(groups, user, self._root(values, of_user), places, brings)
         accounts = table(self._values("accounts"))
         own = {text(accounts.get(role)) or default: role for role, default in zip(ROLES, defaults(), strict=True)}
         peer = self._values("auth").get("local") == "peer"

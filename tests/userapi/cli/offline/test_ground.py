@@ -63,6 +63,15 @@ def whats(found: list[Place]) -> list[tuple[str, str]]:
     return [(one.what, one.at) for one in found]
 
 
+def test_what_is_started_with_it_is_what_it_requires_and_what_restarts_with_it(top: Path) -> None:
+    others = [
+        Section("services.d/a.toml", "service.shop", {"restart_with": ["site"]}),
+        Section("services.d/b.toml", "service.db", {"restart_with": "site"}),
+    ]
+    services = machine(top, *others, requires=["db"]).services
+    assert {name: one.brings for name, one in services.items()} == {"site": ("db", "shop"), "shop": (), "db": ()}
+
+
 def test_its_program_and_the_interpreter_of_that_are_looked_at(top: Path) -> None:
     write(top, "srv/run", "#!/opt/lang/bin/lang -x\n", ALICE)
     write(top, "opt/lang/bin/lang", "\x7fELF", ALICE)
