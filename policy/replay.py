@@ -26,6 +26,7 @@ from policy.rights import DAEMON, INSIDE, MEMBER, Book, groups_named, places, re
 from policy.rules import Policy
 
 Outcome = Literal["allow", "deny", "approval"]
+TAKEN_BACK = ("cancel", "withdraw")  # commands of who takes back: no rule demands anything of them
 WAITS = " waits for approval "  # in a record's `why`, of what somebody else must approve first
 
 OWN = "about the asker himself, or about all that he may view: no single decision"
@@ -156,7 +157,7 @@ class Replay:
     def _decide(self, record: Mapping[str, Any], who: Identity, action: Action, service: str) -> Decision:
         at = datetime.fromisoformat(record["time"]).timestamp()
         asking = Asking(
-            at, str(record["from"]), str(record.get("reason", "")), record["command"] != "cancel",
+            at, str(record["from"]), str(record.get("reason", "")), record["command"] not in TAKEN_BACK,
             partial(self._used.wait, uid=who.uid, service=service, at=at),
         )  # fmt: skip
         ask = partial(decide, self._policy, who, action, service or None, self._services.get(service, ()))
