@@ -285,10 +285,10 @@ class _Sight:
         free = self._free.get(action)
         if free is None:
             rows = (rule for found in self._granted for rules in found.values() for rule in rules)
-            plain = [rule for rule in rows if action in rule.may and not rule.terms]
+            plain = [rule for rule in rows if action in rule.may and not rule.terms(action)]
             free = self._free[action] = frozenset(target for rule in plain for target in rule.on)
         rule = first(self._granted, action, targets, self._asking) if free.isdisjoint(targets) else None
-        return rule.terms if rule else ""
+        return rule.terms(action) if rule else ""
 
 
 def visible(

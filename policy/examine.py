@@ -66,7 +66,7 @@ def examine(
         verdict: Verdict = "does not count" if lacks else "counts"
         if rule.id == decision.rule:
             verdict = "decides"
-        why = "; ".join(lacks) or _has(rule, identity, decision, verdict)
+        why = "; ".join(lacks) or _has(rule, identity, action, decision, verdict)
         looked.append(Looked(rule.id, kind, place(rule), verdict, why))
     return Examined(decision, looked, others)
 
@@ -104,12 +104,12 @@ def _unmet(rule: Grant, asking: Asking) -> list[str]:
     return found
 
 
-def _has(rule: Grant | Forbid, identity: Identity, decision: Decision, verdict: Verdict) -> str:
+def _has(rule: Grant | Forbid, identity: Identity, action: str, decision: Decision, verdict: Verdict) -> str:
     """Why it counts, and what came of that."""
     through = [f"user:{identity.user}"] if identity.user in rule.users else []
     through += [f"group:{name}" for name in rule.groups if name in identity.groups]
     text = f"through {' and '.join(through)}" + (f", {rule.when.text}" if rule.when else "")
-    text += f", {rule.demands}" if isinstance(rule, Grant) and rule.demands else ""
+    text += f", {rule.demands}" if isinstance(rule, Grant) and rule.demands and action in CHANGING else ""
     if verdict == "decides":
         return text
     if isinstance(rule, Forbid):

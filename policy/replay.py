@@ -26,6 +26,7 @@ from policy.rights import DAEMON, INSIDE, MEMBER, Book, groups_named, places, re
 from policy.rules import Policy
 
 Outcome = Literal["allow", "deny", "approval"]
+TAKEN_BACK = ("cancel", "withdraw")  # commands of who takes back: no rule demands anything of them
 WAITS = " waits for approval "  # in a record's `why`, of what somebody else must approve first
 BY_TOKEN, BY_OTHERS = "denied: the token '", "denied: it would "  # begin one, of what no rule for this service denied
 TAKEN_BACK = ("cancel", "withdraw")  # commands that need a right, and meet none of its demands

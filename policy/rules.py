@@ -16,7 +16,7 @@ import msgspec
 
 from policy.conditions import Approval, Asking, Expiry, Limit, Sources
 from policy.identity import Identity
-from policy.names import Action, RuleId, ServiceName, UserName
+from policy.names import CHANGING, Action, RuleId, ServiceName, UserName
 from policy.windows import Window
 
 EVERY_SERVICE = "*"  # every configured service, never one of our own
@@ -82,10 +82,9 @@ class Grant(_Rule, frozen=True, kw_only=True):
         words += [f"once {self.approval.text} approves"] if self.approval else []
         return ", ".join(words)
 
-    @property
-    def terms(self) -> str:
-        """The same, and when and from where it counts."""
-        words = [self.demands] if self.demands else []
+    def terms(self, action: str) -> str:
+        """What it demands of who does that, and when and from where it counts."""
+        words = [self.demands] if self.demands and action in CHANGING else []
         words += [self.when.text] if self.when else []
         words += [f"until {self.expires.text}"] if self.expires else []
         words += [f"from {self.sources.text}"] if self.sources else []

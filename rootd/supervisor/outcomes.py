@@ -47,18 +47,19 @@ class Outcomes:
         self._audit.record(body if len(ids) == 1 else {**body, "ids": ids[:JOINED]})
 
     def record(
-        self, asker: Asker, operation: int, ok: bool, result: str, took: float, then: Then | None = None
+        self, asker: Asker, operation: int, ok: bool, result: str, took: float, then: Then | None = None, **more: str
     ) -> None:
         body = {
             "kind": "outcome", "id": asker.id, "operation": operation, "action": asker.action,
-            "target": asker.service or "", "ok": ok, "result": result, "seconds": took,
+            "target": asker.service or "", "ok": ok, "result": result, "seconds": took, **more,
         }  # fmt: skip
         self._audit.record(body, then)
 
     def _tell(self, operation: Operation, asker: Asker) -> None:
         end = self._heard(operation)
         on_disk = partial(self._operations.recorded, operation, asker)
-        self.record(asker, operation.number, end.ok, end.text, end.seconds, on_disk)
+        more = {"command": "upgrade"} if operation.kind == "upgrade" else {}  # whose right is that to something else
+        self.record(asker, operation.number, end.ok, end.text, end.seconds, on_disk, **more)
 
     def _heard(self, operation: Operation) -> Ended:
         """Its end, which who has asked over a connection that listens for it is told."""

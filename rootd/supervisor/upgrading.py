@@ -96,7 +96,7 @@ class Upgrades:
         """UPGRADE has come back: nothing was changed, and why."""
         if self._operation is None or message.seq != self._operation.number:
             return
-        text = said.decode(errors="replace").strip()
+        text = "; ".join(line for line in said.decode(errors="replace").splitlines() if line[:1].strip())
         how = f"exit status {message.arg}" if message.arg >= 0 else f"signal {-message.arg}"
         self._end(False, f"nothing was changed: {text or f'the new program ended when it was tried ({how})'}", now)
 

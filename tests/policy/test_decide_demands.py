@@ -146,5 +146,11 @@ limit = "6 in 10m"
             "stop": "with a reason, Mon-Fri UTC, until 2099-01-01, from 10.0.0.0/8",
         }),
     ]  # fmt: skip
+    text = '[[grant]]\nid = "a"\nwho = ["user:alice"]\nmay = ["view", "stop"]\non = ["site"]\nreason = true'
+    asked = parse([("a.toml", text)], SERVICES)
+    assert isinstance(asked, Policy), asked
+    assert rights(asked, alice, SERVICES, monday) == [Right("site", ["view", "stop"], {"stop": "with a reason"})], (
+        "who looks gives none"
+    )
     assert [right.service for right in rights(policy, alice, SERVICES, Asking(at=0.0))] == ["shop", "site"]
     assert not any(right.demands for right in rights(policy, ROOT, SERVICES))

@@ -76,6 +76,9 @@ def test_why_a_rule_counts_or_does_not(one: Rule, asking: dict[str, Any], why: s
 
 def test_what_only_looks_demands_nothing_and_neither_does_who_takes_back() -> None:
     assert looked([rule(reason=True)], reason="", demands=False).looked[0].verdict == "decides"
+    looks = {**rule(reason=True), "may": ["view", "restart"]}
+    [told] = examine(policy_of([looks]), Identity("alice", 1001, frozenset({"webops"})), "view", "site").looked
+    assert (told.verdict, told.why) == ("decides", "through group:webops")
 
 
 def test_a_deny_wins_and_the_grant_says_which() -> None:

@@ -70,8 +70,9 @@ def test_a_limit_is_counted_through_the_log_in_its_order() -> None:
 
 def test_who_takes_back_needs_no_reason_and_what_changes_nothing_has_no_limit() -> None:
     rules = [{**GRANT, "reason": True}]
-    assert replayed(rules, LOGIN, decision(command="cancel")).changes == []
-    assert replayed([{**GRANT, "approval": True}], LOGIN, decision(command="withdraw")).changes == []
+    for command in ("cancel", "withdraw"):
+        assert replayed(rules, LOGIN, decision(command=command)).changes == []
+        assert replayed([{**GRANT, "approval": True}], LOGIN, decision(command=command)).changes == []
     looks = [{**GRANT, "may": ["view", "restart"], "limit": "1 in 10m"}]
     assert replayed(looks, LOGIN, *(decision(n, action="view", command="status") for n in (1, 2, 3))).changes == []
 

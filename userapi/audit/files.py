@@ -23,6 +23,16 @@ class Span(NamedTuple):
     since: str = ""
     until: str = ""
 
+    def check(self) -> None:
+        """Raises ValueError when no record can be in it."""
+        since, until = self.since, self.until
+        if since.isdigit() and until.isdigit():
+            over = int(since) > int(until)
+        else:  # two times, or one of each, which cannot be compared
+            over = "-" in since and "-" in until and since[: len(until)] > until
+        if over:
+            raise ValueError(f"'to' ({until}) is before 'from' ({since})")
+
     def skips(self, line: bytes) -> bool:
         """Whether it is before the span. A line that is no record is, before the first one that is in it."""
         return bool(self.since) and not _reaches(line, self.since)

@@ -113,7 +113,7 @@ def story(request: str, every: Iterable[dict[str, Any]]) -> Iterator[dict[str, A
 def row(record: dict[str, Any]) -> list[str]:
     """The columns of COLUMNS, for a table or CSV."""
     kind = str(record.get("kind", ""))
-    told = ("why", "result", "text", "reason", "for")
+    told = ("why", "result", "text", "reason", "for", "changed")
     text = next((str(record[name]) for name in told if record.get(name)), "")
     if not text and kind == "decision":
         text = f"by {record['rule']}" if record.get("rule") else ""

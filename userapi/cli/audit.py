@@ -72,7 +72,9 @@ def span_of(args: Any) -> Any:
     from userapi.audit import files
 
     try:
-        return files.Span(*(files.bound(word) if word else "" for word in (args.since, args.until)))
+        span = files.Span(*(files.bound(word) if word else "" for word in (args.since, args.until)))
+        span.check()
+        return span
     except ValueError as error:
         raise Failure("usage", str(error)) from None
 
@@ -90,6 +92,8 @@ def verify(screen: Screen, args: Any) -> int:
         raise unreadable(error) from None
     except ValueError as error:
         raise Failure("usage", str(error)) from None
+    if not report.records and not report.problems:
+        raise Failure("usage", f"there is no record of an audit log in {', '.join(named)}: nothing was verified")
     if screen.as_json:
         sys.stdout.write(verifying.as_json(report) + "\n")
     else:

@@ -56,7 +56,7 @@ class Failure(Exception):
                 told.append(f"this would allow it: {other}")
         if "token" in self.text:  # neither another rule nor a login changes what that is for
             return told
-        if self.kind == "forbidden":
+        if self.kind == "forbidden" and ("rule" in self.text or rule):  # else no policy is in the way
             told.append("ask root or the people who keep the policy")
         if self.kind == "no-session" and "log in" not in self.text and "login" not in self.text:
             told.append("log in first: durward login")

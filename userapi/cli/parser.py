@@ -37,6 +37,12 @@ def _begun(word: str) -> int:
     return number
 
 
+def _approval(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) <= 16 and (number := int(word))):
+        raise argparse.ArgumentTypeError(f"'{word}' is no number of what waits: durward approve lists it")
+    return number
+
+
 def _none(parser: argparse.ArgumentParser) -> None:
     pass
 
@@ -129,7 +135,7 @@ def _cancel(parser: argparse.ArgumentParser) -> None:
 
 
 def _approve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("approval", metavar="N", type=_begun, nargs="?", help="its number; without one, what waits")
+    parser.add_argument("approval", metavar="N", type=_approval, nargs="?", help="its number; without one, what waits")
     parser.add_argument("--withdraw", action="store_true", help="take back what you have asked for yourself")
     _reason(parser)
 

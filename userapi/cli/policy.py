@@ -36,7 +36,7 @@ def options(parser: argparse.ArgumentParser, common: Common) -> None:
 
 def _place(parser: argparse.ArgumentParser) -> None:
     text = "a configuration directory, or policy files alone; else the running policy"
-    parser.add_argument("--dir", dest="place", metavar="DIR", help=text)
+    parser.add_argument("--dir", dest="place", type=sources.word, metavar="DIR", help=text)
 
 
 def _question(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def _groups(parser: argparse.ArgumentParser) -> None:
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER")
+    parser.add_argument("user", type=sources.word, metavar="USER")
     _question(parser)
     _groups(parser)
     parser.add_argument("--at", metavar="TIME", help="when, as 2026-11-23T12:00:00+01:00; else now")
@@ -67,7 +67,7 @@ def _who_can(parser: argparse.ArgumentParser) -> None:
 
 
 def _what_can(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER")
+    parser.add_argument("user", type=sources.word, metavar="USER")
     _groups(parser)
     _place(parser)
 
@@ -78,14 +78,16 @@ def _matrix(parser: argparse.ArgumentParser) -> None:
 
 
 def _diff(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("old", metavar="OLD", help="a directory, or - for the running policy")
-    parser.add_argument("new", metavar="NEW", help="as OLD")
+    parser.add_argument("old", type=sources.word, metavar="OLD", help="a directory, or - for the running policy")
+    parser.add_argument("new", type=sources.word, metavar="NEW", help="as OLD")
     parser.add_argument("--exit-code", action="store_true", help="exit 1 when a right is gained or lost")
 
 
 def _simulate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("log", metavar="LOG", help="a file or folder of the audit log, or - for the running one")
-    parser.add_argument("new", metavar="NEW", help="a directory, or - for the running policy")
+    parser.add_argument(
+        "log", type=sources.word, metavar="LOG", help="a file or folder of the audit log, or - for the running one"
+    )
+    parser.add_argument("new", type=sources.word, metavar="NEW", help="a directory, or - for the running policy")
     text = "for people of whom the log does not say it, the groups that this machine has them in"
     parser.add_argument("--local-groups", action="store_true", help=text)
     parser.add_argument("--from", dest="since", metavar="N|TIME", default="", help="from this record, or UTC time, on")

@@ -59,8 +59,14 @@ def who_can(ask: Any, screen: Screen, args: Any) -> int:
 
 def what_can(ask: Any, screen: Screen, args: Any) -> int:
     from policy import listing
+    from policy.identity import ROOT
+    from policy.names import user_name
     from policy.rights import Book, groups_named
 
+    try:
+        user_name(args.user)
+    except ValueError as error:
+        raise Failure("usage", str(error)) from None
     policy, found = sources.load(ask, screen, args.place)
     groups = groups_of(args)
     known = _places(found, groups_named(policy))
@@ -68,6 +74,9 @@ def what_can(ask: Any, screen: Screen, args: Any) -> int:
         rows = listing.gathered(listing.what_can(Book(policy), known.values(), args.user, groups, tell))
     if screen.as_json:
         screen.json(_document(rows, found, {"user": args.user, "groups": groups}))
+        return OK
+    if args.user == ROOT.user:
+        screen.say("root may do everything, by durward --root: no rule is looked at")
         return OK
     known_groups = f", in {', '.join(groups) or 'no group'}," if groups is not None else ""
     _told(
@@ -82,6 +91,8 @@ def matrix(ask: Any, screen: Screen, args: Any) -> int:
     from policy import listing, wording
     from policy.rights import Book, groups_named
 
+    if args.csv and screen.as_json:
+        raise Failure("usage", "--csv or --json, not both")
     policy, found = sources.load(ask, screen, args.place)
     with Counting("services") as tell:
         rows = listing.matrix(Book(policy), _places(found, groups_named(policy)).values(), tell)

@@ -57,8 +57,8 @@ def _groups_of(user: str) -> Collection[str] | None:
 
 def _show(screen: Screen, report: Report, place: str) -> None:
     changed = sum(one.times for one in report.changes)
-    many = "no decision" if report.decided == 0 else f"{report.decided} decisions"
-    screen.say(f"{many} by {place}: {report.same} the same, {changed} others")
+    many = {0: "no decision", 1: "1 decision"}.get(report.decided, f"{report.decided} decisions")
+    screen.say(f"{many} by {place}: {report.same} the same, {changed} {'other' if changed == 1 else 'others'}")
     for one in report.changes[:SHOWN]:
         what = f"{one.user} {one.action} {one.service}".rstrip()
         times = f"{one.times} times, first" if one.times > 1 else "once,"

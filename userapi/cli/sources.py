@@ -9,9 +9,11 @@ Rule 3: it reads the files as the daemon does (rootd/config), and redacts them i
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from userapi.cli.failure import Failure
 from userapi.cli.render import Screen
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
 RUNNING = "-"  # in place of a directory
 FOLDERS = ("policy.d", "services.d")
 MOST = 1 << 20  # bytes of a file, as rootd/config/trusted.py has it
+
+
+def word(text: str) -> str:
+    """Of a command line, one that names something: an empty one is a variable of a script that was not set."""
+    if not text:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError("an empty word names nothing")
+    return text
 
 
 def source(ask: Any, place: str | None) -> Source:
@@ -77,7 +88,7 @@ def of_directory(place: str) -> Source:
         if not files:
             raise Failure("usage", f"{place} has no policy: it holds neither policy.d, services.d nor files in .toml")
     else:
-        files = [_read(place, os.path.basename(place))]
+        files = [_read(place, os.path.basename(place), pipes=True)]  # as of <(…)
     services, groups = shape.named_in(_tables(file.text) for file in files)
     policies = [shape.policy_file(file.path, file.text) for file in files]
     return shape.Source(policies, {name: [] for name in services}, [], place, False, groups)
@@ -129,11 +140,20 @@ def _folder(folder: str, label: str) -> list[File]:
     return [_read(os.path.join(folder, name), label + name) for name in names]
 
 
-def _read(path: str, label: str) -> File:
+def opened(path: str, pipes: bool = False) -> IO[bytes]:
+    """A plain file: no FIFO in somebody's directory holds who looks at it. pipes: or one of those. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC | (0 if pipes else os.O_NONBLOCK))
+    if not pipes and not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no plain file", path)
+    return os.fdopen(fd, "rb")
+
+
+def _read(path: str, label: str, pipes: bool = False) -> File:
     from rootd.config.trusted import File
 
     try:
-        with open(path, "rb") as file:
+        with opened(path, pipes) as file:
             content = file.read(MOST + 1)
     except OSError as error:
         raise _unreadable(path, error) from None

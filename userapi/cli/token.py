@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from userapi.cli.failure import OK, Failure
+from userapi.cli.quick import ALL
 from userapi.cli.render import Screen
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def create(ask: Any, screen: Screen, args: Any) -> int:
         return OK
     if "view" not in may and not set(may) <= GLOBAL_ACTIONS:
         screen.progress("without view it is not told how what it begins ends: scripts that wait for it will not know")
+    if ALL in on:
+        screen.progress("'all' is a service of that name here: '*' is all that you may")
     screen.progress(f"the token {told['name']}, until {told['expires']}; it is not shown again:")
     screen.say(told["token"])
     return OK

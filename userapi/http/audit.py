@@ -33,6 +33,7 @@ def audit() -> Response:
     follow, after, last = flag("follow"), request.args.get("after"), request.args.get("n")
     try:
         span = files.Span(*(files.bound(word) if (word := request.args.get(name)) else "" for name in ("from", "to")))
+        span.check()
         place = cursor(after) if after is not None else None
     except ValueError as error:
         raise Problem("invalid", str(error)) from None

@@ -24,6 +24,7 @@ LONGEST = 1e10  # seconds: what can be said to auth
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EXPIRES = re.compile(r"\A([0-9]{1,6})([smhd])\Z")
 _NAME = re.compile(r"\A[a-z0-9][a-z0-9_.-]{0,62}\Z")
+_ENTRY = re.compile(r"\A(?:\*|(?:group:)?[a-z0-9][a-z0-9_.-]{0,62})\Z")
 
 blueprint = Blueprint("tokens", __name__)
 
@@ -79,6 +80,9 @@ def scope_of(asked: Making) -> scope.Scope:
     if not _NAME.match(asked.name):
         raise Problem("invalid", "the name must be 1 to 63 of a-z, 0-9, '_', '.' and '-', not beginning with a mark")
     may, on = list(dict.fromkeys(asked.may)), list(dict.fromkeys(asked.on))
+    for word in on:
+        if not _ENTRY.match(word):
+            raise Problem("invalid", f"{word!r} is none of what on is made of: SERVICE, group:NAME and *")
     try:
         wanted = msgspec.convert({"name": asked.name, "may": may, "on": on}, scope.Scope)
     except msgspec.ValidationError:

@@ -88,6 +88,17 @@ def test_one_that_had_ended_when_it_was_asked_for_is_told_to_who_asked_alone(
     assert ([one["id"] for one in log.records], late.heard) == (["a", "b"], ["no"])
 
 
+def test_an_upgrade_is_called_so_and_not_by_the_right_that_it_takes(
+    log: Log, operations: Operations, outcomes: Outcomes
+) -> None:
+    for kind, target in (("upgrade", ""), ("restart", "site")):
+        operation = operations.begin(kind, target, "a", 1.0)
+        outcomes.accept(operation, Asker("a", None, "shutdown"), cast("Connection", Hearing()))
+        operations.end(operation, True, "done", 2.0)
+        outcomes.tell(operation)
+    assert [(one["action"], one.get("command")) for one in log.records] == [("shutdown", "upgrade"), ("shutdown", None)]
+
+
 def test_a_step_tells_of_all_who_asked_and_is_left_out_first(
     log: Log, operations: Operations, outcomes: Outcomes
 ) -> None:

@@ -66,8 +66,8 @@ def test_what_is_refused_ends_it_with_what_was_said() -> None:
     assert house.kept
     house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number + 1, arg=65), b"of another", 101.0)
     assert not house.ended
-    house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"line 1\nline 2\n", 101.0)
-    assert [(one.ok, one.text) for one in house.ended] == [(False, "nothing was changed: line 1\nline 2")]
+    house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"a:1: no\n    a = 1\n    ^\nb:2: no\n", 101.0)
+    assert [(one.ok, one.text) for one in house.ended] == [(False, "nothing was changed: a:1: no; b:2: no")]
     assert (house.kept, house.told) == (b"", []), "the desk knows who has asked"
     house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"again", 101.0)
     assert len(house.ended) == 1

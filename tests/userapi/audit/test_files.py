@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,16 @@ def test_how_far_it_is_read_is_told_now_and_then() -> None:
     assert sum(1 for _ in files.lines(lines, told.append)) == 3_000
     assert told[-1] == 3_000_000
     assert 2 <= len(told) <= 4
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "over"),
+    [
+        ("5", "3", True), ("3", "3", False), ("10", "9", True), ("", "3", False), ("3", "", False),
+        ("2026-11-27", "2026-11-26", True), ("2026-11-27T14:05", "2026-11-27", False), ("2026-11", "2026-11-27", False),
+        ("5", "2026-11-26", False), ("2026-11-26", "5", False),
+    ],
+)  # fmt: skip
+def test_a_span_that_ends_before_it_begins_is_none(since: str, until: str, over: bool) -> None:
+    with pytest.raises(ValueError, match="is before") if over else nullcontext():
+        files.Span(since, until).check()

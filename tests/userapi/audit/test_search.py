@@ -91,6 +91,8 @@ def test_each_record_is_a_row_of_all_columns() -> None:
     assert rows[1] == ["1", "t1", "decision", "aa", "alice", "192.0.2.1", "restart", "site", "allowed", "by ops"]
     assert rows[3][5:] == ["", "spawn", "site.1", "", "run 7, slot 1, 0"]
     assert rows[9][6:] == ["restart", "site", "ok", "site restarted"]
+    load = {"n": 2, "time": "t", "kind": "load", "changed": "added: site", "files": {}}
+    assert search.row(load) == ["2", "t", "load", "", "", "", "", "", "", "added: site"]
 
 
 def test_what_was_done_through_a_token_is_found_by_its_name_and_shown_with_it() -> None:

@@ -59,7 +59,8 @@ def test_where_nothing_waits_it_says_so(alice, world):
 
 @pytest.mark.parametrize("word", ["0", "-1", "x", "3.5"])
 def test_what_is_no_number_is_usage(alice, world, word):
-    assert alice("approve", "--", word).returncode == 2
+    ended = alice("approve", "--", word)
+    assert (ended.returncode, "is no number of what waits: durward approve lists it" in ended.stderr) == (2, True)
     assert not world.supervisor.asked
 
 

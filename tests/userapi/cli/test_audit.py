@@ -104,6 +104,8 @@ def test_json_is_one_object_with_each_problem(durward: Any, log: Path) -> None:
     [
         (["/nonexistent"], "cannot be read: No such file"),
         (["--from", "yesterday"], "is no number of a record"),
+        (["--from", "5", "--to", "3"], "'to' (3) is before 'from' (5)"),
+        (["/dev/null"], "there is no record of an audit log in /dev/null: nothing was verified"),
         (["--key", "/dev/null"], "has no key of an audit log"),
         (["--anchors", "/dev/null"], "there is no anchor in it"),
     ],

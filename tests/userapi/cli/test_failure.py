@@ -33,8 +33,11 @@ def test_the_exit_code_is_the_kind_s(kind, code):
     assert Failure(kind, "x").exit == code
 
 
-def test_a_denial_says_whom_to_ask():
-    assert Failure("forbidden", "denied").hints() == ["ask root or the people who keep the policy"]
+def test_a_denial_by_the_rules_says_whom_to_ask_and_no_other_does():
+    told = Failure("forbidden", "denied: no rule lets bob restart site")
+    assert told.hints() == ["ask root or the people who keep the policy"]
+    for text in ("/etc/durward may not be read by you", "denied: nobody approves what he has asked for himself"):
+        assert Failure("forbidden", text).hints() == []
 
 
 def test_what_the_text_says_already_is_not_said_twice():

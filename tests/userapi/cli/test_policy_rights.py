@@ -187,3 +187,19 @@ def test_no_cell_is_a_formula_of_a_spreadsheet(capsys: pytest.CaptureFixture[str
 def test_any_is_what_the_arguments_are(run: Run) -> None:
     told: Any = run("what-can", "nobody-at-all", "--groups", "x", "--dir", "now")
     assert told[1] == "nobody-at-all, in x, may do nothing\n"
+
+
+def test_a_user_is_one_that_can_be_and_root_is_above_the_rules(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("what-can", "root", "--dir", "now")[:2] == (
+        0,
+        "root may do everything, by durward --root: no rule is looked at\n",
+    )
+    code, out, err = run("what-can", "Al!ce", "--dir", "now")
+    assert (code, out, "is not a user name" in err) == (2, "", True)
+    with pytest.raises(SystemExit, match="2"):
+        run("what-can", "", "--dir", "now")
+    assert "an empty word names nothing" in capsys.readouterr().err
+
+
+def test_a_matrix_is_one_of_csv_and_json(run: Run) -> None:
+    assert run("matrix", "--csv", "--json", "--dir", "now")[0] == 2

@@ -77,7 +77,7 @@ def test_what_the_log_does_not_say_is_not_guessed(run: Run, tmp_path: Path, monk
     assert "not known: 1 depend on groups of the person" in out
     assert "left out: 1 about the asker himself" in out
     monkeypatch.setattr(accounts, "groups_of", lambda user: ["webops"])
-    assert "1 decisions by" in run("--local-groups", log="views.jsonl")[1]
+    assert "1 decision by" in run("--local-groups", log="views.jsonl")[1]
 
 
 def test_a_span_of_it(run: Run) -> None:

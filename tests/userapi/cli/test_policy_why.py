@@ -57,6 +57,14 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return done
 
 
+def test_root_asks_no_rule(run: Run) -> None:
+    code, out, err = run("root", "restart", "site")
+    assert (code, out) == (0, "allowed: root may restart site\n")
+    assert "no rule is looked at" in err
+    told = json.loads(run("root", "restart", "site", "--json")[1])
+    assert (told["allowed"], told["seen"]) == (True, True)
+
+
 def test_allowed_by_which_rule_and_why_the_others_do_not_count(run: Run) -> None:
     code, out, err = run("alice", "restart", "site", "--groups", "webops", *MONDAY)
     assert code == 0

@@ -78,7 +78,7 @@ def test_mistakes_are_in_the_json(tmp_path: Path) -> None:
         (lambda path: None, "usage", "has no policy"),
         (lambda path: (path / "10.toml").write_bytes(b"\xff"), "bad-configuration", "is not UTF-8 from byte 0 on"),
         (lambda path: (path / "10.toml").write_text("#" * (sources.MOST + 1)), "usage", "is larger than"),
-        (lambda path: (path / "10.toml").mkdir(), "usage", "cannot be read: Is a directory"),
+        (lambda path: (path / "10.toml").mkdir(), "usage", "cannot be read: it is no plain file"),
         (lambda path: (path / "policy.d").write_text(""), "usage", "cannot be read: Not a directory"),
     ],
 )

@@ -29,6 +29,12 @@ def test_who_leaves_out_view_is_told_what_that_means(alice):
     assert "without view" not in alice("token", "create", "x", "--may", "audit", "--expires", "1h").stderr
 
 
+def test_who_means_all_and_names_a_service_of_that_name_is_told(alice):
+    for on, told in (("all", True), ("site,all", True), ("*", False)):
+        asked = alice("token", "create", "x", "--may", "view", "--on", on, "--expires", "1h")
+        assert (asked.returncode, "'*' is all that you may" in asked.stderr) == (0, told)
+
+
 def test_the_list_says_what_each_is_for_and_whether_it_works(alice, world):
     assert alice("token", "list").stderr == "you have no token: durward token create\n"
     scope = Scope("deploy", ("view",), ("site",))

@@ -66,7 +66,18 @@ def test_who_may_not_read_it_is_told_before_anything_is_sent(http, world):
 
 
 @pytest.mark.parametrize(
-    "query", ["n=x", "from=yesterday", "to=-1", "after=1", "follow=x", "from=1&n=2", "to=1&follow=true", "user=alice"]
+    "query",
+    [
+        "n=x",
+        "from=yesterday",
+        "from=5&to=3",
+        "to=-1",
+        "after=1",
+        "follow=x",
+        "from=1&n=2",
+        "to=1&follow=true",
+        "user=alice",
+    ],
 )
 def test_a_question_that_is_wrong_is_400(http, world, query):
     assert http.get(f"/api/v1/audit?{query}").status_code == 400

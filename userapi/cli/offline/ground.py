@@ -185,7 +185,8 @@ class Surveyor:
 
         found = self._ground.look(path)
         if found.unseen:
-            self._hide(service, f"{what} of {service}, {path}: {found.unseen}")
+            where = "" if found.unseen.startswith(f"{path}: ") else f"{path}: "
+            self._hide(service, f"{what} of {service}, {where}{found.unseen}")
         for hand in found.hands:
             yield Place(what, path, hand.at, grave, hand.users, hand.groups, hand.everybody)
 

@@ -64,8 +64,8 @@ WHAT: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 
 def folder(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("folder", metavar="DIR", nargs="?", help=text)
-    parser.add_argument("--dir", dest="place", metavar="DIR", help="the same")
+    parser.add_argument("folder", metavar="DIR", type=sources.word, nargs="?", help=text)
+    parser.add_argument("--dir", dest="place", metavar="DIR", type=sources.word, help="the same")
 
 
 def check(ask: Any, screen: Screen, args: Any) -> int:
@@ -76,8 +76,8 @@ def check(ask: Any, screen: Screen, args: Any) -> int:
         screen.json({"ok": not problems, "place": place, "problems": problems, "not_checked": not_checked})
     else:
         screen.problems(problems)
-        many = f"{place}: {len(problems)} {'mistake' if len(problems) == 1 else 'mistakes'}"
-        screen.say(f"{many}: mend them; nothing of it would be used" if problems else summary)
+        many = "1 mistake: mend it" if len(problems) == 1 else f"{len(problems)} mistakes: mend them"
+        screen.say(f"{place}: {many}; nothing of it would be used" if problems else summary)
         screen.progress(f"not checked here: {'; '.join(not_checked)}: sudo durward-rootd --check does that")
     return BAD_CONFIG if problems else OK
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from userapi.cli.sources import FOLDERS, MOST
+from userapi.cli.sources import FOLDERS, MOST, opened
 
 if TYPE_CHECKING:
     from policy.shown import Problem
@@ -93,7 +93,7 @@ def read(path: str, label: str) -> File:
     from rootd.config import trusted
 
     def taken() -> tuple[bytes, os.stat_result]:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             content, about = file.read(MOST + 1), os.fstat(file.fileno())
         if len(content) > MOST:
             raise OSError(0, f"{path} is larger than {MOST} bytes")

@@ -15,6 +15,7 @@ from policy.machine import Machine, Place
 from policy.parse import parse
 from policy.rules import Policy
 from userapi.cli.offline.ground import Account, Accounts, Section, of_files, of_machine, survey
+from userapi.cli.offline.writers import Ground, Look
 
 pytestmark = pytest.mark.root
 ALICE, OPS = 61001, 61003
@@ -196,6 +197,16 @@ def test_the_file_that_configures_it_is_looked_at_where_it_is_installed(top: Pat
     write(top, "etc/durward/services.d/site.toml", "", ALICE)
     assert whats(places(top, config="/etc/durward")) == [("its configuration", "/etc/durward/services.d/site.toml")]
     assert whats(places(top)) == []
+
+
+def test_what_may_not_be_looked_at_is_named_once(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(ground: Ground, path: str) -> Look:
+        return Look((), "", f"{'/srv' if path == '/srv/run' else path}: Permission denied", 0)
+
+    monkeypatch.setattr(Ground, "look", closed)
+    texts = [text for _, text in machine(top).unseen]
+    assert "its program of site, /srv/run: /srv: Permission denied" in texts
+    assert "its log of site, /var/log/durward/site: Permission denied" in texts
 
 
 def test_words_with_variables_are_expanded_and_what_is_not_known_is_said(top: Path) -> None:

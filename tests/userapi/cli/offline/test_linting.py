@@ -80,7 +80,7 @@ def test_check_tells_every_mistake_with_its_place_and_exits_with_65(place: Path)
     status, told = as_json("check", place)
     assert (status, told["ok"], [one["line"] for one in told["problems"]]) == (65, False, [4, 7])
     write(place, GRANT + GRANT)
-    assert "1 mistake:" in run("check", place)[1]
+    assert "1 mistake: mend it;" in run("check", place)[1]
 
 
 def test_check_says_which_environment_files_it_has_not_read(place: Path) -> None:
@@ -100,6 +100,27 @@ def test_check_looks_at_policy_files_alone_as_far_as_that_goes(place: Path) -> N
 
 def test_check_of_what_is_not_there_is_usage(place: Path) -> None:
     assert run("check", place / "none")[0] == 2
+
+
+@pytest.mark.parametrize("what", ["check", "test", "lint"])
+def test_an_empty_word_is_not_taken_for_another_policy(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([""], ["--dir", ""]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["policy", what, *words])
+        assert "an empty word names nothing" in capsys.readouterr().err
+
+
+def test_a_pipe_in_a_directory_holds_nobody_and_one_that_is_named_is_read(place: Path) -> None:
+    os.mkfifo(place / "policy.d" / "20.toml")
+    status, _, err = run("check", place)
+    assert (status, "20.toml: it is no plain file" in err) == (65, True)
+    for what in ("test", "lint"):
+        assert run(what, place) == (2, "", f"{place}/policy.d/20.toml cannot be read: it is no plain file\n")
+    ours, theirs = os.pipe()
+    os.write(theirs, GRANT.encode())
+    os.close(theirs)
+    assert run("check", f"/dev/fd/{ours}")[0] == 0
+    os.close(ours)
 
 
 def test_test_shows_each_with_its_outcome_and_the_rule_that_decided(place: Path) -> None:
