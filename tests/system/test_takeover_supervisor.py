@@ -206,7 +206,8 @@ def test_c5_c14_ten_thousand_random_messages_change_nothing(hostage: Hostage) ->
         fields = {name: dice.getrandbits(dice.choice((1, 2, size))) for name, size in sizes.items()}
         fields |= {"digest": dice.randbytes(32), "name": "".join(chr(dice.randrange(1, 0x7FF)) for _ in range(60))}
         fields["arg"] *= dice.choice((-1, 1))
-        op = dice.choice((ipc.SPAWN, ipc.SIGNAL, ipc.ADOPT, ipc.COMMIT, ipc.ABORT, dice.randrange(ipc.UPGRADE + 1, 256)))
+        unknown = dice.randrange(ipc.UPGRADE + 1, 256)
+        op = dice.choice((ipc.SPAWN, ipc.SIGNAL, ipc.ADOPT, ipc.COMMIT, ipc.ABORT, unknown))
         if op == ipc.SPAWN and fields["generation"] == 1:
             fields["slot"] |= 1
         answer = ask(op, **fields)
