@@ -197,8 +197,8 @@ class Slots:
         self.revision += slot is not before
         if slot.state is before.state:
             return self._schedule(instance)
-        running = states.runs(slot.state)
-        for run in states.runs(before.state).keys() - running.keys():
+        running = states.runs(slot.state).keys() - {0}  # 0: only its hook has told of it, and it is over
+        for run in states.runs(before.state).keys() - running - {0}:
             del self._runs[run]
             instance.status.pop(run, None)
         for run in running:
