@@ -86,8 +86,8 @@ def _told(kind: Literal["gained", "lost"], one: Formula, other: Formula, action:
 
 def gained(old: Formula, new: Formula) -> list[Atoms]:
     """The least points at which the new one allows it and the old one does not."""
-    found = dict.fromkeys(one for one in new.grants if not covered(one, old.grants))
-    lifted = [deny for deny in old.denies if not covered(deny, new.denies)]
+    found = dict.fromkeys(one for one in new.grants if one not in old.grants and not covered(one, old.grants))
+    lifted = [deny for deny in old.denies if deny not in new.denies and not covered(deny, new.denies)]
     for grant in new.grants:
         for deny in lifted:
             point = grant | deny

@@ -113,7 +113,6 @@ class Book:
     def __init__(self, policy: Policy) -> None:
         self._grants: ByTarget[Grant] = _by_target(policy.grants)
         self._denies: ByTarget[Deny] = _by_target(policy.denies)
-        self._marks: dict[tuple[str, str], object] = {}
         self._parts: dict[tuple[str, Atom, frozenset[str], frozenset[str]], Part] = {}
         self._of: dict[tuple[object, ...], Parts] = {}
         self._forbids: dict[tuple[object, ...], dict[Atoms, tuple[Deny, ...]]] = {}
@@ -180,12 +179,9 @@ class Book:
 
     def marks(self, action: str, target: str) -> object:
         """Where they are equal for each entry of `on` that is about a place, the formulas of two books are."""
-        if (action, target) not in self._marks:
-            grants, denies = self._grants.get(action, {}), self._denies.get(action, {})
-            rules = [rule for table in (grants, denies) for own in table.get(target, {}).values() for rule in own]
-            said = ((isinstance(one, Grant), principals_of(one), sorted(conditions(one, True))) for one in rules)
-            self._marks[action, target] = sorted(said)
-        return self._marks[action, target]
+        grants, denies = self._grants.get(action, {}), self._denies.get(action, {})
+        rules = [rule for table in (grants, denies) for own in table.get(target, {}).values() for rule in own]
+        return sorted((isinstance(one, Grant), principals_of(one), sorted(conditions(one, True))) for one in rules)
 
 
 def restricted(formula: Formula, held: Collection[Atom]) -> Formula:

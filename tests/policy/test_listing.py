@@ -82,3 +82,10 @@ def test_rows_that_are_alike_are_one_by_service_and_by_action() -> None:
 
 def test_what_somebody_is() -> None:
     assert principals("alice", ["webops"]) == [Atom("user", "alice"), Atom("group", "webops")]
+
+
+def test_who_waits_for_the_whole_is_told_how_far_it_is() -> None:
+    told: list[tuple[int, int]] = []
+    matrix(Book(naive.policy_of([])), places(naive.SERVICES, ()).values(), lambda *done: told.append(done))
+    count = len(naive.SERVICES) + 2  # the daemon, and any other service
+    assert told == [(number, count) for number in range(count)]

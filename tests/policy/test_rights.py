@@ -167,3 +167,19 @@ def test_a_deny_has_no_demands() -> None:
         [{"kind": "deny", "id": "d", "who": ["user:bob"], "may": ["view"], "on": ["*"], "when": "weekend"}]
     )
     assert conditions(deny.denies[0], True) == {Atom("when", "Sat-Sun 00:00-24:00 UTC")}
+
+
+def test_services_that_are_alike_but_for_one_person_share_the_parts_of_all_others() -> None:
+    """So that a thousand services cost little more than their groups."""
+    services = {"site": ("web",), "shop": ("web",), "blog": ("web",)}
+    text = '[[grant]]\nid = "{}"\nwho = ["{}"]\nmay = ["restart"]\non = ["{}"]\n'
+    rules = ("a", "group:webops", "group:web"), ("b", "user:alice", "group:web"), ("c", "user:alice", "shop")
+    policy = parse([("a.toml", "".join(text.format(*rule) for rule in rules))], services)
+    assert isinstance(policy, Policy), policy
+    book, known = Book(policy), places(services, groups_named(policy))
+    site, shop, blog = (book.parts("restart", known[name]) for name in services)
+    webops, alice = Atom("group", "webops"), Atom("user", "alice")
+    assert site is blog
+    assert site[webops] is shop[webops]
+    assert [rule.id for rule in book.formula("restart", known["shop"]).grants[frozenset({alice})]] == ["b", "c"]
+    assert [rule.id for rule in book.formula("restart", known["site"]).grants[frozenset({alice})]] == ["b"]
