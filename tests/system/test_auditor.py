@@ -108,7 +108,7 @@ def test_an_auditor_sees_policy_audit_and_the_configuration_and_nothing_else(hou
     assert 'environment = { TOKEN = "(hidden)" }' in shown.stdout
     assert 'groups = ["back"]' in shown.stdout
     assert '"kind": "load"' in audit.stdout
-    assert json.loads(rights.stdout)["rights"] == [{"service": "", "actions": ["policy", "audit"]}]
+    assert json.loads(rights.stdout)["rights"] == [{"service": "", "actions": ["policy", "audit"], "demands": {}}]
     refused = {
         ("status",): 0, ("status", "worker"): 4, ("describe", "worker"): 4, ("logs", "worker"): 4,
         ("restart", "worker"): 4, ("stop", "worker"): 4, ("why", "restart", "worker"): 4, ("reload",): 77,
