@@ -136,6 +136,13 @@ system_account() {
     record account "$1"
 }
 
+# The folders of the configuration $1 that stay without --purge: FOLDER:OWNER:GROUP, of accounts how they end.
+kept_of() {
+    kept_state=$(path_of "$1" state)
+    printf '%s\n' "$(path_of "$1" log):-log:-sup" "$kept_state/log:-log:-log" "$kept_state/choices:-log:-sup" \
+        "$kept_state/auth:-auth:-auth"
+}
+
 # The path that the configuration $1 names in [paths] as $2, or the default of rootd/config/keys.py.
 path_of() {
     case $2 in

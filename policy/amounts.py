@@ -121,7 +121,8 @@ def _found(
 ) -> Finding:
     grave = any(place.grave for place in places)
     code = "writable" if not grave else "amounts-to-root" if service.root else "amounts-to-user"
-    whats = list(dict.fromkeys(f"{place.what}{'' if place.path == at else ' ' + place.path}" for place in places))
+    told = (one.what.removesuffix(",") if one.path == at else f"{one.what} {one.path}" for one in places)
+    whats = list(dict.fromkeys(told))
     more = f" and {len(whats) - SHOWN} more" if len(whats) > SHOWN else ""
     through = "which is" if any(place.path == at for place in places) else "by which it can replace"
     as_whom = f", which {service.root}," if service.root else f", which runs as {service.user}," if service.user else ""

@@ -71,6 +71,13 @@ def test_a_directory_above_is_told_once_for_all_that_is_reached_by_it() -> None:
     )
 
 
+def test_what_is_written_itself_is_named_once_and_ends_the_sentence() -> None:
+    [one] = found(
+        policy_of(grant()), Place("a file that its program is given,", "/srv/app.py", "/srv/app.py", users=ALICE)
+    )
+    assert one.text.endswith("may write /srv/app.py, which is a file that its program is given")
+
+
 def test_a_person_writes_what_his_groups_may_write() -> None:
     [one] = found(policy_of(grant()), place(groups=frozenset({"ops"})))
     assert one.text.startswith("alice may")

@@ -117,6 +117,32 @@ def test_uninstall_leaves_folders_of_others_as_they_are(place: Path, prefix: Pat
     assert config.exists() is not bool(purge)
 
 
+@pytest.mark.parametrize("purge", [(), ("--purge",)])
+def test_nothing_stays_that_a_later_account_could_inherit(place: Path, prefix: Path, purge: tuple[str]) -> None:
+    """Every folder that the daemon makes for its accounts and that outlives it."""
+    config, account = place / "config", "durward-packaging-auth"
+    config.mkdir()
+    (config / "durward.toml").write_text(
+        f'[paths]\nlog = "{place}/log"\nstate = "{place}/state"\nrun = "{place}/run"\n'
+    )
+    assert run("useradd", "--system", "--user-group", "--no-create-home", account).returncode == 0
+    folders = [place / "log", *(place / "state" / name for name in ("log", "choices", "auth"))]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("secret")
+        shutil.chown(folder, account, account)
+        shutil.chown(folder / "file", account, account)
+    (prefix / ".durward" / "made").write_text(f"config {config}\naccount {account}\n")
+    done = run(PACKAGING / "uninstall", *purge, prefix)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert run("getent", "passwd", account).returncode != 0
+    for folder in folders:
+        assert folder.exists() is not bool(purge)
+        for path in (folder, *folder.iterdir()) if not purge else ():
+            assert (path.stat().st_uid, path.stat().st_gid) == (0, 0)
+    assert (place / "state").exists() is not bool(purge)
+
+
 @pytest.mark.parametrize("key", ["run", "log", "state"])
 def test_a_path_that_the_configuration_does_not_name_is_the_default(place: Path, key: str) -> None:
     default = SECTIONS["paths"][key].default
