@@ -10,6 +10,8 @@ Rule 1: pure, and complete: nobody is sampled. A condition is a symbol; its time
 Rule 2: formulas are minimal: nothing in `grants` follows from another one of them, or is always forbidden.
 Rule 3: two conditions are the same when they mean the same, however they are spelled. Different limits, windows or
         networks are different conditions, even where one lies within the other. Limits of several rules count apart.
+Rule 4: how often is not seen of who is two principals at once: one rule for both counts him once, two rules with the
+        same limit twice, and their formulas are the same.
 """
 
 from __future__ import annotations
@@ -259,7 +261,7 @@ def conditions(rule: Rule, demands: bool) -> Atoms:
     if rule.when is not None:
         found.add(Atom(WHEN, spell_window(rule.when)))
     if rule.expires is not None:
-        found.add(Atom(UNTIL, f"{datetime.fromtimestamp(rule.expires.at, UTC):%Y-%m-%d %H:%M:%S} UTC"))
+        found.add(Atom(UNTIL, spell_moment(rule.expires.at)))
     if isinstance(rule, Grant):
         if rule.sources is not None:
             found.add(Atom(FROM, spell_sources(rule.sources)))
@@ -310,6 +312,11 @@ def spell_window(window: Window) -> str:
     days = ",".join(DAYS[run[0]] + (f"-{DAYS[run[-1]]}" if len(run) > 1 else "") for run in runs)
     start, end = (f"{minute // 60:02}:{minute % 60:02}" for minute in (window.start, window.end))
     return f"{days} {start}-{end} {window.zone}"
+
+
+def spell_moment(at: float) -> str:
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S}{f'.{moment.microsecond:06}' if moment.microsecond else ''} UTC"
 
 
 def spell_sources(sources: Sources) -> str:

@@ -225,11 +225,12 @@ class Logins:
 
     def save(self) -> None:
         """What was revoked is answered when no file has it: now, or with the next save."""
+        forgotten = self.forget_tokens()  # in any case: sessions end with the boot, and tokens do not
         try:
             self.table.save()
         except OSError as error:
             return self._say(f"sessions cannot be saved, they end when auth does: {error.strerror}")
-        if not self.forget_tokens():
+        if not forgotten:
             return None
         revoked, self._revoked = self._revoked, []
         for number in revoked:

@@ -92,6 +92,8 @@ GRANT = '[[grant]]\nid = "{}"\nwho = ["{}"]\nmay = ["restart"]\non = ["site"]\n{
          'when = { days = "Mon-Sun", hours = "22:00-06:00", timezone = "UTC" }',
          Atom("when", "Mon-Sun 22:00-06:00 UTC")),
         ("expires = 2027-01-31", "expires = 2027-02-01T01:00:00+01:00", Atom("until", "2027-02-01 00:00:00 UTC")),
+        ("expires = 2027-01-31T00:00:00.9Z", "expires = 2027-01-31T01:00:00.900+01:00",
+         Atom("until", "2027-01-31 00:00:00.900000 UTC")),
         ('from = ["local", "10.0.0.0/8", "2001:db8::/32"]', 'from = ["2001:db8::/32", "10.0.0.0/8", "local"]',
          Atom("from", "10.0.0.0/8, 2001:db8::/32, local")),
         ('from = ["192.0.2.7"]', 'from = ["192.0.2.7/32"]', Atom("from", "192.0.2.7/32")),

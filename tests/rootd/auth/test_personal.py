@@ -197,6 +197,21 @@ def test_a16_revoking_a_person_ends_his_tokens_too_once_the_file_knows(auth, peo
     assert up.hash not in (auth.path / "state" / "auth" / "tokens.json").read_text()
 
 
+def test_a16_what_is_revoked_is_out_of_the_tokens_file_although_that_of_sessions_cannot_be_written(
+    auth, people
+) -> None:
+    alice = people("alice")
+    _, up = made(auth, auth.granted(alice).token)
+    (auth.path / "auth").chmod(0o500)
+    auth.tell(login.RevokeSessions(alice.name, 7))
+    auth.until(lambda push: push == login.SessionDown(up.hash, "revoked"))
+    assert listed(auth, auth.granted(people("bob")).token) == []
+    assert "sessions cannot be saved" in auth.errors.read_text()
+    assert up.hash not in (auth.path / "state" / "auth" / "tokens.json").read_text(), "a boot ends sessions alone"
+    assert not [push for push in auth.pushed if isinstance(push, login.Revoked)]
+    (auth.path / "auth").chmod(0o700)
+
+
 def test_tokens_outlive_auth_a_new_password_and_a_new_boot(minute, people) -> None:
     alice = people("changing")
     _, up = made(minute, minute.granted(alice).token)
