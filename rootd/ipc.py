@@ -171,7 +171,8 @@ class Link:
     def send(self, message: Message, *fds: int) -> None:
         """Send, or queue a duplicate of each descriptor with the packet. The caller keeps its descriptors.
 
-        Raises BrokenPipeError or ConnectionResetError when the peer is gone, OverflowError when it does not read.
+        Raises BrokenPipeError or ConnectionResetError when the peer is gone, OverflowError when it does not read, and
+        OSError when there are no descriptors left.
         """
         packet = message.encode()
         if not self._queue:
@@ -182,7 +183,14 @@ class Link:
                 pass
         if len(self._queue) >= QUEUE_LIMIT:
             raise OverflowError("the peer does not read its messages")
-        self._queue.append((packet, tuple(os.dup(fd) for fd in fds)))
+        kept = list[int]()
+        try:
+            for fd in fds:
+                kept.append(os.dup(fd))
+        except OSError:
+            close_all(kept)
+            raise
+        self._queue.append((packet, tuple(kept)))
 
     def send_now(self, message: Message, *fds: int) -> None:
         """Send and wait until the packet is in the peer's queue: for the store, whose peer always reads."""

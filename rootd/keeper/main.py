@@ -132,6 +132,8 @@ class Keeper:
                 self.end()
             elif number in FORWARDED and self.hears(SUPERVISOR):
                 self.tell(SUPERVISOR, ipc.Message(ipc.SIGNAL, arg=number))
+            elif number in FORWARDED:
+                note(f"{signal.Signals(number).name} reaches nobody while a part is being started: send it again")
 
     def begin(self, logins: bool) -> None:
         """privileged has everything: the others may be there too."""

@@ -69,12 +69,15 @@ class Run:
 
 
 class Kept:
-    """The names in the keeper's store, and how many pipes of each slot are among them."""
+    """The names in the keeper's store, and how many pipes of each slot are among them.
+
+    For each that waits to be handed to the next privileged the keeper needs a second descriptor.
+    """
 
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._pipes: Counter[str] = Counter()
-        self._limit = min(KEPT_LIMIT, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4, KEPT_LEAST))
+        self._limit = min(KEPT_LIMIT, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, KEPT_LEAST))
 
     def add(self, *names: str) -> None:
         for name in names:

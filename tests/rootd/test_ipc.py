@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -184,6 +185,25 @@ def test_closing_a_link_closes_what_waits() -> None:
     one.close()
     two.close()
     assert open_descriptors() == before
+
+
+def test_what_cannot_wait_for_want_of_descriptors_leaves_none_behind() -> None:
+    one, two = links(takes_fds=True)
+    while not one.waiting:
+        one.send(ipc.Message(1))
+    before = open_descriptors()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.dup(0)  # the lowest number that is free: there is room for one
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 1, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            one.send(ipc.Message(1), 0, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert open_descriptors() == before
+    one.close()
+    two.close()
 
 
 def test_a_peer_that_never_reads_is_an_overflow(monkeypatch: pytest.MonkeyPatch) -> None:

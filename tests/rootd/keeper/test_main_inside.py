@@ -66,14 +66,15 @@ def test_c7_a_supervisor_that_is_there_before_the_others_is_linked_to_each_of_th
     end(house)
 
 
-def test_a_reload_that_comes_while_parts_end_for_an_upgrade_is_not_lost_in_silence(
-    capfd: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_that_comes_while_parts_end_for_an_upgrade_is_not_lost_in_silence(
+    capfd: pytest.CaptureFixture[str], number: int
 ) -> None:
     house = keeper.Keeper({})
     house.begun, house.renewal.under_way = True, True
     house.due.clear()
     link = cast(house, "supervisor")
-    house.writer.send(bytes([signal.SIGHUP]))
+    house.writer.send(bytes([number]))
     house.woken()
     assert "send it again" in capfd.readouterr().err
     link.close()

@@ -7,18 +7,20 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from theatre import Theatre, opened
 
 from rootd import ipc
 from rootd.keeper import main as keeper
+from rootd.privileged import spawn
 
 
 @contextlib.contextmanager
-def no_descriptors() -> Iterator[None]:
-    """None can be made from now on."""
+def descriptors(most: int) -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
     try:
         yield
     finally:
@@ -33,7 +35,7 @@ def test_an_upgrade_that_cannot_be_tried_nor_refused_for_want_of_descriptors_is_
     parent.begun = True
     parent.due.clear()
     parent.children["privileged"] = keeper.Child(os.getpid(), ipc.Link(ours), 100.0)
-    with no_descriptors():
+    with descriptors(3):
         parent.renewal.ask(7)
     assert "nothing was changed: it cannot be tried now: Too many open files" in capfd.readouterr().err
     parent.children["privileged"].link.close()
@@ -41,6 +43,22 @@ def test_an_upgrade_that_cannot_be_tried_nor_refused_for_want_of_descriptors_is_
     for sock in (theirs, parent.wakeup, parent.writer):
         sock.close()
     parent.loop.close()
+
+
+def test_as_much_as_privileged_may_store_can_be_handed_to_the_next_one_however_few_may_be_open(tmp_path: Path) -> None:
+    with descriptors(1024):
+        kept, theatre = spawn.Kept(), Theatre(tmp_path)
+    names = list[str]()
+    while not kept.full("site", 0):
+        names.append(f"process/{len(names)}")
+        kept.add(names[-1])
+    for _ in opened(theatre):
+        theatre.begin()
+        for name in names:
+            theatre.order("privileged", do="send", op=ipc.STORE, name=name, fd=1)
+        theatre.order("privileged", do="exit", status=1)
+        assert theatre.enter("privileged")["privileged"]["held"] == sorted(names)
+        assert "cannot be" not in theatre.stderr.read_text()
 
 
 def test_a_part_that_cannot_be_forked_or_linked_now_is_started_later(

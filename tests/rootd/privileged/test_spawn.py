@@ -293,7 +293,7 @@ def test_c6_pipes_that_somebody_else_holds_open_cost_their_own_service_only() ->
 def test_c6_the_store_is_never_filled_by_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (400, 400))
     kept = spawn.Kept()
-    for run in range(300):
+    for run in range(200):
         assert not kept.full("site", 0)
         kept.add(f"process/0/{run}/1/{run}/1")
     assert kept.full("site", 0)

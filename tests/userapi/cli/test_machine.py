@@ -103,7 +103,7 @@ def test_a_cgroup2_tree_that_cannot_be_written_is_said() -> None:
 def test_too_few_files_and_pipes_and_places_in_a_queue_are_told_with_the_number_that_is_wanted() -> None:
     few = "resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))"
     told = found(few, "machine.limits(100, 1 << 30)")
-    assert (PROBLEM, "300 open files at most: 100 processes want about 1056") in told
+    assert (PROBLEM, "300 open files at most: 100 processes want about 1456") in told
     assert any(level == WARNING and text.startswith("net.core.somaxconn = ") for level, text in told)
     soft = machine.number("/proc/sys/fs/pipe-user-pages-soft")
     if soft:
