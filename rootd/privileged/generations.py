@@ -189,16 +189,21 @@ class Generations:
             if self.held[number].secrets >= 0:
                 self.drop(f"secrets/{number}")
             ipc.close_all(self.held.pop(number).fds)
-        tables = [self.held[number].table for number in {self.current, *used}]
+        self.let_go(used)
+
+    def let_go(self, used: set[int]) -> None:
+        """Close the sockets that no table in use names."""
+        tables = [self.held[number].table for number in {self.current, *used} & self.held.keys()]
         for key in set(self.sockets) - {spec.key for table in tables for spec in table.sockets}:
             self.drop(f"socket/{key}")
             os.close(self.sockets.pop(key))
 
-    def repair(self) -> None:
+    def repair(self, used: set[int]) -> None:
         """As root, started again: each socket that a crash has lost or a service has spoilt is made anew.
 
-        Secrets whose generation never counted, or counts no more, are let go.
+        Secrets and sockets whose generation never counted, or counts no more, are let go. used: as for retire.
         """
+        self.let_go(used)
         for number, fd in self.secrets.items():
             if number in self.held:
                 self.held[number].secrets = fd

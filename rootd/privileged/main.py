@@ -152,7 +152,7 @@ class Privileged:
                 self.orphan_pipes[name] = fd
             elif kind != "notify":
                 os.close(fd)
-        self.generations.repair()
+        self.generations.repair({run.generation for run in self.runs.values()})
         for run in self.runs.values():
             run.notify = held.pop(f"notify/{run.run}", -1)
             if run.pid in inherited.reaped and signals.reaped(run):

@@ -31,7 +31,9 @@ def puppet(role: str, address: str, link_fd: int) -> int:
         strings.send(json.dumps({"role": role, **words}).encode())
 
     reaped = {str(pid): status for pid, status in inherited.reaped.items()}
-    tell(hello=os.getpid(), held=sorted(inherited.held), links=sorted(inherited.links), reaped=reaped)
+    what = {name: os.readlink(f"/proc/self/fd/{fd}") for name, fd in inherited.held.items()}
+    whose = {"parent": os.getppid(), "what": what}
+    tell(hello=os.getpid(), held=sorted(inherited.held), links=sorted(inherited.links), reaped=reaped, **whose)
     while True:
         ready, _, _ = select.select([link, strings], [], [])
         if link in ready:
@@ -50,7 +52,7 @@ def puppet(role: str, address: str, link_fd: int) -> int:
             order = json.loads(words)
             match order["do"]:
                 case "send":
-                    fds = [os.memfd_create("x") for _ in range(order.get("fd", 0))]
+                    fds = [os.memfd_create(name) for name in order.get("made", ["x"] * order.get("fd", 0))]
                     more = {key: order[key] for key in ("name", "arg", "scope", "seq") if key in order}
                     link.send_now(ipc.Message(order["op"], **more, body=order.get("body", "").encode()), *fds)
                     ipc.close_all(fds)

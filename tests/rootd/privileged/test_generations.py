@@ -229,7 +229,7 @@ def test_d7_a_unix_socket_that_only_root_can_make_again_is_made_when_it_is_root_
         patched.setattr(generations.listen, "bind", refused)
         patched.setattr(os, "geteuid", lambda: 4242)
         assert held.mend(ended, [ended]) is False
-    held.repair()
+    held.repair(set())
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
     assert held.mend(ended, [ended]) is True
@@ -246,7 +246,7 @@ def test_a_socket_that_was_lost_between_the_old_and_the_new_one_is_bound_again(
         os.close(held.sockets.pop(spec.key))
         keeper.drop(f"socket/{spec.key}")
     with socket.create_server((two.host, two.port)):
-        held.repair()
+        held.repair(set())
     assert f"socket two: {two.key}: Address already in use" in capfd.readouterr().err
     socket.create_connection((one.host, one.port), 5).close()
     assert sorted(keeper.names) == ["generation/1", f"socket/{one.key}"]
