@@ -140,7 +140,7 @@ def test_each_part_has_its_directory_and_no_other(place: Path) -> None:
         "run/log": (62003, 62003, "0o700"),
         "log": (62003, 62001, "0o2750"), "log/audit": (62003, 62001, "0o2750"),
         "state": (0, 0, "0o755"), "state/log": (62003, 62003, "0o700"),
-        "state/choices": (62003, 62001, "0o2750"), "state/auth": (62002, 62002, "0o700"),
+        "state/auth": (62002, 62002, "0o700"), "state/choices": (62003, 62001, "0o2750"),
     }  # fmt: skip
 
 
