@@ -7,6 +7,7 @@ descriptor by its own name, starts every part once, and ends with nothing left.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import select
@@ -29,16 +30,26 @@ from rootd.keeper import again, backup, main as keeper, store
 
 PARTS = ("privileged", "log", "supervisor", "auth", "probe")
 FIRST = ("settings", "generation/1")
-# what privileged sends, and what is stored after it
-STORES = (
-    ({"op": ipc.STORE, "name": "process/0/1"}, {"process/0/1"}),
-    ({"op": ipc.STORE, "body": "pipe/a\npipe/b"}, {"process/0/1", "pipe/a", "pipe/b"}),
-    ({"op": ipc.DROP, "name": "pipe/a"}, {"process/0/1", "pipe/b"}),
-    ({"op": ipc.STORE, "name": "socket/x"}, {"process/0/1", "pipe/b", "socket/x"}),
-    ({"op": ipc.DROP, "name": "process/0/1"}, {"pipe/b", "socket/x"}),
-    ({"op": ipc.STORE, "name": "generation/2"}, {"pipe/b", "socket/x", "generation/2"}),
+STORES: tuple[dict[str, Any], ...] = (  # what privileged sends
+    {"op": ipc.STORE, "name": "process/0/1"},
+    {"op": ipc.STORE, "body": "pipe/a\npipe/b"},
+    {"op": ipc.DROP, "name": "pipe/a"},
+    {"op": ipc.STORE, "name": "socket/x"},
+    {"op": ipc.DROP, "name": "process/0/1"},
+    {"op": ipc.STORE, "name": "generation/2"},
 )
-ALL = STORES[-1][1]
+ALL = {"pipe/b", "socket/x", "generation/2"}
+
+
+def may_be_told() -> list[set[str]]:
+    """What a manager may have: all up to some point, without any of what was dropped later, before it was sent."""
+    steps = [(words["op"], name) for words in STORES for name in (words.get("body") or words["name"]).split("\n")]
+    found, held = [set[str]()], set[str]()
+    for at, (op, name) in enumerate(steps):
+        held = held | {name} if op == ipc.STORE else held - {name}
+        later = sorted(held & {name for op, name in steps[at + 1 :] if op == ipc.DROP})
+        found += [held - {*gone} for count in range(3) for gone in itertools.combinations(later, count)]
+    return found
 
 
 def dying(calls: int, armed_by: str) -> None:
@@ -66,7 +77,7 @@ def dying(calls: int, armed_by: str) -> None:
     first = getattr(owner, armed_by)
 
     def armed(self: Any, *words: Any) -> Any:
-        if armed_by == "ask" or words[0] == STORES[0][0]["name"]:
+        if armed_by == "ask" or words[0] == STORES[0]["name"]:
             setattr(owner, armed_by, first)
             arm()
         return getattr(type(self), armed_by)(self, *words) if armed_by == "ask" else first(self, *words)
@@ -165,7 +176,7 @@ class Managed(Theatre):
             return  # it has gone with its keeper
 
     def store_all(self) -> None:
-        for words, _ in STORES:
+        for words in STORES:
             made = (words.get("body") or words["name"]).split("\n") if words["op"] == ipc.STORE else []
             self.try_order("privileged", do="send", **words, made=made)
 
@@ -260,9 +271,9 @@ def test_d7_a_keeper_killed_after_any_call_of_the_store_hands_on_what_was_stored
         stage.try_order("log", do="exit", status=0)
         return stage.enter_until("log") is None
 
-    seen = rounds(stages, every, "put", act, [set(), *(after for _, after in STORES)])
+    seen = rounds(stages, every, "put", act, may_be_told())
     assert seen[-1] == ALL
-    assert len(seen) > 30 // every
+    assert len(seen) > 20 // every
 
 
 @some(25)
@@ -277,4 +288,4 @@ def test_d7_a_keeper_killed_after_any_call_of_an_upgrade_hands_on_all_that_was_s
         return stage.enter_until(*PARTS) is None
 
     seen = rounds(stages, every, "ask", act, [ALL])
-    assert len(seen) > 30 // every
+    assert len(seen) > 20 // every
