@@ -164,8 +164,10 @@ def test_a_damaged_state_file_is_said_loudly_and_starts_no_second_copy(house: Ho
     assert "the file of what has ended is damaged" in house.stderr()
 
 
-@pytest.mark.parametrize("way", ["api", "root"])
-def test_a_command_waits_through_kill_9_of_the_supervisor_and_tells_the_outcome(house: House, way: str) -> None:
+@pytest.mark.parametrize(("way", "killed"), [("api", ("privileged", "supervisor")), ("root", ("supervisor",))])
+def test_a_command_waits_through_kill_9_of_the_supervisor_and_tells_the_outcome(
+    house: House, way: str, killed: tuple[str, ...]
+) -> None:
     go, root = house.folder / "go", [str(PREFIX / "bin" / "durward"), "--root", str(house.run_dir / "root.sock")]
     assert house.login("alice").returncode == 0
 
@@ -179,7 +181,7 @@ def test_a_command_waits_through_kill_9_of_the_supervisor_and_tells_the_outcome(
         try:
             house.wait_for(lambda seen: seen["slow"].processes[0].pid, "begun")
             (pid,) = house.pids("slow")
-            for part in ("supervisor", "privileged", "supervisor"):
+            for part in killed:
                 house.wait_back(part, house.kill9(part))
             assert not told.done()
         finally:

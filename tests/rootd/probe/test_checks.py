@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -91,6 +92,7 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
+    gc.collect()  # what others have left open is closed now and not meanwhile
     made = Bench()
     before = len(os.listdir("/proc/self/fd"))
     yield made
