@@ -17,14 +17,17 @@ from policy import messages
 pytestmark = pytest.mark.root
 
 PROGRAM = r"""
-import os, sys
+import os, time
 n = 0
 line = b"x" * 80
 for n in range(@LINES@):
+    while n == @LINES@ - @REST@ and not os.path.exists("@GO@"):
+        time.sleep(0.01)
     os.write(1, b"%08d %s\n" % (n, line))
     if n % 7 == 0:
         os.write(2, b"%08d!\n" % n)
 """
+REST = 4_000  # lines that are written when log is killed no more: a file of them is full, and compressed
 LOGS = r"""
 [service.writer]
 command = ["@PREFIX@/bin/python3", "-I", "-c", '''PROGRAM''']
@@ -95,14 +98,18 @@ def reads(house: House, short: str, name: str) -> bool:
 def test_every_line_is_there_once_through_rotation_compression_and_kill_9(
     make_house: Callable[..., House], writers: int, lines: int, kills: int
 ) -> None:
-    services = LOGS.replace("PROGRAM", PROGRAM.replace("@LINES@", str(lines))).replace("WRITERS", str(writers))
-    house = make_house(services={"logs.toml": services}, policy={}).start(wait=False)
+    house = make_house(services={}, policy={})
+    go = house.folder / "go"
+    program = PROGRAM.replace("@LINES@", str(lines)).replace("@REST@", str(REST)).replace("@GO@", str(go))
+    house.write("services.d/logs.toml", LOGS.replace("PROGRAM", program).replace("WRITERS", str(writers)))
+    house.start(wait=False)
     house.until(house.answers, "the supervisor answers")
     begun = house.until(lambda: list((house.run_dir / "log").glob("pipe,half,1,*")), "a line has begun")[0]
     house.until(lambda: begun.read_bytes().endswith(b"hal"), "it is kept beside log")
     for _ in range(kills):
         old = house.kill9("log")
         house.wait_back("log", old)
+    go.touch()
     folders = [house.log / f"writer.{number}" for number in range(writers)]
     out = b"".join(b"%08d %s\n" % (n, b"x" * 80) for n in range(lines))
     err = b"".join(b"%08d!\n" % n for n in range(0, lines, 7))
