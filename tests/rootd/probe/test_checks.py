@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import gc
 import os
 import socket
@@ -17,6 +18,7 @@ from rootd.probe import checks
 WAIT = 20.0  # seconds before a test gives up
 BEGUN = 1_000.0
 OK = b"HTTP/1.1 200 OK\r\n"
+once = functools.cache(gc.collect)  # what other tests have left open is closed then, and not while we count
 
 
 class Bench:
@@ -90,14 +92,9 @@ class Bench:
             sock.close()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def nothing_of_others() -> None:
-    """What tests of other files have left open is closed now, and not while descriptors are counted."""
-    gc.collect()
-
-
 @pytest.fixture
 def bench() -> Iterator[Bench]:
+    once()
     made = Bench()
     before = len(os.listdir("/proc/self/fd"))
     yield made
