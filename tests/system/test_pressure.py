@@ -91,6 +91,38 @@ def limited(account: Person | None, pid: int, what: int, soft: int) -> Iterator[
             set_to(old)
 
 
+@pytest.fixture
+def tasks(tmp_path: Path) -> Iterator[Path]:
+    """A cgroup of the test's own whose tasks can be limited, by the controller of either version."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for words in (("cgroup", "-o", "pids"), ("cgroup2",)):
+        if subprocess.run(["mount", "-t", *words, "none", tree], capture_output=True, check=False).returncode == 0:
+            given = tree / "cgroup.subtree_control"
+            if not given.exists() or "pids" in given.read_text().split():
+                break
+            subprocess.run(["umount", tree], check=True)
+    else:
+        pytest.skip("no cgroup with the controller pids, neither of version 1 nor handed on by version 2")
+    group = tree / tmp_path.name
+    group.mkdir()
+    yield group
+    group.rmdir()
+    subprocess.run(["umount", tree], check=True)
+
+
+@contextlib.contextmanager
+def moved(pid: int, group: Path) -> Iterator[None]:
+    """Into this cgroup, and back to where it was."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    before = next((line for line in lines if "pids" in line.split(":")[1].split(",")), lines[-1]).split(":")[2]
+    (group / "cgroup.procs").write_text(str(pid))
+    try:
+        yield
+    finally:
+        (group.parent / before.strip("/") / "cgroup.procs").write_text(str(pid))
+
+
 def spawner_of(house: House) -> int:
     parent = house.pid_of("privileged")
     found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -122,6 +154,17 @@ def test_without_processes_it_is_said_what_to_raise_and_a_service_is_back_when_t
         assert "pids.max" in seen["plain"].processes[0].text
         assert house.http("/healthz", port=templates.API_PORT).status == 200
     house.wait_for(lambda seen: seen["plain"].state == "RUNNING", "it is back by itself")
+
+
+def test_at_pids_max_the_same(house: House, tasks: Path) -> None:
+    spawner = spawner_of(house)
+    (tasks / "pids.max").write_text("1")
+    with moved(spawner, tasks):
+        crashes(house, "plain")
+        house.wait_for(lambda seen: "cannot start a process" in seen["plain"].processes[0].text, "it is told")
+        assert int((tasks / "pids.events").read_text().split()[-1]) > 0, "it was this limit"
+    house.wait_for(lambda seen: seen["plain"].state == "RUNNING", "it is back by itself")
+    assert spawner_of(house) == spawner
 
 
 def test_without_descriptors_in_privileged_the_same_and_nothing_is_half_done(house: House) -> None:
