@@ -308,6 +308,7 @@ class Approvals(_Reply, frozen=True, tag="approvals"):
 
 class Done(_Reply, frozen=True, tag="done"):
     text: str
+    operation: int = 0  # that has begun by it: what was approved
 
 
 RefusalKind = Literal[

@@ -51,6 +51,7 @@ class Api(NamedTuple):
     hosts: tuple[str, ...]
     tls: Tls | None
     behind_proxy: bool
+    page: bool
 
 
 class Audit(NamedTuple):

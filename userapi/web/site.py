@@ -1,0 +1,19 @@
+"""The page at "/": all of its parts as one blueprint, each a file of this folder."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from userapi.http.guard import PAGES
+from userapi.web import approvals, guard, live, operations, services, session
+
+PARTS = (session.blueprint, services.blueprint, operations.blueprint, approvals.blueprint, live.blueprint)
+
+
+def blueprint() -> Blueprint:
+    """A new one for each application."""
+    web = Blueprint(PAGES, __name__)
+    guard.register(web)
+    for part in PARTS:
+        web.register_blueprint(part)
+    return web
