@@ -84,7 +84,8 @@ def _number(approval: int) -> int:
 
 
 def _values(who: Asker, approval: int, reason: str) -> dict[str, object]:
-    found = next((one for one in waiting(who) if one.number == _number(approval)), None)
+    wanted = _number(approval)
+    found = next((one for one in waiting(who) if one.number == wanted), None)
     return {
         "user": who.rights().user, "number": approval, "approval": found, "reason": reason,
         "over": "" if found else _over(who, approval),

@@ -64,7 +64,11 @@ def fields(request: Request) -> dict[str, str]:
     data = request.get_data(cache=True)
     try:
         pairs = parse_qsl(
-            data.decode("ascii"), keep_blank_values=True, strict_parsing=bool(data), errors="strict", max_num_fields=FIELDS
+            data.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(data),
+            errors="strict",
+            max_num_fields=FIELDS,
         )
     except ValueError:  # UnicodeDecodeError too
         raise Problem("invalid", "this is no form that a page of ours sends") from None

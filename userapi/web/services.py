@@ -202,7 +202,9 @@ def _asking(who: Asker, service: str, action: str, typed: Mapping[str, str]) -> 
     demands = right.demands.get(action, "")
     refused = None
     if action not in right.actions:
-        decided = who.ask(msgspec.convert({"do": "what-may-i", "action": action, "service": service}, messages.WhatMayI))
+        decided = who.ask(
+            msgspec.convert({"do": "what-may-i", "action": action, "service": service}, messages.WhatMayI)
+        )
         refused = decided.text if isinstance(decided, messages.Decided) else "no rule lets you"
     return {
         "user": rights.user, "service": seen(reply.services[0], right), "action": action, "demands": demands,

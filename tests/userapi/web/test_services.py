@@ -15,7 +15,7 @@ RIGHTS = messages.Rights(
     [messages.Right("site", ["view", "logs", "stop", "restart"],
                     {"restart": "with a reason", "stop": "once group:leads approves"})],
 )  # fmt: skip
-HOSTILE = "<script>alert(1)</script>\u202e\x1b[31m&\""
+HOSTILE = '<script>alert(1)</script>\u202e\x1b[31m&"'
 
 
 def log(world, text: bytes):
@@ -98,7 +98,7 @@ def test_h2_what_services_write_is_shown_and_never_run(browser, rights, world):
         assert not [name for _, found in read.tags for name in found if name.startswith("on") or name == "style"]
         assert not {"\u202e", "\x1b", "\xff"} & set(answer.text)
         assert "\\u202e" in answer.text
-    assert "alert(1)</script>\\u202e\\x1b[31m&\"\\xff" in Read(browser.get("/services/site").text).text
+    assert 'alert(1)</script>\\u202e\\x1b[31m&"\\xff' in Read(browser.get("/services/site").text).text
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,9 @@ def test_h2_what_services_write_is_shown_and_never_run(browser, rights, world):
         ("restart", {"hard": "true"}, messages.Restart("site", True)),
     ],
 )
-def test_a_command_goes_out_as_asked_with_its_reason_and_leads_to_its_operation(browser, world, action, fields, command):
+def test_a_command_goes_out_as_asked_with_its_reason_and_leads_to_its_operation(
+    browser, world, action, fields, command
+):
     answer = browser.post(f"/services/site/{action}", {"reason": "new build", **fields})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/operations/7")
     assert (world.supervisor.asked[-1].command, world.supervisor.asked[-1].reason) == (command, "new build")
