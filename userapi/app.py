@@ -1,7 +1,7 @@
 """create_app: the HTTP API and the page as a WSGI application. It decides nothing and speaks for nobody.
 
-One blueprint a resource, all under /api/v1 but /healthz and those of the page, which [api] page = false leaves out. Nothing connects before the first request, so the
-application may be made before gunicorn forks.
+One blueprint a resource, all under /api/v1 but /healthz and those of the page, which [api] page = false leaves out.
+Nothing connects before the first request, so the application may be made before gunicorn forks.
 """
 
 from __future__ import annotations

@@ -61,15 +61,10 @@ def from_a_page_of_ours(request: Request) -> None:
 
 def fields(request: Request) -> dict[str, str]:
     """Name and text of each field. Raises Problem."""
-    data = request.get_data(cache=True)
+    data, keep_blank = request.get_data(cache=True), True
     try:
-        pairs = parse_qsl(
-            data.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(data),
-            errors="strict",
-            max_num_fields=FIELDS,
-        )
+        text = data.decode("ascii")
+        pairs = parse_qsl(text, keep_blank, bool(text), errors="strict", max_num_fields=FIELDS)
     except ValueError:  # UnicodeDecodeError too
         raise Problem("invalid", "this is no form that a page of ours sends") from None
     found = dict(pairs)

@@ -22,7 +22,7 @@ from userapi.http.logs import opener
 from userapi.http.problems import Problem
 from userapi.tail import Tail
 from userapi.web.forms import Asking, fields, form, proven
-from userapi.web.guard import Asker, asker, failed, nobody, page, see_other
+from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told
 
 LINES = 50  # of a log
 BYTES = 32 * 1024  # of a log, however long its lines are
@@ -70,10 +70,10 @@ class Service(NamedTuple):
 
 def rows_of(service: messages.ServiceInfo) -> list[Row]:
     """What `durward status` has of a service, a row a process."""
-    told, now = msgspec.to_builtins(service), time.clock_gettime(time.CLOCK_REALTIME)
+    plainly, now = msgspec.to_builtins(service), time.clock_gettime(time.CLOCK_REALTIME)
     return [
-        Row(one["name"], one["state"], one["pid"], one["since"], age(one["since"], now), said_of(told, one))
-        for one in told["processes"] or [{**told, "pid": 0, "since": "", "text": ""}]
+        Row(one["name"], one["state"], one["pid"], one["since"], age(one["since"], now), said_of(plainly, one))
+        for one in plainly["processes"] or [{**plainly, "pid": 0, "since": "", "text": ""}]
     ]
 
 
@@ -112,9 +112,9 @@ def one(name: str) -> Response:
         raise Problem("failed", "the supervisor answered something else")
     rights = who.rights()
     right = rights_on(rights, name)
-    told = msgspec.to_builtins(reply)
+    settings = settings_of(msgspec.to_builtins(reply))
     values: dict[str, object] = {
-        "user": rights.user, "service": seen(reply.service, right), "right": right, "settings": settings_of(told),
+        "user": rights.user, "service": seen(reply.service, right), "right": right, "settings": settings,
         "log": _log(who, reply.service) if "logs" in right.actions else None,
     }  # fmt: skip
     return page("service.html", values, who.session)
@@ -132,7 +132,7 @@ class Log(NamedTuple):
 
 
 def _log(who: Asker, service: messages.ServiceInfo) -> Log:
-    """Raises Problem for a process or stream that cannot be, and when this session reads too much at once."""
+    """Raises Problem for a process or stream that cannot be. Who reads too much at once is told so in its place."""
     processes = [process.name for process in service.processes]
     process = request.args.get("process", processes[0] if processes else "")
     asked = {"do": "open-log", "service": service.name, "stream": request.args.get("stream", "stdout")}
@@ -143,19 +143,19 @@ def _log(who: Asker, service: messages.ServiceInfo) -> Log:
     except msgspec.ValidationError as error:
         raise Problem("invalid", sentence(error)) from None
     here = parts()
-    give, data, trouble = here.streams.take(who.session), b"", ""
+    data, trouble = b"", ""
     tail = Tail(opener(here.supervisor, who.session, command, who.source))
     try:
-        tail.begin(LINES)
-        for piece in tail.more(False):
-            data = (data + piece)[-BYTES - 1 :]
-    except Refusal as error:
+        with here.streams.one(who.session):
+            tail.begin(LINES)
+            for piece in tail.more(False):
+                data = (data + piece)[-BYTES - 1 :]
+    except (Problem, Refusal) as error:
         if nobody(error):
             raise
-        trouble = error.refused.text
+        trouble = told(error).text
     finally:
         tail.close()
-        give()
     text = plain.Stream().feed(data[-BYTES:], True)
     return Log(process, command.stream, text, len(data) > BYTES, processes, trouble)
 

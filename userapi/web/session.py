@@ -1,7 +1,7 @@
 """/login, /login/done, /logout: the same login as the API's, whose answer the browser keeps as a cookie.
 
-GET /login?next=PATH shows the form; POST logs in by PAM and leads to /login/done, which sees whether the browser has kept
-the cookie, and from there to PATH. Each login gives a new id, and ends the one that the browser had.
+GET /login?next=PATH shows the form; POST logs in by PAM and leads to /login/done, which sees whether the browser
+has kept the cookie, and from there to PATH. Each login gives a new id, and ends the one that the browser had.
 """
 
 from __future__ import annotations

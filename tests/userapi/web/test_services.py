@@ -90,7 +90,7 @@ def test_h2_what_services_write_is_shown_and_never_run(browser, rights, world):
     world.answers[messages.Status] = messages.Services([site], trouble=HOSTILE)
     world.answers[messages.Describe] = messages.Description(site, {HOSTILE: HOSTILE}, [], [HOSTILE], lost=[HOSTILE])
     log(world, HOSTILE.encode() + b"\xff\n")
-    for path in ("/", "/services/site", f"/services/site/restart?reason=%3Cscript%3E%E2%80%AE"):
+    for path in ("/", "/services/site", "/services/site/restart?reason=%3Cscript%3E%E2%80%AE"):
         answer = browser.get(path)
         assert answer.status_code == 200
         read = Read(answer.text)
