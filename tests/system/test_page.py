@@ -1,4 +1,4 @@
-"""The page in a running house: real people log in by a form, one asks, another approves, and both are in the audit log."""
+"""The page in a running house: real people log in by a form, one asks, another approves, both are in the audit log."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.client import Refusal
+from userapi.client import FIRST, Refusal
 from userapi.http.guard import parts
 from userapi.http.problems import Problem
 from userapi.web.forms import Asking, fields, form, proven
@@ -94,7 +94,7 @@ def _values(who: Asker, approval: int, reason: str) -> dict[str, object]:
 
 def _over(who: Asker, approval: int) -> str:
     """What is still remembered of one that waits no more: that it expired or was taken back; else ""."""
-    for event in parts().supervisor.watch(who.session, messages.Watch(after=1), who.source):
+    for event in parts().supervisor.watch(who.session, messages.Watch(after=1), who.source, FIRST):
         if isinstance(event, messages.Lapsed) and event.approval == approval:
             return event.text
         if event is None or isinstance(event, messages.Watching):

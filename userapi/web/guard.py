@@ -74,7 +74,8 @@ def here() -> str:
             reason = forms.fields(request).get("reason", "")
         except Problem:
             reason = ""
-        path += f"?reason={quote(reason, safe='')}" if reason else ""
+        typed = f"{path}?reason={quote(reason, safe='')}"
+        path = typed if reason and local(typed) == typed else path
     return local(path)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from browsing import Read
 
 from policy import login
-from userapi.client import Refusal, later
+from userapi.client import later
 
 NEW = "cd" * 32
 NAME = "__Host-durward"
@@ -81,7 +83,6 @@ def test_a_session_that_could_not_be_ended_is_kept_and_said_to_go_on(browser, ap
     answer = browser.post("/logout")
     assert (answer.status_code, "auth does not answer" in answer.text) == (503, True)
     assert browser.client.get_cookie(NAME) is not None
-    assert issubclass(Refusal, Exception)
 
 
 def test_a_refused_login_keeps_the_name_and_never_the_password(stranger, world):
@@ -109,22 +110,20 @@ def test_only_so_many_logins_are_tried_at_once(stranger, app, world):
     assert "too many logins at once" in answer.text
 
 
-@pytest.mark.parametrize(
-    "elsewhere",
-    [
-        "https://evil.example/", "//evil.example", "/\\evil.example", "\\evil", "/%0d%0aX: y", "javascript:alert(1)",
-        "/a\nb", "/\t/evil.example", "http:evil", "/login?next=/", "/logout", "evil.example", "", "/" + "x" * 700,
-        "/@evil\u202e", "/static/x", "/<script>",
-    ],
+ELSEWHERE = (
+    "https://evil.example/", "//evil.example", "/\\evil.example", "\\evil", "/%0d%0aX: y", "javascript:alert(1)",
+    "/a\nb", "/\t/evil.example", "http:evil", "/login?next=/", "/logout", "evil.example", "", "/" + "x" * 600,
+    "/@evil\u202e", "/static/x", "/<script>",
 )  # fmt: skip
-def test_nobody_is_led_to_another_site_by_a_login(stranger, browser, vouching, elsewhere):
-    from urllib.parse import quote
 
-    shown = stranger.get(f"/login?next={quote(elsewhere)}")
-    assert Read(shown.text).fields["next"] == "/"
-    answer = enter(stranger, next=elsewhere if len(elsewhere) < 600 else "")
-    assert answer.headers["Location"] == "/login/done?next=%2F"
-    assert browser.get(f"/login/done?next={quote(elsewhere)}").headers["Location"] == "/"
+
+def test_nobody_is_led_to_another_site_by_a_login(stranger, browser, vouching):
+    for elsewhere in ELSEWHERE:
+        shown = stranger.get(f"/login?next={quote(elsewhere)}")
+        assert Read(shown.text).fields["next"] == "/", elsewhere
+        if len(elsewhere) < 600:
+            assert enter(stranger, next=elsewhere).headers["Location"] == "/login/done?next=%2F", elsewhere
+        assert browser.get(f"/login/done?next={quote(elsewhere)}").headers["Location"] == "/", elsewhere
 
 
 def test_a_form_of_a_login_has_no_other_fields(stranger, world):
