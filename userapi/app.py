@@ -73,5 +73,5 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app.register_blueprint(blueprint, url_prefix="/api/v1")
     app.register_blueprint(health.blueprint)
     if made.api.page:
-        app.register_blueprint(site.blueprint())
+        site.register(app)
     return app

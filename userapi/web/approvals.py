@@ -16,7 +16,7 @@ from userapi.web.forms import Asking, fields, form, proven
 from userapi.web.guard import Asker, asker, failed, nobody, page, see_other
 from userapi.web.operations import lines_of, operations_of
 
-MINE = 20  # operations of one's own that are shown
+MINE = 20  # operations of one's own, and ends of what waited, that are shown
 
 blueprint = Blueprint("approvals", __name__)
 
@@ -35,7 +35,7 @@ def listed() -> Response:
     mine = [one for one in operations_of(who) if one.user == user][:MINE]
     values: dict[str, object] = {
         "user": user, "others": [one for one in found if not one.yours], "yours": [one for one in found if one.yours],
-        "operations": lines_of(mine),
+        "operations": lines_of(mine), "lapsed": _lapsed(who)[:MINE],
     }  # fmt: skip
     return page("approvals.html", values, who.session)
 
@@ -94,9 +94,15 @@ def _values(who: Asker, approval: int, reason: str) -> dict[str, object]:
 
 def _over(who: Asker, approval: int) -> str:
     """What is still remembered of one that waits no more: that it expired or was taken back; else ""."""
+    return next((event.text for event in _lapsed(who) if event.approval == approval), "")
+
+
+def _lapsed(who: Asker) -> list[messages.Lapsed]:
+    """What waited and was not done, of what is still remembered and the asker may view; the newest first."""
+    found = []
     for event in parts().supervisor.watch(who.session, messages.Watch(after=1), who.source, FIRST):
-        if isinstance(event, messages.Lapsed) and event.approval == approval:
-            return event.text
-        if event is None or isinstance(event, messages.Watching):
+        if isinstance(event, messages.Lapsed):
+            found.append(event)
+        elif event is None or isinstance(event, messages.Watching):
             break
-    return ""
+    return found[::-1]

@@ -130,6 +130,14 @@ def _before() -> Response | None:
     return None
 
 
+def nowhere(error: HTTPException) -> Response:
+    """An address that is nobody's: a page for a browser, and a problem document for all others."""
+    problem = problems.of_werkzeug(error)
+    if request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
+        return problems.answer(problem)
+    return _after(failed("error.html", {}, "", Problem("unknown", "there is no page at this address", 404)))
+
+
 def _after(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers[name] = value

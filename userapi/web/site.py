@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+from flask import Blueprint, Flask
 
 from userapi.http.guard import PAGES
 from userapi.web import approvals, guard, live, operations, services, session
@@ -10,10 +10,10 @@ from userapi.web import approvals, guard, live, operations, services, session
 PARTS = (session.blueprint, services.blueprint, operations.blueprint, approvals.blueprint, live.blueprint)
 
 
-def blueprint() -> Blueprint:
-    """A new one for each application."""
+def register(app: Flask) -> None:
     web = Blueprint(PAGES, __name__)
     guard.register(web)
     for part in PARTS:
         web.register_blueprint(part)
-    return web
+    app.register_blueprint(web)
+    app.register_error_handler(404, guard.nowhere)

@@ -74,6 +74,9 @@ def test_one_takes_back_ones_own_and_it_is_said_what_became_of_it(browser, waiti
         world.open,
     ]
     assert "approval 4 taken back by alice" in browser.read("/approvals/4").text
+    assert browser.read("/approvals").text.index("taken back by alice") < browser.read("/approvals").text.index(
+        "another"
+    )
     assert "It waits no more" in browser.read("/approvals/6").text
     assert browser.get(f"/approvals/{1 << 53}").status_code == 404
     assert browser.post(f"/approvals/{1 << 53}/withdraw").status_code == 404

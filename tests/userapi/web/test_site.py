@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from browsing import Read
+from flask import Flask
+
 from policy import messages
 from userapi.web import site
 
 
-def test_each_application_has_a_blueprint_of_its_own():
-    assert site.blueprint() is not site.blueprint()
-    assert site.blueprint().name == "web"
+def test_each_application_has_all_parts():
+    app = Flask("userapi")
+    site.register(app)
+    assert {name for name in app.blueprints if name != "web"} == {f"web.{part.name}" for part in site.PARTS}
+
+
+def test_an_address_that_is_nobodys_is_a_page_for_a_browser_alone(stranger):
+    answer = stranger.get("/service/site", Accept="text/html,*/*;q=0.8")
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    assert "default-src 'none'; script-src" in answer.headers["Content-Security-Policy"]
+    assert "there is no page" in Read(answer.text).text
+    for path, accept in (("/service/site", "*/*"), ("/api/v1/nothing", "text/html")):
+        assert stranger.get(path, Accept=accept).mimetype == "application/problem+json"
 
 
 def test_the_server_shows_pages_behind_its_walls_and_sends_the_cookie(gunicorn, world):
