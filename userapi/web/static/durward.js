@@ -3,6 +3,7 @@ const IDLE = 20 * 60 * 1000; // without a key or a click the page asks no more, 
 const said = document.getElementById("said");
 const live = document.querySelector("[data-live]");
 let source = null;
+let failures = 0; // one after the other
 let touched = Date.now();
 
 function say(text) {
@@ -38,6 +39,7 @@ function show(row, told) {
 }
 
 function rows(event) {
+  failures = 0;
   const { whole, rows } = JSON.parse(event.data);
   const known = new Map([...live.querySelectorAll("[data-process]")].map((row) => [row.dataset.process, row]));
   if (rows.some((told) => !known.has(told.process)) || (whole && rows.length !== known.size)) {
@@ -58,6 +60,16 @@ function steps() {
   };
 }
 
+function failed() {
+  const idle = Date.now() - touched > IDLE;
+  if (!idle && source && source.readyState !== EventSource.CLOSED) return; // it asks again by itself
+  stop();
+  failures += 1;
+  if (idle) say("Not told any more, as nobody is here: press a key.");
+  else if (failures > 3) say("Not told any more: load the page again.");
+  else setTimeout(start, 3000); // too many pages at once, perhaps
+}
+
 function stop() {
   if (source) source.close();
   source = null;
@@ -72,12 +84,7 @@ function start() {
     stop();
     location.reload();
   });
-  source.addEventListener("error", () => {
-    const idle = Date.now() - touched > IDLE;
-    if (!idle && source && source.readyState !== EventSource.CLOSED) return; // it asks again by itself
-    stop();
-    say(idle ? "Not told any more, as nobody is here: press a key." : "Not told any more: load the page again.");
-  });
+  source.addEventListener("error", failed);
 }
 
 function touch() {
@@ -85,6 +92,7 @@ function touch() {
   touched = Date.now();
   if (late && !source) {
     say("");
+    failures = 0;
     start();
   }
 }
