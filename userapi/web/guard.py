@@ -30,6 +30,8 @@ HEADERS = {
 }
 LONGEST = 600  # characters of an address to come back to
 _LOCAL = re.compile(r"\A/(?![/\\])[A-Za-z0-9_.~/?&=%+:-]*\Z")
+# forms that are sent to an address beneath that of their page
+BENEATH = frozenset({"web.approvals.approve", "web.approvals.withdraw", "web.operations.cancel"})
 # what is answered to a program of ours in the page, not to a person
 DATA = frozenset({"web.live.states", "web.operations.live"})
 
@@ -67,9 +69,10 @@ def local(path: str) -> str:
 
 
 def here() -> str:
-    """The address of this request's own page, its typed reason with it: each form is sent to where it was shown."""
-    path = request.full_path.rstrip("?") if request.method == "GET" else request.path
+    """The address of this request's own page; of a form, of the page that has it, with the reason that was typed."""
+    path = request.full_path.rstrip("?") if request.method != "POST" else request.path
     if request.method == "POST":
+        path = path.rpartition("/")[0] if request.endpoint in BENEATH else path
         try:
             reason = forms.fields(request).get("reason", "")
         except Problem:
@@ -131,11 +134,11 @@ def _before() -> Response | None:
 
 
 def nowhere(error: HTTPException) -> Response:
-    """An address that is nobody's: a page for a browser, and a problem document for all others."""
+    """An address that is nobody's, or takes no such method: a page for a browser, a problem document for all others."""
     problem = problems.of_werkzeug(error)
     if request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
         return problems.answer(problem)
-    return _after(failed("error.html", {}, "", Problem("unknown", "there is no page at this address", 404)))
+    return _after(failed("error.html", {}, "", Problem("unknown", "there is no page at this address", problem.status)))
 
 
 def _after(response: Response) -> Response:

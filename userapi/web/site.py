@@ -16,4 +16,5 @@ def register(app: Flask) -> None:
     for part in PARTS:
         web.register_blueprint(part)
     app.register_blueprint(web)
-    app.register_error_handler(404, guard.nowhere)
+    for status in (404, 405):
+        app.register_error_handler(status, guard.nowhere)

@@ -75,6 +75,18 @@ def test_a_login_that_is_over_leads_to_the_login_and_back_with_the_reason_that_w
     assert browser.read(back).fields["reason"] == "new & better"
 
 
+def test_from_every_form_of_a_login_that_is_over_there_is_a_way_back_to_its_page(app, browser, world, token):
+    for rule, path in routes(app, "POST"):
+        if rule.rule == "/login":
+            continue
+        world.live.clear()
+        browser.client.set_cookie("__Host-durward", token)
+        login = Read(browser.get(browser.post(path).headers["Location"]).text)
+        world.live.add(token)
+        browser.client.set_cookie("__Host-durward", token)
+        assert browser.get(str(login.fields["next"])).status_code == 200, path
+
+
 FOREIGN = (
     {"Origin": "https://evil.example"},
     {"Origin": "null", "Sec_Fetch_Site": "same-origin"},

@@ -20,6 +20,7 @@ def test_an_address_that_is_nobodys_is_a_page_for_a_browser_alone(stranger):
     assert (answer.status_code, answer.mimetype) == (404, "text/html")
     assert "default-src 'none'; script-src" in answer.headers["Content-Security-Policy"]
     assert "there is no page" in Read(answer.text).text
+    assert stranger.get("/logout", Accept="text/html").status_code == 405
     for path, accept in (("/service/site", "*/*"), ("/api/v1/nothing", "text/html")):
         assert stranger.get(path, Accept=accept).mimetype == "application/problem+json"
 
