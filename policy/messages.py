@@ -306,8 +306,9 @@ class Approvals(_Reply, frozen=True, tag="approvals"):
     approvals: list[ApprovalInfo]
 
 
-class Done(_Reply, frozen=True, tag="done"):
+class Done(_Reply, frozen=True, tag="done", omit_defaults=True):  # what has "operation" is followed
     text: str
+    operation: int = 0  # that has begun by it: what was approved
 
 
 RefusalKind = Literal[

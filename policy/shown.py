@@ -49,6 +49,7 @@ class ApprovalInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     since: str
     until: str
     yours: bool = False  # whether it is the asker's own, which he cannot approve
+    rule: str = ""  # the rule that wants it approved
 
 
 class Right(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
-"""create_app: the HTTP API as a WSGI application. It decides nothing and speaks for nobody.
+"""create_app: the HTTP API and the page as a WSGI application. It decides nothing and speaks for nobody.
 
-One blueprint a resource, all under /api/v1 but /healthz. Nothing connects before the first request, so the
-application may be made before gunicorn forks.
+One blueprint a resource, all under /api/v1 but /healthz and those of the page, which [api] page = false leaves out.
+Nothing connects before the first request, so the application may be made before gunicorn forks.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from userapi.http import (
     whoami,
 )
 from userapi.http.streams import Permits, Shares
+from userapi.web import site
 
 BLUEPRINTS = (
     session.blueprint,
@@ -71,4 +72,6 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint, url_prefix="/api/v1")
     app.register_blueprint(health.blueprint)
+    if made.api.page:
+        site.register(app)
     return app

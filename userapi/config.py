@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     behind_proxy: bool = False  # believe X-Forwarded-For of a peer on loopback or a Unix socket
     hosts: list[str] = []  # names in Host besides this machine's own and loopback's
     local: str = "password"
+    page: bool = True  # the page at "/", for browsers
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """The session id that a request carries, or a personal token: `Authorization: Bearer TOKEN`, and nothing else.
 
-No cookies exist, so a foreign page has nothing to ride on. The api keeps no token: it hands it on and forgets it.
+No cookie counts in /api/v1, so a foreign page has nothing to ride on; the page's own is read in userapi/web alone. The
+api keeps no token: it hands it on and forgets it.
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ KEYS = (
     Key("api", "hosts", "[host]", [], "names by which people reach it, besides this machine's own"),
     Key("api", "tls", "tls", None, "needed where other machines can reach it"),
     Key("api", "behind_proxy", "flag", False, "a proxy in front ends TLS: go without"),
+    Key("api", "page", "flag", True, "the page for browsers at /; false: the API alone"),
     Key("tls", "certificate", "path", REQUIRED, "the chain, in PEM"),
     Key("tls", "key", "path", REQUIRED, "the private key, in PEM; readable for the API's account"),
     Key("audit", "on_failure", "refuse|continue", "refuse", "what happens to changes that cannot be recorded"),

@@ -51,6 +51,7 @@ class Api(NamedTuple):
     hosts: tuple[str, ...]
     tls: Tls | None
     behind_proxy: bool
+    page: bool = True
 
 
 class Audit(NamedTuple):

@@ -35,7 +35,8 @@ class Through(Connection):
     def answer(self, reply: messages.Reply | messages.Event, fd: int = -1, *, more: bool = False) -> None:
         told = reply
         if isinstance(reply, messages.Accepted):
-            told = messages.Done(f"approved: {self._what} has begun, as operation {reply.operation}")
+            number = reply.operation
+            told = messages.Done(f"approved: {self._what} has begun, as operation {number}", number)
         elif isinstance(reply, messages.Done):
             told = messages.Done(f"approved: {self._what}: {reply.text}")
         elif isinstance(reply, messages.Refused):
@@ -163,8 +164,5 @@ class Seconds:
         for waiting in desk.approvals.all():
             yours = self.is_own(call, waiting)
             if yours or sees or isinstance(self.may_approve(call, waiting.number), decide.Allow):
-                info = waiting.info
-                found.append(messages.ApprovalInfo(
-                    info.number, info.user, info.text, info.reason, info.by, info.since, info.until, yours
-                ))  # fmt: skip
+                found.append(msgspec.structs.replace(waiting.info, yours=yours, rule=waiting.rule))
         return found

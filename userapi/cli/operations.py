@@ -11,7 +11,7 @@ from typing import Any
 
 from userapi.cli.failure import BAD_CONFIG, FAILED, INTERRUPTED, LATER, OK, Failure
 from userapi.cli.quick import is_plain
-from userapi.cli.render import Screen
+from userapi.cli.render import Screen, step
 
 MOST = 1024  # processes of a service
 SIGNALS = {"1": "HUP", "2": "INT", "3": "QUIT", "9": "KILL", "10": "USR1", "12": "USR2", "14": "ALRM", "15": "TERM"}
@@ -185,7 +185,7 @@ def followed(ask: Any, screen: Screen, number: int) -> tuple[dict[str, Any], lis
         for event in ask.operation(number):
             if event["is"] == "step":
                 steps.append({key: event[key] for key in ("time", "service", "text")})
-                screen.progress(_step(event["service"], event["text"]))
+                screen.progress(step(event["service"], event["text"]))
             elif event["is"] == "ended":
                 return event, steps
     except Failure as failure:
@@ -199,11 +199,6 @@ def document(event: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, An
     """What --json prints of an operation that has ended."""
     told = {key: event[key] for key in ("operation", "service", "ok", "text", "seconds")}
     return {**told, "steps": steps, "problems": event.get("problems", [])}
-
-
-def _step(service: str, text: str) -> str:
-    """With the service's name before it, unless it begins with the name of one of its processes."""
-    return text if not service or text.startswith(f"{service}:") else f"{service}: {text}"
 
 
 def _ended(screen: Screen, event: dict[str, Any], steps: list[dict[str, Any]]) -> int:

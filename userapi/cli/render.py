@@ -71,17 +71,11 @@ class Screen:
         ages: dict[str, str] = {}  # many have started in the same second
         for service in services:
             for process in service["processes"] or [{**service, "pid": 0, "since": ""}]:
-                last, text = str(process.get("exit") or ""), str(process.get("text") or "")
-                before = f"before: {last}" if last and process["pid"] else last  # not what runs now
-                unexpected = process["state"] == "RUNNING" and not service.get("enabled", True)  # it will not come back
-                disabled = "disabled" if unexpected and "disabled" not in text else ""
-                parts = ("" if last in text else before, text, disabled)
-                told = "; ".join(part for part in parts if part)
                 pid = str(process["pid"]) if process["pid"] else "-"
                 since = process["since"]
                 if since not in ages:
                     ages[since] = age(since, now)
-                rows.append((process["name"], process["state"], pid, ages[since], told))
+                rows.append((process["name"], process["state"], pid, ages[since], said_of(service, process)))
             if service.get("text") and service["processes"]:
                 rows.append(("", "", "", "", service["text"]))
         title = ("NAME", "STATE", "PID", "SINCE", "")
@@ -111,19 +105,7 @@ class Screen:
 
     def description(self, told: dict[str, Any]) -> None:
         self.services([told["service"]])
-        service = told["service"]
-        settings = {str(key): str(value) for key, value in told["settings"].items()}
-        if "schedule" not in settings:
-            settings.pop("missed", None)
-        for section, unused in UNUSED.items():  # they say how often and how long, of what is not there
-            own = {key for key in settings if key.startswith(section)}
-            if own <= {section + key for key in unused}:
-                settings = {key: value for key, value in settings.items() if key not in own}
-        settings |= {"groups": ", ".join(service.get("groups", [])), "sockets": ", ".join(told["sockets"])}
-        parts = [("wanted", service["wanted"]), *_enabled(told), *sorted(settings.items())]
-        parts += [("exit", exit_) for exit_ in told["exits"]]
-        parts += [("lost output", lost) for lost in told.get("lost", [])]
-        shown = [(plain.line(key), plain.line(value)) for key, value in parts if value not in ("", "[]")]
+        shown = [(plain.line(key), plain.line(value)) for key, value in settings_of(told)]
         width = max(len(key) for key, _ in shown)
         for key, value in shown:
             sys.stdout.write(f"{key:<{width}}  {value}\n")
@@ -169,6 +151,37 @@ class Screen:
         else:
             self.say(f"{event['time']} {event['service']} (operation {event['operation']}): {event['text']}")
         sys.stdout.flush()
+
+
+def said_of(service: dict[str, Any], process: dict[str, Any]) -> str:
+    """What is to be known of a process besides its state: how it ended before, why, and that it will not come back."""
+    last, text = str(process.get("exit") or ""), str(process.get("text") or "")
+    before = f"before: {last}" if last and process["pid"] else last  # not what runs now
+    unexpected = process["state"] == "RUNNING" and not service.get("enabled", True)
+    disabled = "disabled" if unexpected and "disabled" not in text else ""
+    return "; ".join(part for part in ("" if last in text else before, text, disabled) if part)
+
+
+def step(service: str, text: str) -> str:
+    """A step of an operation, with the service's name before it, unless it begins with that of one of its processes."""
+    return text if not service or text.startswith(f"{service}:") else f"{service}: {text}"
+
+
+def settings_of(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """All that describe tells of a service below its processes, as name and value, in the order to be shown."""
+    service = told["service"]
+    settings = {str(key): str(value) for key, value in told["settings"].items()}
+    if "schedule" not in settings:
+        settings.pop("missed", None)
+    for section, unused in UNUSED.items():  # they say how often and how long, of what is not there
+        own = {key for key in settings if key.startswith(section)}
+        if own <= {section + key for key in unused}:
+            settings = {key: value for key, value in settings.items() if key not in own}
+    settings |= {"groups": ", ".join(service.get("groups", [])), "sockets": ", ".join(told["sockets"])}
+    parts = [("wanted", service["wanted"]), *_enabled(told), *sorted(settings.items())]
+    parts += [("exit", exit_) for exit_ in told["exits"]]
+    parts += [("lost output", lost) for lost in told.get("lost", [])]
+    return [(key, value) for key, value in parts if value not in ("", "[]")]
 
 
 def _enabled(told: dict[str, Any]) -> list[tuple[str, str]]:

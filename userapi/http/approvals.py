@@ -1,9 +1,9 @@
 """GET /api/v1/approvals, POST and DELETE /approvals/N: what waits for a second person, to agree, and to take it back.
 
-The list: {"approvals": [{"number", "user", "text", "reason", "by", "since", "until", "yours"}]}: what the asker may
-approve, and what he has asked for himself ("yours"). POST, with {"reason": TEXT} or no body, answers 200 {"text"} when
-what was asked for has begun; so does DELETE, by who has asked, when it waits no more. A command that must be approved
-first answers 202 {"approval": N, "text"}.
+The list: {"approvals": [{"number", "user", "text", "reason", "by", "since", "until", "yours", "rule"}]}: what the asker
+may approve, and what he has asked for himself ("yours"); "rule" wants it approved. POST, with {"reason": TEXT} or no
+body, answers 200 {"text"} when what was asked for has begun; so does DELETE, by who has asked, when it waits no more. A
+command that must be approved first answers 202 {"approval": N, "text"}.
 """
 
 from __future__ import annotations

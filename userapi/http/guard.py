@@ -1,7 +1,8 @@
 """What holds for every request before a view sees it, and for every answer before it leaves.
 
-No cookie is ever read or set, so a foreign page cannot borrow a session; Host, Origin, Sec-Fetch-Site and the
-content type are checked all the same (DNS rebinding, and programs that put the token where they should not).
+Here and in all of /api/v1 no cookie is ever read or set, so a foreign page cannot borrow a session; Host, Origin,
+Sec-Fetch-Site and the content type are checked all the same (DNS rebinding, and programs that put the token where they
+should not). Pages have a cookie, and userapi/web/guard looks at what they are asked besides.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _HOST = re.compile(r"\A(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+))(?::[0-9]{1,5})
 
 T = TypeVar("T")
 
+PAGES = "web"  # the blueprint of all pages: they take forms, and may be followed to from elsewhere
+
 # the query parameters of each view; what is not here is refused, so that nobody believes that it was heeded
 _WAIT = frozenset({"wait"})
 PARAMETERS = {
@@ -58,6 +61,12 @@ PARAMETERS = {
     "audit.audit": frozenset({"from", "to", "n", "follow", "after"}),
     "whoami.why": frozenset({"action", "service"}),
     "events.events": frozenset({"service", "after"}),
+    "web.session.form_of": frozenset({"next"}),
+    "web.session.begun": frozenset({"next"}),
+    "web.services.one": frozenset({"process", "stream"}),
+    "web.services.ask": frozenset({"reason"}),
+    "web.approvals.one": frozenset({"reason"}),
+    "web.live.states": frozenset({"service"}),
 }
 
 
@@ -209,10 +218,20 @@ def _parameters() -> None:
         raise Problem("invalid", f"{text}: {', '.join(sorted(known))}" if known else text)
 
 
+def is_page() -> bool:
+    return PAGES in request.blueprints
+
+
+def _is_followed() -> bool:
+    """Somebody follows a link to one of our pages, to see it whole: that changes nothing."""
+    asked = (request.method, request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest"))
+    return is_page() and asked == ("GET", "navigate", "document")
+
+
 def _before() -> None:
     if not host_is_ours(request.headers.get("Host", ""), parts().hosts):
         raise Problem("invalid", "Host must be localhost, an address or a name of ours: [api] hosts lists more", 400)
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _is_followed():
         raise Problem("forbidden", "a page of another site may not ask")
     _parameters()
     if request.method in ("GET", "HEAD", "OPTIONS"):
@@ -224,8 +243,9 @@ def _before() -> None:
         raise Problem("invalid", "a body needs a Content-Length", 411)
     if (request.content_length or 0) > BODY:
         raise Problem("invalid", f"a body may have {BODY} bytes", 413)
-    if (request.content_type or request.content_length) and request.mimetype != "application/json":
-        raise Problem("invalid", "a body must be application/json", 415)
+    kind = "application/x-www-form-urlencoded" if is_page() else "application/json"
+    if (request.content_type or request.content_length) and request.mimetype != kind:
+        raise Problem("invalid", f"a body must be {kind}", 415)
 
 
 def _after(response: Response) -> Response:

@@ -15,11 +15,11 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages
-from userapi.client import Refusal
+from userapi.client import Refusal, Supervisor
 from userapi.http.guard import asker, flag, named, parts, sentence
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, streamed
-from userapi.tail import Tail, cursor
+from userapi.tail import Opener, Tail, cursor
 
 LINES = 100
 MOST_LINES = 100_000
@@ -48,17 +48,8 @@ def logs(name: str) -> Response:
     except (msgspec.ValidationError, ValueError) as error:
         raise Problem("invalid", sentence(error)) from None
 
-    def opener(rotated: int) -> int | None:
-        try:
-            wanted = msgspec.structs.replace(command, rotated=rotated)
-            return here.supervisor.open_log(token, wanted, source)[1]
-        except Refusal as error:
-            if rotated and error.refused.kind == "unknown":
-                return None
-            raise
-
     give = here.streams.take(token)
-    tail = Tail(opener)
+    tail = Tail(opener(here.supervisor, token, command, source))
     try:
         if place is None:
             tail.begin(lines)
@@ -74,6 +65,20 @@ def logs(name: str) -> Response:
     response = streamed(data, give, "text/plain; charset=utf-8", headers)
     response.call_on_close(tail.close)
     return response
+
+
+def opener(supervisor: Supervisor, token: str, command: messages.OpenLog, source: str) -> Opener:
+    """Asks the supervisor for each file of a log, which decides each time. What it returns raises Refusal."""
+
+    def opened(rotated: int) -> int | None:
+        try:
+            return supervisor.open_log(token, msgspec.structs.replace(command, rotated=rotated), source)[1]
+        except Refusal as error:
+            if rotated and error.refused.kind == "unknown":
+                return None
+            raise
+
+    return opened
 
 
 def followed(tail: Tail, over: Callable[[], bool], often: float | None = None) -> Iterator[bytes]:

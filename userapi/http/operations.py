@@ -25,7 +25,7 @@ from flask import Blueprint, Response, request
 from msgspec.structs import replace
 
 from policy import messages
-from userapi.client import Refusal
+from userapi.client import FIRST, Refusal
 from userapi.http.guard import after, asker, body, flag, json, named, parts
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, begun, streamed
@@ -79,7 +79,8 @@ def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[
     """What is known of an operation, at its end or now. The permit must have been taken."""
     result: dict[str, Any] = {"operation": watch.operation, "done": False, "steps": []}
     span, supervisor = Span(request.environ, stream=False), parts().supervisor
-    events = supervisor.watch(token, watch, source)
+    idle = 1.0 if wait else FIRST  # what there is comes at once
+    events = supervisor.watch(token, watch, source, idle)
     while True:
         for event in events:
             if isinstance(event, messages.Step):

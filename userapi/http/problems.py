@@ -80,28 +80,32 @@ def respond(problem: Problem, refused: messages.Refused | None = None) -> Respon
     return response
 
 
-def _refusal(error: Refusal) -> Response:
+def answer(error: Problem | Refusal) -> Response:
+    """What was refused, whoever refused it."""
+    if isinstance(error, Problem):
+        return respond(error)
     refused = error.refused
     return respond(Problem(refused.kind, refused.text, retry_after=error.retry_after), refused)
 
 
-def _of_werkzeug(error: HTTPException) -> Response:
+def of_werkzeug(error: HTTPException) -> Problem:
     status = error.code or 500
     if status < 400:
-        return respond(Problem("unknown", TEXT[404], 404))
+        return Problem("unknown", TEXT[404], 404)
     kind: messages.RefusalKind = "failed" if status >= 500 else "unknown" if status == 404 else "invalid"
     detail = TEXT.get(status, "the request is not as it must be" if status < 500 else "something of ours failed")
     allow = dict(error.get_headers()).get("Allow", "")
-    return respond(Problem(kind, detail, status, headers={"Allow": allow} if allow else None))
+    return Problem(kind, detail, status, headers={"Allow": allow} if allow else None)
 
 
-def _bug(error: Exception) -> Response:
+def of_bug(error: Exception) -> Problem:
+    """Nothing of it is told: it goes to the api's log."""
     _log.error("an error of ours", exc_info=error)
-    return respond(Problem("failed", "something of ours failed; the api's log says what"))
+    return Problem("failed", "something of ours failed; the api's log says what")
 
 
 def register(app: Flask) -> None:
-    app.register_error_handler(Problem, respond)
-    app.register_error_handler(Refusal, _refusal)
-    app.register_error_handler(HTTPException, _of_werkzeug)
-    app.register_error_handler(Exception, _bug)
+    app.register_error_handler(Problem, answer)
+    app.register_error_handler(Refusal, answer)
+    app.register_error_handler(HTTPException, lambda error: answer(of_werkzeug(error)))
+    app.register_error_handler(Exception, lambda error: answer(of_bug(error)))

@@ -24,18 +24,22 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-@blueprint.post("/session")
-def log_in() -> Response:
-    credentials = body(Credentials)
+def attempt(user: str, password: str) -> login.Granted:
+    """One try, of only so many at once. Raises Problem, Refusal."""
     here = parts()
     with here.logins.one():
-        told = here.auth.login(
-            credentials.user, credentials.password, source(request.environ, here.config.api.behind_proxy)
-        )
+        told = here.auth.login(user, password, source(request.environ, here.config.api.behind_proxy))
     if isinstance(told, login.Denied):
         if told.retry_after > 0:
             raise Problem("later", told.text, 429, retry_after=math.ceil(told.retry_after))
         raise Problem("no-session", told.text, 401)
+    return told
+
+
+@blueprint.post("/session")
+def log_in() -> Response:
+    credentials = body(Credentials)
+    told = attempt(credentials.user, credentials.password)
     return json({"token": told.token, "user": told.user, "expires": told.expires}, 201)
 
 

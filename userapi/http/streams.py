@@ -138,7 +138,12 @@ def begun(events: Iterator[messages.Event | None]) -> Iterator[messages.Event | 
     return itertools.chain([next(events, None)], events)
 
 
-def as_events(events: Iterable[messages.Event | None], span: Span, until_ended: bool = True) -> Iterator[bytes]:
+def as_events(
+    events: Iterable[messages.Event | None],
+    span: Span,
+    until_ended: bool = True,
+    spell: Callable[[messages.Event], bytes] = spelled,
+) -> Iterator[bytes]:
     """Server-sent events until the span is over; a comment when nothing happened for long, so that dead readers show.
 
     A refusal that comes after the first bytes is an event too: `refused`, with the problem document.
@@ -148,7 +153,7 @@ def as_events(events: Iterable[messages.Event | None], span: Span, until_ended: 
     try:
         for event in events:
             if event is not None or time.monotonic() - told >= COMMENT:
-                yield b": still here\n\n" if event is None else spelled(event)
+                yield b": still here\n\n" if event is None else spell(event)
                 told = time.monotonic()
             if span.over() or (until_ended and isinstance(event, messages.Ended)):
                 return

@@ -181,7 +181,7 @@ def test_our_own_api_is_the_last_service_on_its_own_sockets(compiled: Compile) -
     environment = dict(entry.env)
     assert environment["DURWARD_RUN"] == "/run/two"
     assert json.loads(environment["DURWARD_API"]) == {
-        "workers": 3, "threads": 64, "hosts": ["durward.example"], "behind_proxy": False, "local": "peer",
+        "workers": 3, "threads": 64, "hosts": ["durward.example"], "behind_proxy": False, "page": True, "local": "peer",
         "tls": {"certificate": "/etc/tls/cert", "key": "/etc/tls/key"},
     }  # fmt: skip
     unix = table(found).sockets[1]

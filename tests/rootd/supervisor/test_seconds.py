@@ -54,7 +54,7 @@ def test_who_is_named_approves_and_exactly_that_runs_in_the_askers_name(leads: A
     ask(leads, messages.Signal("site", "HUP"), reason="disk full")
     asked = leads.decisions()[-1]
     told = ask(leads, messages.Approve(1), CAROL)
-    assert told == messages.Done("approved: alice's signal site, signal HUP has begun, as operation 1")
+    assert told == messages.Done("approved: alice's signal site, signal HUP has begun, as operation 1", 1)
     assert leads.services.asked == [("signal", "site", "HUP")]
     approving, running = leads.decisions()[-2:]
     assert (approving["user"], approving["action"], approving["allowed"]) == ("carol", "approve", True)
@@ -167,7 +167,7 @@ def test_b10_what_waits_is_listed_to_who_asked_and_to_who_may_approve(leads: Any
     ask(leads, messages.Stop("site"), reason="disk full")
     mine = ask(leads, messages.ListApprovals()).approvals
     assert mine == [
-        messages.ApprovalInfo(1, "alice", "stop site", "disk full", "group:leads", "at 1000", "at 1600", True)
+        messages.ApprovalInfo(1, "alice", "stop site", "disk full", "group:leads", "at 1000", "at 1600", True, "two")
     ]
     assert [one.yours for one in ask(leads, messages.ListApprovals(), CAROL).approvals] == [False]
     assert ask(leads, messages.ListApprovals(), EVE).approvals == []

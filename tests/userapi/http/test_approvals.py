@@ -10,12 +10,12 @@ WAITS = messages.Waits(3, "stop site waits for approval 3 by group:leads, until 
 
 
 def test_what_waits_is_listed(http, world):
-    info = messages.ApprovalInfo(3, "bob", "stop site", "disk full", "group:leads", "a", "b")
+    info = messages.ApprovalInfo(3, "bob", "stop site", "disk full", "group:leads", "a", "b", rule="two")
     world.answers[messages.ListApprovals] = messages.Approvals([info])
     assert http.get("/api/v1/approvals").json == {
         "approvals": [
             {"number": 3, "user": "bob", "text": "stop site", "reason": "disk full", "by": "group:leads", "since": "a",
-             "until": "b", "yours": False}
+             "until": "b", "yours": False, "rule": "two"}
         ]
     }  # fmt: skip
     world.answers[messages.ListApprovals] = messages.Done("x")

@@ -120,7 +120,7 @@ def test_h5_the_source_is_the_peer_unless_a_proxy_is_configured(environ, behind,
 def test_a_parameter_that_an_address_does_not_know_is_refused_by_its_name(app, http, world):
     rules = list(app.url_map.iter_rules())
     assert set(PARAMETERS) <= {rule.endpoint for rule in rules}
-    for rule in rules:
+    for rule in (one for one in rules if not one.endpoint.startswith("web.")):
         path = rule.rule.replace("<name>", "site").replace("<int:operation>", "7").replace("<int:approval>", "3")
         (method,) = rule.methods - {"OPTIONS", "HEAD"}
         answer = http.open(f"{path}?folow=1&n%0Ax=", method=method)

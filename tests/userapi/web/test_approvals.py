@@ -1,0 +1,82 @@
+"""What waits for a second person."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from browsing import Read
+
+from policy import messages
+
+INFO = messages.ApprovalInfo(
+    3, "bob", "stop site", "disk <full>", "group:leads", "2026-01-01T00:00:00Z", "then", rule="two"
+)
+MINE = msgspec.structs.replace(INFO, number=4, user="alice", yours=True)
+
+
+@pytest.fixture
+def waiting(browser, world):
+    world.answers[messages.ListApprovals] = messages.Approvals([INFO, MINE])
+
+
+def test_what_others_ask_for_and_what_is_ones_own_are_apart_with_what_became_of_the_latter(browser, waiting):
+    read = browser.read("/approvals")
+    others, mine = read.text.split("What you have asked for", 1)
+    assert "stop site for bob" in others
+    assert "disk <full>" in others
+    assert "Until then , by group:leads" in others
+    assert "/approvals/4" in read.links
+    assert "restart site alice and 2 more" in mine
+    assert "start db" not in mine, "that is nobody's"
+
+
+def test_before_it_is_agreed_to_all_of_it_is_shown(browser, waiting):
+    read = browser.read("/approvals/3")
+    for words in ("Who asked bob", "stop site , in the name of bob", "disk <full>", "By which rule two", "group:leads"):
+        assert words in read.text
+    assert read.of("form", method="post", action="/approvals/3/approve")
+    own = browser.read("/approvals/4")
+    assert own.of("form", method="post", action="/approvals/4/withdraw")
+    assert not own.of("form", action="/approvals/4/approve")
+
+
+def test_to_agree_leads_to_what_has_begun_and_a_number_is_all_that_is_said(browser, waiting, world):
+    world.answers[messages.Approve] = messages.Done("approved: bob's stop site has begun, as operation 7", 7)
+    answer = browser.post("/approvals/3/approve", {"reason": "seen"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/operations/7")
+    asked = next(one for one in world.supervisor.asked if isinstance(one.command, messages.Approve))
+    assert (asked.command, asked.reason) == (messages.Approve(3), "seen")
+
+
+def test_who_may_agree_and_not_view_is_told_that_it_has_begun(browser, waiting, world):
+    world.answers[messages.Approve] = messages.Done("approved: bob's stop site has begun, as operation 99", 99)
+    assert "has begun, as operation 99" in Read(browser.post("/approvals/3/approve").text).text
+    world.answers[messages.Approve] = messages.Done("approved: bob's enable site: it is enabled")
+    assert browser.post("/approvals/3/approve").headers["Location"] == "/approvals/3"
+
+
+def test_what_may_not_be_agreed_to_says_why_and_keeps_what_was_typed(browser, waiting, world):
+    world.answers[messages.Approve] = messages.Refused("conflict", "the session of bob is over: nothing was done")
+    answer = browser.post("/approvals/3/approve", {"reason": "seen"})
+    assert answer.status_code == 409
+    assert "the session of bob is over" in Read(answer.text).text
+    assert Read(answer.text).fields["reason"] == "seen"
+
+
+def test_one_takes_back_ones_own_and_it_is_said_what_became_of_it(browser, waiting, world):
+    world.answers[messages.Withdraw] = messages.Done("approval 4 taken back by alice: stop site")
+    assert browser.post("/approvals/4/withdraw").headers["Location"] == "/approvals/4"
+    world.answers[messages.ListApprovals] = messages.Approvals([])
+    world.answers[messages.Watch] = [
+        messages.Lapsed(9, world.now, 5, "db", "another"),
+        messages.Lapsed(10, world.now, 4, "site", "approval 4 taken back by alice: stop site"),
+        messages.Watching(10),
+        world.open,
+    ]
+    assert "approval 4 taken back by alice" in browser.read("/approvals/4").text
+    assert browser.read("/approvals").text.index("taken back by alice") < browser.read("/approvals").text.index(
+        "another"
+    )
+    assert "It waits no more" in browser.read("/approvals/6").text
+    assert browser.get(f"/approvals/{1 << 53}").status_code == 404
+    assert browser.post(f"/approvals/{1 << 53}/withdraw").status_code == 404

@@ -1,0 +1,39 @@
+"""The cookie, as it is read; what is set is in test_session."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Request, Response
+
+from userapi.web import cookie
+
+ID = "0123456789abcdef" * 4
+
+
+def found(header: str) -> str:
+    return cookie.session_of(Request({"HTTP_COOKIE": header, "REQUEST_METHOD": "GET"}))
+
+
+def test_a_session_id_is_read():
+    assert found(f"__Host-durward={ID}") == ID
+    assert found(f"theme=dark; __Host-durward={ID}") == ID
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "", f"durward={ID}", f"__host-durward={ID}", f"__Host-durward={ID.upper()}", f"__Host-durward={ID}0",
+        f"__Host-durward={ID[:-1]}", f"__Host-durward=durward_{ID}", f"__Host-durward={ID}; __Host-durward={ID}",
+        f"__Host-durward=Bearer {ID}", f"__Host-session={ID}",
+    ],
+)  # fmt: skip
+def test_a16_anything_else_is_none_a_personal_token_among_them(header):
+    assert found(header) == ""
+
+
+def test_h4_what_is_taken_back_is_the_same_cookie():
+    response = Response()
+    cookie.take_back(response)
+    told = response.headers["Set-Cookie"]
+    for part in ("__Host-durward=;", "Max-Age=0", "Secure", "HttpOnly", "Path=/", "SameSite=Strict"):
+        assert part in told

@@ -1,0 +1,53 @@
+"""Templates and static files, as they are installed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
+
+from userapi.web import pages
+
+TEMPLATES = sorted((pages.HERE / "templates").iterdir())
+
+
+def test_every_template_is_compiled_before_the_first_request_and_is_part_of_the_package():
+    source = Path(__file__).parents[3] / "userapi" / "web"  # the checkout; what is imported is what is installed
+    for folder, found in (("templates", set(pages._TEMPLATES)), ("static", set(pages.ADDRESSES))):
+        assert {path.name for path in (source / folder).iterdir()} == found
+        for path in (source / folder).iterdir():
+            assert (pages.HERE / folder / path.name).read_bytes() == path.read_bytes()
+    assert {"base.html", "login.html", "services.html"} <= set(pages._TEMPLATES)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_h2_no_template_leaves_anything_unescaped_or_has_code_or_style_of_its_own(path):
+    text = path.read_text()
+    assert not re.search(r"\|\s*safe|autoescape|Markup|{%\s*set\s+\w+\s*%}", text)
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|https?://", text, re.IGNORECASE)
+    for script in re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL):
+        assert script == ""
+
+
+def test_h2_the_module_makes_no_markup_of_text():
+    code = pages.FILES[pages.ADDRESSES["durward.js"].removeprefix("/static/")].data.decode()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|\.style\b", code)
+
+
+def test_what_a_page_loads_is_small():
+    sizes = {name: len(pages.FILES[address.removeprefix("/static/")].data) for name, address in pages.ADDRESSES.items()}
+    assert max(sizes.values()) < 6 * 1024
+
+
+def test_what_could_reorder_or_hide_text_is_spelled_out_and_what_is_escaped_stays_so():
+    assert pages._harmless("a\u202e\x1b\n") == "a\\u202e\\x1b\n"
+    assert pages._harmless(Markup("<b>\u202e")) == "<b>\u202e"
+    assert pages._harmless(7) == 7
+
+
+def test_a_name_that_a_template_does_not_know_is_an_error():
+    with pytest.raises(UndefinedError):
+        pages.render("error.html", {})

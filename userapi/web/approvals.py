@@ -1,0 +1,108 @@
+"""/approvals, /approvals/N: what waits for a second person, and what has become of what one has asked for oneself.
+
+POST /approvals/N/approve agrees, by the number alone, and leads to the operation that has begun; /withdraw takes back
+what one has asked for.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from policy import messages
+from userapi.client import FIRST, Refusal
+from userapi.http.guard import parts
+from userapi.http.problems import Problem
+from userapi.web.forms import Asking, fields, form, proven
+from userapi.web.guard import Asker, asker, failed, nobody, page, see_other
+from userapi.web.operations import lines_of, operations_of
+
+MINE = 20  # operations of one's own, and ends of what waited, that are shown
+
+blueprint = Blueprint("approvals", __name__)
+
+
+def waiting(who: Asker) -> list[messages.ApprovalInfo]:
+    reply = who.ask(messages.ListApprovals())
+    if not isinstance(reply, messages.Approvals):
+        raise Problem("failed", "the supervisor answered something else")
+    return reply.approvals
+
+
+@blueprint.get("/approvals")
+def listed() -> Response:
+    who = asker()
+    found, user = waiting(who), who.rights().user
+    mine = [one for one in operations_of(who) if one.user == user][:MINE]
+    values: dict[str, object] = {
+        "user": user, "others": [one for one in found if not one.yours], "yours": [one for one in found if one.yours],
+        "operations": lines_of(mine), "lapsed": _lapsed(who)[:MINE],
+    }  # fmt: skip
+    return page("approvals.html", values, who.session)
+
+
+@blueprint.get("/approvals/<int:approval>")
+def one(approval: int) -> Response:
+    who = asker()
+    values = _values(who, approval, request.args.get("reason", ""))
+    return page("approval.html", values, who.session)
+
+
+@blueprint.post("/approvals/<int:approval>/approve")
+def approve(approval: int) -> Response:
+    return _done(approval, messages.Approve(_number(approval)))
+
+
+@blueprint.post("/approvals/<int:approval>/withdraw")
+def withdraw(approval: int) -> Response:
+    return _done(approval, messages.Withdraw(_number(approval)))
+
+
+def _done(approval: int, command: messages.Command) -> Response:
+    who = asker()
+    asked = form(request, Asking)
+    try:
+        proven(who.session, asked)
+        reply = who.ask(command, asked.reason)
+    except (Problem, Refusal) as error:
+        if nobody(error):
+            raise
+        values = _values(who, approval, fields(request).get("reason", ""))
+        return failed("approval.html", values, who.session, error)
+    if not isinstance(reply, messages.Done):
+        raise Problem("failed", "the supervisor answered something else")
+    if reply.operation and any(one.number == reply.operation for one in operations_of(who)):
+        return see_other(f"/operations/{reply.operation}")
+    if reply.operation:  # who may agree may have no right to view what becomes of it
+        return page("done.html", {"user": who.rights().user, "text": reply.text}, who.session)
+    return see_other(f"/approvals/{approval}")
+
+
+def _number(approval: int) -> int:
+    if approval >= 1 << 53:
+        raise Problem("unknown", "there is no such approval")
+    return approval
+
+
+def _values(who: Asker, approval: int, reason: str) -> dict[str, object]:
+    wanted = _number(approval)
+    found = next((one for one in waiting(who) if one.number == wanted), None)
+    return {
+        "user": who.rights().user, "number": approval, "approval": found, "reason": reason,
+        "over": "" if found else _over(who, approval),
+    }  # fmt: skip
+
+
+def _over(who: Asker, approval: int) -> str:
+    """What is still remembered of one that waits no more: that it expired or was taken back; else ""."""
+    return next((event.text for event in _lapsed(who) if event.approval == approval), "")
+
+
+def _lapsed(who: Asker) -> list[messages.Lapsed]:
+    """What waited and was not done, of what is still remembered and the asker may view; the newest first."""
+    found = []
+    for event in parts().supervisor.watch(who.session, messages.Watch(after=1), who.source, FIRST):
+        if isinstance(event, messages.Lapsed):
+            found.append(event)
+        elif event is None or isinstance(event, messages.Watching):
+            break
+    return found[::-1]

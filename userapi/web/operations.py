@@ -1,0 +1,107 @@
+"""/operations, /operations/N: what is under way, and how one goes and ended; POST /operations/N/cancel takes it back.
+
+Without JavaScript the page of an operation asks again by itself until it is over; with it, /operations/N/live tells its
+steps as server-sent events: `step` {"text"}, `ended` {}.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from policy import messages
+from userapi.cli import plain
+from userapi.cli.render import age, step
+from userapi.client import Refusal
+from userapi.http.guard import parts
+from userapi.http.operations import outcome
+from userapi.http.problems import Problem
+from userapi.http.streams import Span, as_events, begun, streamed
+from userapi.web.forms import Asking, form, proven
+from userapi.web.guard import Asker, asker, failed, nobody, page, see_other
+
+blueprint = Blueprint("operations", __name__)
+
+
+def operations_of(who: Asker) -> list[messages.OperationInfo]:
+    """All that the asker may view and that is remembered, the newest first. Raises Refusal, Problem."""
+    reply = who.ask(messages.ListOperations(ended=True))
+    if not isinstance(reply, messages.Listed):
+        raise Problem("failed", "the supervisor answered something else")
+    return sorted(reply.operations, key=lambda one: -one.number)
+
+
+def lines_of(operations: list[messages.OperationInfo]) -> list[dict[str, object]]:
+    """What a table of operations shows of each."""
+    now = time.clock_gettime(time.CLOCK_REALTIME)
+    return [
+        {
+            **msgspec.to_builtins(one), "age": age(one.since, now),
+            "how": one.step if one.ok is None else f"{'done' if one.ok else 'failed'}: {one.text}",
+        }
+        for one in operations
+    ]  # fmt: skip
+
+
+@blueprint.get("/operations")
+def listed() -> Response:
+    who = asker()
+    values: dict[str, object] = {"operations": lines_of(operations_of(who)), "user": who.rights().user}
+    return page("operations.html", values, who.session)
+
+
+@blueprint.get("/operations/<int:operation>")
+def one(operation: int) -> Response:
+    who = asker()
+    return page("operation.html", _values(who, operation), who.session)
+
+
+@blueprint.post("/operations/<int:operation>/cancel")
+def cancel(operation: int) -> Response:
+    who = asker()
+    asked = form(request, Asking)
+    try:
+        proven(who.session, asked)
+        who.ask(messages.Cancel(operation=_number(operation)), asked.reason)
+    except (Problem, Refusal) as error:
+        if nobody(error):
+            raise
+        return failed("operation.html", _values(who, operation), who.session, error)
+    return see_other(f"/operations/{operation}")
+
+
+@blueprint.get("/operations/<int:operation>/live")
+def live(operation: int) -> Response:
+    who, here = asker(), parts()
+    give = here.waits.take(who.session)
+    try:
+        events = begun(here.supervisor.watch(who.session, messages.Watch(operation=_number(operation)), who.source))
+    except BaseException:
+        give()
+        raise
+    stream = as_events(events, Span(request.environ), spell=spelled)
+    return streamed(stream, give, "text/event-stream", {"X-Accel-Buffering": "no"})
+
+
+def spelled(event: messages.Event) -> bytes:
+    if isinstance(event, messages.Step):
+        text = plain.line(step(event.service, event.text))
+        return b"event: step\ndata: " + msgspec.json.encode({"text": text}) + b"\n\n"
+    return b"event: ended\ndata: {}\n\n" if isinstance(event, messages.Ended) else b""
+
+
+def _number(operation: int) -> int:
+    if operation >= 1 << 53:
+        raise Problem("unknown", f"no operation {operation} that you may view")
+    return operation
+
+
+def _values(who: Asker, operation: int) -> dict[str, object]:
+    watch = messages.Watch(operation=_number(operation))
+    with parts().waits.one(who.session):
+        told = outcome(who.session, who.source, watch, False)
+    steps = [{"time": one["time"], "text": step(one["service"], one["text"])} for one in told["steps"]]
+    info = next((one for one in operations_of(who) if one.number == operation), None)
+    return {"user": who.rights().user, "number": operation, "told": {**told, "steps": steps}, "info": info}

@@ -1,0 +1,20 @@
+"""The page at "/": all of its parts as one blueprint, each a file of this folder."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask
+
+from userapi.http.guard import PAGES
+from userapi.web import approvals, guard, live, operations, services, session
+
+PARTS = (session.blueprint, services.blueprint, operations.blueprint, approvals.blueprint, live.blueprint)
+
+
+def register(app: Flask) -> None:
+    web = Blueprint(PAGES, __name__)
+    guard.register(web)
+    for part in PARTS:
+        web.register_blueprint(part)
+    app.register_blueprint(web)
+    for status in (404, 405):
+        app.register_error_handler(status, guard.nowhere)
