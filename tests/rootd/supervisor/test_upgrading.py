@@ -159,7 +159,7 @@ def test_a_supervisor_that_was_killed_meanwhile_asks_again_under_the_same_number
     after.upgrades.facts(102.0)
     assert after.sent == [number]
     assert not after.ended
-    after.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"no", 103.0)
+    after.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=76), b"no", 103.0)
     assert (after.ended[0].operation, after.ended[0].text) == (number, "nothing was changed: no")
     assert after.told == [Asker("ab", None, "shutdown")]
 
