@@ -142,9 +142,9 @@ def _all(ways: Ways, places: Iterable[Place], tell: Progress) -> list[Row]:
     ]
 
 
-def at(row: Row, place: Place) -> Row:
+def at(row: Row, *places: Place) -> Row:
     """The same there. It is made often, and _replace takes four times as long."""
-    return Row(row[0], row[1], (place.service,), *row[3:])
+    return Row(row[0], row[1], tuple([place.service for place in places]), *row[3:])
 
 
 def _told(places: list[Place], tell: Progress) -> Iterator[Place]:
@@ -155,17 +155,12 @@ def _told(places: list[Place], tell: Progress) -> Iterator[Place]:
 
 def gathered(rows: Iterable[Row]) -> list[Row]:
     """What is the same but for its service in one row, and then what is the same but for its action."""
-    twins: dict[tuple[int, ...], tuple[Row, list[tuple[int, str]]]] = {}  # of one origin: seen without comparing
-    for number, row in enumerate(rows):
-        origin = (*map(id, row[:2]), *map(id, row[3:]))  # twins keeps them
-        twins.setdefault(origin, (row, []))[1].extend((number, name) for name in row.services)
-    services: dict[Row, list[tuple[int, str]]] = {}
-    for row, numbered in twins.values():
-        services.setdefault(row._replace(services=()), []).extend(numbered)
+    services: dict[Row, list[str]] = {}
+    for row in rows:
+        services.setdefault(at(row), []).extend(row.services)
     acts: dict[Row, list[str]] = {}
-    for row, numbered in services.items():
-        names = dict.fromkeys(name for _, name in sorted(numbered))
-        acts.setdefault(row._replace(services=tuple(names), actions=()), []).extend(row.actions)
+    for row, names in services.items():
+        acts.setdefault(row._replace(services=tuple(dict.fromkeys(names)), actions=()), []).extend(row.actions)
     return [row._replace(actions=tuple(dict.fromkeys(names))) for row, names in acts.items()]
 
 
@@ -201,9 +196,15 @@ def _rows(grants: Mapping[Atoms, Collection[Grant]], excepts: Excepts, action: s
 
 
 def row_of(one: Atoms, action: str, service: str) -> Row:
-    inside = tuple(atom.text for atom in of_kinds(one, INSIDE))
-    conditions = tuple(atom for atom in ordered(one) if atom.kind not in (*PRINCIPALS, INSIDE))
-    return Row(of_kinds(one, *PRINCIPALS), (action,), (service,), inside, conditions)
+    who, inside, conditions = list[Atom](), list[str](), list[Atom]()
+    for atom in ordered(one):
+        if atom.kind in PRINCIPALS:
+            who.append(atom)
+        elif atom.kind == INSIDE:
+            inside.append(atom.text)
+        else:
+            conditions.append(atom)
+    return Row(tuple(who), (action,), (service,), tuple(inside), tuple(conditions))
 
 
 def about(formula: Formula, user: str) -> Formula:
@@ -223,7 +224,8 @@ def of_kinds(atoms: Iterable[Atom], *kinds: str) -> tuple[Atom, ...]:
 
 
 def in_order(found: Iterable[Atoms]) -> tuple[Atoms, ...]:
-    return tuple(sorted(found, key=_places))
+    every = tuple(found)
+    return every if len(every) == 1 else tuple(sorted(every, key=_places))
 
 
 @lru_cache(1 << 16)
