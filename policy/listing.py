@@ -219,10 +219,6 @@ def ordered(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
     return tuple(sorted(atoms, key=_place))
 
 
-def of_kinds(atoms: Iterable[Atom], *kinds: str) -> tuple[Atom, ...]:
-    return ordered(atom for atom in atoms if atom.kind in kinds)
-
-
 def in_order(found: Iterable[Atoms]) -> tuple[Atoms, ...]:
     every = tuple(found)
     return every if len(every) == 1 else tuple(sorted(every, key=_places))
