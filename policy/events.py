@@ -70,7 +70,7 @@ class Missed(_Event, frozen=True, tag="missed"):
     """Events since `after` that cannot be told any more. The number is that of the last one; what follows is whole."""
 
     number: int
-    text: str  # "events 41 to 96 are not kept any more: ask for the status"
+    text: str  # "event 40 is too old: only later ones than event 96 are kept. …"
 
 
 class Dropped(_Event, frozen=True, tag="dropped"):

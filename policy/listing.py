@@ -40,7 +40,8 @@ from policy.rights import (
 from policy.rules import Grant
 
 Progress = Callable[[int, int], None]  # how many of how many
-ORDER = (USER, MEMBER, INSIDE, WHEN, UNTIL, FROM, REASON, LIMIT, APPROVAL)
+KINDS = (USER, MEMBER, INSIDE, WHEN, UNTIL, FROM, REASON, LIMIT, APPROVAL)
+ORDER = {kind: number for number, kind in enumerate(KINDS)}
 
 
 def silent(done: int, of: int) -> None:
@@ -69,17 +70,19 @@ class Ways:
         self._made: dict[tuple[str, int, int], list[Row]] = {}
         self._excepts: dict[int, Excepts] = {}
 
-    def of(self, action: str, place: Place) -> Iterator[Row]:
+    def of(self, action: str, place: Place) -> list[Row]:
         """In the order of principals; they name no service yet."""
         parts = self._book.parts(action, place, self._about)
         denies = self._book.forbids(parts)
         if id(denies) not in self._excepts:
             self._excepts[id(denies)] = Excepts(denies)
+        found = list[Row]()
         for person in sorted(parts, key=_place):
             key = (action, id(parts[person]), id(denies))  # the book keeps both
             if key not in self._made:
                 self._made[key] = _rows(parts[person].grants, self._excepts[id(denies)], action, "")
-            yield from self._made[key]
+            found += self._made[key]
+        return found
 
 
 def who_can(book: Book, action: str, place: Place) -> list[Row]:
@@ -88,7 +91,7 @@ def who_can(book: Book, action: str, place: Place) -> list[Row]:
     action: a word of policy.names.Action; place: one of policy.rights.places, or DAEMON for a global action. Rows are
     in the order of their principals; none where nobody may, and where the action cannot be there. Raises nothing.
     """
-    return [row._replace(services=(place.service,)) for row in Ways(book).of(action, place)]
+    return [at(row, place) for row in Ways(book).of(action, place)]
 
 
 def what_can(
@@ -113,7 +116,7 @@ def what_can(
             if key not in made:
                 formula = restricted(book.formula(action, place, held.__contains__), held)
                 made[key] = [row._replace(who=(mine[0],)) for row in rows_of(formula, action, "")]
-            found += [row._replace(services=(place.service,)) for row in made[key]]
+            found += [at(row, place) for row in made[key]]
     return found
 
 
@@ -132,11 +135,16 @@ def matrix(book: Book, places: Iterable[Place], tell: Progress = silent) -> list
 
 def _all(ways: Ways, places: Iterable[Place], tell: Progress) -> list[Row]:
     return [
-        row._replace(services=(place.service,))
+        at(row, place)
         for place in _told([DAEMON, *places], tell)
         for action in actions(place)
         for row in ways.of(action, place)
     ]
+
+
+def at(row: Row, *places: Place) -> Row:
+    """The same there. It is made often, and _replace takes four times as long."""
+    return Row(row[0], row[1], tuple([place.service for place in places]), *row[3:])
 
 
 def _told(places: list[Place], tell: Progress) -> Iterator[Place]:
@@ -149,7 +157,7 @@ def gathered(rows: Iterable[Row]) -> list[Row]:
     """What is the same but for its service in one row, and then what is the same but for its action."""
     services: dict[Row, list[str]] = {}
     for row in rows:
-        services.setdefault(row._replace(services=()), []).extend(row.services)
+        services.setdefault(at(row), []).extend(row.services)
     acts: dict[Row, list[str]] = {}
     for row, names in services.items():
         acts.setdefault(row._replace(services=tuple(dict.fromkeys(names)), actions=()), []).extend(row.actions)
@@ -162,15 +170,16 @@ class Excepts:
     def __init__(self, denies: Iterable[Atoms]) -> None:
         self._all = in_order(denies)
         self._atoms = frozenset(atom for one in self._all for atom in one)
-        self._for: dict[Atoms, tuple[Atoms, ...]] = {}
+        self._for: dict[tuple[Atoms, Atoms], tuple[Atoms, ...]] = {}
 
     def of(self, one: Atoms) -> tuple[Atoms, ...]:
         """From this one: what is true where it holds is not told again, and nobody is two people."""
-        users = frozenset(atom for atom in one if atom.kind == USER)
-        if users not in self._for:
-            self._for[users] = tuple(deny for deny in self._all if possible(users | deny))
-        found = self._for[users]
-        return found if self._atoms.isdisjoint(one) else in_order({deny - one for deny in found})
+        known = frozenset(atom for atom in one if atom.kind == USER), self._atoms & one  # all of it that matters
+        if known not in self._for:
+            users, true = known
+            found = tuple(deny for deny in self._all if possible(users | deny))
+            self._for[known] = in_order({deny - true for deny in found}) if true else found
+        return self._for[known]
 
 
 def rows_of(formula: Formula, action: str, service: str) -> list[Row]:
@@ -187,9 +196,15 @@ def _rows(grants: Mapping[Atoms, Collection[Grant]], excepts: Excepts, action: s
 
 
 def row_of(one: Atoms, action: str, service: str) -> Row:
-    inside = tuple(atom.text for atom in of_kinds(one, INSIDE))
-    conditions = tuple(atom for atom in ordered(one) if atom.kind not in (*PRINCIPALS, INSIDE))
-    return Row(of_kinds(one, *PRINCIPALS), (action,), (service,), inside, conditions)
+    who, inside, conditions = list[Atom](), list[str](), list[Atom]()
+    for atom in ordered(one):
+        if atom.kind in PRINCIPALS:
+            who.append(atom)
+        elif atom.kind == INSIDE:
+            inside.append(atom.text)
+        else:
+            conditions.append(atom)
+    return Row(tuple(who), (action,), (service,), tuple(inside), tuple(conditions))
 
 
 def about(formula: Formula, user: str) -> Formula:
@@ -204,12 +219,9 @@ def ordered(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
     return tuple(sorted(atoms, key=_place))
 
 
-def of_kinds(atoms: Iterable[Atom], *kinds: str) -> tuple[Atom, ...]:
-    return ordered(atom for atom in atoms if atom.kind in kinds)
-
-
 def in_order(found: Iterable[Atoms]) -> tuple[Atoms, ...]:
-    return tuple(sorted(found, key=_places))
+    every = tuple(found)
+    return every if len(every) == 1 else tuple(sorted(every, key=_places))
 
 
 @lru_cache(1 << 16)
@@ -218,4 +230,4 @@ def _places(one: Atoms) -> list[tuple[int, str, int]]:
 
 
 def _place(atom: Atom) -> tuple[int, str, int]:
-    return ORDER.index(atom.kind), atom.text, atom.nth
+    return ORDER[atom.kind], atom.text, atom.nth

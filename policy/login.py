@@ -154,6 +154,7 @@ class SessionDown(_Push, frozen=True, tag="down"):
     hash: Hash
     why: str  # logout, locked, expired, password changed, groups changed, revoked, idle, account gone
     number: Number = 0  # not 0: answered by `Seen`
+    user: str = ""  # whose it was, for the audit log: after a revocation the supervisor does not know any more
 
 
 class LoginNoted(_Push, frozen=True, tag="login"):

@@ -228,6 +228,8 @@ def _entries(
     for group in sorted(perhaps):
         inside = frozenset({Atom(INSIDE, group)})
         ways += [(rule, inside) for rule in rules.get(GROUP + group, nothing).get(person, ())]
+    if not ways:
+        return {}
     counted = _counted([rule for rule, _ in ways]) if demands else {}
     found: dict[Atoms, dict[int, Rule]] = {}
     for rule, inside in ways:
@@ -281,6 +283,8 @@ def covered(one: Atoms, by: Iterable[Atoms]) -> bool:
 
 def minimal(found: Collection[Atoms]) -> list[Atoms]:
     """Without those that follow from others, in their order."""
+    if len(found) == 1:  # most often
+        return [*found]
     kept: list[Atoms] = []
     for one in sorted(found, key=len):
         if not covered(one, kept):

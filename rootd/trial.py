@@ -14,7 +14,7 @@ from rootd import version
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest, Unreadable
 
-REFUSED = 65  # EX_DATAERR
+REFUSED = 76  # EX_PROTOCOL: of what the running program has made; 65 is of root's files
 KINDS = (
     "lock", "settings", "door", "generation", "secrets", "socket", "process", "pipe", "notify", "stage", "staged",
     "backup",

@@ -213,7 +213,7 @@ class Logins:
 
     def end(self, session: table.Session, why: str) -> None:
         if self.table.drop(session.hash) is not None:
-            self._link.push(login.SessionDown(session.hash, why))
+            self._link.push(login.SessionDown(session.hash, why, user=session.user))
 
     def _end_for_good(self, sessions: list[table.Session], why: str) -> None:
         """First in the file: an auth that is started again just now must not take them back."""
@@ -221,7 +221,7 @@ class Logins:
             self.table.drop(session.hash)
         self.save()
         for session in sessions:
-            self._link.push(login.SessionDown(session.hash, why))
+            self._link.push(login.SessionDown(session.hash, why, user=session.user))
 
     def save(self) -> None:
         """What was revoked is answered when no file has it: now, or with the next save."""

@@ -169,7 +169,7 @@ class Personal:
         if not self._link.is_there:
             return over()
         self._number += 1
-        self._link.push(login.SessionDown(token.hash, "revoked", self._number))
+        self._link.push(login.SessionDown(token.hash, "revoked", self._number, token.user))
         return self._wait(self._number, over, over)
 
     def _wait(
@@ -280,7 +280,7 @@ class Personal:
         """It does not work for now."""
         state = self.tokens.state(token)
         if not state.why:
-            self._link.push(login.SessionDown(token.hash, why))
+            self._link.push(login.SessionDown(token.hash, why, user=token.user))
         state.why = why
 
     def _end(self, token: tokens.Token, why: str) -> None:

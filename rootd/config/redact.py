@@ -4,7 +4,9 @@ Rule 1: what is not known to be harmless is not shown: a type that is not in SHO
         that is not what its key takes.
 Rule 2: names are shown, of variables and credentials too; what they stand for never.
 Rule 3: a line of a file is quoted where all of it can be seen to be one key of a harmless type, or a header.
-Rule 4: of a command, its program, the names of its options and plain paths: any other word could be a password.
+Rule 4: of a command, its program, the names of its options and plain paths beneath a directory that machines have: any
+        other word could be a password. Of a URL, its address and a path of words: anything else could be a token.
+Rule 5: Describe (specs.py) and ReadPolicy show the same.
 """
 
 from __future__ import annotations
@@ -27,7 +29,13 @@ NAMES = {"variables", "credentials"}  # tables of which the names are shown
 _OPTION = re.compile(r"(-[A-Za-z]|--[A-Za-z][A-Za-z0-9-]*)(=.*)?", re.DOTALL)
 NAMED = {"service", "template", "socket"}  # sections that have a name
 _HEADER = re.compile(r"\s*\[\[?[A-Za-z0-9_. -]+\]\]?\s*")
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+-]*")
+_PROGRAM = re.compile(r"/[A-Za-z0-9_./+-]*")
+# not any path: what is encoded in base 64 may begin with "/" as well
+_ROOTS = "app|bin|boot|data|dev|etc|home|lib|lib64|media|mnt|nix|opt|proc|root|run|sbin|srv|sys|tmp|usr|var"
+_PATH = re.compile(rf"/(({_ROOTS})(/[A-Za-z0-9_.-]*)*)?")
+_URL = re.compile(
+    r"((?:http://[0-9A-Fa-f.:\[\]]+(?=/|\Z))?(?:/(?:v[0-9]{1,2}|[a-z_.-]{,20})(?=[/?]|\Z))*)([/?]?)(.*)", re.DOTALL
+)
 
 
 def redacted(found: dict[Path, Section]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -50,9 +58,9 @@ def value_of(kind: str, name: str, value: Any, parsed: Any) -> Any:
     if row.type in NAMES:
         return dict.fromkeys(value, HIDDEN)
     if row.type == "command":
-        return [value[0], *map(word_of, value[1:])] if _PLAIN_PATH.fullmatch(value[0]) else [HIDDEN]
+        return [value[0], *map(word_of, value[1:])] if _PROGRAM.fullmatch(value[0]) else [HIDDEN]
     if row.type == "url":
-        return value.partition("?")[0] + (f"?{HIDDEN}" if "?" in value else "")
+        return url_of(value)
     return value if is_harmless(row.type) else HIDDEN
 
 
@@ -68,7 +76,13 @@ def word_of(word: str) -> str:
     option = _OPTION.fullmatch(word)
     if option:
         return option[1] + (f"={HIDDEN}" if option[2] else "")
-    return word if _PLAIN_PATH.fullmatch(word) else HIDDEN
+    return word if _PATH.fullmatch(word) else HIDDEN
+
+
+def url_of(word: str) -> str:
+    """What a check asks for, without what follows the first part of it that is no word."""
+    found = _URL.fullmatch(word)
+    return found[1] + (found[2] + HIDDEN if found[3] else found[2]) if found else HIDDEN
 
 
 def is_quotable(path: tuple[str | int, ...], line: str) -> bool:

@@ -8,7 +8,7 @@ import signal
 from functools import cache
 from typing import Any, NamedTuple
 
-from rootd.config import keys, kinds, schedules
+from rootd.config import keys, kinds, redact, schedules
 from rootd.config.schedules import Schedule
 from rootd.config.table import Entry
 
@@ -63,7 +63,7 @@ class ServiceSpec(NamedTuple):
     after: tuple[str, ...]  # those that it comes after where they run too, without those that it requires
     priority: int
     restart_with: tuple[str, ...]
-    settings: tuple[tuple[str, str], ...]  # for people, as in the file; without values of the environment
+    settings: tuple[tuple[str, str], ...]  # for people, as in the file, redacted (redact.py)
     digest: str  # equal: nothing that concerns this service has changed
     ready_probe: Probe | None = None
     ready_interval: float = 0.5
@@ -148,7 +148,9 @@ def spec_of(
     after = tuple(name for name in values["after"] if name not in values["requires"])
     spec = spec._replace(**{key: values[key] for key in ORDER} | {"after": after})
     at = tuple((name, first + offset) for offset, (name, _) in enumerate(parts))
-    return spec._replace(entry=index, parts=at, digest=hashlib.sha256(whole).hexdigest())
+    told = {key: redact.value_of("service", key, value, values.get(key)) for key, value in raw.items()}
+    settings = spec.settings if told == raw else tuple(shown("service", told))
+    return spec._replace(entry=index, parts=at, settings=settings, digest=hashlib.sha256(whole).hexdigest())
 
 
 def shown(kind: str, raw: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -82,6 +82,7 @@ class Keeper:
         self.renewal = again.Renewal(self, command, HANDLED)
         self.ended_at: float | None = None
         self.status = 0
+        self.signals: list[int] = []  # that have come, each as often as it means something
         self.wakeup, self.writer = socket.socketpair()
         for end in (self.wakeup, self.writer):
             end.setblocking(False)
@@ -91,7 +92,7 @@ class Keeper:
     def run(self) -> int:
         """Until everything has ended; returns the exit status of the whole."""
         for number in HANDLED:
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, self.signalled)
         signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)  # the keeper before us has let them wait
         self.loop.watch(self.wakeup.fileno(), lambda _: self.woken())
@@ -116,8 +117,14 @@ class Keeper:
             wake = [*self.due.values(), *([] if self.ended_at is None else [self.ended_at])]
             self.loop.turn(min(wake) - now if wake else None)
 
+    def signalled(self, number: int, _: object) -> None:
+        """Noted, no more. What only wakes us tells of none when it is full, after some hundreds."""
+        if self.signals.count(number) < 2:
+            self.signals.append(number)
+
     def woken(self) -> None:
-        signals = self.wakeup.recv(4096)
+        self.wakeup.recv(4096)
+        signals, self.signals = self.signals, []
         self.reap()
         if signal.SIGHUP in signals and self.hears(SUPERVISOR) and not self.asked_to_end:
             self.tell(SUPERVISOR, ipc.Message(ipc.STAGE))

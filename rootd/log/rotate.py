@@ -101,6 +101,8 @@ class Mover:
             pipe.resume(self._time(), self.totals.has)
         except OSError as error:
             self._say(f"what was on its way to {pipe.shown} is lost, and nobody can count it: {error.strerror}")
+            with contextlib.suppress(OSError):
+                pipe.own().remove()  # or what it holds would be taken for a part of what comes after it
             pipe.spool = None
         if pipe.out or pipe.losing:
             pipe.since = 0.0 if pipe.losing else None

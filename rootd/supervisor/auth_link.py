@@ -91,7 +91,7 @@ class AuthLink:
             self.disconnect()
 
     def _pushed(self, push: login.Push) -> None:
-        named = self._sessions.named(push.hash) if isinstance(push, login.SessionDown) else ("", "")
+        token = self._sessions.token_name(push.hash) if isinstance(push, login.SessionDown) else ""
         before = self._groups(push.hash) if isinstance(push, login.SessionUp) else None
         seen = self._sessions.push(push, self._clock())
         if seen is not None:
@@ -103,9 +103,9 @@ class AuthLink:
                 self._keep(self._sessions.to_keep())
             case login.SessionUp():
                 if before is not None and self._groups(push.hash) not in (None, before):
-                    self._record(push, "", "")
+                    self._record(push)
             case login.LoginNoted() | login.SessionDown() | login.TokenNoted():
-                self._record(push, *named)
+                self._record(push, token)
 
     def _groups(self, session: str) -> frozenset[str] | None:
         found = self._sessions.still(session, self._clock())
@@ -121,18 +121,18 @@ class AuthLink:
         return {"groups": groups[:MOST_GROUPS], **more}
 
     def _record(
-        self, push: login.LoginNoted | login.SessionDown | login.SessionUp | login.TokenNoted, user: str, token: str
+        self, push: login.LoginNoted | login.SessionDown | login.SessionUp | login.TokenNoted, token: str = ""
     ) -> None:
         """A login, other groups of who is logged in, or the end of a session: the first digits of its hash are in each
-        of its decisions. user, token: of a personal one that has ended or sleeps."""
+        of its decisions. token: the name of a personal one that has ended or sleeps."""
         if self._audit.is_crowded:
             self._left_out += 1
             if str(self._left_out).strip("0") == "1":
                 told = f"a login or logout is not recorded ({self._left_out} so far)"
                 self._note(f"the audit log cannot keep up with auth: {told}")
         elif isinstance(push, login.SessionDown):
-            body = {"kind": "logout", "session": push.hash[:SESSION_SHOWN], "why": push.why}
-            self._audit.record(body | ({"user": user, "token": token} if token else {}))
+            body = {"kind": "logout", "user": push.user, "session": push.hash[:SESSION_SHOWN], "why": push.why}
+            self._audit.record(body | ({"token": token} if token else {}))
         elif isinstance(push, login.SessionUp):
             said: dict[str, Any] = {"kind": "groups", "user": push.user, "session": push.hash[:SESSION_SHOWN]}
             self._audit.record(said | self._named(push.hash))

@@ -93,7 +93,8 @@ def read_generation(number: int, digest: bytes, fd: int, running: Settings | Non
     if isinstance(policy, Policy) and not problems:
         sockets = load_table(compiled.table).sockets
         return Loaded(number, digest, specs, policy, [], compiled.settings, sockets, marks, shown)
-    problems = problems if isinstance(policy, Policy) else problems + policy
+    if not isinstance(policy, Policy):  # whose lines name people: they are for those who have the right `policy`
+        problems = problems + [msgspec.structs.replace(one, source="") for one in policy]
     return Loaded(number, digest, specs, NOBODY, problems, files=marks)
 
 

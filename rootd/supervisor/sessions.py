@@ -133,11 +133,11 @@ class Sessions:
         """How many personal tokens of this user, or of everybody (""), are known."""
         return sum(one.identity.token is not None and user in ("", one.identity.user) for one in self._live.values())
 
-    def named(self, known: str) -> tuple[str, str]:
-        """Of a personal token's hash, whose it is and its name; two times "" for what is none."""
+    def token_name(self, known: str) -> str:
+        """Of a personal token's hash; "" for what is none."""
         session = self._live.get(known)
         token = session.identity.token if session else None
-        return (session.identity.user, token.name) if session and token else ("", "")
+        return token.name if token else ""
 
     def revoking(self) -> list[login.RevokeSessions]:
         """What auth has not answered, the latest last."""

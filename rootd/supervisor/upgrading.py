@@ -11,18 +11,22 @@ Rule 3: our own api is restarted after it, in a rolling restart like any; no oth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from policy.messages import Ended
+from policy.messages import Ended, Problem
 from rootd import ipc
 from rootd.config.compile import API
 from rootd.supervisor.files import UNREADABLE
 from rootd.supervisor.operations import Asker, Operation, Operations, Refusal
+from rootd.supervisor.reload import fitting
 
 TIME_LIMIT = 90.0  # seconds for the keeper's answer; its trial has 60
 RIGHT = "shutdown"  # as dispatch has it, for the audit log
+BAD_FILES = 65  # EX_DATAERR: a trial that found mistakes in root's files, and said each in a line
+_PLACED = re.compile(r"(\S+?):([0-9]{1,9}): (.*)")
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,10 +99,17 @@ class Upgrades:
     def refused(self, message: ipc.Message, said: bytes, now: float) -> None:
         """UPGRADE has come back: nothing was changed, and why."""
         if self._operation is None or message.seq != self._operation.number:
-            return
-        text = "; ".join(line for line in said.decode(errors="replace").splitlines() if line[:1].strip())
+            return None
+        lines = [line for line in said.decode(errors="replace").splitlines() if line[:1].strip()]
+        if message.arg == BAD_FILES and lines:
+            return self._end(
+                False, "the new program refuses the files: nothing was changed", now, map(problem_of, lines)
+            )
+        text = "; ".join(lines)
         how = f"exit status {message.arg}" if message.arg >= 0 else f"signal {-message.arg}"
-        self._end(False, f"nothing was changed: {text or f'the new program ended when it was tried ({how})'}", now)
+        return self._end(
+            False, f"nothing was changed: {text or f'the new program ended when it was tried ({how})'}", now
+        )
 
     def ended(self, event: Ended, now: float) -> None:
         """An operation has ended: the restart of our api, or any other."""
@@ -121,15 +132,21 @@ class Upgrades:
         self._operations.resume([operation])
         return operation
 
-    def _end(self, ok: bool, text: str, now: float) -> None:
+    def _end(self, ok: bool, text: str, now: float, problems: Iterable[Problem] = ()) -> None:
         operation = self._operation
         self._forget()
         if operation is not None:
-            self._operations.end(operation, ok, text, now)
+            self._operations.end(operation, ok, text, now, fitting(list(problems)))
 
     def _forget(self) -> None:
         self._operation, self._kept, self._awaited = None, None, 0
         self._keep(b"")
+
+
+def problem_of(line: str) -> Problem:
+    """As it was said by rootd/check.headline: with its place, where it has one."""
+    found = _PLACED.fullmatch(line)
+    return Problem(found[1], int(found[2]), "", found[3]) if found else Problem("", 0, "", line)
 
 
 def of_api(

@@ -21,6 +21,7 @@ EACH = 16  # of one user
 KEPT = 1_024  # events of the past
 SHARE = 128  # of one service: one that has more loses its own first, so that a noisy one costs the others nothing
 GONE = 16_384  # services of which it is known which event was the last that is not kept any more
+THEN = "Look at the status for how things are; what follows here is complete"
 AHEAD = 1 << 20  # more numbers than a supervisor can give to events between one state file and the next
 
 Happened = messages.Changed | messages.Step | messages.Ended | messages.Lapsed
@@ -134,16 +135,17 @@ class Watchers:
         """What he would have been shown, and is not kept. Of what he may not view, nothing is missing to him."""
         after = watcher.after
         if after > self._last:
-            text = f"{after} is no number of this daemon's events, which go on after {self._last}: ask for the status"
-            return messages.Missed(self._last, text)
+            text = (
+                f"there is no event {after} yet, the last one is {self._last}: the number is of another start, or wrong"
+            )
+            return messages.Missed(self._last, f"{text}. {THEN}")
         last = self._lost
         for service, number in self._gone.items():
             if number > max(after, last) and watcher.service in (None, service) and sees(service):
                 last = number
         if last <= after:
             return None
-        which = f"event {last} is" if last == after + 1 else f"events {after + 1} to {last} are"
-        return messages.Missed(last, f"{which} not kept any more: ask for the status")
+        return messages.Missed(last, f"event {after} is too old: only later ones than event {last} are kept. {THEN}")
 
     def _show(self, watcher: Watcher, event: Happened, sees: Sees, kept: bool = False) -> bool:
         """Hand it over, if it may be seen. False when there is nothing more to show to this one."""

@@ -69,9 +69,16 @@ def test_what_is_required_is_started_first_and_stopped_last(make_house: Callable
     }  # fmt: skip
 
 
-def test_a_shutdown_ends_a_chain_in_reverse(make_house: Callable[..., House]) -> None:
-    house = make_house(services=SERVICES, policy=POLICY).start()
+def test_a_shutdown_ends_a_chain_in_reverse_for_who_has_the_right_over_http(make_house: Callable[..., House]) -> None:
+    may = '[[grant]]\nid = "alice-ends"\nwho = ["user:@alice@"]\nmay = ["shutdown"]\n'
+    house = make_house(services=SERVICES, policy=POLICY | {"20.toml": may}).start()
     house.until(lambda: house.status()["web"].state == "RUNNING", "the last of the chain runs")
+    for name, code in (("bob", 77), ("alice", 0)):
+        house.login(name)
+        done = house.cli(name, "shutdown")
+        assert done.returncode == code, done
+    assert house.daemon is not None
+    assert house.daemon.wait(60) == 0
     house.stop()
     names = [*sorted(SERVICES), "durward-api"]  # the entries of the table are in the order of the files
     ends = [names[int(str(one["slot"])) // 1024] for one in house.audit() if one.get("deed") == "exited"]

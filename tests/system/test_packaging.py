@@ -159,6 +159,16 @@ def test_a_path_that_the_configuration_does_not_name_is_the_default(place: Path,
         assert path() == "/srv/x", text
 
 
+@pytest.mark.parametrize("options", [("--systemd",), ("--links",), ("--links", "--systemd")])
+def test_install_refuses_what_would_be_outside_of_the_prefix_beside_files_only(
+    place: Path, options: tuple[str, ...]
+) -> None:
+    done = run(PACKAGING / "install", "--files-only", *options, place / "prefix")
+    assert done.returncode == 1
+    assert all(option in done.stderr for option in options)
+    assert not (place / "prefix").exists()
+
+
 @pytest.mark.parametrize("script", ["install", "uninstall"])
 @pytest.mark.parametrize("part", ["", ".durward"])
 @pytest.mark.parametrize("spoil", ["owner", "group", "other"])

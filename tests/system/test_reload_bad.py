@@ -147,7 +147,8 @@ def test_b5_b6_refused_with_file_line_and_key(kept: House, what: str) -> None:
     told = [problem for problem in found if problem.file == name and problem.line in lines]
     assert told, found
     assert any(words in f"{problem.key}: {problem.text}" for problem in told), told
-    for problem in (one for one in told if one.source or name.startswith("policy.d/")):  # else it could be a secret
+    assert not [one for one in told if one.source and name.startswith("policy.d/")], "rules name people"
+    for problem in (one for one in told if one.source):  # else it could be a secret
         assert problem.source.strip() == (kept.etc / name).read_text().splitlines()[problem.line - 1].strip()
 
 

@@ -204,6 +204,17 @@ def test_stop_in_the_moment_in_which_another_keeper_is_started_ends_all_too(mach
     up(machine)
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.03, 0.08])
+def test_stop_while_no_keeper_is_there_ends_all_too(machine: Machine, pause: float) -> None:
+    up(machine)
+    machine.run("sh", "-c", f"kill -KILL {machine.keeper()}; sleep {pause}; systemctl stop {UNIT}")
+    machine.until(lambda: ended(machine), "it has ended")
+    left = machine.until(lambda: not machine.of("www", "jobs", "_durward", "_durward-api"), "nothing is left")
+    assert left
+    machine.run("systemctl", "start", UNIT)
+    up(machine)
+
+
 def test_durward_shutdown_is_an_end_that_systemd_does_not_undo(machine: Machine) -> None:
     up(machine)
     machine.run(f"{PREFIX}/bin/durward", "--root", "shutdown", check=False)

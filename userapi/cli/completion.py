@@ -51,22 +51,28 @@ VALUED = (
     " --after --config --key --anchors --from --to --action --target --outcome --kind --request --reason"
     " --token --may --on --expires --dir --groups --at --fail-on --prefix"  # take a word
 )
+FILES = "--cacert --token-file --config --dir --key --anchors"  # of these, a path
+PATHS = "policy check test lint diff simulate", "audit verify search"  # commands, and which of theirs take paths
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT, TOKEN = "verify search tail", "create list revoke"
 POLICY = "show why who-can what-can matrix diff simulate check test lint schema"
-_VALUED = VALUED.replace(" ", "|")
+_VALUED, _FILES = VALUED.replace(" ", "|"), FILES.replace(" ", "|")
+_PATHS = "|".join(f"{verb},{one}" for verb, *ones in map(str.split, PATHS) for one in ones)
 _BASH = "".join(f'            {verb}) names="{options} {COMMON}" ;;\n' for verb, options in OPTIONS.items())
 _ZSH = "".join(f"            {verb}) names=({options} {COMMON}) ;;\n" for verb, options in OPTIONS.items())
 _FISH = "".join(
     f'complete -c durward -n "__fish_seen_subcommand_from {verb}" -l {option.removeprefix("--")}'
-    f"{' -x' if option in VALUED.split() else ''}\n"
+    f"{' -r -F' if option in FILES.split() else ' -x' if option in VALUED.split() else ''}\n"
     for verb, options in OPTIONS.items()
     for option in options.split()
+) + "".join(
+    f'complete -c durward -F -n "__fish_seen_subcommand_from {verb}; and __fish_seen_subcommand_from {ones}"\n'
+    for verb, _, ones in (row.partition(" ") for row in PATHS)
 )
 
 BASH = f"""# bash completion for durward: eval "$(durward completion bash)"
 _durward() {{
-    local cur prev= verb= word names= i
+    local cur prev= verb= word names= paths= i
     local -a words=() before=()
     for ((i = 1; i <= COMP_CWORD; i++)); do  # bash splits group:web at its colon
         word=${{COMP_WORDS[i]}}
@@ -87,7 +93,16 @@ _durward() {{
         esac
     done
     verb=${{before[0]}}
-    if [[ $prev == --stream ]]; then
+    case $prev in
+        {_FILES}) paths=yes ;;
+        {_VALUED}) ;;
+        *) [[ $cur == -* ]] || case $verb,${{before[1]}} in {_PATHS}) paths=yes ;; esac ;;
+    esac
+    if [[ -n $paths ]]; then
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        compopt -o filenames 2>/dev/null
+        return
+    elif [[ $prev == --stream ]]; then
         names="{STREAMS}"
     elif [[ $prev == --color ]]; then
         names="{COLOURS}"
@@ -137,6 +152,15 @@ _durward() {{
             *) before+=($word) ;;
         esac
     done
+    case ${{words[CURRENT-1]}} in
+        {_FILES}) skip=paths ;;
+        {_VALUED}) ;;
+        *) [[ ${{words[CURRENT]}} == -* ]] || case ${{before[1]}},${{before[2]}} in {_PATHS}) skip=paths ;; esac ;;
+    esac
+    if [[ $skip == paths ]]; then
+        _files
+        return
+    fi
     if [[ ${{words[CURRENT-1]}} == --stream ]]; then
         names=({STREAMS})
     elif [[ ${{words[CURRENT-1]}} == --color ]]; then
@@ -193,8 +217,8 @@ complete -c durward -l help
 complete -c durward -l json
 complete -c durward -l root
 complete -c durward -l url -x
-complete -c durward -l cacert -r
-complete -c durward -l token-file -r
+complete -c durward -l cacert -r -F
+complete -c durward -l token-file -r -F
 complete -c durward -l color -x -a "{COLOURS}"
 complete -c durward -n "__fish_seen_subcommand_from logs" -l stream -x -a "{STREAMS}"
 {_FISH}"""

@@ -145,7 +145,8 @@ def shutdown(ask: Any, screen: Screen, args: Any) -> int:
     except Failure as failure:
         if failure.kind not in ("later", "unreachable"):
             raise
-        return done(screen, {"text": "the daemon has ended"})  # it cannot say so itself
+        told = "the daemon has ended" if args.root else "the daemon is ending: what answers over HTTP has ended already"
+        return done(screen, {"text": told})  # it cannot say so itself
 
 
 def upgrade(ask: Any, screen: Screen, args: Any) -> int:

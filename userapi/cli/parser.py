@@ -220,7 +220,7 @@ COMMANDS: dict[str, tuple[str, str, str, Callable[[argparse.ArgumentParser], Non
     "reload": ("operations", "reload", "read the configuration again", _reload),
     "why": ("queries", "why", "would that be allowed, and by which rule", _why),
     "revoke": ("operations", "revoke", "end somebody's sessions and personal tokens", _revoke),
-    "shutdown": ("operations", "shutdown", "end the daemon and all services (with --root)", _wait),
+    "shutdown": ("operations", "shutdown", "end the daemon and all services", _wait),
     "upgrade": ("operations", "upgrade", "replace the daemon by what is installed now (with --root)", _wait),
     "version": ("version", "version", "the version of this command, and of the daemon", _none),
     "audit": ("audit", "audit", "read the audit log, or verify that it was not changed", _audit),

@@ -1,5 +1,5 @@
 """GET /api/v1/services, /services/NAME; POST /services/NAME/{start,stop,restart,signal,scale,enable,disable,
-clear-log,reopen-log}; POST /reload, /revoke.
+clear-log,reopen-log}; POST /reload, /revoke, /shutdown.
 
 GET /services answers {"services": [{"name", "state", "wanted", "processes": [{"name", "state", "pid", "since",
 "exit", "text"}], "groups", "text", "enabled", "next"}], "version", "trouble"}, with ?service=NAME that one only; "next"
@@ -136,3 +136,8 @@ def revoke() -> Response:
     if (asked.user is None) != asked.everyone:
         raise Problem("invalid", 'name one user, or say {"everyone": true}')
     return commanded(messages.Revoke(user=asked.user, everyone=asked.everyone), asked)
+
+
+@blueprint.post("/shutdown")
+def shutdown() -> Response:
+    return commanded(messages.Shutdown(), body(Why))

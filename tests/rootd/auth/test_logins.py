@@ -54,7 +54,7 @@ def test_a8_without_the_supervisors_word_there_is_no_session(stage, people, monk
     assert answer == login.Denied(logins.LATER, logins.CROWDED)
     up = stage.until(lambda push: isinstance(push, login.SessionUp))
     assert isinstance(up, login.SessionUp)
-    assert stage.down() == login.SessionDown(up.hash, "never seen by the supervisor")
+    assert stage.down() == login.SessionDown(up.hash, "never seen by the supervisor", user=up.user)
     assert stage.why() == "the supervisor did not answer"
 
 
@@ -159,7 +159,7 @@ def test_a16_every_login_has_a_token_of_its_own_and_logout_ends_it_at_once(auth,
     client = auth.client()
     client.ask(login.Logout(one.token))
     assert auth.answer(client) == login.LoggedOut()
-    assert auth.down() == login.SessionDown(table.hash_of(one.token), "logout")
+    assert auth.down() == login.SessionDown(table.hash_of(one.token), "logout", user=alice.name)
     client.ask(login.Logout(one.token))
     assert isinstance(auth.answer(client), login.Denied)
     text = (auth.path / "auth" / "sessions.json").read_text()
@@ -175,7 +175,7 @@ def test_a16_what_was_revoked_ends_at_once_for_one_person_or_for_all(auth, peopl
     assert {auth.down().hash, auth.down().hash} == {hashes[0], hashes[2]}
     auth.tell(login.RevokeSessions("", 7))
     assert auth.until(lambda push: isinstance(push, login.SessionDown | login.Revoked)) == login.Revoked(7)
-    assert auth.down() == login.SessionDown(hashes[1], "revoked")
+    assert auth.down() == login.SessionDown(hashes[1], "revoked", user=bob.name)
     assert '"sessions":[]' in (auth.path / "auth" / "sessions.json").read_text()
 
 
@@ -218,7 +218,7 @@ def test_a8_a_session_that_nobody_waits_for_is_none(auth, people) -> None:
     assert isinstance(up, login.SessionUp)
     client.close()
     auth.tell(login.Seen(up.number))
-    assert auth.down() == login.SessionDown(up.hash, "nobody waited for it")
+    assert auth.down() == login.SessionDown(up.hash, "nobody waited for it", user=up.user)
 
 
 def test_a17_four_workers_with_fifty_attempts_each(auth, people) -> None:

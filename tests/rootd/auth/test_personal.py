@@ -114,7 +114,7 @@ def test_a_token_is_answered_when_the_supervisor_has_seen_it_and_else_there_is_n
     assert isinstance(up, login.SessionUp)
     client.close()
     stage.tell(login.Seen(up.number))
-    assert stage.down() == login.SessionDown(up.hash, "nobody waited for it")
+    assert stage.down() == login.SessionDown(up.hash, "nobody waited for it", user=up.user)
 
 
 def test_who_may_not_make_one_is_told_why(stage, people, monkeypatch) -> None:
@@ -200,7 +200,7 @@ def test_a16_revoking_a_person_ends_his_tokens_too_once_the_file_knows(auth, peo
     folder = auth.path / "state" / "auth"
     folder.chmod(0o500)  # as where it can only be read
     auth.tell(login.RevokeSessions(alice.name, 7))
-    auth.until(lambda push: push == login.SessionDown(up.hash, "revoked"))
+    auth.until(lambda push: push == login.SessionDown(up.hash, "revoked", user=up.user))
     assert len(listed(auth, other)) == 1
     assert not [push for push in auth.pushed if isinstance(push, login.Revoked)]
     folder.chmod(0o700)
@@ -216,7 +216,7 @@ def test_a16_what_is_revoked_is_out_of_the_tokens_file_although_that_of_sessions
     _, up = made(auth, auth.granted(alice).token)
     (auth.path / "auth").chmod(0o500)
     auth.tell(login.RevokeSessions(alice.name, 7))
-    auth.until(lambda push: push == login.SessionDown(up.hash, "revoked"))
+    auth.until(lambda push: push == login.SessionDown(up.hash, "revoked", user=up.user))
     assert listed(auth, auth.granted(people("bob")).token) == []
     assert "sessions cannot be saved" in auth.errors.read_text()
     assert up.hash not in (auth.path / "state" / "auth" / "tokens.json").read_text(), "a boot ends sessions alone"
@@ -254,7 +254,7 @@ def test_a14_a_token_sleeps_while_its_account_may_not_log_in(minute, people, cha
     alice = people("changing")
     _, up = made(minute, minute.granted(alice).token)
     people.run(*(word.format(alice.name) for word in change))
-    minute.until(lambda push: push == login.SessionDown(up.hash, why))
+    minute.until(lambda push: push == login.SessionDown(up.hash, why, user=up.user))
     minute.pushed.clear()
     people.run(*(word.format(alice.name) for word in back))
     assert up_again(minute, up.hash).token == SCOPE
@@ -268,7 +268,7 @@ def test_a14_a_token_of_a_deleted_account_sleeps_and_after_a_while_is_no_more(st
     alice = people("changing")
     _, up = made(stage, stage.granted(alice).token)
     people.run("userdel", alice.name)
-    stage.until(lambda push: push == login.SessionDown(up.hash, "unknown user"))
+    stage.until(lambda push: push == login.SessionDown(up.hash, "unknown user", user=up.user))
     file = stage.path / "state" / "auth" / "tokens.json"
     until = time.monotonic() + 20.0
     stage.granted(people("bob"))  # whose session is told of again and again
@@ -284,7 +284,7 @@ def test_a14_an_account_with_another_uid_is_another_and_its_groups_are_those_of_
     people.run("usermod", "--append", "--groups", "games", alice.name)
     minute.until(lambda push: isinstance(push, login.SessionUp) and push.hash == up.hash and "games" in push.groups)
     people.run("usermod", "--uid", "61445", alice.name)
-    minute.until(lambda push: push == login.SessionDown(up.hash, "account gone"))
+    minute.until(lambda push: push == login.SessionDown(up.hash, "account gone", user=up.user))
     file, until = minute.path / "state" / "auth" / "tokens.json", time.monotonic() + 20.0
     minute.granted(people("bob"))  # whose session is told of again and again
     while up.hash in file.read_text():  # it is written when the minute's look at all of them is over
@@ -296,7 +296,7 @@ def test_a14_an_account_with_another_uid_is_another_and_its_groups_are_those_of_
 def test_one_that_has_expired_is_told_and_shown_and_its_name_is_free_again(minute, people) -> None:
     session = minute.granted(people("alice")).token
     _, up = made(minute, session, seconds=0.5)
-    minute.until(lambda push: push == login.SessionDown(up.hash, "expired"))
+    minute.until(lambda push: push == login.SessionDown(up.hash, "expired", user=up.user))
     assert [one.trouble for one in listed(minute, session)] == ["expired"]
     made(minute, session)
     assert [one.trouble for one in listed(minute, session)] == [""]

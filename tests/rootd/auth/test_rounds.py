@@ -50,7 +50,7 @@ def test_a14_what_happens_to_an_account_ends_its_sessions_and_nobody_elses(minut
     one, other = (table.hash_of(minute.granted(person).token) for person in (alice, bob))
     confirmed(minute, one)
     people.run(*(word.format(alice.name) for word in change), text=text.format(alice.name))
-    assert minute.down() == login.SessionDown(one, why)
+    assert minute.down() == login.SessionDown(one, why, user=alice.name)
     confirmed(minute, other)
     people.remove("changing")
 
@@ -175,7 +175,7 @@ def test_a_session_that_is_not_used_ends_and_one_that_is_does_not(stage, people,
         assert time.monotonic() < until
         stage.tell(login.Touched(used))
         stage.turn(None, until)
-    assert stage.down() == login.SessionDown(idle, "idle")
+    assert stage.down() == login.SessionDown(idle, "idle", user=people("alice").name)
 
 
 def test_a_session_ends_at_its_end_however_much_it_is_used(stage, people, monkeypatch) -> None:
@@ -183,7 +183,7 @@ def test_a_session_ends_at_its_end_however_much_it_is_used(stage, people, monkey
     stage.serve(people.service, f"{people.service}-account", session=0.7)
     stage.start()
     known = table.hash_of(stage.granted(people("alice")).token)
-    assert stage.down() == login.SessionDown(known, "expired")
+    assert stage.down() == login.SessionDown(known, "expired", user=people("alice").name)
 
 
 def test_who_cannot_be_checked_is_neither_confirmed_nor_ended(minute, people, service) -> None:

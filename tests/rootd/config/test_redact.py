@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rootd.config import keys
-from rootd.config.redact import HIDDEN, NAMES, SHOWN, is_harmless, is_quotable, redacted, word_of
+from rootd.config.redact import HIDDEN, NAMES, SHOWN, is_harmless, is_quotable, redacted, url_of, word_of
 from rootd.config.sections import read
 from rootd.config.trusted import File
 
@@ -100,10 +100,23 @@ def test_the_daemons_own_file_is_shown_section_by_section() -> None:
 @pytest.mark.parametrize(
     ("word", "expected"),
     [("--verbose", "--verbose"), ("-v", "-v"), ("--a=b", f"--a={HIDDEN}"), ("-a=b", f"-a={HIDDEN}"), ("-ab", HIDDEN),
-     ("/srv/x.py", "/srv/x.py"), ("/x?y=z", HIDDEN), ("//u:p@h", HIDDEN), ("http://x", HIDDEN), ("", HIDDEN)],
+     ("/srv/x.py", "/srv/x.py"), ("/", "/"), ("/etc", "/etc"), ("/x?y=z", HIDDEN), ("/x/token=abc", HIDDEN),
+     ("/9j4AAQSkZJRgABAQ", HIDDEN), ("/srvx/y", HIDDEN), ("/srv/a+b", HIDDEN), ("http://u:p@h/x", HIDDEN),
+     ("//u:p@h", HIDDEN), ("http://x", HIDDEN), ("", HIDDEN)],
 )  # fmt: skip
 def test_of_an_argument_options_and_plain_paths_are_shown(word: str, expected: str) -> None:
     assert word_of(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [("http://127.0.0.1:80", "http://127.0.0.1:80"), ("http://[::1]:80/a/", "http://[::1]:80/a/"), ("/", "/"),
+     ("/api/v1/healthz", "/api/v1/healthz"), ("/a?k=s", f"/a?{HIDDEN}"), ("/a/hunter2/b", f"/a/{HIDDEN}"),
+     ("/a/9f8e", f"/a/{HIDDEN}"), ("http://127.0.0.1:80/=s", f"http://127.0.0.1:80/{HIDDEN}"),
+     ("http://u:p@127.0.0.1/", HIDDEN), ("x", HIDDEN)],
+)  # fmt: skip
+def test_of_a_url_the_address_and_words_are_shown(url: str, expected: str) -> None:
+    assert url_of(url) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 
+from rootd.config import redact
 from rootd.config.compile import Compiled
+from rootd.config.sections import read
 from rootd.config.specs import ServiceSpec
+from rootd.config.trusted import File
 
 Compile = Callable[..., Compiled]
 
@@ -55,8 +59,6 @@ def test_what_is_not_said_has_its_default(compiled: Compile) -> None:
 
 
 def full(compiled: Compile, text: str = FULL, value: str = "hidden") -> ServiceSpec:
-    from rootd.config.trusted import File
-
     path = "/etc/work/env"
     return spec(compiled("[auth]", {"a.toml": text}, environment_files={path: File(path, f"MORE={value}\n")}))
 
@@ -84,6 +86,27 @@ def test_settings_are_as_in_the_file_and_show_no_value_of_the_environment(compil
     assert shown["environment"] == '["SECRET"]'
     assert "environment_file" not in shown
     assert "hidden" not in str(shown)
+
+
+SECRETS = """
+command = ["/srv/work", "--token=hidden", "hidden"]
+stop = { command = ["/srv/stop", "hidden"] }
+hooks = { pre_start = ["/srv/migrate", "postgres://work:hidden@db/work"] }
+live = { http = "http://127.0.0.1:80/health?key=hidden" }
+ready = { command = ["/srv/ready", "-phidden"] }
+"""
+
+
+def test_settings_show_what_an_auditor_is_shown_and_the_digest_is_of_what_is_hidden_too(compiled: Compile) -> None:
+    text = PLAIN.replace('command = ["/srv/work"]\n', SECRETS)
+    found = spec(compiled("[auth]", {"a.toml": text}))
+    assert "hidden" not in str(found.settings).replace(redact.HIDDEN, "")
+    (shown,) = (values for *_, values in redact.redacted(read((File("services.d/a.toml", text),))[0]))
+    assert dict(found.settings)["hooks.pre_start"] == json.dumps(shown["hooks"]["pre_start"])
+    assert dict(found.settings)["live.http"] == shown["live"]["http"] == f"http://127.0.0.1:80/health?{redact.HIDDEN}"
+    for old in ("--token=hidden", "key=hidden", ":hidden@", "-phidden", '"/srv/stop", "hidden"'):
+        other = spec(compiled("[auth]", {"a.toml": text.replace(old, old.replace("hidden", "other"))}))
+        assert (other.settings, other.digest == found.digest) == (found.settings, False), old
 
 
 def test_its_place_among_the_others_is_told_and_makes_no_other_process(compiled: Compile) -> None:

@@ -218,6 +218,15 @@ def test_signals_that_mean_nothing_to_it_are_passed_on(theatre: Theatre, signo: 
     assert word["arg"] == signo
 
 
+def test_d11_a_storm_of_signals_ends_nothing_and_the_one_that_asks_for_an_end_is_heard(theatre: Theatre) -> None:
+    theatre.begin()
+    for number in range(10_000):
+        os.kill(theatre.pid, (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1)[number % 3])
+    os.kill(theatre.pid, signal.SIGTERM)
+    theatre.hear_op("supervisor", ipc.END)
+    assert "is started again" not in theatre.stderr.read_text()
+
+
 def test_sigquit_ends_it_in_order_as_sigterm_does(theatre: Theatre) -> None:
     theatre.begin()
     os.kill(theatre.pid, signal.SIGQUIT)

@@ -29,6 +29,13 @@ def cast(house: keeper.Keeper, role: str) -> ipc.Link:
     return ipc.Link(ours, takes_fds=True)
 
 
+def come(house: keeper.Keeper, *numbers: int) -> None:
+    """As signals do."""
+    for number in numbers:
+        house.writer.send(bytes([number]))
+        house.signalled(number, None)
+
+
 def end(house: keeper.Keeper) -> None:
     for child in house.children.values():
         os.kill(child.pid, signal.SIGKILL)
@@ -38,6 +45,41 @@ def end(house: keeper.Keeper) -> None:
     for sock in (house.wakeup, house.writer):
         sock.close()
     house.loop.close()
+
+
+class Seen(Exception):
+    pass
+
+
+def test_d11_none_of_ten_thousand_signals_that_asks_for_an_end_is_lost_when_nobody_has_looked_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = keeper.Keeper({})
+    house.due.clear()
+    look = house.loop.turn
+
+    def busy(_seconds: float | None) -> None:
+        for _ in range(10_000 // 3):
+            for number in (signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1):
+                os.kill(os.getpid(), number)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        look(0.0)
+        raise Seen
+
+    monkeypatch.setattr(house.loop, "turn", busy)
+    before = {number: signal.getsignal(number) for number in keeper.HANDLED}
+    try:
+        with pytest.raises(Seen):
+            house.run()
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert house.asked_to_end == 2, "once is in order, and again is at once"
+    assert house.signals == []
+    assert house.ended_at is not None
+    end(house)
 
 
 def test_a_part_is_not_started_again_when_privileged_has_said_end_meanwhile() -> None:
@@ -74,7 +116,7 @@ def test_a_signal_that_comes_while_parts_end_for_an_upgrade_is_not_lost_in_silen
     house.begun, house.renewal.under_way = True, True
     house.due.clear()
     link = cast(house, "supervisor")
-    house.writer.send(bytes([number]))
+    come(house, number)
     house.woken()
     assert "send it again" in capfd.readouterr().err
     link.close()
@@ -89,7 +131,7 @@ def test_a_supervisor_that_waits_for_what_it_is_handed_is_told_of_no_signal_befo
     links = {role: cast(house, role) for role in ("privileged", "supervisor")}
     links["privileged"].send(ipc.Message(ipc.BEGIN))
     assert house.hear(house.children["privileged"])
-    house.writer.send(bytes([number]))
+    come(house, number)
     house.woken()
     house.start("supervisor", 0.0)
     inherited = ipc.inherit(links["supervisor"])
@@ -113,7 +155,7 @@ def test_what_a_signal_does_not_do_and_what_a_second_one_does_is_said_once(capfd
     house.due, house.begun = {"supervisor": 0.0}, True
 
     def hear(*numbers: int) -> str:
-        house.writer.send(bytes(numbers))
+        come(house, *numbers)
         house.woken()
         return capfd.readouterr().err
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from kills import kill_at
@@ -230,6 +232,33 @@ def test_a_spool_whose_pipe_is_gone_with_the_keeper_is_written_by_the_next_log(h
     assert os.listdir(tmp_path / "log-run") == ["pipe,what"]
     assert any("a spool is left alone: 'pipe,what'" in said for said in again.said)
     again.close()
+
+
+def test_a_spool_that_cannot_be_read_is_said_to_be_lost_and_nothing_of_it_comes_back(
+    houses: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").mkdir()
+    first = houses(tmp_path / "log")
+    reader, writer = os.pipe()
+    first.mover.add(source(), os.dup(reader))
+    os.write(writer, b"one\n" + b"h" * 100)
+    first.settle()
+    first.close()  # as a kill
+    with monkeypatch.context() as trouble:
+        trouble.setattr(Spool, "load", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+        second = houses(tmp_path / "log")
+        second.mover.add(source(), os.dup(reader))
+    assert any("nobody can count it" in said for said in second.said)
+    os.write(writer, b"two\nx")
+    second.settle()
+    second.close()
+    third = houses(tmp_path / "log")
+    os.close(writer)
+    third.mover.add(source(), reader)
+    third.settle()
+    assert [line[STAMP:] for line in third.text().splitlines()] == [b"one", b"two", b"x"]
+    assert os.listdir(tmp_path / "log-run") == []
+    third.close()
 
 
 @pytest.mark.parametrize("name", ["pipe,site,1,1,7,600", "pipe,../x,1,1,7,600,0", "lost,site,1,1,7,600,0", "pipe"])

@@ -113,10 +113,10 @@ def test_a_login_goes_to_the_audit_log(ends: Ends) -> None:
 
 
 def test_the_audit_log_says_which_session_a_login_began_and_why_it_ended(ends: Ends) -> None:
-    ends.push(UP, login.LoginNoted("alice", "", True, "", UP.hash), login.SessionDown(UP.hash, "logout"))
+    ends.push(UP, login.LoginNoted("alice", "", True, "", UP.hash), login.SessionDown(UP.hash, "logout", user="alice"))
     session = UP.hash[:12]
     assert [(record["kind"], record["session"]) for record in ends.records] == [("login", session), ("logout", session)]
-    assert ends.records[1]["why"] == "logout"
+    assert (ends.records[1]["user"], ends.records[1]["why"]) == ("alice", "logout")
 
 
 def test_the_audit_log_says_in_which_groups_somebody_is_at_a_login_and_when_they_change(ends: Ends) -> None:
@@ -253,7 +253,7 @@ def test_what_happens_to_a_personal_token_is_in_the_audit_log_by_its_name(ends: 
     scope = Scope("deploy", ("view", "restart"), ("site",))
     ends.push(msgspec.structs.replace(UP, token=scope))
     ends.push(login.TokenNoted("alice", "192.0.2.1", "made", scope, "2027-01-01T00:00:00Z", UP.hash))
-    ends.push(login.SessionDown(UP.hash, "locked"))
+    ends.push(login.SessionDown(UP.hash, "locked", user="alice"))
     ends.push(login.TokenNoted("", "", "damaged", why="the file"))
     session = UP.hash[:12]
     assert ends.records == [

@@ -181,7 +181,7 @@ def test_b6_a_bad_configuration_changes_nothing_and_is_told_with_every_line(hous
     assert ("services.d/site.toml", 3, "service.site.user") in problems
     assert ("services.d/site.toml", 4, "service.site.sokets") in problems
     assert ("policy.d/10-web.toml", 1, "grant[0].who") in problems
-    assert {problem.source for problem in house.end.problems} == {'user = "nobody-here"', "[[grant]]", ""}
+    assert {one.source for one in house.end.problems} == {'user = "nobody-here"', ""}, "a rule is for the right policy"
 
 
 def test_b6_a_policy_whose_test_fails_refuses_the_whole_reload(house: House) -> None:

@@ -225,7 +225,7 @@ def test_a_personal_token_carries_its_scope_and_does_not_end_by_not_being_used()
     assert found.identity.token == SCOPE
     assert found.touch(101.0) == login.Touched(KEY)  # the first use is told at once
     assert found.touch(102.0) is None
-    assert (known.named(KEY), known.named("c" * 64)) == (("alice", "deploy"), ("", ""))
+    assert (known.token_name(KEY), known.token_name("c" * 64)) == ("deploy", "")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from policy import messages
 from rootd import ipc
 from rootd.supervisor.operations import Asker, Operations, Refusal
-from rootd.supervisor.upgrading import TIME_LIMIT, Upgrades, of_api
+from rootd.supervisor.upgrading import BAD_FILES, TIME_LIMIT, Upgrades, of_api
 
 
 class House:
@@ -66,11 +66,32 @@ def test_what_is_refused_ends_it_with_what_was_said() -> None:
     assert house.kept
     house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number + 1, arg=65), b"of another", 101.0)
     assert not house.ended
-    house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"a:1: no\n    a = 1\n    ^\nb:2: no\n", 101.0)
-    assert [(one.ok, one.text) for one in house.ended] == [(False, "nothing was changed: a:1: no; b:2: no")]
+    house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=76), b"a no\n    a = 1\n    ^\nb no\n", 101.0)
+    assert [(one.ok, one.text, one.problems) for one in house.ended] == [(False, "nothing was changed: a no; b no", [])]
     assert (house.kept, house.told) == (b"", []), "the desk knows who has asked"
     house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"again", 101.0)
     assert len(house.ended) == 1
+
+
+def test_files_that_are_refused_are_told_as_a_reload_tells_them_each_mistake_at_its_place() -> None:
+    house = House()
+    number = house.upgrades.begin("ab", 100.0)
+    said = b"services.d/a.toml:2: service.a.user: no\n    user = 1\n    ^\n/etc/x is not root's\n"
+    house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=BAD_FILES), said, 101.0)
+    (ended,) = house.ended
+    assert (ended.ok, ended.text) == (False, "the new program refuses the files: nothing was changed")
+    assert ended.problems == [
+        messages.Problem("services.d/a.toml", 2, "", "service.a.user: no"),
+        messages.Problem("", 0, "", "/etc/x is not root's"),
+    ]
+
+
+def test_as_many_mistakes_are_told_as_fit_into_a_packet() -> None:
+    house = House()
+    number = house.upgrades.begin("ab", 100.0)
+    house.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=BAD_FILES), b"x\n" * 8000, 101.0)
+    assert len(house.ended[0].problems) < 8000
+    assert house.ended[0].problems[-1].text.endswith(" more")
 
 
 @pytest.mark.parametrize(("status", "how"), [(1, "exit status 1"), (-14, "signal 14")])
@@ -138,7 +159,7 @@ def test_a_supervisor_that_was_killed_meanwhile_asks_again_under_the_same_number
     after.upgrades.facts(102.0)
     assert after.sent == [number]
     assert not after.ended
-    after.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=65), b"no", 103.0)
+    after.upgrades.refused(ipc.Message(ipc.UPGRADE, seq=number, arg=76), b"no", 103.0)
     assert (after.ended[0].operation, after.ended[0].text) == (number, "nothing was changed: no")
     assert after.told == [Asker("ab", None, "shutdown")]
 

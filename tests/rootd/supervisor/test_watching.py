@@ -20,8 +20,9 @@ def watch(client: Any, told: Iterable[int] = (), session: str = "1" * 64, **aske
     return client
 
 
-def missed(number: int, text: str) -> messages.Missed:
-    return messages.Missed(number, f"{text}: ask for the status")
+def missed(number: int, after: int) -> messages.Missed:
+    text = f"event {after} is too old: only later ones than event {number} are kept. "
+    return messages.Missed(number, text + "Look at the status for how things are; what follows here is complete")
 
 
 def states(events: list[Any]) -> list[str]:
@@ -165,13 +166,13 @@ def test_what_is_not_kept_any_more_is_said_with_its_last_number(room: Any, monke
     for _ in range(5):
         room.services.changed("site")
     alice = room.client()
-    assert alice.ask(messages.Watch(after=1)) == missed(2, "event 2 is not kept any more")
+    assert alice.ask(messages.Watch(after=1)) == missed(2, 1)
     assert [alice.receive().number for _ in range(3)] == [3, 4, 5]
     assert alice.receive() == messages.Watching(5)
     watch(room.client(), after=2, told=(3, 4, 5))
     for _ in range(5):
         room.services.changed("site")
-    assert room.client().ask(messages.Watch(after=1)) == missed(7, "events 2 to 7 are not kept any more")
+    assert room.client().ask(messages.Watch(after=1)) == missed(7, 1)
 
 
 def test_b10_what_one_may_not_view_is_not_missing_to_him(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,9 +180,9 @@ def test_b10_what_one_may_not_view_is_not_missing_to_him(room: Any, monkeypatch:
     for name in ("site", "jobs", "vault", "vault", "vault", "vault"):
         room.services.changed(name)
     watch(room.client(), after=2)
-    assert room.client().ask(messages.Watch(after=1)) == missed(2, "event 2 is not kept any more")
+    assert room.client().ask(messages.Watch(after=1)) == missed(2, 1)
     watch(room.client(), after=1, service="site")
-    assert room.client("root").ask(messages.Watch(after=2), "") == missed(3, "event 3 is not kept any more")
+    assert room.client("root").ask(messages.Watch(after=2), "") == missed(3, 2)
 
 
 def test_more_services_than_are_known_by_name_make_the_oldest_missing_to_everybody(
@@ -201,8 +202,12 @@ def test_more_services_than_are_known_by_name_make_the_oldest_missing_to_everybo
 def test_a_number_of_another_daemon_is_said_to_be_one_and_events_follow_from_now_on(room: Any) -> None:
     room.services.changed("site")
     alice = room.client()
-    text = "77 is no number of this daemon's events, which go on after 1: ask for the status"
-    assert alice.ask(messages.Watch(after=77)) == messages.Missed(1, text)
+    told = alice.ask(messages.Watch(after=77))
+    assert told.number == 1
+    assert told.text.startswith(
+        "there is no event 77 yet, the last one is 1: the number is of another start, or wrong. "
+    )
+    assert "Look at the status" in told.text
     assert alice.receive() == messages.Watching(1)
     room.services.changed("site")
     assert alice.receive().number == 2
@@ -213,7 +218,7 @@ def test_a_number_of_the_last_supervisor_is_of_what_is_not_kept_any_more(room: A
     room.desk.watchers.begin(500)
     room.services.changed("site")
     alice = room.client()
-    assert alice.ask(messages.Watch(after=41)) == missed(500, "events 42 to 500 are not kept any more")
+    assert alice.ask(messages.Watch(after=41)) == missed(500, 41)
     assert alice.receive().number == 501
     watch(room.client(), after=500, told=(501,))
 

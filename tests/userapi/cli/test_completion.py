@@ -119,7 +119,65 @@ def test_the_options_of_each_command_are_those_that_it_has():
         own, more = options(make)
         assert own - {"--help"} == set(completion.OPTIONS.get(name, "").split()), name
         valued |= more
+    assert set(completion.FILES.split()) <= valued
     assert set(completion.VALUED.split()) == valued - {"--root"}, "--root takes a path or nothing"
+
+
+FOLDER = ("conf dir", "audit.log", "$(touch PWNED)")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["durward", "policy", "check", "con"], ["conf dir"]),
+        (["durward", "policy", "check", "--quiet", "con"], ["conf dir"]),
+        (["durward", "policy", "diff", "conf dir", "a"], ["audit.log"]),
+        (["durward", "--json", "policy", "simulate", "-", "con"], ["conf dir"]),
+        (["durward", "policy", "lint", "con"], ["conf dir"]),
+        (["durward", "audit", "verify", "au"], ["audit.log"]),
+        (["durward", "audit", "search", "$"], ["$(touch PWNED)"]),
+        (["durward", "audit", "verify", "--key", "au"], ["audit.log"]),
+        (["durward", "policy", "who-can", "--dir", "con"], ["conf dir"]),
+        (["durward", "--token-file", "au"], ["audit.log"]),
+        (["durward", "audit", "search", "--user", "au"], []),
+        (["durward", "policy", "check", "--q"], ["--quiet"]),
+        (["durward", "policy", "what-can", "au"], []),
+    ],
+)
+def test_bash_completes_paths_where_a_file_or_folder_is_taken(tmp_path, words, expected):
+    ended = completed_in(tmp_path, words)
+    assert ended == expected
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == sorted(FOLDER)
+
+
+def completed_in(tmp_path, words):
+    """What bash offers in a folder with these three."""
+    (tmp_path / "script").write_text(completion.BASH)
+    (tmp_path / "here").mkdir()
+    for name in FOLDER:
+        (tmp_path / "here" / name).mkdir()
+    line = " ".join(f"'{word}'" for word in words)
+    program = (
+        f"durward() {{ :; }}; . ../script; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _durward;"
+        ' printf "%s\n" "${COMPREPLY[@]}"'
+    )
+    ended = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path / "here")
+    return ended.stdout.split("\n")[:-1] if ended.stdout.strip() else []
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not here")
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [("policy check ''", True), ("audit verify --key ''", True), ("--cacert ''", True), ("audit verify -''", False),
+     ("policy what-can ''", False), ("restart ''", False), ("audit search --user ''", False)],
+)  # fmt: skip
+def test_zsh_completes_paths_where_a_file_or_folder_is_taken(tmp_path, words, paths):
+    program = (
+        f"compdef() {{ :; }}; compadd() {{ echo names; }}; _files() {{ echo paths; }}; durward() {{ :; }};"
+        f" {completion.ZSH}\n words=(durward {words}); CURRENT=${{#words}}; _durward"
+    )
+    ended = subprocess.run(["zsh", "-f", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert ended.stdout.split() == ["paths" if paths else "names"]
 
 
 EVIL = ["$(touch PWNED)", "`touch PWNED`", "a b", "-x", "group:$(touch PWNED)", "x;touch PWNED", "a\nb", ""]
@@ -153,12 +211,24 @@ def test_bash_expands_nothing_of_what_is_offered(tmp_path):
         ("durward logs --stream ", {"stdout", "stderr", "both"}),
         ("durward --color ", {"auto", "always", "never"}),
         ("durward restart --h", {"--hard", "--help"}),
+        ("durward policy check aud", {"audit.log/"}),
+        ("durward audit verify aud", {"audit.log/"}),
+        ("durward audit verify --key aud", {"audit.log/"}),
+        ("durward --cacert aud", {"audit.log/"}),
+        ("durward policy what-can aud", set()),
+        ("durward restart aud", set()),
     ],
 )
 def test_fish_completes(tmp_path, line, expected):
+    (tmp_path / "audit.log").mkdir()
     (tmp_path / "script").write_text(completion.FISH)
     program = f"source {tmp_path}/script; complete -C '{line}'"
     ended = subprocess.run(
-        ["fish", "--no-config", "-c", program], capture_output=True, text=True, check=True, env={"HOME": str(tmp_path)}
+        ["fish", "--no-config", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"HOME": str(tmp_path)},
+        cwd=tmp_path,
     )
     assert {word.split("\t")[0] for word in ended.stdout.splitlines()} == expected

@@ -170,10 +170,17 @@ def test_ctrl_c_detaches_and_says_how_to_follow(alice, world):
     assert "durward events --operation 7" in err
 
 
-def test_shutdown_is_root_s(alice, root, world):
-    assert alice("shutdown").returncode == 2
+def test_shutdown_is_for_who_has_the_right_and_for_root(alice, root, world):
+    assert alice("shutdown", "--reason", "the machine moves").returncode == 0
+    assert world.commands()[0] == messages.Shutdown()
     assert alice("--root", "shutdown").returncode == 0
     assert root.asked[0].command == messages.Shutdown()
+
+
+def test_an_api_that_has_ended_before_it_could_tell_is_said_to(alice, world):
+    world.answers[messages.Watch] = messages.Refused(kind="unknown", text="no operation 7 that you may view")
+    ended = alice("shutdown")
+    assert (ended.returncode, ended.stdout) == (0, "the daemon is ending: what answers over HTTP has ended already\n")
 
 
 def test_an_upgrade_is_root_s_and_followed_to_its_end(alice, root, world):

@@ -147,7 +147,7 @@ def test_events_are_shown_as_they_come(alice, world):
 
 
 def test_what_is_missing_is_said_beside_the_events_and_is_one_of_them_as_json(alice, world):
-    gone = messages.Missed(96, "events 41 to 96 are not kept any more: ask for the status")
+    gone = messages.Missed(96, "event 40 is too old: only later ones than event 96 are kept. Look at the status")
     event = messages.Changed(number=98, time=world.now, service="site", process="site:0", state="RUNNING", pid=4)
     world.answers[messages.Watch] = [gone, event, messages.Watching(99), messages.Refused("no-session", "it is over")]
     ended = alice("events", "site", "--after", "40")

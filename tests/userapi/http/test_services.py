@@ -85,6 +85,14 @@ def test_a_revocation_is_done_at_once(http, world, body, command):
     assert world.commands() == [command]
 
 
+def test_a_shutdown_is_asked_for_as_any_operation_is_and_decided_by_the_supervisor(http, world):
+    answer = http.post("/api/v1/shutdown")
+    assert (answer.status_code, answer.json["operation"]) == (202, 7)
+    assert world.commands() == [messages.Shutdown()]
+    world.answers[messages.Shutdown] = messages.Refused(kind="forbidden", text="denied: no rule lets alice shutdown")
+    assert http.post("/api/v1/shutdown").status_code == 403
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -106,6 +114,7 @@ def test_a_revocation_is_done_at_once(http, world, body, command):
         ("revoke", {}),
         ("revoke", {"user": "bob", "everyone": True}),
         ("revoke", {"user": "Bob\n"}),
+        ("shutdown", {"now": True}),
     ],
 )
 def test_a_body_that_is_wrong_is_400_and_asks_nobody(http, world, path, body):
@@ -163,6 +172,7 @@ def test_an_answer_of_another_kind_is_an_error(http, world):
         ("services/site/scale", {"processes": 2}),
         ("reload", {}),
         ("revoke", {"user": "bob"}),
+        ("shutdown", {}),
         ("operations/7/cancel", {}),
     ],
 )
