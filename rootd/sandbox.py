@@ -128,7 +128,7 @@ def program(names: Iterable[str], sockets: Sequence[int], *, streams: bool = Fal
         (JUMP_AT_LEAST, 0, 1, X32),
         (RETURN, 0, 0, refuse),
     ]
-    checked = {"clone", "clone3", "socket", "ioctl", "prlimit64", "shutdown"}
+    checked = {"clone", "clone3", "socket", "ioctl", "shutdown"}
     for number in sorted(NUMBERS[name][column] for name in set(names) - checked):
         if number >= 0:
             filters += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]

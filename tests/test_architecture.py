@@ -74,6 +74,7 @@ MAY_FORK = {
     "rootd/__main__.py",  # the throw-away child that checks the configuration
     "rootd/privileged/spawner.py",  # itself; services, by clone3
     "rootd/privileged/stage.py",  # the throw-away child that parses
+    "rootd/supervisor/comparing.py",  # the throw-away child that compares two policies
     "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
 }

@@ -17,7 +17,8 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -29,7 +30,7 @@ from rootd.config.settings import Paths, Settings
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
 from rootd.supervisor.difference import NO_CHANGE, difference
-from rootd.supervisor.loading import hashes, records
+from rootd.supervisor.loading import hashes
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 from rootd.supervisor.publishing import packed
@@ -166,7 +167,7 @@ class Reloads:
         self._replacing = False
         self._until = 0.0
         self._seq = OTHERS
-        self.records: list[dict[str, Any]] = []  # of what counts now, for the audit log
+        self.asked = "", "", ""  # for what counts now: the id of the request, whose it was, and what it has changed
 
     def begin(self, request: str, dry_run: bool, now: float) -> int:
         """The number of the operation. Raises Refusal."""
@@ -276,8 +277,8 @@ class Reloads:
         self._follow(f"reloaded: {what}", self._count(found, what, now), now)
 
     def _count(self, loaded: Loaded, what: str, now: float) -> dict[str, int]:
-        request = self._operation.requests[0] if self._operation is not None else ""
-        self.records = list(records(loaded, self.current.files, request, what))
+        one = self._operation or next(filter(partial(_is_taken, loaded), self._operations.live()), None)
+        self.asked = (one.requests[0], one.user, what) if one is not None else ("", "", what)
         self.current = loaded
         return self._adopt(loaded, now)
 
@@ -323,6 +324,11 @@ class Reloads:
         self._seq = OTHERS + (self._seq + 1 - OTHERS) % OTHERS
         message.seq = self._seq
         return self._send(message)
+
+
+def _is_taken(loaded: Loaded, operation: Operation) -> bool:
+    """Whether it is a reload of the last supervisor's, which has died when privileged had taken this."""
+    return operation.kind == "reload" and not operation.result and operation.generation != loaded.generation
 
 
 def _failed(event: Step | Ended) -> list[str]:

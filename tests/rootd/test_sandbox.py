@@ -169,6 +169,8 @@ def test_a_limit_may_be_read_and_not_set(machine: str) -> None:
     assert decide(filters, call, architecture, 0, 7, 0, 0x7FFF00001000) == ALLOW
     for pointer in (1, 0x7FFF00001000, 0x7FFF00000000, 1 << 63):
         assert decide(filters, call, architecture, 0, 7, pointer, 0) == EPERM, hex(pointer)
+        named = sandbox.program({*NAMES, "prlimit64"}, ())  # by who bounds a child of his
+        assert decide(named, call, architecture, 0, 7, pointer, 0) == ALLOW
 
 
 @pytest.mark.root
