@@ -105,7 +105,7 @@ def since(before: Standing, loaded: Loaded) -> str:
 def record(due: Due, answer: Answer) -> dict[str, Any]:
     """What changed in rights, for the audit log."""
     counts = [f"{len(lines)} {word}" for word, lines in (("gained", answer.gained), ("lost", answer.lost)) if lines]
-    text = f"not known: {answer.why}" if answer.why else f"rights: {', '.join(counts)}" if counts else SAME
+    text = f"not known: {answer.why}" if answer.why else ", ".join(counts) or SAME
     text += f", and {answer.more} more" if answer.more else ""
     told = {
         "kind": "rights", "id": due.id, "user": due.user, "generation": due.generation, "before": due.before,
