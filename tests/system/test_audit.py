@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from house import PREFIX, House
+from house import PATIENCE, PREFIX, House
 from people import People, Person
 from space import Space
 from templates import POLICY
@@ -97,14 +97,14 @@ def grant(name: str, who: str) -> str:
     return f'[[grant]]\nid = "{name}"\nwho = ["{who}"]\nmay = ["restart"]\non = ["site"]\n'
 
 
-def rights(house: House, since: int) -> list[dict[str, object]]:
+def rights(house: House, since: int, timeout: float = PATIENCE) -> list[dict[str, object]]:
     """What has changed in them by the loads from this record on, when something is told of it."""
 
     def found() -> list[dict[str, object]]:
         loads = [one["id"] for one in house.audit()[since:] if one["kind"] == "load"]
         return [one for one in house.audit()[since:] if one["kind"] == "rights" and one["id"] in loads]
 
-    return house.until(found, "it is told what changed in rights")
+    return house.until(found, "it is told what changed in rights", timeout)
 
 
 def test_what_a_reload_changes_in_rights_is_told_as_part_of_its_story_and_shown_in_words(house: House) -> None:
@@ -164,7 +164,7 @@ def test_a_change_that_is_too_large_to_be_compared_is_said_and_holds_nobody_up(h
         house.operate(messages.Reload())
     assert house.cli("alice", "restart", "site").returncode == 0
     assert house.status()
-    told = house.until(lambda: [one for one in house.audit()[since:] if one["kind"] == "rights"], "it is said", 120)
+    told = rights(house, since, 150)
     restarted = next(one for one in house.audit()[since:] if one.get("action") == "restart")
     assert int(str(restarted["n"])) < int(str(told[-1]["n"])), "what was asked meanwhile did not wait for it"
     assert str(told[-1]["text"]).startswith("not known: it took more than ")
