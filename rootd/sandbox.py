@@ -70,6 +70,7 @@ EXECUTING = "execve arch_prctl setuid setgid setgroups setreuid setregid setresu
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of NUMBERS, AUDIT_ARCH_…
 X32 = 0x40000000  # __X32_SYSCALL_BIT: the same numbers with this bit are another table
 IOCTLS = (0x5401, 0x5421, 0x5450, 0x5451)  # TCGETS (isatty), FIONBIO, FIONCLEX, FIOCLEX
+PDEATHSIG = 1  # of prctl(2): a child may ask to die with its parent
 NO_STREAM = 0xE  # bits of SOCK_TYPE_MASK that no other type than SOCK_STREAM (1) is without
 NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW… flag that clone(2) takes
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -160,7 +161,8 @@ def program(names: Iterable[str], sockets: Sequence[int], *, streams: bool = Fal
             (RETURN, 0, 0, refuse),
             (LOAD, 0, 0, AT_NUMBER),
         ]
-    for name, argument, values in (("socket", 0, sockets), ("ioctl", 1, IOCTLS), ("shutdown", 1, (socket.SHUT_WR,))):
+    calls = ("socket", 0, sockets), ("ioctl", 1, IOCTLS), ("shutdown", 1, (socket.SHUT_WR,))
+    for name, argument, values in (*calls, ("prctl", 0, (PDEATHSIG,) if "clone" in names else ())):
         filters += [(JUMP_EQUAL, 0, 2 * len(values) + 2, NUMBERS[name][column]), (LOAD, 0, 0, AT_ARGUMENT[argument])]
         for value in values:
             filters += [(JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, ALLOW)]

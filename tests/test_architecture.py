@@ -71,9 +71,9 @@ FORKS = {"fork", "forkpty", "posix_spawn", "posix_spawnp", "popen", "system", "s
 MAY_FORK = {
     "rootd/keeper/main.py",  # the parts of ours
     "rootd/keeper/again.py",  # the child that tries the new program
-    "rootd/__main__.py",  # the throw-away child that checks the configuration
+    "rootd/__main__.py",
+    "rootd/privileged/stage.py",  # the throw-away child that checks the configuration, or parses
     "rootd/privileged/spawner.py",  # itself; services, by clone3
-    "rootd/privileged/stage.py",  # the throw-away child that parses
     "rootd/supervisor/comparing.py",  # the throw-away child that compares two policies
     "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
@@ -83,8 +83,7 @@ MAY_EXEC = {"rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/keeper/aga
 DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made
-# the person's own process: a command's module and function, by the names in its table of commands
-OWN_TABLE = "userapi/cli/__main__.py"
+OWN_TABLE = "userapi/cli/__main__.py"  # the person's own process: module and function, by names in its table
 
 TOP_LEVEL = {
     "pyproject.toml", "rootd", "userapi", "policy", "tests", "packaging", "README.md", "ARCHITECTURE.md", "SECURITY.md",

@@ -26,14 +26,13 @@ from policy.diff import diff
 from policy.rights import Book, groups_named, places
 from rootd import ipc, sandbox, zones
 
-CALLS = ("prlimit64", "prctl")  # with which the child is bounded; limits can only be made less by who is not root
+CALLS = ("prlimit64",)  # by which the child is bounded; who is not root can only make limits less
 CPU = 30  # seconds of processor time: two policies of 10,000 rules each have taken 7
 TIME = 300.0  # seconds in all
 MEMORY = 1 << 30  # bytes of address space: 124 MiB, those
 SHOWN, ROOM = 25, 3_000  # lines of gained and of lost rights, and bytes of each: most of syslog takes 8 KiB of a record
 CELL = 400  # characters of what such a line says of services, for example
 ANSWER_LIMIT = 65_536  # bytes: a pipe takes that much without a reader
-PDEATHSIG = 1  # of prctl(2)
 TOO_LARGE = 71  # exit status
 COLUMNS = (*wording.COLUMNS[:-1], "other")
 
@@ -114,7 +113,7 @@ class Comparison:
         """In the child. Never returns."""
         status = 70
         try:
-            sandbox.prctl(PDEATHSIG, signal.SIGKILL)
+            sandbox.prctl(sandbox.PDEATHSIG, signal.SIGKILL)
             if os.getppid() == parent:
                 os.dup2(writer, 3, inheritable=False)
                 os.closerange(4, os.sysconf("SC_OPEN_MAX"))
