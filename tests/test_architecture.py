@@ -71,9 +71,9 @@ FORKS = {"fork", "forkpty", "posix_spawn", "posix_spawnp", "popen", "system", "s
 MAY_FORK = {
     "rootd/keeper/main.py",  # the parts of ours
     "rootd/keeper/again.py",  # the child that tries the new program
-    "rootd/__main__.py",
-    "rootd/privileged/stage.py",  # the throw-away child that checks the configuration, or parses
+    "rootd/__main__.py",  # the throw-away child that checks the configuration
     "rootd/privileged/spawner.py",  # itself; services, by clone3
+    "rootd/privileged/stage.py",  # the throw-away child that parses
     "rootd/supervisor/comparing.py",  # the throw-away child that compares two policies
     "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
