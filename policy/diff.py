@@ -18,7 +18,7 @@ Rule: pure. A service that only one of the two knows has no rights in the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from itertools import combinations
 from typing import Literal, NamedTuple
@@ -81,8 +81,8 @@ def diff(
 
 
 def _recounted(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place]) -> Iterator[Change]:
-    """Where somebody who is two principals at once has more counters of a limit, or fewer, and each of the two alone
-    as many as before."""
+    """Where somebody who is two principals at once has more counters of a limit, or fewer, and neither of the two has
+    alone."""
     changed = (old.limited - new.limited) + (new.limited - old.limited)
     persons = {person for people, *_ in changed for person in people}
     touched = {action for _, may, *_ in changed for action in may if action in CHANGING}
@@ -93,13 +93,14 @@ def _recounted(old: Book, before: Mapping[str, Place], new: Book, after: Mapping
             mine, theirs = (_counters(one, persons) for one in parts)
             for rest in in_order(mine.keys() & theirs.keys()):
                 one, other = mine[rest], theirs[rest]
-                alike = {person for person in one if len(one[person]) == len(other.get(person, ()))}
-                for pair in in_order(_pairs(one, alike) | _pairs(other, alike)):
+                both = one.keys() & other.keys()
+                for pair in in_order(_pairs(one, both) | _pairs(other, both)):
                     had, has = (len(set[int]().union(*(held[person] for person in pair))) for held in (one, other))
                     book, which = (new, parts[1]) if has > had else (old, parts[0])
                     counted = {atom._replace(nth=max(had, has)) if atom.kind == LIMIT else atom for atom in rest}
                     point, denies = pair | counted, book.forbids(which)
-                    if had != has and possible(pair) and not covered(point, denies):
+                    told = any((len(other[person]) - len(one[person])) * (has - had) > 0 for person in pair)
+                    if had != has and not told and possible(pair) and not covered(point, denies):
                         row = row_of(point, action, name)
                         unless = in_order({deny - point for deny in denies if possible(point | deny)})
                         yield Change("gained" if has > had else "lost", row._replace(unless=unless), ())
@@ -116,7 +117,7 @@ def _counters(parts: Parts, persons: set[Atom]) -> dict[Atoms, dict[Atom, set[in
     return found
 
 
-def _pairs(counters: Mapping[Atom, set[int]], persons: set[Atom]) -> set[Atoms]:
+def _pairs(counters: Mapping[Atom, set[int]], persons: Collection[Atom]) -> set[Atoms]:
     """Each two that one rule is about."""
     about: dict[int, set[Atom]] = {}
     for person in persons:
