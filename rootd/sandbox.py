@@ -41,11 +41,11 @@ NUMBERS = {
     readv:19:65 recvfrom:45:207 recvmsg:47:212 rename:82:-1 renameat:264:38 renameat2:316:276 restart_syscall:219:128
     rseq:334:293 rt_sigaction:13:134 rt_sigprocmask:14:135 rt_sigreturn:15:139 rt_sigtimedwait:128:137
     sched_getaffinity:204:123 sched_yield:24:124 select:23:-1 sendmsg:46:211 sendto:44:206 set_robust_list:273:99
-    set_tid_address:218:96 setgid:106:144 setgroups:116:159 setitimer:38:103 setpgid:109:154 setregid:114:143
-    setresgid:119:149 setresuid:117:147 setreuid:113:145 setsid:112:157 setuid:105:146 setsockopt:54:208 shutdown:48:210
-    sigaltstack:131:132 socket:41:198 socketpair:53:199 splice:275:76 stat:4:-1 statfs:137:43 statx:332:291
-    sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166 uname:63:160 unlink:87:-1 unlinkat:263:35 utimensat:280:88
-    wait4:61:260 waitid:247:95 write:1:64 writev:20:66
+    set_tid_address:218:96 setgid:106:144 setgroups:116:159 setitimer:38:103 setpgid:109:154 setpriority:141:140
+    setregid:114:143 setresgid:119:149 setresuid:117:147 setreuid:113:145 setsid:112:157 setuid:105:146
+    setsockopt:54:208 shutdown:48:210 sigaltstack:131:132 socket:41:198 socketpair:53:199 splice:275:76 stat:4:-1
+    statfs:137:43 statx:332:291 sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166 uname:63:160 unlink:87:-1
+    unlinkat:263:35 utimensat:280:88 wait4:61:260 waitid:247:95 write:1:64 writev:20:66
     """.split()
     )
 }

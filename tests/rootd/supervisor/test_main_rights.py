@@ -8,6 +8,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from supervisor_daemon import PATIENCE, Daemon, reply
 
 from policy import messages
 from rootd import ipc
+from rootd.supervisor import comparing
 
 pytestmark = pytest.mark.root
 
@@ -52,13 +54,17 @@ def reload(daemon: Daemon, made: Any) -> dict[str, Any]:
 
 
 def child_of(daemon: Daemon) -> int:
-    """The process that compares, stopped when it has begun with that, and has nothing open but what it needs."""
+    """The process that compares, stopped when it has begun with that: bounded, and with little open."""
     until = time.monotonic() + PATIENCE
     while True:
         with open(f"/proc/{daemon.pid}/task/{daemon.pid}/children") as file:
             found = file.read().split()
-        if found and len(os.listdir(f"/proc/{found[0]}/fd")) <= 4:
+        if found and os.getpriority(os.PRIO_PROCESS, int(found[0])) == 19:
             pidfd = os.pidfd_open(int(found[0]))
+            assert len(os.listdir(f"/proc/{found[0]}/fd")) <= 4
+            limits = " ".join(Path(f"/proc/{found[0]}/limits").read_text().split())
+            assert f"Max cpu time {comparing.CPU} {comparing.CPU + 1} seconds" in limits
+            assert f"Max address space {comparing.MEMORY} {comparing.MEMORY} bytes" in limits
             signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
             return pidfd
         assert time.monotonic() < until, "it compares nothing"
