@@ -326,7 +326,7 @@ class Supervisor:
         self._facts = True
         self._tables.clear()
         self._used.clear()
-        self.reloads.facts(known, now)
+        self.reloads.facts(known, now, self.services.going)
         self.services.facts_done(now)
         self.reloads.resume(self.services.catch_up, now)
 

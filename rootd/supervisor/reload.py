@@ -38,6 +38,7 @@ from rootd.supervisor.tables import stamped
 
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
+    from rootd.supervisor.inflight import SavedOperation
 
 TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
 FIRST = 1  # the number of the configuration that a daemon starts with
@@ -234,12 +235,14 @@ class Reloads:
         os.close(made[1])
         return made[0] if same else read_generation(number, digest, fd)
 
-    def facts(self, running: Loaded, now: float) -> None:
-        """A privileged that was started again has told which generation it runs."""
+    def facts(self, running: Loaded, now: float, going: Iterable[SavedOperation] = ()) -> None:
+        """A privileged that was started again, or told a new supervisor, runs this generation. going: what the last one
+        had under way."""
         found = self._found
         begun: dict[str, int] = {}
         if running.generation != self.current.generation or running.digest != self.current.digest:
-            begun = self._count(running, difference(self.current, running), now)
+            taken = filter(partial(_is_taken, running), going if self.current is NOTHING else ())
+            begun = self._count(running, difference(self.current, running), now, next(taken, None))
         if found is not None and found.generation == running.generation:
             self._follow("reloaded", begun, now)
         elif self._operation is not None and not self._replacing:
@@ -276,8 +279,8 @@ class Reloads:
         what = difference(self.current, found)
         self._follow(f"reloaded: {what}", self._count(found, what, now), now)
 
-    def _count(self, loaded: Loaded, what: str, now: float) -> dict[str, int]:
-        one = self._operation or next(filter(partial(_is_taken, loaded), self._operations.live()), None)
+    def _count(self, loaded: Loaded, what: str, now: float, taken: SavedOperation | None = None) -> dict[str, int]:
+        one = self._operation or taken
         self.asked = (one.requests[0], one.user, what) if one is not None else ("", "", what)
         self.current = loaded
         return self._adopt(loaded, now)
@@ -326,7 +329,7 @@ class Reloads:
         return self._send(message)
 
 
-def _is_taken(loaded: Loaded, operation: Operation) -> bool:
+def _is_taken(loaded: Loaded, operation: SavedOperation) -> bool:
     """Whether it is a reload of the last supervisor's, which has died when privileged had taken this."""
     return operation.kind == "reload" and not operation.result and operation.generation != loaded.generation
 

@@ -149,3 +149,24 @@ def test_a_policy_that_was_edited_while_nobody_was_there_is_compared_with_the_la
     assert (rights["before"], rights["policy"], rights["text"]) == (first["policy"], load["policy"], "1 gained, 1 lost")
     told = {"may": "start, stop, restart", "on": "every service", "if": "always"}
     assert (rights["gained"], rights["lost"]) == ([{"who": "group:new", **told}], [{"who": "group:old", **told}])
+
+
+def test_a_reload_whose_supervisor_is_killed_before_it_counts_is_told_by_the_next_one_as_of_who_asked(
+    daemon: Daemon, generation: Make
+) -> None:
+    first = begin(daemon, generation(policy("old")))
+    daemon.spawned(7)
+    kept(daemon, first)
+    newer = generation(policy("new"), 2)
+    with daemon.send(messages.Reload(), "", "root") as sock:
+        asked = daemon.record()
+        assert isinstance(reply(sock), messages.Accepted)
+    daemon.tell(newer.table(seq=daemon.heard("privileged", ipc.STAGE).seq), newer.fd)
+    daemon.heard("privileged", ipc.COMMIT)
+    daemon.kill()
+    load = begin(daemon, newer)
+    assert (load["id"], load["user"]) == (asked["id"], "root")
+    found = [daemon.record(), daemon.record()]
+    rights = next(one for one in found if one["kind"] == "rights")
+    assert (rights["id"], rights["text"], rights["before"]) == (asked["id"], "1 gained, 1 lost", first["policy"])
+    assert next(one for one in found if one["kind"] == "outcome")["id"] == asked["id"]
