@@ -9,24 +9,32 @@ that hold, and no others) where something is gained contains one of these, which
 Each change contains one that is told, and each that is told is one. Two principals in a row are people who are both at
 once. What is lost is gained the other way round.
 
+How often is in no formula: somebody who is two principals at once has one counter where one rule with a limit is about
+both, and two where two rules are. So the rules of each two are counted, where rules with limits have changed; a further
+counter is told as "at most … (by another rule)". Who is three or more at once is looked at as pairs of them.
+
 Rule: pure. A service that only one of the two knows has no rights in the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
+from itertools import combinations
 from typing import Literal, NamedTuple
 
 from policy.listing import Progress, Row, gathered, in_order, row_of, silent
+from policy.names import CHANGING
 from policy.rights import (
     DAEMON,
     INSIDE,
+    LIMIT,
     PRINCIPALS,
     Atom,
     Atoms,
     Book,
     Formula,
+    Parts,
     Place,
     actions,
     covered,
@@ -69,7 +77,53 @@ def diff(
                     continue  # most of it, between two versions of the same policy
             mine, theirs = old.formula(action, was), new.formula(action, will)
             found += _told("lost", theirs, mine, action, name) + _told("gained", mine, theirs, action, name)
-    return _gathered(found)
+    return _gathered([*found, *_recounted(old, before, new, after)])
+
+
+def _recounted(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place]) -> Iterator[Change]:
+    """Where somebody who is two principals at once has more counters of a limit, or fewer, and neither of the two has
+    alone."""
+    changed = (old.limited - new.limited) + (new.limited - old.limited)
+    persons = {person for people, *_ in changed for person in people}
+    touched = {action for _, may, *_ in changed for action in may if action in CHANGING}
+    for name in dict.fromkeys(("", *before, *after)) if persons else ():
+        was, will = (DAEMON, DAEMON) if not name else (before.get(name), after.get(name))
+        for action in filter(touched.__contains__, actions(was or will or DAEMON)):
+            parts = old.parts(action, was), new.parts(action, will)
+            mine, theirs = (_counters(one, persons) for one in parts)
+            for rest in in_order(mine.keys() & theirs.keys()):
+                one, other = mine[rest], theirs[rest]
+                both = one.keys() & other.keys()
+                for pair in in_order(_pairs(one, both) | _pairs(other, both)):
+                    had, has = (len(set[int]().union(*(held[person] for person in pair))) for held in (one, other))
+                    book, which = (new, parts[1]) if has > had else (old, parts[0])
+                    counted = {atom._replace(nth=max(had, has)) if atom.kind == LIMIT else atom for atom in rest}
+                    point, denies = pair | counted, book.forbids(which)
+                    told = any((len(other[person]) - len(one[person])) * (has - had) > 0 for person in pair)
+                    if had != has and not told and possible(pair) and not covered(point, denies):
+                        row = row_of(point, action, name)
+                        unless = in_order({deny - point for deny in denies if possible(point | deny)})
+                        yield Change("gained" if has > had else "lost", row._replace(unless=unless), ())
+
+
+def _counters(parts: Parts, persons: set[Atom]) -> dict[Atoms, dict[Atom, set[int]]]:
+    """The rules with a limit, by what else they ask for, and by principal."""
+    found: dict[Atoms, dict[Atom, set[int]]] = {}
+    for person in persons & parts.keys():
+        for one, rules in parts[person].grants.items():
+            if any(atom.kind == LIMIT for atom in one):
+                rest = frozenset(atom._replace(nth=1) for atom in one - {person})
+                found.setdefault(rest, {}).setdefault(person, set()).update(rule.order for rule in rules)
+    return found
+
+
+def _pairs(counters: Mapping[Atom, set[int]], persons: Collection[Atom]) -> set[Atoms]:
+    """Each two that one rule is about."""
+    about: dict[int, set[Atom]] = {}
+    for person in persons:
+        for order in counters[person]:
+            about.setdefault(order, set()).add(person)
+    return {frozenset(pair) for people in about.values() for pair in combinations(people, 2)}
 
 
 def _told(kind: Literal["gained", "lost"], one: Formula, other: Formula, action: str, service: str) -> list[Change]:

@@ -11,11 +11,12 @@ Rule 2: formulas are minimal: nothing in `grants` follows from another one of th
 Rule 3: two conditions are the same when they mean the same, however they are spelled. Different limits, windows or
         networks are different conditions, even where one lies within the other. Limits of several rules count apart.
 Rule 4: how often is not seen of who is two principals at once: one rule for both counts him once, two rules with the
-        same limit twice, and their formulas are the same.
+        same limit twice, and their formulas are the same. diff.py counts their rules.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from socket import AF_INET, AF_INET6, inet_ntop
@@ -113,6 +114,11 @@ class Book:
     """
 
     def __init__(self, policy: Policy) -> None:
+        self.limited = Counter(
+            (frozenset(principals_of(rule)), rule.may, rule.on, conditions(rule, True))
+            for rule in policy.grants
+            if rule.limit
+        )
         self._grants: ByTarget[Grant] = _by_target(policy.grants)
         self._denies: ByTarget[Deny] = _by_target(policy.denies)
         self._parts: dict[tuple[str, Atom, frozenset[str], frozenset[str]], Part] = {}

@@ -110,6 +110,19 @@ def change_document(change: Change) -> dict[str, Any]:
     return {"change": change.kind, **told, "still": still, "but": but}
 
 
+def change_cells(changes: Iterable[Change], known: Mapping[str, Collection[str]]) -> list[tuple[str, ...]]:
+    """The lines of `policy diff`, what is lost first: "gained" or "lost", COLUMNS but for the rules, and what the other
+    policy allows all the same. known: as for cells."""
+    alike: dict[tuple[str, str], list[Row]] = {}
+    for one in changes:
+        alike.setdefault((one.kind, still_words(one)), []).append(one.row)
+    return [
+        (kind, *cells(row, known)[:-1], still)
+        for kind, still in sorted(alike, reverse=True)
+        for row in folded(alike[kind, still], known)
+    ]
+
+
 def still_words(change: Change) -> str:
     """What the other policy allows of it all the same."""
     if not change.still:

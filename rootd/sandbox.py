@@ -41,11 +41,11 @@ NUMBERS = {
     readv:19:65 recvfrom:45:207 recvmsg:47:212 rename:82:-1 renameat:264:38 renameat2:316:276 restart_syscall:219:128
     rseq:334:293 rt_sigaction:13:134 rt_sigprocmask:14:135 rt_sigreturn:15:139 rt_sigtimedwait:128:137
     sched_getaffinity:204:123 sched_yield:24:124 select:23:-1 sendmsg:46:211 sendto:44:206 set_robust_list:273:99
-    set_tid_address:218:96 setgid:106:144 setgroups:116:159 setitimer:38:103 setpgid:109:154 setregid:114:143
-    setresgid:119:149 setresuid:117:147 setreuid:113:145 setsid:112:157 setuid:105:146 setsockopt:54:208 shutdown:48:210
-    sigaltstack:131:132 socket:41:198 socketpair:53:199 splice:275:76 stat:4:-1 statfs:137:43 statx:332:291
-    sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166 uname:63:160 unlink:87:-1 unlinkat:263:35 utimensat:280:88
-    wait4:61:260 waitid:247:95 write:1:64 writev:20:66
+    set_tid_address:218:96 setgid:106:144 setgroups:116:159 setitimer:38:103 setpgid:109:154 setpriority:141:140
+    setregid:114:143 setresgid:119:149 setresuid:117:147 setreuid:113:145 setsid:112:157 setuid:105:146
+    setsockopt:54:208 shutdown:48:210 sigaltstack:131:132 socket:41:198 socketpair:53:199 splice:275:76 stat:4:-1
+    statfs:137:43 statx:332:291 sysinfo:99:179 tee:276:77 tgkill:234:131 umask:95:166 uname:63:160 unlink:87:-1
+    unlinkat:263:35 utimensat:280:88 wait4:61:260 waitid:247:95 write:1:64 writev:20:66
     """.split()
     )
 }
@@ -70,6 +70,7 @@ EXECUTING = "execve arch_prctl setuid setgid setgroups setreuid setregid setresu
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of NUMBERS, AUDIT_ARCH_…
 X32 = 0x40000000  # __X32_SYSCALL_BIT: the same numbers with this bit are another table
 IOCTLS = (0x5401, 0x5421, 0x5450, 0x5451)  # TCGETS (isatty), FIONBIO, FIONCLEX, FIOCLEX
+PDEATHSIG = 1  # of prctl(2): a child may ask to die with its parent
 NO_STREAM = 0xE  # bits of SOCK_TYPE_MASK that no other type than SOCK_STREAM (1) is without
 NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW… flag that clone(2) takes
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -128,7 +129,7 @@ def program(names: Iterable[str], sockets: Sequence[int], *, streams: bool = Fal
         (JUMP_AT_LEAST, 0, 1, X32),
         (RETURN, 0, 0, refuse),
     ]
-    checked = {"clone", "clone3", "socket", "ioctl", "prlimit64", "shutdown"}
+    checked = {"clone", "clone3", "socket", "ioctl", "shutdown"}
     for number in sorted(NUMBERS[name][column] for name in set(names) - checked):
         if number >= 0:
             filters += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
@@ -160,7 +161,8 @@ def program(names: Iterable[str], sockets: Sequence[int], *, streams: bool = Fal
             (RETURN, 0, 0, refuse),
             (LOAD, 0, 0, AT_NUMBER),
         ]
-    for name, argument, values in (("socket", 0, sockets), ("ioctl", 1, IOCTLS), ("shutdown", 1, (socket.SHUT_WR,))):
+    calls = ("socket", 0, sockets), ("ioctl", 1, IOCTLS), ("shutdown", 1, (socket.SHUT_WR,))
+    for name, argument, values in (*calls, ("prctl", 0, (PDEATHSIG,) if "clone" in names else ())):
         filters += [(JUMP_EQUAL, 0, 2 * len(values) + 2, NUMBERS[name][column]), (LOAD, 0, 0, AT_ARGUMENT[argument])]
         for value in values:
             filters += [(JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, ALLOW)]

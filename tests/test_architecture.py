@@ -21,7 +21,7 @@ PACKAGES = ("rootd", "policy", "userapi")
 FILE_LIMIT = 400
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 3_165, 1_755, 13_215
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 3_165, 1_755, 14_087
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -74,6 +74,7 @@ MAY_FORK = {
     "rootd/__main__.py",  # the throw-away child that checks the configuration
     "rootd/privileged/spawner.py",  # itself; services, by clone3
     "rootd/privileged/stage.py",  # the throw-away child that parses
+    "rootd/supervisor/comparing.py",  # the throw-away child that compares two policies
     "rootd/pidfile.py",  # a service that forks itself, as its user: the program that it is
     "rootd/auth/pam.py",  # one child for each attempt
 }
@@ -82,8 +83,7 @@ MAY_EXEC = {"rootd/privileged/spawner.py", "rootd/pidfile.py", "rootd/keeper/aga
 DROPS = set("setuid setgid setgroups initgroups setreuid setregid setresuid setresgid seteuid".split())
 MAY_DROP = {"rootd/confine.py"}
 MAY_SETEGID = MAY_DROP | {"rootd/privileged/listen.py"}  # a Unix socket gets its group before it is made
-# the person's own process: a command's module and function, by the names in its table of commands
-OWN_TABLE = "userapi/cli/__main__.py"
+OWN_TABLE = "userapi/cli/__main__.py"  # the person's own process: module and function, by names in its table
 
 TOP_LEVEL = {
     "pyproject.toml", "rootd", "userapi", "policy", "tests", "packaging", "README.md", "ARCHITECTURE.md", "SECURITY.md",

@@ -63,6 +63,11 @@ class Audit:
         return len(self._waiting) + len(self._unwritten) >= KEPT // 4
 
     @property
+    def is_settled(self) -> bool:
+        """Whether all that was ever recorded is on disk."""
+        return not self._waiting and not self._unwritten
+
+    @property
     def trouble(self) -> str:
         """Why nothing is written at the moment, as far as that is known; "": nothing is wrong."""
         if self._trouble:

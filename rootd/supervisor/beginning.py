@@ -18,7 +18,7 @@ from typing import NamedTuple
 from rootd import confine, ipc, sandbox, zones
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.supervisor import files
+from rootd.supervisor import comparing, files
 from rootd.supervisor.reload import Made, staged_generation
 
 GENERATION, STAGED = ipc.STAGED[:2]  # the second is the last that it is handed before anything has begun
@@ -56,7 +56,7 @@ def begin(link_fd: int) -> Begun | None:
         return None
     paths = settings.paths
     read = (paths.log, f"{paths.state}/choices", "/proc", zones.FOLDER)
-    sandbox.enter(read=read, write=(f"{paths.run}/supervisor",))
+    sandbox.enter(read=read, write=(f"{paths.run}/supervisor",), allow=comparing.CALLS, fork=True)
     return Begun(settings, keeper, inherited, made, life)
 
 

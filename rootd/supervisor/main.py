@@ -30,6 +30,7 @@ from rootd.supervisor.desk import Desk
 from rootd.supervisor.exits import signal_name
 from rootd.supervisor.lifecycle import Impossible
 from rootd.supervisor.limits import Limits
+from rootd.supervisor.loading import Loads
 from rootd.supervisor.notify import Notify, Pipe, Socket
 from rootd.supervisor.perform import OTHERS, Performer, Request
 from rootd.supervisor.probe_link import ProbeLink
@@ -83,6 +84,7 @@ class Supervisor:
         self.ends = inflight.Ends(self.services.operations, partial(self.kept.write, "ended.json"))
         self.sessions = Sessions()
         self.audit = Audit(partial(self.tell, "log"), self.clock, note)
+        self.loads = Loads(self.loop, self.audit, self.clock, partial(self.kept.write, "loaded.json"))
         keep = partial(self.kept.write, "revoked.json")
         self.auth = AuthLink(self.loop, self.clock, self.sessions, self.audit, note, keep)
         self.reloads = Reloads(self.services.operations, partial(self.tell, "privileged"), self.adopt, made)
@@ -108,7 +110,7 @@ class Supervisor:
         self.root = Door("root.sock", root, 0, ROOT_LIMIT, self.loop, self.clock, self.desk.ask, note, root=True)
         self.timers = (
             self.services, self.audit, self.choices, self.clearing, self.reloads, self.notify, self.control, self.root,
-            self.kept, self.upgrades, self.approvals,
+            self.kept, self.upgrades, self.approvals, self.loads,
         )  # fmt: skip
         self.desk.remember = self.save
         self.restore()
@@ -324,7 +326,7 @@ class Supervisor:
         self._facts = True
         self._tables.clear()
         self._used.clear()
-        self.reloads.facts(known, now)
+        self.reloads.facts(known, now, self.services.going)
         self.services.facts_done(now)
         self.reloads.resume(self.services.catch_up, now)
 
@@ -335,8 +337,7 @@ class Supervisor:
         self.desk.policy = loaded.policy
         self.desk.spelled.forget()
         begun = self.load(now)
-        for record in self.reloads.records:
-            self.audit.record(record)
+        self.loads.count(loaded, *self.reloads.asked)
         memory.trim()
         return begun
 
@@ -362,7 +363,7 @@ class Supervisor:
             ("choosing", self.choices.restore), ("numbers", self.services.operations.restore),
             ("limits.json", self.limits.restore), ("approvals.json", self.approvals.restore),
             ("upgrading", self.upgrades.restore), ("ended.json", self.ends.restore),
-            ("ready.json", self.services.readiness.restore),
+            ("ready.json", self.services.readiness.restore), ("loaded.json", self.loads.restore),
         )  # fmt: skip
         for name, restore in restores:
             if problem := restore(self.kept.read(name, STATE_LIMIT)):

@@ -13,6 +13,8 @@ import os
 import zlib
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from policy import source
 from rootd.config import compile as compiler
 from rootd.config.redact import redacted
@@ -30,6 +32,12 @@ def packed(bundle: Bundle) -> bytes:
     files = [source.policy_file(one.path, one.text) for one in bundle.files if one.path.startswith("policy.d/")]
     sections = [source.Section(*told) for told in redacted(found)]
     return zlib.compress(source.encode(source.Source(files, services, sections, "the running daemon")), 1)
+
+
+def policy_alone(content: bytes) -> bytes:
+    """Of what packed has made, what rights are made of: policy, services and their groups. b"": nobody has any."""
+    found = source.decode(zlib.decompress(content)) if content else source.Source([], {}, [])
+    return zlib.compress(source.encode(structs.replace(found, configuration=[])), 1)
 
 
 def opened(content: bytes) -> int:

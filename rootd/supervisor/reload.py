@@ -17,7 +17,8 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -29,7 +30,7 @@ from rootd.config.settings import Paths, Settings
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
 from rootd.supervisor.difference import NO_CHANGE, difference
-from rootd.supervisor.loading import hashes, records
+from rootd.supervisor.loading import hashes
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 from rootd.supervisor.publishing import packed
@@ -37,6 +38,7 @@ from rootd.supervisor.tables import stamped
 
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
+    from rootd.supervisor.inflight import SavedOperation
 
 TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
 FIRST = 1  # the number of the configuration that a daemon starts with
@@ -167,7 +169,7 @@ class Reloads:
         self._replacing = False
         self._until = 0.0
         self._seq = OTHERS
-        self.records: list[dict[str, Any]] = []  # of what counts now, for the audit log
+        self.asked = "", "", ""  # for what counts now: the id of the request, whose it was, and what it has changed
 
     def begin(self, request: str, dry_run: bool, now: float) -> int:
         """The number of the operation. Raises Refusal."""
@@ -234,12 +236,14 @@ class Reloads:
         os.close(made[1])
         return made[0] if same else read_generation(number, digest, fd)
 
-    def facts(self, running: Loaded, now: float) -> None:
-        """A privileged that was started again has told which generation it runs."""
+    def facts(self, running: Loaded, now: float, going: Iterable[SavedOperation] = ()) -> None:
+        """A privileged that was started again, or told a new supervisor, runs this generation. going: what the last one
+        had under way."""
         found = self._found
         begun: dict[str, int] = {}
         if running.generation != self.current.generation or running.digest != self.current.digest:
-            begun = self._count(running, difference(self.current, running), now)
+            taken = filter(partial(_is_taken, running), going if self.current is NOTHING else ())
+            begun = self._count(running, difference(self.current, running), now, next(taken, None))
         if found is not None and found.generation == running.generation:
             self._follow("reloaded", begun, now)
         elif self._operation is not None and not self._replacing:
@@ -276,9 +280,9 @@ class Reloads:
         what = difference(self.current, found)
         self._follow(f"reloaded: {what}", self._count(found, what, now), now)
 
-    def _count(self, loaded: Loaded, what: str, now: float) -> dict[str, int]:
-        request = self._operation.requests[0] if self._operation is not None else ""
-        self.records = list(records(loaded, self.current.files, request, what))
+    def _count(self, loaded: Loaded, what: str, now: float, taken: SavedOperation | None = None) -> dict[str, int]:
+        one = self._operation or taken
+        self.asked = (one.requests[0], one.user, what) if one is not None else ("", "", what)
         self.current = loaded
         return self._adopt(loaded, now)
 
@@ -324,6 +328,11 @@ class Reloads:
         self._seq = OTHERS + (self._seq + 1 - OTHERS) % OTHERS
         message.seq = self._seq
         return self._send(message)
+
+
+def _is_taken(loaded: Loaded, operation: SavedOperation) -> bool:
+    """Whether it is a reload of the last supervisor's, which has died when privileged had taken this."""
+    return operation.kind == "reload" and not operation.result and operation.generation != loaded.generation
 
 
 def _failed(event: Step | Ended) -> list[str]:

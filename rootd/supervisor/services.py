@@ -142,6 +142,7 @@ class Services:
     def restore(self, data: bytes) -> str:
         """What the last supervisor wrote. Returns what is wrong with it, to be said loudly; then facts count alone."""
         self._saved, problem = recover.read(data)
+        self.going = self._saved.operations if self._saved.life == self._life else ()
         self.operations.last, self.operations.events = self._saved.operation, self._saved.event
         self.scheduled.timetable.restore(self._saved.jobs)
         return problem

@@ -160,6 +160,85 @@ def test_fewer_counters_are_a_loss() -> None:
     assert (lost.kind, [atom.nth for atom in lost.row.conditions]) == ("lost", [2])
 
 
+ONE_FOR_BOTH = {"kind": "grant", "id": "r", "who": ["group:webops", "group:leads"], "may": ["restart"], "on": ["site"]}
+
+
+def one_each(**more: Any) -> list[Rule]:
+    return [rule("grant", "group:webops", "a", **more), rule("grant", "group:leads", "b", **more)]
+
+
+def test_a_limit_of_two_groups_that_counts_apart_from_now_on_is_a_gain_for_who_is_in_both() -> None:
+    more = {"limit": "1 in 10m", "reason": True}
+    together, apart = policy_of([{**ONE_FOR_BOTH, **more}]), policy_of(one_each(**more))
+    [gained] = changes(together, apart)
+    conditions = (Atom("reason", ""), Atom("limit", "1 in 10m", 2))
+    assert (gained.kind, gained.row.who, gained.row.actions) == ("gained", (LEADS, WEBOPS), ("restart",))
+    assert (gained.row.services, gained.row.conditions, gained.still) == (("site",), conditions, ())
+    [lost] = changes(apart, together)
+    assert (lost.kind, lost.row) == ("lost", gained.row)
+    assert changes(together, policy_of([{**ONE_FOR_BOTH, **more, "id": "other"}])) == []
+
+
+def test_how_often_is_not_told_where_nobody_can_be_both_or_a_deny_stops_who_is_or_each_alone_may_it_otherwise() -> None:
+    limit = {"limit": "1 in 10m"}
+    users = ["user:alice", "user:bob"]
+    two = [rule("grant", who, name, **limit) for who, name in zip(users, "ab", strict=True)]
+    assert changes(policy_of([{**ONE_FOR_BOTH, **limit, "who": users}]), policy_of(two)) == []
+    deny = {**rule("deny", "group:webops", "d"), "who": ["group:webops"]}
+    assert changes(policy_of([{**ONE_FOR_BOTH, **limit}, deny]), policy_of([*one_each(**limit), deny])) == []
+    other = [rule("grant", "group:webops", "a", limit="2 in 10m"), rule("grant", "group:leads", "b", **limit)]
+    told = changes(policy_of([{**ONE_FOR_BOTH, **limit}]), policy_of(other))
+    assert {change.row.who for change in told} == {(WEBOPS,)}
+
+
+def test_an_exception_from_a_further_counter_is_told_with_it() -> None:
+    night = rule("deny", "group:webops", "d", when="weekend")
+    limit = {"limit": "1 in 10m"}
+    [gained] = changes(policy_of([{**ONE_FOR_BOTH, **limit}, night]), policy_of([*one_each(**limit), night]))
+    assert gained.row.unless == (frozenset({Atom("when", "Sat-Sun 00:00-24:00 UTC")}),)
+
+
+def counters(rules: list[Rule], who: set[str], action: str, service: str, limit: str) -> int:
+    """How many rules with this limit alone let who is all of this do it."""
+    on = {service, "*", *(f"group:{group}" for group in naive.SERVICES[service])}
+    about = [
+        one for one in rules if not who.isdisjoint(one["who"]) and action in one["may"] and not on.isdisjoint(one["on"])
+    ]
+    return sum(one.get("limit") == limit for one in about)
+
+
+LIMITED = st.lists(
+    st.fixed_dictionaries(
+        {
+            "who": st.lists(st.sampled_from(["user:alice", "group:webops", "group:leads"]), min_size=1, unique=True),
+            "on": st.lists(st.sampled_from(["site", "group:web", "*"]), min_size=1, unique=True),
+            "limit": st.sampled_from(naive.LIMITS[:2]),
+        }
+    ),
+    max_size=4,
+)
+
+
+@examples(40)
+@given(old=LIMITED, new=LIMITED)
+def test_who_is_two_at_once_and_may_do_it_more_or_less_often_is_in_the_diff(old: list[Rule], new: list[Rule]) -> None:
+    rules = [
+        [{"kind": "grant", "id": f"r{n}", "may": ["restart"], **one} for n, one in enumerate(some)]
+        for some in (old, new)
+    ]
+    told = changes(policy_of(rules[0]), policy_of(rules[1]))
+    for who in itertools.combinations(("user:alice", "group:webops", "group:leads"), 2):
+        for service, limit in itertools.product(naive.SERVICES, naive.LIMITS[:2]):
+            had, has = (counters(some, {*who}, "restart", service, limit) for some in rules)
+            atoms = {Atom(*one.split(":")) for one in who}
+            mine = [one for one in told if {*one.row.who} <= atoms and service in one.row.services]
+            assert had == has or any(("gained" if has > had else "lost") == one.kind for one in mine), (
+                who,
+                service,
+                told,
+            )
+
+
 def test_whom_a_deny_still_stops_has_nothing_left_of_it() -> None:
     night = rule("deny", "group:webops", "d", when="weekend")
     [lost] = changes(policy_of([rule("grant", "group:webops")]), policy_of([rule("grant", "group:webops"), night]))

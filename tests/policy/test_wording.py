@@ -11,6 +11,7 @@ from policy.listing import Row
 from policy.rights import OTHER, Atom
 from policy.wording import (
     cells,
+    change_cells,
     change_document,
     document,
     folded,
@@ -110,3 +111,12 @@ def test_what_the_other_policy_allows_all_the_same(kind, still, words) -> None: 
     change = Change(kind, Row((ALICE,), ("view",), ("site",)), still)
     assert still_words(change) == words
     assert not still or still_words(change._replace(but=(frozenset({OPS}),))) == f"{words}, but not group:ops"
+
+
+def test_the_lines_of_a_diff_begin_with_what_is_lost_and_have_a_cell_for_each_column() -> None:
+    every = Row((OPS,), ("restart",), ("site", "shop", "worker", OTHER))
+    changes = [Change("gained", every, ()), Change("lost", Row((ALICE,), ("view",), ("site",)), (frozenset({REASON}),))]
+    assert change_cells(changes, SERVICES) == [
+        ("lost", "user:alice", "view", "site", "always", "", "now: with a reason"),
+        ("gained", "group:ops", "restart", "every service", "always", "", ""),
+    ]

@@ -124,6 +124,8 @@ def test_of_all_numbers_exactly_those_that_are_named_are_allowed(machine: str, f
     assert decide(filters, sandbox.NUMBERS["clone3"][column], architecture) == ENOSYS
     for name in ("execve", "ptrace", "connect", "bind", "kill", "prctl"):
         assert decide(filters, sandbox.NUMBERS[name][column], architecture) == EPERM, name
+    options = {n for n in range(1024) if decide(filters, sandbox.NUMBERS["prctl"][column], architecture, n) == ALLOW}
+    assert options == ({sandbox.PDEATHSIG} if fork else set())
 
 
 def test_the_calls_of_another_architecture_end_the_process(machine: str) -> None:
@@ -169,6 +171,8 @@ def test_a_limit_may_be_read_and_not_set(machine: str) -> None:
     assert decide(filters, call, architecture, 0, 7, 0, 0x7FFF00001000) == ALLOW
     for pointer in (1, 0x7FFF00001000, 0x7FFF00000000, 1 << 63):
         assert decide(filters, call, architecture, 0, 7, pointer, 0) == EPERM, hex(pointer)
+        named = sandbox.program({*NAMES, "prlimit64"}, ())  # by who bounds a child of his
+        assert decide(named, call, architecture, 0, 7, pointer, 0) == ALLOW
 
 
 @pytest.mark.root

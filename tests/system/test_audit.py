@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from house import PREFIX, House
+from house import PATIENCE, PREFIX, House
 from people import People, Person
 from space import Space
 from templates import POLICY
@@ -91,6 +91,84 @@ def test_what_was_loaded_is_there_with_the_hash_of_each_file_and_a_reload_says_w
     assert load["files"] == {"policy.d/20-audit.toml": changed}
     asked = [record for record in house.audit() if record["kind"] == "decision" and record["id"] == load["id"]]
     assert [(one["user"], one["action"]) for one in asked] == [("root", "reload")]
+
+
+def grant(name: str, who: str) -> str:
+    return f'[[grant]]\nid = "{name}"\nwho = ["{who}"]\nmay = ["restart"]\non = ["site"]\n'
+
+
+def rights(house: House, since: int, timeout: float = PATIENCE) -> list[dict[str, object]]:
+    """What has changed in them by the loads from this record on, when something is told of it."""
+
+    def found() -> list[dict[str, object]]:
+        loads = [one["id"] for one in house.audit()[since:] if one["kind"] == "load"]
+        return [one for one in house.audit()[since:] if one["kind"] == "rights" and one["id"] in loads]
+
+    return house.until(found, "it is told what changed in rights", timeout)
+
+
+def test_what_a_reload_changes_in_rights_is_told_as_part_of_its_story_and_shown_in_words(house: House) -> None:
+    house.write("policy.d/30-more.toml", grant("more", "group:@staff@"))
+    since = len(house.audit())
+    house.operate(messages.Reload())
+    (told,) = rights(house, since)
+    group = house.fill("group:@staff@")
+    assert (told["user"], told["text"]) == ("root", "1 gained")
+    assert told["gained"] == [{"who": group, "may": "restart", "on": "site", "if": "always"}]
+    story = records(house.cli("carol", "audit", "search", "--request", str(told["id"]), "--json").stdout)
+    kinds = [one["kind"] for one in story]
+    assert kinds.index("decision") < kinds.index("load") < kinds.index("rights")
+    load = story[kinds.index("load")]
+    assert (load["policy"], load["user"]) == (told["policy"], "root")
+    line = f"1 gained; gained: {group} may restart on site, always"
+    assert line in house.cli("carol", "audit", "search", "--kind", "rights", "--user", "root").stdout
+    assert line in house.cli("carol", "audit", "tail", "-n", "50").stdout
+    (house.etc / "policy.d" / "30-more.toml").unlink()
+    since = len(house.audit())
+    house.operate(messages.Reload())
+    assert [one["text"] for one in rights(house, since)] == ["1 lost"]
+
+
+def test_a_kill_9_of_the_supervisor_is_no_change_and_hides_none(house: House) -> None:
+    house.write("policy.d/30-more.toml", "".join(grant(f"r{n}", f"user:somebody{n}") for n in range(60)))
+    since = len(house.audit())
+    house.operate(messages.Reload())
+    load = house.until(lambda: [one for one in house.audit()[since:] if one["kind"] == "load"], "it is loaded")[0]
+    kept = house.run_dir / "supervisor" / "loaded.json"
+    house.until(lambda: json.loads(kept.read_bytes())["policy"] == load["policy"], "the next supervisor knows of it")
+    house.wait_back("supervisor", house.kill9("supervisor"))
+    told = rights(house, since)
+    (_, *others) = [one for one in house.audit()[since:] if one["kind"] == "load"]
+    assert {(one["id"], one["text"]) for one in told} == {(load["id"], "25 gained, and 35 more")}
+    assert [(one["changed"], one["files"]) for one in others] == [("no change", {})]
+
+
+def test_what_was_edited_while_the_daemon_was_down_is_told_when_it_is_started(house: House) -> None:
+    house.stop()
+    (house.etc / "policy.d" / "30-more.toml").unlink()
+    since = len(house.audit())
+    house.start()
+    (told,) = rights(house, since)
+    (load,) = [one for one in house.audit()[since:] if one["kind"] == "load"]
+    assert (load["changed"], load["files"]) == ("files removed: policy.d/30-more.toml", {"policy.d/30-more.toml": ""})
+    assert (told["id"], told["text"]) == ("", "25 lost, and 35 more")
+    for person in ("alice", "carol"):
+        house.login(person)
+
+
+@pytest.mark.slow
+def test_a_change_that_is_too_large_to_be_compared_is_said_and_holds_nobody_up(house: House) -> None:
+    for word in ("old", "new"):
+        house.write("policy.d/30-more.toml", "".join(grant(f"r{n}", f"group:{word}{n}") for n in range(5_000)))
+        since = len(house.audit())
+        house.operate(messages.Reload())
+    assert house.cli("alice", "restart", "site").returncode == 0
+    assert house.status()
+    told = rights(house, since, 400)
+    restarted = next(one for one in house.audit()[since:] if one.get("action") == "restart")
+    assert int(str(restarted["n"])) < int(str(told[-1]["n"])), "what was asked meanwhile did not wait for it"
+    assert str(told[-1]["text"]).startswith("not known: it took more than ")
+    assert str(told[-1]["all"]).startswith("durward policy diff OLD NEW")
 
 
 def test_a_copy_of_the_log_is_verified_elsewhere_by_somebody_without_any_right(house: House) -> None:

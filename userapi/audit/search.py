@@ -110,6 +110,19 @@ def story(request: str, every: Iterable[dict[str, Any]]) -> Iterator[dict[str, A
             deeds.append(record)
 
 
+def rights(record: dict[str, Any]) -> Iterator[str]:
+    """The rights that a load has changed, each in words."""
+    for kind in ("gained", "lost"):
+        lines = record.get(kind)
+        for line in lines if isinstance(lines, list) else ():
+            told = {name: str(line.get(name, "")) for name in ("who", "may", "on", "if", "unless", "other")}
+            more = f" unless {told['unless']}" if told["unless"] else ""
+            more += f" ({told['other']})" if told["other"] else ""
+            yield f"{kind}: {told['who']} may {told['may']} on {told['on']}, {told['if']}{more}"
+    if record.get("all"):
+        yield str(record["all"])
+
+
 def row(record: dict[str, Any]) -> list[str]:
     """The columns of COLUMNS, for a table or CSV."""
     kind = str(record.get("kind", ""))
@@ -119,6 +132,8 @@ def row(record: dict[str, Any]) -> list[str]:
         text = f"by {record['rule']}" if record.get("rule") else ""
     if kind == "deed":
         text = f"run {record.get('run')}, slot {record.get('slot')}, {record.get('arg')}"
+    if kind == "rights":
+        text = "; ".join([text, *rights(record)])
     action = next((str(record[name]) for name in ("command", "action", "deed", "what") if record.get(name)), "")
     target = next((str(record[name]) for name in ("target", "service", "process") if record.get(name)), "")
     user = str(record.get("user", record.get("asker", "")))

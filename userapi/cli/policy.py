@@ -75,6 +75,9 @@ def _what_can(parser: argparse.ArgumentParser) -> None:
 
 def _matrix(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", action="store_true", help="comma separated, with a line of titles")
+    parser.epilog = (
+        "A limit is counted by rule: lines with the same rule share its counter, for who is in several of them."
+    )
     _place(parser)
 
 
@@ -82,6 +85,11 @@ def _diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", type=sources.word, metavar="OLD", help="a directory, or - for the running policy")
     parser.add_argument("new", type=sources.word, metavar="NEW", help="as OLD")
     parser.add_argument("--exit-code", action="store_true", help="exit 1 when a right is gained or lost")
+    parser.epilog = (
+        "A limit is counted by rule: who is two of the names of a rule has one counter of it, and two where each name"
+        " has a rule of its own. A change of that is told as 'at most N in T (by another rule)'; who is three or more"
+        " of the names at once is looked at by twos."
+    )
 
 
 def _simulate(parser: argparse.ArgumentParser) -> None:

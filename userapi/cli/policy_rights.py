@@ -120,13 +120,7 @@ def diff(ask: Any, screen: Screen, args: Any) -> int:
         told = [wording.change_document(change) for change in changes]
         screen.json({"changes": told, "complete": wording.COMPLETE, "old": old.place, "new": new.place})
     else:
-        cells = []
-        alike: dict[tuple[str, str], list[Row]] = {}
-        for one in changes:
-            alike.setdefault((one.kind, wording.still_words(one)), []).append(one.row)
-        for kind, still in sorted(alike, reverse=True):
-            folded = wording.folded(alike[kind, still], lends.services)
-            cells += [(kind, *wording.cells(row, lends.services)[:-1], still) for row in folded]
+        cells = wording.change_cells(changes, lends.services)
         if cells:
             _table(screen, ("", *wording.COLUMNS[:-1], "other"), cells)
         many = "rights are gained or lost" if cells else "no right is gained or lost"

@@ -233,3 +233,15 @@ def test_a_user_whose_minute_begins_again_is_the_youngest_and_puts_nobody_out() 
     counted.ask(1, MINUTE, "one", 0)
     counted.ask(1, MINUTE, "new", 0)
     assert [record["uid"] for record in counted.records if isinstance(record, dict)] == [0, 1]
+
+
+def test_all_is_on_disk_when_nothing_waits_and_nothing_was_refused(log: Log) -> None:
+    assert log.audit.is_settled
+    log.audit.record({"kind": "load"})
+    assert not log.audit.is_settled
+    log.answer(log.sent[-1], errno.ENOSPC)
+    assert not log.audit.is_settled
+    log.now += AGAIN
+    log.audit.wake(log.now)
+    log.answer(log.sent[-1])
+    assert log.audit.is_settled

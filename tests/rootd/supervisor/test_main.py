@@ -267,7 +267,9 @@ def test_sighup_reloads_and_sigterm_ends_everything_in_order(running: Daemon, ge
     assert (commit.generation, commit.digest) == (2, staged.digest)
     running.tell(ipc.Message(ipc.DONE, seq=commit.seq))
     assert {running.heard("privileged", op).op for op in (ipc.SIGNAL, ipc.SPAWN)} == {ipc.SIGNAL, ipc.SPAWN}
-    assert running.record()["kind"] == "load"
+    load, rights = running.record(), running.record()
+    assert (load["kind"], load["id"], load["user"]) == ("load", reload["id"], "root")
+    assert (rights["kind"], rights["id"], rights["text"]) == ("rights", reload["id"], "1 lost")
     running.keeper.send_now(ipc.Message(ipc.END))
     assert running.record()["action"] == "shutdown"
     outcome = running.record()

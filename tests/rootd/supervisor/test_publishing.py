@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from policy import messages, source
-from rootd.supervisor.publishing import SEALS, opened
+from rootd.supervisor.publishing import SEALS, opened, policy_alone
 from rootd.supervisor.reload import NOTHING, read_generation
 
 SITE = """
@@ -92,3 +93,20 @@ def test_where_no_configuration_counts_that_is_said(room: Any) -> None:
     reply = room.client("root").ask(messages.ReadPolicy(), "")
     assert reply.kind == "failed"
     assert "durward-rootd --check" in reply.text
+
+
+def test_what_rights_are_made_of_has_no_configuration_and_changes_with_nothing_else(
+    generation: Callable[..., Any],
+) -> None:
+    told = []
+    for more in ("", MORE, 'restart = { backoff = "1s..2s" }\n'):
+        made = generation({"services.d/site.toml": SITE + more, "policy.d/10-web.toml": GRANT})
+        told.append(policy_alone(read_generation(1, made.digest, made.fd).shown))
+    assert told[0] == told[1] == told[2]
+    found = source.decode(zlib.decompress(told[0]))
+    assert ([file.text for file in found.policy], found.services, found.configuration) == (
+        [GRANT],
+        {"site": ["front"]},
+        [],
+    )
+    assert source.decode(zlib.decompress(policy_alone(b""))) == source.Source([], {}, [])

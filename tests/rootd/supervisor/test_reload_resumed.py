@@ -24,11 +24,11 @@ class House:
         self.first = generation()
         self.start(self.first, 1)
 
-    def start(self, running: Any, number: int) -> None:
+    def start(self, running: Any, number: int, going: Any = ()) -> None:
         self.events: list[Any] = []
         self.operations = Operations(self.happened, lambda: "now")
         self.reloads = Reloads(self.operations, self.send, lambda loaded, now: {})
-        self.reloads.facts(read_generation(number, running.digest, running.fd), 0.0)
+        self.reloads.facts(read_generation(number, running.digest, running.fd), 0.0, going)
 
     def happened(self, event: Any) -> None:
         self.events.append(event)
@@ -86,6 +86,19 @@ def test_one_that_was_taken_goes_on_with_what_it_has_to_restart(house: House) ->
     assert begun[0].requests == ["id"], "its steps belong to the same story"
     house.operations.end(begun[0], False, "a was not restarted: no", 3.0)
     assert (house.end.ok, house.end.text) == (False, "reloaded; a was not restarted: no")
+
+
+def test_what_the_last_supervisor_had_privileged_take_is_told_as_of_who_asked_it(house: House) -> None:
+    (operation,) = house.operations.live()
+    operation.user = "carol"
+    going = [inflight.save(operation)]
+    house.start(house.first, 1, going)
+    assert house.reloads.asked[:2] == ("", ""), "it was not taken"
+    house.start(house.make(number=2), 2, going)
+    assert house.reloads.asked[:2] == ("id", "carol")
+    later = house.make(number=3)
+    house.reloads.facts(read_generation(3, later.digest, later.fd), 1.0, going)
+    assert house.reloads.asked[:2] == ("", ""), "that was another one"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -95,6 +95,20 @@ def test_each_record_is_a_row_of_all_columns() -> None:
     assert search.row(load) == ["2", "t", "load", "", "", "", "", "", "", "added: site"]
 
 
+def test_what_a_load_changes_in_rights_is_told_in_words() -> None:
+    gained = {"who": "group:ops", "may": "restart", "on": "site", "if": "with a reason", "unless": "group:new"}
+    lost = {"who": "user:eve", "may": "view, logs", "on": "every service", "if": "always", "other": "now: until x"}
+    told = {"n": 3, "time": "t", "kind": "rights", "id": "aa", "user": "root", "text": "1 gained, 1 lost, and 7 more"}
+    told |= {"gained": [gained], "lost": [lost], "more": 7, "all": "durward policy diff OLD NEW"}
+    assert search.row(told)[2:5] == ["rights", "aa", "root"]
+    assert search.row(told)[9] == (
+        "1 gained, 1 lost, and 7 more; gained: group:ops may restart on site, with a reason unless group:new;"
+        " lost: user:eve may view, logs on every service, always (now: until x); durward policy diff OLD NEW"
+    )
+    assert search.row({"n": 4, "kind": "rights", "text": "no right changed"})[9] == "no right changed"
+    assert search.row({"n": 5, "kind": "rights", "text": "x", "gained": "damaged"})[9] == "x"
+
+
 def test_what_was_done_through_a_token_is_found_by_its_name_and_shown_with_it() -> None:
     record = {**RECORDS[1], "token": "deploy"}
     lines = [*LINES, json.dumps({**record, "n": 12}).encode()]

@@ -144,6 +144,23 @@ def test_what_is_gained_and_lost(run: Run, tmp_path: Path) -> None:
     assert told["complete"].startswith("complete: ")
 
 
+def test_a_limit_that_counts_apart_from_now_on_is_gained_by_who_is_both_and_the_help_says_how(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = '[[grant]]\nid = "{}"\nwho = [{}]\nmay = ["restart"]\non = ["site"]\nlimit = "6 in 10m"\n'
+    write(tmp_path / "together", rule.format("r", '"group:a", "group:b"'))
+    write(tmp_path / "apart", rule.format("r", '"group:a"') + rule.format("s", '"group:b"'))
+    code, out, _ = run("diff", "together", "apart", "--exit-code")
+    assert code == 1
+    (line,) = out.splitlines()[1:-1]
+    told = ["gained", "group:a and group:b at once", "restart", "site", "at most 6 in 10m (by another rule)"]
+    assert [cell.strip() for cell in line.split("  ") if cell.strip()] == told
+    for word in ("diff", "matrix"):
+        with pytest.raises(SystemExit):
+            main(["policy", word, "--help"])
+        assert "A limit is counted by rule" in capsys.readouterr().out
+
+
 def test_where_nothing_changes_that_is_said(run: Run) -> None:
     code, out, _ = run("diff", "now", "now", "--exit-code")
     assert (code, out.endswith(": no right is gained or lost\n")) == (0, True)
