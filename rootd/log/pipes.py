@@ -122,6 +122,10 @@ class Pipe:
         limit = lines.LINE // 4 if self.target == "syslog" and b"\0" in data else lines.LINE  # each NUL takes four
         self.out.extend(self.record(line, time, stands_for) for line, stands_for in lines.split(data, limit))
 
+    def rest(self, time: str) -> deque[Record]:
+        """What is held, as a record though its line has not ended; it is still held."""
+        return deque([self.record(self.held, time, len(self.held))])
+
     def divide(self, out: deque[Record], room: int) -> bool:
         """Make two of the first record, at the last line that room allows. False when not even one line fits."""
         text, stands_for = out[0]
@@ -190,17 +194,20 @@ class Pipe:
         if in_total(self.source, spool.lost_bytes):
             spool.told()
         taking = spool.taking
-        if taking.size:
+        if taking.size or taking.end:
             there = self.file.took(taking.inode, taking.base, taking.end) if taking.inode else None
-            if there is None:
+            if there is None and taking.size:
                 spool.lose(taking.size, max(spool.peek(taking.size).count(b"\n"), 1), spool.torn)
                 spool.errno = 0
             elif there:
                 spool.settle()
             else:
                 spool.withdraw()
-        if self.spliced and (data := spool.peek(spool.end - spool.start)):  # it was to be lost, and not counted yet
-            spool.lose(len(data), data.count(b"\n"), not data.endswith(b"\n"))
+        data = spool.peek(spool.end - spool.start)
+        if self.spliced or spool.torn:  # it was to be lost, and not counted yet: all of it, or the rest of a line
+            data = data if self.spliced else data[: data.find(b"\n") + 1 or len(data)]
+            if data:
+                spool.lose(len(data), data.count(b"\n"), not data.endswith(b"\n"))
         if self.losing:
             self.why = os.strerror(spool.errno) if spool.errno else KILLED
         self.held = spool.peek(spool.end - spool.start)

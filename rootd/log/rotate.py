@@ -168,13 +168,16 @@ class Mover:
             for fd, _events in self._epoll.poll(0, len(self._pipes) + 1):
                 self._serve(self._pipes[fd], now)
         for pipe in self._pipes.values():
-            if not pipe.losing:  # it has left the pipe: written as it is, where that can be
-                pipe.release(self._time(), ended=True)
+            self.shelf.use(pipe)
             with contextlib.suppress(OSError):
                 self._deliver(pipe, pipe.out, now)
-            if pipe.out or pipe.losing:
+                if pipe.held and not pipe.losing:  # it has left the pipe: written as it is, where that can be
+                    self._deliver(pipe, pipe.rest(self._time()), now)
+                    pipe.held = b""
+            if pipe.how.drop and (pipe.out or pipe.held or pipe.losing):  # else it stays in its spool
                 with contextlib.suppress(BlockingIOError):
                     pipe.discard()
+            if pipe.losing:
                 self._report(pipe)
 
     def close(self) -> None:
@@ -190,15 +193,15 @@ class Mover:
         self._epoll.close()
 
     def _serve(self, pipe: Pipe, now: float) -> None:
+        self.shelf.use(pipe)
         try:
             if pipe.losing and now < pipe.try_at:
                 ended = pipe.discard()
-            elif pipe.losing and not self._own_up(pipe, now):
+            elif (pipe.losing or pipe.torn) and not self._own_up(pipe, now):
                 return
             elif pipe.spliced:
                 ended = self._move(pipe, now)
             else:
-                self.shelf.use(pipe)
                 ended = not pipe.out and pipe.take(self._look, self._time)
                 self._deliver(pipe, pipe.out, now)
         except BlockingIOError:
@@ -242,11 +245,14 @@ class Mover:
         BlockingIOError while there is nothing new."""
         if pipe.torn and not pipe.skip(self._look(pipe.fd, READ)):
             return False
+        if not pipe.losing:  # the pipe has ended where the line was torn
+            return True
         if pipe.spliced:
-            self.shelf.use(pipe)
             size = pipe.file.ready(now)
             text = (b"" if not size or pipe.file.ends_line(size) else b"\n") + pipe.notice() + b"\n"
-            write_whole(pipe.file.fd, text, size)
+            self._put(pipe, text, 0, size)
+            with contextlib.suppress(OSError):
+                pipe.own().settle()
         else:
             notice = deque([pipe.record(pipe.notice(), self._time(), 0)])
             try:
@@ -287,7 +293,11 @@ class Mover:
                     pipe.refuse()
             return spool.settle()
         while out:
-            size = file.ready(now)
+            try:
+                size = file.ready(now)
+            except OSError:
+                spool.settle()  # the record before this one
+                raise
             self.shelf.note_age(file, size, now)
             room = file.room(size, source.size)
             if len(out[0][0]) > room and not pipe.divide(out, room):
@@ -296,20 +306,27 @@ class Mover:
                     self.shelf.rotate(file, source.size)
                     continue
                 pipe.divide(out, len(out[0][0].partition(b"\n")[0]) + 1)
-            text, stands_for = out[0]
-            spool.intend(Taking(stands_for, os.fstat(file.fd).st_ino, size, size + len(text)))
-            try:
-                write_whole(file.fd, text, size)
-            except OSError:
-                spool.withdraw()
-                raise
+            self._put(pipe, *out[0], size)
             out.popleft()
         return spool.settle()
+
+    def _put(self, pipe: Pipe, text: bytes, stands_for: int, size: int) -> None:
+        """At the end of its file, so that it is known what was on its way. Raises OSError."""
+        spool, fd = pipe.own(), pipe.file.fd
+        try:
+            spool.intend(Taking(stands_for, os.fstat(fd).st_ino, size, size + len(text)))
+        except OSError:
+            if stands_for:  # a notice is written though its spool cannot be
+                raise
+        try:
+            write_whole(fd, text, size)
+        except OSError:
+            spool.withdraw()
+            raise
 
     def _move(self, pipe: Pipe, now: float) -> bool:
         """One splice. True at the end of the pipe; raises BlockingIOError when there is nothing in it."""
         file, source = pipe.file, pipe.source
-        self.shelf.use(pipe)
         size = file.ready(now)
         self.shelf.note_age(file, size, now)
         room = file.room(size, source.size)

@@ -1,0 +1,334 @@
+"""A full disk costs the beginning of a line; log is killed or ended before the rest of it comes."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kills import kill_at
+
+from rootd.config.logs import FORMATS, How, pack
+from rootd.log import lines
+from rootd.log.source import Source
+
+pytestmark = pytest.mark.root
+
+STEPS = ("splice", "pwrite", "pread", "open", "close", "rename", "unlink", "ftruncate", "fstat")
+STAMP = len("2026-01-02T03:04:05.000006Z ")
+NOTICE = re.compile(rb"\[durward: lost here, of stdout: (\d+) bytes, (\d+) lines: .*\]")
+TEXT = b"".join(b"line %02d %s\n" % (n, b"x" * (n % 7)) for n in range(12))
+CUTS = (20, 25, 34, 45, 70, 71, 90, len(TEXT))  # where a piece ends, most of them within a line
+remove = os.unlink  # of what the test itself removes: no kill is counted there
+
+
+class Disk:
+    """A log directory of 24 KiB, which can be full, one service that writes, and one log after another."""
+
+    def __init__(self, path: Path, houses: Any, form: str, size: int, *, drop: bool = True) -> None:
+        self.path, self.houses, self.form = path, houses, form
+        self.source = Source("site", 1, 1, 7, size, pack(How(1000, drop=drop, form=FORMATS.index(form))))
+        self.reader, self.writer = os.pipe()
+        self.house: Any = None
+
+    def start(self) -> None:
+        self.house = self.houses(self.path)
+        self.house.mover.add(self.source, os.dup(self.reader))
+
+    def killed(self) -> None:
+        """As a kill does: nothing is written that is not written yet."""
+        self.house.close()
+        self.start()
+
+    def ended(self, now: float) -> None:
+        self.house.mover.last(now)
+        self.killed()
+
+    def say(self, text: bytes) -> None:
+        os.write(self.writer, text)
+
+    def fill(self) -> None:
+        with (self.path / "ballast").open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                return
+
+    def free(self) -> None:
+        if (self.path / "ballast").exists():
+            remove(self.path / "ballast")
+
+    def turn(self, now: float) -> None:
+        self.house.mover.tend(now)
+        self.house.settle(now)
+
+    def close(self) -> None:
+        if self.house is not None:
+            self.house.close()
+        for fd in (self.reader, self.writer):
+            if fd >= 0:
+                os.close(fd)
+        for entry in (*self.path.iterdir(), *self.path.with_name("log-run").iterdir()):
+            shutil.rmtree(entry) if entry.is_dir() else remove(entry)
+
+    def end_of_pipe(self, now: float) -> None:
+        os.close(self.writer)
+        self.writer = -1
+        for later in range(5):
+            self.turn(now + later)
+        assert self.house.drained
+        assert not [name for name in os.listdir(self.house.run) if name.startswith("pipe,")]
+
+    @property
+    def lines(self) -> list[bytes]:
+        found: list[bytes] = self.house.text().splitlines()
+        if self.form == "stamped":
+            return [line[STAMP:] for line in found]
+        return [json.loads(line)["line"].encode() for line in found] if self.form == "json" else found
+
+    @property
+    def kept(self) -> list[bytes]:
+        return [line for line in self.lines if not NOTICE.fullmatch(line)]
+
+    @property
+    def noticed(self) -> list[tuple[int, int]]:
+        matches = map(NOTICE.fullmatch, self.lines)
+        return [(int(match[1]), int(match[2])) for match in matches if match]
+
+    @property
+    def lost(self) -> tuple[int, int]:
+        return self.house.mover.totals.all().get(("site", 1), (0, 0))  # type: ignore[no-any-return]
+
+    def check(self, step: int) -> None:
+        """What is in the files with what is counted is what was written, to the byte."""
+        written = TEXT.splitlines()
+        whole = [line for line in self.kept if line in written]
+        parts = [line for line in self.kept if line not in written]
+        assert whole == sorted(set(whole)), step
+        assert self.form == "plain" or not parts, step
+        size = sum(map(len, whole)) + len(whole) + sum(map(len, parts))
+        assert (size + self.lost[0], len(whole) + self.lost[1]) == (len(TEXT), TEXT.count(b"\n")), step
+
+
+Make = Callable[..., Disk]
+
+
+@pytest.fixture
+def disks(tmp_path: Path, houses: Any) -> Iterator[Make]:
+    path = tmp_path / "log"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "durward-test", path], check=True)
+    yield lambda form, size=1 << 30, drop=True: Disk(path, houses, form, size, drop=drop)
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def history(disk: Disk) -> list[Callable[[], None]]:
+    """Pieces, a turn after each; the disk is full before the sixth of them."""
+    steps: list[Callable[[], None]] = []
+    for number, (begin, end) in enumerate(zip((0, *CUTS), CUTS, strict=False)):
+        if number in (0, 5):
+            steps.append(disk.free if number else disk.fill)
+        steps.append(lambda begin=begin, end=end: disk.say(TEXT[begin:end]))  # type: ignore[misc]
+        steps.append(lambda now=1.0 + number * 0.7: disk.turn(now))  # type: ignore[misc]
+    return steps
+
+
+def test_killed_at_any_call_while_lines_are_torn_every_byte_is_in_the_file_or_counted(disks: Make) -> None:
+    with mmap.mmap(-1, 1) as begun:  # how many steps of the history, as the one who is killed has it
+        for step in range(10_000):
+            disk = disks("stamped", 500)
+            steps = history(disk)
+            begun[0] = 0
+            if (child := os.fork()) == 0:
+                try:
+                    kill_at(step, True, STEPS)
+                    disk.start()
+                    for one in steps:
+                        begun[0] += 1
+                        one()
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            killed = (status := os.waitpid(child, 0)[1]) == signal.SIGKILL
+            assert killed or status == 0, step
+            disk.start()
+            for one in steps[begun[0] :]:
+                one()
+            disk.end_of_pipe(20.0)
+            disk.check(step)
+            disk.close()
+            if not killed:
+                break
+    assert step > 60
+
+
+def torn(disk: Disk) -> None:
+    """The disk is full, and of the third line only the beginning is lost yet."""
+    disk.start()
+    disk.fill()
+    disk.say(b"one\ntwo\nthr")
+    disk.turn(1.0)
+    disk.turn(3.0)
+
+
+@pytest.mark.parametrize("form", ["plain", "stamped", "json"])
+def test_the_rest_of_a_line_that_was_torn_before_log_ended_is_lost_with_it(disks: Make, form: str) -> None:
+    disk = disks(form)
+    torn(disk)
+    disk.ended(3.1)
+    assert disk.lost == (11, 2)
+    disk.free()
+    disk.say(b"e")
+    disk.turn(4.0)
+    disk.say(b"e\nfour\n")
+    disk.turn(5.0)
+    assert (disk.lost, disk.noticed, disk.kept) == ((14, 3), [(3, 1)], [b"four"])
+    disk.end_of_pipe(6.0)
+    disk.close()
+
+
+@pytest.mark.parametrize("form", ["plain", "stamped"])
+def test_a_pipe_that_ends_where_its_line_was_torn_costs_nothing_more(disks: Make, form: str) -> None:
+    disk = disks(form)
+    torn(disk)
+    disk.ended(3.1)
+    disk.free()
+    disk.end_of_pipe(4.0)
+    assert (disk.lost, disk.lines) == ((11, 2), [])
+    disk.close()
+
+
+def test_half_a_line_that_a_full_disk_does_not_take_when_log_ends_is_counted_as_a_line_when_its_end_comes(
+    disks: Make,
+) -> None:
+    disk = disks("stamped")
+    disk.start()
+    disk.fill()
+    disk.say(b"one\nhal")
+    disk.turn(1.0)
+    disk.ended(1.1)
+    assert disk.lost == (7, 1)
+    disk.free()
+    disk.say(b"f\ntwo\n")
+    disk.turn(3.0)
+    assert (disk.lost, disk.kept) == ((9, 2), [b"two"])
+    disk.close()
+
+
+def test_of_a_service_that_is_to_wait_nothing_is_lost_when_log_ends_on_a_full_disk(disks: Make) -> None:
+    disk = disks("stamped", drop=False)
+    disk.start()
+    disk.fill()
+    disk.say(b"one\nhal")
+    for now in (1.0, 3.0):
+        disk.turn(now)
+    disk.say(b"f\ntwo\n")
+    disk.ended(3.1)
+    assert disk.lost == (0, 0)
+    disk.free()
+    disk.turn(5.0)
+    assert disk.kept == [b"one", b"half", b"two"]
+    disk.close()
+
+
+def test_what_a_log_before_it_could_not_say_begins_a_new_file_and_the_old_one_is_kept(disks: Make) -> None:
+    disk = disks("stamped", size=4_170)
+    disk.start()
+    disk.say(b"x" * (4_096 - STAMP - 1) + b"\n")
+    disk.turn(0.0)
+    assert (disk.path / "site/stdout.log").stat().st_size == 4_096, "so that a byte more needs room"
+    disk.fill()
+    disk.say(b"\n")
+    disk.turn(1.0)
+    disk.turn(3.0)
+    disk.killed()
+    disk.free()
+    disk.turn(4.0)
+    assert (len(disk.house.files()), len(disk.kept), disk.lost) == (2, 1, (1, 1))
+    disk.close()
+
+
+def test_what_a_log_before_it_had_taken_is_written_by_one_that_ends_at_once_and_no_file_is_removed(disks: Make) -> None:
+    disk = disks("stamped", size=150, drop=False)
+    disk.start()
+    disk.fill()
+    written = [b"%d" % n for n in range(12)]
+    disk.say(b"\n".join(written) + b"\n")
+    disk.turn(1.0)
+    disk.killed()
+    disk.free()
+    disk.ended(2.0)
+    assert disk.kept == written
+    assert len(disk.house.files()) > 1
+    disk.close()
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_of_a_notice_that_was_written_in_part_when_log_was_killed_nothing_stays(disks: Make, form: str) -> None:
+    """A write may end at any page: of one that has no room, or is killed."""
+    disk = disks(form)
+    torn(disk)
+    disk.free()
+    disk.say(b"ee\nfour\n")
+    disk.house.close()
+    if (child := os.fork()) == 0:
+        write = os.pwrite
+
+        def half(fd: int, data: bytes, at: int) -> int:
+            if b"lost here" in bytes(data):
+                write(fd, data[: len(data) // 2], at)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write(fd, data, at)
+
+        os.pwrite = half  # type: ignore[assignment]
+        try:
+            disk.start()
+            disk.turn(5.0)
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert (disk.path / "site/stdout.log").stat().st_size > 0
+    disk.start()
+    disk.turn(6.0)
+    assert (disk.lost, disk.noticed, disk.kept) == ((14, 3), [(14, 3)], [b"four"])
+    disk.close()
+
+
+def test_what_was_written_before_its_directory_went_is_not_what_is_counted_as_lost(house: Any) -> None:
+    """Of three records the first is written to a file that somebody has just removed; there is no way to another."""
+    reader, writer = os.pipe()
+    log = house.path / "site/stdout.log"
+
+    def removed() -> int:
+        if log.exists() and not house.said:
+            log.unlink()
+            log.parent.rmdir()
+            log.parent.write_bytes(b"")
+        return 0
+
+    keep = pack(How(1000, drop=True, age=3_600, form=FORMATS.index("stamped")))
+    house.mover.add(Source("site", 1, 1, 7, 1 << 30, keep), reader)
+    os.write(writer, b"x" * 40_000)
+    house.settle(0.0)
+    os.write(writer, b"x" * 20_000 + b"\ntwo\n")
+    house.mover._wall = removed
+    for now, text in ((1.0, b"three\n"), (3.0, b"four\n"), (3.1, b"five\n")):
+        house.mover.tend(now)
+        house.settle(now)
+        os.write(writer, text)
+    log.parent.unlink()
+    os.close(writer)
+    for now in (5.0, 6.0):
+        house.mover.tend(now)
+        house.settle(now)
+    rest = 60_000 - lines.LINE + 1
+    assert house.mover.totals.all() == {("site", 1): (rest + len("two\nthree\nfour\n"), 4)}
