@@ -331,8 +331,7 @@ class Mover:
         self.shelf.note_age(file, size, now)
         room = file.room(size, source.size)
         if room >= TURN:
-            moved = self._splice(pipe, size, TURN)
-            return moved == 0
+            return self._splice(pipe, size, TURN) == 0
         reach = room + min(source.size, LINE_LIMIT)
         window = self._look(pipe.fd, min(max(reach, 1), TURN))
         if not window:
@@ -393,10 +392,9 @@ class Mover:
         self._epoll.unregister(pipe.fd)
         os.close(pipe.fd)
         del self._pipes[pipe.fd]
-        source = pipe.source
-        self._known.discard((source.run, source.stream))
-        self.shelf.drop(pipe.file, source)
+        self._known.discard((pipe.source.run, pipe.source.stream))
+        self.shelf.drop(pipe.file, pipe.source)
         if pipe.spool is not None:
             self.shelf.open.pop(pipe.spool, None)
             pipe.spool.remove()
-        self._drained(source)
+        self._drained(pipe.source)
