@@ -1,7 +1,8 @@
 """What every test may use. Privileged tests skip with a reason when not root; where CI runs, none may skip.
 
 The slow ones, and those that boot a machine with systemd, run only when -m names them, as the benchmark does.
-Two processes may share the work (pytest-xdist): what uses the same accounts stays in one of them, and so does a file.
+Some processes may share the work (pytest-xdist): a file stays in one of them, and so does all that uses the accounts of
+rootd/auth. Those of tests/system belong to each process: what runs there is mostly waiting.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from hypothesis import settings
 TESTS = Path(__file__).parent
 settings.register_profile("untimed", settings(), deadline=None)  # how long one takes says what else the machine does
 settings.load_profile("untimed")
-TOGETHER = ("system", "rootd/auth")  # each has the accounts of a run for itself
+TOGETHER = ("rootd/auth",)
+FIRST = (TESTS / "system", TESTS / "rootd" / "auth")  # what takes longest, so that all end at about the same time
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -25,7 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker not in config.option.markexpr and (long := [i for i in items if i.get_closest_marker(marker)]):
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in long]
-    items.sort(key=lambda item: not item.path.is_relative_to(TESTS / "system"))  # the longest first
+    items.sort(key=lambda item: [not item.path.is_relative_to(folder) for folder in FIRST])
     if os.geteuid() == 0:
         return
     skip = pytest.mark.skip(
