@@ -2,8 +2,8 @@
 
 The slow ones, and those that boot a machine with systemd, run only when -m names them, as the benchmark does.
 Some processes may share the work (pytest-xdist): a file stays in one of them, and so does what uses the same accounts
-or numbers of users; those of tests/system belong to each process, since what runs there is mostly waiting. One that is marked
-as alone measures time finer than the others leave it, and runs while they run nothing.
+or numbers of users; those of tests/system belong to each process, since what runs there is mostly waiting. One that
+is marked as alone measures time finer than the others leave it, and runs while they run nothing.
 """
 
 from __future__ import annotations
