@@ -1,11 +1,14 @@
 """What every test may use. Privileged tests skip with a reason when not root; where CI runs, none may skip.
 
 The slow ones, and those that boot a machine with systemd, run only when -m names them, as the benchmark does.
-Two processes may share the work (pytest-xdist): what uses the same accounts stays in one of them, and so does a file.
+Some processes may share the work (pytest-xdist): a file stays in one of them, and so does what uses the same accounts
+or numbers of users; those of tests/system belong to each process, since what runs there is mostly waiting. One that
+is marked as alone measures time finer than the others leave it, and runs while they run nothing.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -17,7 +20,34 @@ from hypothesis import settings
 TESTS = Path(__file__).parent
 settings.register_profile("untimed", settings(), deadline=None)  # how long one takes says what else the machine does
 settings.load_profile("untimed")
-TOGETHER = ("system", "rootd/auth")  # each has the accounts of a run for itself
+TOGETHER = ("rootd/auth", "rootd/privileged", "rootd/keeper")  # each looks at all processes of its users
+FIRST = (TESTS / "system", *(TESTS / folder for folder in TOGETHER))  # what takes longest, so that all end together
+
+LOCKS = pytest.StashKey[tuple[int, int]]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _turns(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two files of a run that several processes share, open to its end: whose turn it is to begin; who runs a test."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = tmp_path_factory.getbasetemp().parent  # the processes' own are in it
+        turn, running = (os.open(shared / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC) for name in ("turn", "running"))
+        request.config.stash[LOCKS] = turn, running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Who is to be alone holds the turn while the others end what they run, so that he need not wait for ever."""
+    if LOCKS not in item.config.stash:
+        return (yield)  # a process's first
+    turn, running = item.config.stash[LOCKS]
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    fcntl.flock(running, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+    fcntl.flock(turn, fcntl.LOCK_UN)
+    try:
+        return (yield)
+    finally:
+        fcntl.flock(running, fcntl.LOCK_UN)  # children that were forked have the same one
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -25,7 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker not in config.option.markexpr and (long := [i for i in items if i.get_closest_marker(marker)]):
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in long]
-    items.sort(key=lambda item: not item.path.is_relative_to(TESTS / "system"))  # the longest first
+    items.sort(key=lambda item: [not item.path.is_relative_to(folder) for folder in FIRST])
     if os.geteuid() == 0:
         return
     skip = pytest.mark.skip(

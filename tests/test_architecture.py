@@ -10,7 +10,6 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -94,8 +93,8 @@ LEFT_BY_TOOLS |= set("__pycache__ .github .gitlab-ci.yml .editorconfig .gitattri
 
 
 @functools.cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse((ROOT / path).read_text(), str(path))
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse((ROOT / path).read_text(), str(path))))  # the module first
 
 
 def dotted(path: Path) -> str:
@@ -111,7 +110,7 @@ def is_module(name: str) -> bool:
 def imports(path: Path, *, at_head: bool = False) -> set[str]:
     """The full names of all modules that a file imports, lazily or not; at_head: those at module level only."""
     found: set[str] = set()
-    for node in tree(path).body if at_head else ast.walk(tree(path)):
+    for node in nodes(path)[0].body if at_head else nodes(path):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -130,11 +129,11 @@ def allowed(module: str) -> list[str]:
     return ARROWS[max((prefix for prefix in ARROWS if beneath(module, prefix)), key=len)].split()
 
 
-def calls(path: Path) -> Iterator[tuple[int, str, ast.Call]]:
+@functools.cache
+def calls(path: Path) -> list[tuple[int, str, ast.Call]]:
     """Line, dotted name and node of every call whose function is a plain name or attribute."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-            yield node.lineno, ast.unparse(node.func), node
+    found = [n for n in nodes(path) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name | ast.Attribute)]
+    return [(node.lineno, ast.unparse(node.func), node) for node in found]
 
 
 def lines(paths: set[str]) -> int:
@@ -147,7 +146,7 @@ def code_lines(path: Path) -> set[int]:
     for token in tokenize.generate_tokens(io.StringIO((ROOT / path).read_text()).readline):
         if token.type not in LAYOUT:
             found.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             found.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return found
@@ -223,7 +222,7 @@ def test_os_is_always_called_by_its_name() -> None:
     wrong = [
         f"{path}:{node.lineno}"
         for path in SOURCES
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if (isinstance(node, ast.ImportFrom) and node.module in ("os", "posix"))
         or (isinstance(node, ast.Import) and any(a.name == "os" and a.asname for a in node.names))
     ]
@@ -248,7 +247,7 @@ def test_c15_no_attribute_is_looked_up_by_a_name_that_is_not_written_there() -> 
             continue
         in_repr = {
             id(inner)
-            for node in ast.walk(tree(path))
+            for node in nodes(path)
             if isinstance(node, ast.FunctionDef) and node.name == "__repr__"
             for inner in ast.walk(node)
         }
@@ -279,7 +278,7 @@ def test_c3_every_pattern_that_admits_a_name_is_anchored() -> None:
             patterns += [(line, word.value) for word in call.keywords if word.arg == "pattern"]
             if name == "re.compile" and path.parts[0] == "policy" and path.name in admit:
                 patterns += [(line, call.args[0])]
-        for node in tree(path).body:
+        for node in nodes(path)[0].body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("_PATTERN"):
                 patterns.append((node.lineno, node.value))
         for line, expression in patterns:
@@ -299,7 +298,7 @@ def test_c13_no_socket_has_an_abstract_address() -> None:
     wrong = [
         f"{path}:{node.lineno}"
         for path in SOURCES
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str | bytes)
         and len(node.value) > 1
@@ -316,7 +315,7 @@ def test_a5_secrets_are_not_compared_by_equality() -> None:
         f"{path}:{node.lineno} {ast.unparse(node)}"
         for path in SOURCES
         if path.parts[0] == "rootd"
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Compare)
         and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops)
         and any(
@@ -375,7 +374,7 @@ def test_every_file_says_first_what_it_is_and_a_package_has_no_code_of_its_own(p
     if path.name == "__init__.py":
         assert not code_lines(path)
     else:
-        assert ast.get_docstring(tree(path))
+        assert ast.get_docstring(nodes(path)[0])
 
 
 def test_tests_are_not_packages() -> None:

@@ -64,9 +64,13 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-def _load(text: bytes | str) -> dict[str, Any]:
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def _load(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
@@ -81,7 +85,7 @@ def canonical(body: Mapping[str, Any]) -> str:
     if not isinstance(body.get("kind"), str):
         raise ValueError("no kind")
     try:
-        return json.dumps(body, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))[1:-1]
+        return _ENCODER.encode(body)[1:-1]
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -97,9 +101,14 @@ def parse_body(raw: bytes) -> str:
     return canonical(body)
 
 
+def _signed(n: int, time: str, members: str, prev: bytes) -> bytes:
+    """The line without its mac: what the mac is of."""
+    return f'{{"n":{n},"time":{json.dumps(time)},{members},"prev":"{prev.hex()}"}}'.encode("ascii")
+
+
 def make(n: int, time: str, members: str, prev: bytes, key: bytes) -> bytes:
     """The line, without its newline. members is what canonical gave; key is the key of record n."""
-    signed = f'{{"n":{n},"time":{json.dumps(time)},{members},"prev":"{prev.hex()}"}}'.encode("ascii")
+    signed = _signed(n, time, members, prev)
     return signed[:-1] + b',"mac":"' + hmac.digest(key, signed, "sha256").hex().encode() + b'"}'
 
 
@@ -112,8 +121,8 @@ def parse(line: bytes) -> Record:
     if not isinstance(prev, str) or not isinstance(mac, str):
         raise ValueError("no prev or no mac")
     record = Record(n, time, fields, bytes.fromhex(prev), bytes.fromhex(mac), line[:-_MAC_SIZE] + b"}")
-    remade = make(n, time, canonical(fields), record.prev, bytes(KEY_SIZE))
-    if remade[:-_MAC_SIZE] + b',"mac":"' + record.mac.hex().encode() + b'"}' != line or len(record.prev) != 32:
+    remade = _signed(n, time, canonical(fields), record.prev)
+    if remade[:-1] + b',"mac":"' + record.mac.hex().encode() + b'"}' != line or len(record.prev) != 32:
         raise ValueError("not in canonical form")
     return record
 

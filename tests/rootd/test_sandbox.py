@@ -77,7 +77,8 @@ def syscall(*words: int) -> None:
 def decide(filters: list[sandbox.Instruction], number: int, architecture: int, *arguments: int) -> int:
     """What the kernel would: bpf(2), for the instructions that are used."""
     words = [*arguments, 0, 0, 0, 0, 0, 0][:6]
-    data = struct.pack("<IIQ6Q", number, architecture, 0, *words)
+    packed = struct.pack("<IIQ6Q", number, architecture, 0, *words)
+    data = dict(zip(range(0, 64, 4), struct.unpack("<16I", packed), strict=True))
     loaded, at = 0, 0
     while True:
         code, if_true, if_false, operand = filters[at]
@@ -85,13 +86,15 @@ def decide(filters: list[sandbox.Instruction], number: int, architecture: int, *
         if code == sandbox.RETURN:
             return operand
         if code == sandbox.LOAD:
-            loaded = struct.unpack_from("<I", data, operand)[0]
+            loaded = data[operand]
             continue
-        holds = {
-            sandbox.JUMP_EQUAL: loaded == operand,
-            sandbox.JUMP_AT_LEAST: loaded >= operand,
-            sandbox.JUMP_BITS: loaded & operand != 0,
-        }[code]
+        if code == sandbox.JUMP_EQUAL:
+            holds = loaded == operand
+        elif code == sandbox.JUMP_AT_LEAST:
+            holds = loaded >= operand
+        else:
+            assert code == sandbox.JUMP_BITS
+            holds = loaded & operand != 0
         at += if_true if holds else if_false
 
 

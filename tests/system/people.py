@@ -2,6 +2,7 @@
 
 Rule 1: every name begins with PREFIX, and nothing that does not is ever touched.
 Rule 2: all of it is removed at the end, at exit, and at the next start when a run was killed.
+Rule 3: where several processes share the tests (pytest-xdist), each has accounts of its own.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from typing import NamedTuple
 
 from rootd.privileged import cgroup
 
-PREFIX = "dwt-"
+NUMBER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+PREFIX = f"dwt{NUMBER}-"
 ROLES = ("priv", "sup", "auth", "log", "probe", "api")
-PAM_SERVICE = "durward-test"
+PAM_SERVICE = f"durward-{PREFIX}test"
 PAM_FILES = {PAM_SERVICE: "durward", f"{PAM_SERVICE}-account": "durward-account"}
 FOLDERS = "/run"
-FOLDER_PREFIX = "durward-test-"
-LOCK = "/run/durward-test.lock"
+FOLDER_PREFIX = f"durward-{PREFIX}"
+LOCKS = "/run/durward-{}test.lock"  # by PREFIX
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,9 +52,10 @@ class People:
     """All accounts of one run of the tests. Only one run at a time has them: the others wait for the lock."""
 
     def __init__(self) -> None:
-        self._lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(LOCKS.format(PREFIX), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         sweep()
+        sweep_others()
         self.known: dict[str, Person] = {}
         for role in ROLES:
             self.system(role, groups=("shadow",) if role == "auth" else ())
@@ -177,14 +180,14 @@ def processes_of(uids: set[int]) -> dict[int, str]:
     return found
 
 
-def keepers() -> list[int]:
+def keepers(prefix: str) -> list[int]:
     """The daemons of houses whose tests were killed: root's, with a configuration in a folder of the tests."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (folder / "cmdline").read_bytes().split(b"\0")
-                if b"--config" in words and any(f"{FOLDERS}/{FOLDER_PREFIX}".encode() in word for word in words):
+                if b"--config" in words and any(f"{FOLDERS}/durward-{prefix}".encode() in word for word in words):
                     found.append(int(folder.name))
     return found
 
@@ -212,11 +215,11 @@ def end(pid: int) -> None:
             os.close(fd)
 
 
-def sweep() -> None:
+def sweep(prefix: str = PREFIX) -> None:
     """Take back what an earlier run has left: processes and accounts with our prefix, folders, PAM services."""
-    for pid in keepers():
+    for pid in keepers(prefix):
         end(pid)
-    ours = [entry for entry in pwd.getpwall() if entry.pw_name.startswith(PREFIX)]
+    ours = [entry for entry in pwd.getpwall() if entry.pw_name.startswith(prefix)]
     deadline = time.monotonic() + 10.0
     while (left := processes_of({entry.pw_uid for entry in ours} - {0})) and time.monotonic() < deadline:
         for pid in left:
@@ -224,10 +227,21 @@ def sweep() -> None:
     for entry in ours:
         run("userdel", entry.pw_name)
     for group in grp.getgrall():
-        if group.gr_name.startswith(PREFIX):
+        if group.gr_name.startswith(prefix):
             run("groupdel", group.gr_name)
-    for name in PAM_FILES:
-        Path("/etc/pam.d", name).unlink(missing_ok=True)
-    remove_cgroups(f"{FOLDERS}/{FOLDER_PREFIX}")
-    for folder in Path(FOLDERS).glob(FOLDER_PREFIX + "*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for file in Path("/etc/pam.d").glob(f"durward-{prefix}*"):
+        file.unlink(missing_ok=True)
+    remove_cgroups(f"{FOLDERS}/durward-{prefix}")
+    for folder in Path(FOLDERS).glob(f"durward-{prefix}*"):
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_others() -> None:
+    """What a run with another number of processes has left when it was killed: theirs whose lock nobody has."""
+    for path in Path("/run").glob(LOCKS.rpartition("/")[2].format("dwt*-")):
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            sweep(path.name.removeprefix("durward-").removesuffix("test.lock"))
+        os.close(lock)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from house import House
-from templates import SITE
+from templates import SITE, names
 
 from policy import messages
 
@@ -49,7 +49,7 @@ def test_a_rolling_restart_whose_new_process_never_becomes_ready_is_cancelled(ma
             while not isinstance(event := events.receive(), messages.Ended):
                 pass
         assert not event.ok
-        assert event.text == "site was not restarted: cancelled by dwt-alice; the old process keeps serving"
+        assert event.text == names("site was not restarted: cancelled by @alice@; the old process keeps serving")
         assert house.pids("site") == old
     program.write_text(good)
     assert (load.result["refused"], load.result["failed"]) == (0, {})
@@ -62,8 +62,8 @@ def test_a_rolling_restart_whose_new_process_never_becomes_ready_is_cancelled(ma
     records = house.audit()
     asked_by = [one for one in records if one["kind"] == "decision" and one.get("command") == "cancel"]
     assert [(one["user"], one["action"], one["target"], one["allowed"]) for one in asked_by[:2]] == [
-        ("dwt-bob", "restart", "site", False),
-        ("dwt-carol", "restart", "site", False),
+        (names("@bob@"), "restart", "site", False),
+        (names("@carol@"), "restart", "site", False),
     ]
     outcomes = [one for one in records if one["kind"] == "outcome" and one["operation"] == number]
     assert sorted((one["action"], one["ok"]) for one in outcomes) == [("restart", False), ("restart", True)]

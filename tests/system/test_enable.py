@@ -12,9 +12,12 @@ from collections.abc import Callable
 
 import pytest
 from house import House
+from people import PREFIX
 from templates import plain
 
 from policy import messages
+
+ALICE, BOB = f"{PREFIX}alice", f"{PREFIX}bob"
 
 pytestmark = pytest.mark.root
 
@@ -77,7 +80,7 @@ def test_what_somebody_disables_is_not_started_with_the_daemon_and_what_he_enabl
     assert states(house) == {"worker": ("RUNNING", False), "spare": ("STOPPED", True)}, "nor started"
     assert house.cli("alice", "status", "worker").stdout.rstrip().endswith("disabled")
     described = house.cli("alice", "describe", "worker").stdout.splitlines()
-    assert "enabled no, chosen by dwt-alice" in [re.sub(" +", " ", line) for line in described]
+    assert f"enabled no, chosen by {ALICE}" in [re.sub(" +", " ", line) for line in described]
 
     again(house)
     assert states(house) == {"worker": ("STOPPED", False), "spare": ("RUNNING", True)}
@@ -92,10 +95,10 @@ def test_it_is_a_right_of_its_own_and_so_is_what_now_does(house: House) -> None:
     house.login("bob")
     denied = house.cli("bob", "disable", "worker")
     assert denied.returncode == 77
-    assert "denied: no rule lets dwt-bob enable or disable worker" in denied.stderr
+    assert f"denied: no rule lets {BOB} enable or disable worker" in denied.stderr
     half = house.cli("alice", "enable", "worker", "--now")
     assert half.returncode == 77
-    assert half.stderr.startswith("worker is enabled, but denied: no rule lets dwt-alice start worker")
+    assert half.stderr.startswith(f"worker is enabled, but denied: no rule lets {ALICE} start worker")
     done = house.cli("alice", "disable", "worker", "--now")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("worker is disabled\nworker stopped in ")
@@ -106,9 +109,9 @@ def test_it_is_a_right_of_its_own_and_so_is_what_now_does(house: House) -> None:
         if one["kind"] == "decision" and one["action"] in ("enable", "start", "stop")
     ]
     assert said == [
-        ("dwt-bob", "enable", "disable", False), ("dwt-alice", "enable", "enable", True),
-        ("dwt-alice", "start", "start", False), ("dwt-alice", "enable", "disable", True),
-        ("dwt-alice", "stop", "stop", True),
+        (BOB, "enable", "disable", False), (ALICE, "enable", "enable", True),
+        (ALICE, "start", "start", False), (ALICE, "enable", "disable", True),
+        (ALICE, "stop", "stop", True),
     ]  # fmt: skip
     results = [one["result"] for one in house.audit() if one["kind"] == "outcome" and one["action"] == "enable"]
     assert results == ["worker is enabled", "worker is disabled"]
@@ -184,7 +187,7 @@ def test_a_file_that_is_not_as_it_should_be_is_said_loudly_and_left_alone(house:
     assert (now.st_ino, now.st_size, now.st_mtime_ns) == (seen.st_ino, seen.st_size, seen.st_mtime_ns)
     house.login("alice")
     assert house.cli("alice", "enable", "spare").returncode == 0
-    assert kept(house) == {"spare": [True, "dwt-alice"]}
+    assert kept(house) == {"spare": [True, ALICE]}
     house.stop()
 
 
@@ -259,5 +262,5 @@ def test_a_log_that_hangs_is_not_waited_for_for_ever_and_what_it_does_later_is_t
         os.kill(log, signal.SIGCONT)
     house.until(lambda: not (house.run_dir / "supervisor" / "choosing").read_bytes(), "it was put back")
     assert (house.state / "choices" / "choices.json").stat().st_ino != before
-    assert kept(house)["worker"] == [False, "dwt-alice"]
+    assert kept(house)["worker"] == [False, ALICE]
     house.stop()

@@ -288,8 +288,9 @@ def test_a_user_that_does_not_exist_is_65_with_file_line_and_key_and_what_may_ha
     text = templates.plain("worker").replace("@jobs@", "@jobz@")
     house = make_house(services={"worker.toml": text}, policy={})
     line = text.splitlines().index('user = "@jobz@"') + 1
-    known = f"services.d/worker.toml:{line}: service.worker.user: there is no user 'dwt-jobz' on this machine"
-    expected = f"{known}; did you mean 'dwt-jobs'?"
+    user, right = templates.names("@jobz@"), templates.names("@jobs@")
+    known = f"services.d/worker.toml:{line}: service.worker.user: there is no user {user!r} on this machine"
+    expected = f"{known}; did you mean {right!r}?"
     checked = house.check()
     assert (checked.returncode, checked.stderr.splitlines()[0]) == (65, expected)
     status, said = starts_and_ends(house)

@@ -162,6 +162,8 @@ def test_killed_at_once_privileged_leaves_no_directory_without_a_run(house: Hous
     house.until(lambda: house.pid_of("privileged") not in (0, old), "privileged is started again")
     house.until(lambda: not stray.exists(), "what nobody knows is gone")
     assert (folder / "db").read_text() == VALUE
+    _, ended = house.operate(messages.Restart("plain"))
+    assert ended.ok, ended  # the supervisor has the next one's table: a reload before that would be refused
 
 
 def test_a_reload_that_takes_sys_nice_replaces_privileged_and_no_service_notices(house: House) -> None:

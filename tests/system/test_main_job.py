@@ -6,10 +6,11 @@ import json
 
 import pytest
 from house import House
+from people import PREFIX
 
 pytestmark = pytest.mark.root
 
-ALICE, BOB, CAROL = "dwt-alice", "dwt-bob", "dwt-carol"
+ALICE, BOB, CAROL = (PREFIX + short for short in ("alice", "bob", "carol"))
 
 
 def site(house: House) -> str:
@@ -84,7 +85,7 @@ def test_bob_sees_the_site_but_is_refused_with_the_reason(house: House) -> None:
     done = house.cli("bob", "restart", "site")
     assert done.returncode == 77
     assert (
-        "denied: no rule lets dwt-bob restart site; the rule 'webops-restart' would, through group dwt-webops"
+        f"denied: no rule lets {BOB} restart site; the rule 'webops-restart' would, through group {PREFIX}webops"
         in done.stderr
     )
     assert house.pids("site") == before
@@ -127,7 +128,7 @@ def test_the_same_by_http(house: House) -> None:
     before = house.pids("site")
     refused = house.api("POST", "/services/site/restart?wait=true", bob)
     assert refused.status == 403
-    assert "denied: no rule lets dwt-bob restart site" in str(refused.json["detail"])
+    assert f"denied: no rule lets {BOB} restart site" in str(refused.json["detail"])
     assert house.api("POST", "/services/site/restart?wait=true", alice).status == 200
     assert not set(house.pids("site")) & set(before)
     assert house.api("DELETE", "/session", alice).status in (200, 204)

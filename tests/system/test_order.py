@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from house import House
-from templates import plain
+from templates import names, plain
 
 from policy import messages
 
@@ -47,7 +47,7 @@ def test_what_is_required_is_started_first_and_stopped_last(make_house: Callable
     assert refused.stderr.startswith("db is required by app: stop that too, by --with-dependants")
     denied = house.cli("alice", "stop", "db", "--with-dependants")
     assert denied.returncode == 77
-    assert "denied: it would stop another service too, and no rule lets dwt-alice stop that" in denied.stderr
+    assert names("denied: it would stop another service too, and no rule lets @alice@ stop that") in denied.stderr
     assert {one.state for one in house.status().values()} == {"RUNNING"}
 
     assert house.operate(messages.Stop("web"))[1].ok
@@ -58,7 +58,7 @@ def test_what_is_required_is_started_first_and_stopped_last(make_house: Callable
     decided = [
         (record["target"], record["allowed"])
         for record in house.audit()
-        if record["kind"] == "decision" and record["user"] == "dwt-alice" and record["action"] == "stop"
+        if record["kind"] == "decision" and record["user"] == names("@alice@") and record["action"] == "stop"
     ]
     assert decided[-2:] == [("app", True), ("db", True)]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from house import House
+from people import PREFIX
 from templates import POLICY, SITE
 
 from policy import messages
@@ -62,5 +63,5 @@ def test_a_site_is_scaled_up_and_down_under_load_and_no_request_fails(make_house
     assert names(house) == ["site:0"], "another daemon begins with what is configured"
     asked = [one for one in house.audit() if one["kind"] == "decision" and one["action"] == "scale"]
     assert [(one["user"], one["target"], one["allowed"], one["asked"]) for one in asked[:1]] == [
-        ("dwt-alice", "site", True, {"processes": 3})
+        (f"{PREFIX}alice", "site", True, {"processes": 3})
     ]

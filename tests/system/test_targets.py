@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from house import House
-from templates import WORKER
+from templates import WORKER, names
 
 pytestmark = pytest.mark.root
 
@@ -44,7 +44,7 @@ def test_who_may_restart_one_of_two_restarts_both_by_a_glob_and_sees_one_done_an
     done = house.cli("alice", "restart", "worker-*")
     assert done.returncode == 77, done.stderr
     assert done.stdout.startswith("worker-a restarted in ")
-    assert "worker-b: denied: no rule lets dwt-alice restart worker-b" in done.stderr
+    assert names("worker-b: denied: no rule lets @alice@ restart worker-b") in done.stderr
     assert done.stderr.endswith("\n1 of 2 done; 1 denied: worker-b\n")
     assert "worker-hidden" not in done.stdout + done.stderr
     after = {name: house.pids(name) for name in house.status()}
@@ -52,7 +52,7 @@ def test_who_may_restart_one_of_two_restarts_both_by_a_glob_and_sees_one_done_an
     decided = [
         (record["target"], record["allowed"])
         for record in house.audit()
-        if record["kind"] == "decision" and record["user"] == "dwt-alice" and record["action"] == "restart"
+        if record["kind"] == "decision" and record["user"] == names("@alice@") and record["action"] == "restart"
     ]
     assert decided == [("worker-a", True), ("worker-b", False)]
 

@@ -246,6 +246,7 @@ def test_a18_the_victim_logs_in_from_elsewhere_while_somebody_guesses(auth, peop
     assert auth.granted(alice, "192.0.2.77").user == alice.name
 
 
+@pytest.mark.alone
 def test_a19_nobody_learns_from_the_answer_or_its_time_what_is_wrong(stage, people) -> None:
     right, locked, expired, change = people("alice"), people("locked"), people("expired"), people("change")
     stage.start()

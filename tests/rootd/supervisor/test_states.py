@@ -124,8 +124,11 @@ def settle(of: ServiceSpec, slot: Slot, now: float) -> Slot:
                     events.append(TreeEmpty(process.run))
         events += [HookEnded(*hook, "") for hook in hooks(slot.state)]
         now += 11.0
+        before = slot
         for event in [*events, TimeUp()]:
             slot = lifecycle.step(of, slot, event, now)[0]
+        if slot == before and not events and states.wake_at(slot.state) is None:
+            break  # nothing can come any more
     return slot
 
 
