@@ -334,6 +334,8 @@ def test_with_a_certificate_tcp_speaks_tls_and_the_unix_socket_does_not(gunicorn
                 got += (more := sock.recv(65536))
                 assert more, got
             assert got.startswith(b"HTTP/1.1 200")
+        sock.sendall(b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 403"), "of a page that came without TLS"
     assert server.raw(STATUS + CLOSE) == b""  # not TLS: closed without a word
     server.port = 0
     assert server.raw(STATUS + CLOSE).startswith(b"HTTP/1.1 200")
