@@ -67,7 +67,7 @@ def test_who_cannot_be_told_what_was_not_done_can_approve_all_the_same(app, brow
     given = [waits.take(browser.session) for _ in range(waits._each)]
     before = sum(isinstance(one, messages.Watch) for one in world.commands())
     assert "cannot be told now: a session may have" in browser.read("/approvals").text
-    assert sum(isinstance(one, messages.Watch) for one in world.commands()) == before, "all is not read without a permit"
+    assert sum(isinstance(one, messages.Watch) for one in world.commands()) == before, "nothing without a permit"
     for give in given:
         give()
 
