@@ -41,9 +41,10 @@ def test_a_page_that_loads_itself_again_was_not_touched_by_that():
     """Else one on which processes come and go would keep for ever a login that was left."""
     code = pages.FILES[pages.ADDRESSES["durward.js"].removeprefix("/static/")].data.decode()
     assert "let touched = Number(sessionStorage.getItem(LEFT)) || Date.now();" in code
-    assert re.findall(r"\n.*\n.*location\.reload.*\n", code) == [
-        "\n  sessionStorage.setItem(LEFT, touched);\n  location.reload();\n"
-    ]
+    before = re.findall(r"\n  (.*)\n  location\.reload\(\);", code)
+    assert before == ["sessionStorage.setItem(LEFT, touched);", "stop();"]
+    assert code.count("location.reload") == 2
+    assert 'source.addEventListener("refused", over);' in code, "the session is over, and so is what it shows"
     assert "if (idle()) {\n    rest();\n    return;\n  }\n  sessionStorage" in code
 
 

@@ -25,6 +25,11 @@ function again() {
   location.reload();
 }
 
+function over() {
+  stop();
+  location.reload(); // to the login, where that is over: what was shown is for those who may view it
+}
+
 function rest() {
   stop();
   say("Not told any more, as nobody is here: press a key.");
@@ -103,6 +108,7 @@ function start() {
     stop();
     again();
   });
+  source.addEventListener("refused", over);
   source.addEventListener("error", failed);
 }
 
