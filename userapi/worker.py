@@ -3,7 +3,8 @@
 Rule 1: the loop collects each request to its last byte, within REQUEST seconds of the connection's beginning or of
         the answer before. Half-sent requests cost a descriptor each; when there are too many the oldest goes.
 Rule 2: a thread gets whole requests as bytes and reads no socket. It gets none before what was answered has left room
-        for the next answer, and what it writes has a deadline as a whole.
+        for the next answer, and what it writes has a deadline as a whole. Where the peer is slow to read, a stream
+        keeps its thread, which it has a permit for; the rest of any other answer is the loop's to send.
 Rule 3: with a certificate every TCP socket speaks TLS, 1.2 at least; a Unix socket never does.
 Rule 4: no error page, no version and no text of the request goes out: problem details only.
 """
@@ -33,6 +34,7 @@ REQUEST = 10.0  # seconds for one request to arrive, TLS handshake included
 RESPONSE = 10.0  # seconds for one answer to leave, of its first byte on; streams ask for more
 LINGER = 1.0  # seconds that an answer has to be read after the connection was closed for writing
 MOST = 500  # connections of one worker
+UNSENT = 32 * 1024 * 1024  # bytes of answers that wait to be read, in one worker; who is beyond that is hung up on
 UCRED = struct.Struct("3i")  # struct ucred of unix(7)
 STOPPING = 8.0  # seconds for what is being answered, when the worker ends
 
@@ -50,6 +52,7 @@ class Connection:
         self.continued = False
         self.data = bytearray()
         self.framing = Framing()
+        self.left = bytearray()  # of the answer, for the loop to send
         self.until = time.monotonic() + REQUEST
 
     def has_room(self) -> bool:
@@ -60,24 +63,34 @@ class Connection:
 
 
 class Out:
-    """What gunicorn's response writes to. The whole answer must be gone by its deadline."""
+    """What gunicorn's response writes to. The whole answer must be gone by its deadline, `until`.
+
+    left: what the peer has no room for yet, of an answer that is no stream.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._until = 0.0
+        self._stream = False
+        self.until = 0.0
+        self.left = bytearray()
 
     def extend(self, seconds: float) -> None:
-        self._until = max(self._until, time.monotonic() + seconds)
+        self._stream = True
+        self.until = max(self.until, time.monotonic() + seconds)
 
     def sendall(self, data: bytes) -> None:
-        self._until = self._until or time.monotonic() + RESPONSE
+        self.until = self.until or time.monotonic() + RESPONSE
         view = memoryview(data)
-        while view:
-            left = self._until - time.monotonic()
+        while view and not self.left:
+            left = self.until - time.monotonic()
             if left <= 0:
                 raise TimeoutError("the answer was not read in time")
-            self._sock.settimeout(left)
-            view = view[self._sock.send(view) :]
+            self._sock.settimeout(left if self._stream else 0)
+            try:
+                view = view[self._sock.send(view) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                break
+        self.left += view
 
     def send(self, data: bytes) -> int:
         """gunicorn sends nothing so but 100 Continue, and the loop has sent that."""
@@ -112,6 +125,7 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
         self._waiting: dict[Connection, None] = {}  # the longest waiting first
         self._answered: deque[tuple[Connection, bool]] = deque()
         self._busy = 0
+        self._unsent = 0  # bytes of what waits to be read
         self._listening = False
         self._swept = 0.0
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -131,7 +145,7 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
         self.alive = False
         self._listen(False)
         until = time.monotonic() + STOPPING
-        while self._busy and time.monotonic() < until:
+        while (self._busy or self._unsent) and time.monotonic() < until:
             self._turn(0.2)
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._busy:
@@ -197,6 +211,7 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
 
     def _drop(self, connection: Connection) -> None:
         self._forget(connection)
+        self._unsent -= len(connection.left)
         with contextlib.suppress(OSError):
             connection.sock.close()
 
@@ -248,8 +263,34 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
         self._threads.submit(self._answer, connection, request, found.last, 0)
 
     def _take_back(self, connection: Connection, keep: bool) -> None:
-        """On the loop: what a thread has answered waits for its next request, or lingers."""
+        """On the loop: what a thread has answered is sent to its end."""
         self._busy -= 1
+        if not connection.left:
+            self._go_on(connection, keep)
+        elif self._unsent + len(connection.left) > UNSENT:
+            connection.sock.close()
+        else:
+            self._unsent += len(connection.left)
+            connection.sock.setblocking(False)
+            self._waiting[connection] = None
+            self._poller.register(connection.sock, selectors.EVENT_WRITE, lambda _: self._send(connection, keep))
+
+    def _send(self, connection: Connection, keep: bool) -> None:
+        try:
+            sent = connection.sock.send(connection.left)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return
+        except (OSError, ValueError):
+            self._drop(connection)
+            return
+        del connection.left[:sent]
+        self._unsent -= sent
+        if not connection.left:
+            self._forget(connection)
+            self._go_on(connection, keep)
+
+    def _go_on(self, connection: Connection, keep: bool) -> None:
+        """What was answered waits for its next request, or lingers."""
         try:
             connection.sock.setblocking(False)
             if not keep:
@@ -282,6 +323,8 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
             keep = False  # the peer is gone, or did not read
         except BaseException:
             self.log.exception("an answer failed")
+        else:
+            connection.left, connection.until = out.left, out.until
         finally:
             self._answered.append((connection, keep and self.alive))
             with contextlib.suppress(BlockingIOError):

@@ -71,7 +71,7 @@ class Visitor:
     def send(self, page: Read, **typed: str) -> Read:
         """The form of the page's main part, with what is hidden in it."""
         action = [str(one["action"]) for one in page.of("form", method="post") if one["action"] != "/logout"][-1]
-        fields = {name: value for name, value in page.fields.items() if name in ("proof", "next")}
+        fields = {name: value for name, value in page.fields.items() if name in ("proof", "next", "shown")}
         answer = self._ask("POST", action, urlencode({**fields, **typed}).encode())
         return Read(answer.body.decode())
 

@@ -378,3 +378,13 @@ def gunicorn(world: World, tmp_path: Path) -> Iterator[Callable[..., Gunicorn]]:
 @pytest.fixture
 def token() -> str:
     return TOKEN
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> dict[str, str]:
+    """A certificate of localhost, which vouches for itself, and its key."""
+    names = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", names["key"], "-out", names["certificate"]]
+    subprocess.run(make, check=True, capture_output=True)
+    return names

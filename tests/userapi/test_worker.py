@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -247,15 +246,17 @@ def test_a_stop_does_not_wait_for_streams(gunicorn, world):
         assert time.monotonic() - begun < 5
 
 
-def test_an_answer_that_is_not_read_ends_at_its_deadline(monkeypatch):
-    monkeypatch.setattr("userapi.worker.RESPONSE", 0.2)
+def test_a_stream_that_is_not_read_ends_at_its_deadline():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         out = Out(ours)
+        out.extend(0.2)
         with pytest.raises(TimeoutError):
             out.sendall(b"x" * (1 << 24))
-        out.extend(5)
-        out.sendall(b"")
+        rest = Out(ours)  # of no stream: it is the loop's to send
+        rest.sendall(b"x" * (1 << 20))
+        rest.sendall(b"y")
+        assert rest.left == b"x" * (1 << 20) + b"y"
         assert not out.gone()
         theirs.close()
         assert out.gone()
@@ -314,16 +315,7 @@ def test_a_worker_writes_no_core_and_cannot_be_read_by_its_own_account(gunicorn)
             assert Path(f"/proc/{pid}/environ").stat().st_uid == 0
 
 
-def certificate(folder: Path) -> dict[str, str]:
-    names = {"certificate": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", names["key"], "-out", names["certificate"]]
-    subprocess.run(make, check=True, capture_output=True)
-    return names
-
-
-def test_with_a_certificate_tcp_speaks_tls_and_the_unix_socket_does_not(gunicorn, tmp_path):
-    tls = certificate(tmp_path)
+def test_with_a_certificate_tcp_speaks_tls_and_the_unix_socket_does_not(gunicorn, tls):
     server = gunicorn(tls=tls).ready()
     context = ssl.create_default_context(cafile=tls["certificate"])
     with server.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
@@ -334,13 +326,14 @@ def test_with_a_certificate_tcp_speaks_tls_and_the_unix_socket_does_not(gunicorn
                 got += (more := sock.recv(65536))
                 assert more, got
             assert got.startswith(b"HTTP/1.1 200")
+        sock.sendall(b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 403"), "of a page that came without TLS"
     assert server.raw(STATUS + CLOSE) == b""  # not TLS: closed without a word
     server.port = 0
     assert server.raw(STATUS + CLOSE).startswith(b"HTTP/1.1 200")
 
 
-def test_tls_older_than_1_2_is_refused(gunicorn, tmp_path):
-    tls = certificate(tmp_path)
+def test_tls_older_than_1_2_is_refused(gunicorn, tls):
     server = gunicorn(tls=tls).ready()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(tls["certificate"])
@@ -351,8 +344,7 @@ def test_tls_older_than_1_2_is_refused(gunicorn, tmp_path):
         context.wrap_socket(plain, server_hostname="localhost")
 
 
-def test_h6_half_a_tls_handshake_holds_no_thread(gunicorn, tmp_path):
-    tls = certificate(tmp_path)
+def test_h6_half_a_tls_handshake_holds_no_thread(gunicorn, tls):
     server = gunicorn(tls=tls, threads=4).ready()
     half = [server.connect() for _ in range(40)]
     for sock in half:

@@ -228,6 +228,12 @@ def _is_followed() -> bool:
     return is_page() and asked == ("GET", "navigate", "document")
 
 
+def _is_own(origin: str) -> bool:
+    """Of this very address; whoever is asked by TLS has no pages without it. A proxy in front may speak TLS for us."""
+    scheme, _, host = origin.partition("://")
+    return host == request.headers.get("Host") and scheme in ("https", request.scheme)
+
+
 def _before() -> None:
     if not host_is_ours(request.headers.get("Host", ""), parts().hosts):
         raise Problem("invalid", "Host must be localhost, an address or a name of ours: [api] hosts lists more", 400)
@@ -237,7 +243,7 @@ def _before() -> None:
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.headers.get("Host"):
+    if origin is not None and not _is_own(origin):
         raise Problem("forbidden", "a page of another site may not ask")
     if "Transfer-Encoding" in request.headers:
         raise Problem("invalid", "a body needs a Content-Length", 411)

@@ -1,11 +1,15 @@
 """/approvals, /approvals/N: what waits for a second person, and what has become of what one has asked for oneself.
 
-POST /approvals/N/approve agrees, by the number alone, and leads to the operation that has begun; /withdraw takes back
-what one has asked for.
+POST /approvals/N/approve agrees to what was shown under that number, and leads to the operation that has begun;
+/withdraw takes back what one has asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
+from typing import Annotated
+
+import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages
@@ -13,12 +17,23 @@ from userapi.client import FIRST, Refusal
 from userapi.http.guard import parts
 from userapi.http.problems import Problem
 from userapi.web.forms import Asking, fields, form, proven
-from userapi.web.guard import Asker, asker, failed, nobody, page, see_other
+from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told
 from userapi.web.operations import lines_of, operations_of
 
 MINE = 20  # operations of one's own, and ends of what waited, that are shown
 
 blueprint = Blueprint("approvals", __name__)
+
+
+class Agreeing(Asking, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """shown: the `seal` of what the page has shown."""
+
+    shown: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+def seal(info: messages.ApprovalInfo) -> str:
+    """64 hex digits that are the same for all who are shown this, and other ones for anything else."""
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(info, yours=False))).hexdigest()
 
 
 def waiting(who: Asker) -> list[messages.ApprovalInfo]:
@@ -33,9 +48,10 @@ def listed() -> Response:
     who = asker()
     found, user = waiting(who), who.rights().user
     mine = [one for one in operations_of(who) if one.user == user][:MINE]
+    lapsed, untold = _lapsed(who)
     values: dict[str, object] = {
         "user": user, "others": [one for one in found if not one.yours], "yours": [one for one in found if one.yours],
-        "operations": lines_of(mine), "lapsed": _lapsed(who)[:MINE],
+        "operations": lines_of(mine), "lapsed": lapsed[:MINE], "untold": untold,
     }  # fmt: skip
     return page("approvals.html", values, who.session)
 
@@ -49,7 +65,7 @@ def one(approval: int) -> Response:
 
 @blueprint.post("/approvals/<int:approval>/approve")
 def approve(approval: int) -> Response:
-    return _done(approval, messages.Approve(_number(approval)))
+    return _done(approval, messages.Approve(_number(approval)), Agreeing)
 
 
 @blueprint.post("/approvals/<int:approval>/withdraw")
@@ -57,11 +73,13 @@ def withdraw(approval: int) -> Response:
     return _done(approval, messages.Withdraw(_number(approval)))
 
 
-def _done(approval: int, command: messages.Command) -> Response:
+def _done(approval: int, command: messages.Command, kind: type[Asking] = Asking) -> Response:
     who = asker()
-    asked = form(request, Asking)
+    asked = form(request, kind)
     try:
         proven(who.session, asked)
+        if isinstance(asked, Agreeing):
+            _as_shown(who, approval, asked.shown)
         reply = who.ask(command, asked.reason)
     except (Problem, Refusal) as error:
         if nobody(error):
@@ -77,6 +95,13 @@ def _done(approval: int, command: messages.Command) -> Response:
     return see_other(f"/approvals/{approval}")
 
 
+def _as_shown(who: Asker, approval: int, shown: str) -> None:
+    """A supervisor that could not read what the last one kept begins its numbers anew. Raises Problem, Refusal."""
+    found = next((one for one in waiting(who) if one.number == approval), None)
+    if found is not None and seal(found) != shown:  # what does not wait is the supervisor's to refuse
+        raise Problem("conflict", f"what waits as number {approval} is not what you were shown: read it again")
+
+
 def _number(approval: int) -> int:
     if approval >= 1 << 53:
         raise Problem("unknown", "there is no such approval")
@@ -88,21 +113,29 @@ def _values(who: Asker, approval: int, reason: str) -> dict[str, object]:
     found = next((one for one in waiting(who) if one.number == wanted), None)
     return {
         "user": who.rights().user, "number": approval, "approval": found, "reason": reason,
-        "over": "" if found else _over(who, approval),
+        "shown": seal(found) if found else "", "over": "" if found else _over(who, approval),
     }  # fmt: skip
 
 
 def _over(who: Asker, approval: int) -> str:
     """What is still remembered of one that waits no more: that it expired or was taken back; else ""."""
-    return next((event.text for event in _lapsed(who) if event.approval == approval), "")
+    return next((event.text for event in _lapsed(who)[0] if event.approval == approval), "")
 
 
-def _lapsed(who: Asker) -> list[messages.Lapsed]:
-    """What waited and was not done, of what is still remembered and the asker may view; the newest first."""
+def _lapsed(who: Asker) -> tuple[list[messages.Lapsed], str]:
+    """What waited and was not done, of what is still remembered and the asker may view, the newest first; and why that
+    is not known now. All that is remembered is read for it: so a permit is needed, and others who take all that may
+    watch at once keep nobody from approving. Raises Refusal when the session is over."""
     found = []
-    for event in parts().supervisor.watch(who.session, messages.Watch(after=1), who.source, FIRST):
-        if isinstance(event, messages.Lapsed):
-            found.append(event)
-        elif event is None or isinstance(event, messages.Watching):
-            break
-    return found[::-1]
+    try:
+        with parts().waits.one(who.session):
+            for event in parts().supervisor.watch(who.session, messages.Watch(after=1), who.source, FIRST):
+                if isinstance(event, messages.Lapsed):
+                    found.append(event)
+                elif event is None or isinstance(event, messages.Watching):
+                    break
+    except (Problem, Refusal) as error:
+        if nobody(error):
+            raise
+        return [], told(error).text
+    return found[::-1], ""

@@ -16,8 +16,13 @@ _SESSION = re.compile(r"\A[0-9a-f]{64}\Z")
 
 
 def session_of(request: Request) -> str:
-    """The session id, or "" when there is none, more than one, or something that is no id."""
-    found = request.cookies.getlist(NAME)
+    """The session id, or "" when there is none, more than one, or something that is no id.
+
+    Parsed as browsers write it, each pair by itself, without quotes and escapes (RFC 6265bis, 5.8.3 and 5.6): with
+    them another cookie's lone quotation mark would hide this one, and another spelling would be an id too.
+    """
+    pairs = [pair.strip(" \t").partition("=") for pair in request.headers.get("Cookie", "").split(";")]
+    found = [value for name, _, value in pairs if name == NAME]
     return found[0] if len(found) == 1 and _SESSION.match(found[0]) else ""
 
 

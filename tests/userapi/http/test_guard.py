@@ -48,6 +48,16 @@ def test_h1_our_own_origin_is_not(http):
     assert http.post(STOP, headers=headers).status_code == 202
 
 
+def test_h1_who_is_asked_by_tls_has_no_pages_without_it(http, world):
+    """Whoever is between the browser and us can make such a page; a proxy may speak TLS for us."""
+    for base, origin, status in (
+        ("https://localhost", "http://localhost", 403), ("https://localhost", "https://localhost", 202),
+        ("http://localhost", "https://localhost", 202), ("http://localhost", "ftp://localhost", 403),
+    ):  # fmt: skip
+        assert http.post(STOP, base_url=base, headers={"Origin": origin}).status_code == status
+    assert len(world.commands()) == 2
+
+
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain", ""])
 def test_h1_a_body_must_be_json(http, world, kind):
     assert http.post(STOP, data=b"{}", content_type=kind).status_code == 415

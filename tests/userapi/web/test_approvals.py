@@ -7,6 +7,7 @@ import pytest
 from browsing import Read
 
 from policy import messages
+from userapi.web.approvals import seal
 
 INFO = messages.ApprovalInfo(
     3, "bob", "stop site", "disk <full>", "group:leads", "2026-01-01T00:00:00Z", "then", rule="two"
@@ -40,9 +41,40 @@ def test_before_it_is_agreed_to_all_of_it_is_shown(browser, waiting):
     assert not own.of("form", action="/approvals/4/approve")
 
 
+def agree(browser, shown=INFO):
+    return browser.post("/approvals/3/approve", {"reason": "seen", "shown": seal(shown)})
+
+
+def test_what_is_agreed_to_is_what_was_shown_whatever_has_its_number_now(browser, waiting, world):
+    assert browser.read("/approvals/3").fields["shown"] == seal(msgspec.structs.replace(INFO, yours=True))
+    for other in ({"text": "stop db"}, {"user": "carol"}, {"reason": ""}, {"since": "now"}, {"rule": "three"}):
+        answer = agree(browser, msgspec.structs.replace(INFO, **other))
+        assert (answer.status_code, "not what you were shown" in answer.text) == (409, True)
+    assert browser.post("/approvals/3/approve").status_code == 409
+    assert not [one for one in world.commands() if isinstance(one, messages.Approve)]
+    assert Read(answer.text).fields["shown"] == seal(INFO), "it is shown as it is now"
+    world.answers[messages.ListApprovals] = messages.Approvals([])
+    world.answers[messages.Approve] = messages.Refused("forbidden", "nothing of the number 3 waits")
+    assert "nothing of the number 3 waits" in agree(browser).text
+
+
+def test_who_cannot_be_told_what_was_not_done_can_approve_all_the_same(app, browser, waiting, world):
+    world.answers[messages.Watch] = messages.Refused("later", "too many are watching: try again later")
+    assert "cannot be told now: too many are watching" in browser.read("/approvals").text
+    assert browser.read("/approvals/6").of("h1")
+    world.answers[messages.Watch] = [messages.Watching(10), world.open]
+    waits = app.extensions["durward"].waits
+    given = [waits.take(browser.session) for _ in range(waits._each)]
+    before = sum(isinstance(one, messages.Watch) for one in world.commands())
+    assert "cannot be told now: a session may have" in browser.read("/approvals").text
+    assert sum(isinstance(one, messages.Watch) for one in world.commands()) == before, "nothing without a permit"
+    for give in given:
+        give()
+
+
 def test_to_agree_leads_to_what_has_begun_and_a_number_is_all_that_is_said(browser, waiting, world):
     world.answers[messages.Approve] = messages.Done("approved: bob's stop site has begun, as operation 7", 7)
-    answer = browser.post("/approvals/3/approve", {"reason": "seen"})
+    answer = agree(browser)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/operations/7")
     asked = next(one for one in world.supervisor.asked if isinstance(one.command, messages.Approve))
     assert (asked.command, asked.reason) == (messages.Approve(3), "seen")
@@ -50,14 +82,14 @@ def test_to_agree_leads_to_what_has_begun_and_a_number_is_all_that_is_said(brows
 
 def test_who_may_agree_and_not_view_is_told_that_it_has_begun(browser, waiting, world):
     world.answers[messages.Approve] = messages.Done("approved: bob's stop site has begun, as operation 99", 99)
-    assert "has begun, as operation 99" in Read(browser.post("/approvals/3/approve").text).text
+    assert "has begun, as operation 99" in Read(agree(browser).text).text
     world.answers[messages.Approve] = messages.Done("approved: bob's enable site: it is enabled")
-    assert browser.post("/approvals/3/approve").headers["Location"] == "/approvals/3"
+    assert agree(browser).headers["Location"] == "/approvals/3"
 
 
 def test_what_may_not_be_agreed_to_says_why_and_keeps_what_was_typed(browser, waiting, world):
     world.answers[messages.Approve] = messages.Refused("conflict", "the session of bob is over: nothing was done")
-    answer = browser.post("/approvals/3/approve", {"reason": "seen"})
+    answer = agree(browser)
     assert answer.status_code == 409
     assert "the session of bob is over" in Read(answer.text).text
     assert Read(answer.text).fields["reason"] == "seen"

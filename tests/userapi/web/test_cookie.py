@@ -19,12 +19,22 @@ def test_a_session_id_is_read():
     assert found(f"theme=dark; __Host-durward={ID}") == ID
 
 
+def test_h4_no_other_cookie_hides_it_or_stands_for_it():
+    """A site of the same name, on another port or a level higher, gives the browser what cookies it likes."""
+    for before, after in (('a="', 'b="'), ('"', '"'), ("=", "="), ("a=\xff\xe9", "\x85b=\\"), ("", "")):
+        assert found(f"{before}; __Host-durward={ID}; {after}") == ID
+        assert found(f"{before}; {after}") == ""
+    assert found(f'a="; __Host-durward={ID}; __Host-durward={"cd" * 32}; b="') == ""
+
+
 @pytest.mark.parametrize(
     "header",
     [
         "", f"durward={ID}", f"__host-durward={ID}", f"__Host-durward={ID.upper()}", f"__Host-durward={ID}0",
         f"__Host-durward={ID[:-1]}", f"__Host-durward=durward_{ID}", f"__Host-durward={ID}; __Host-durward={ID}",
-        f"__Host-durward=Bearer {ID}", f"__Host-session={ID}",
+        f"__Host-durward=Bearer {ID}", f"__Host-session={ID}", f'__Host-durward="{ID}"', f"__Host-durward = {ID}",
+        f'__Host-durward="\\060{ID[1:]}"', f"\xa0__Host-durward={ID}", f"\x85__Host-durward={ID}",
+        f"=__Host-durward={ID}", f"a=b,__Host-durward={ID}", f"__Host-durward={ID},a=b",
     ],
 )  # fmt: skip
 def test_a16_anything_else_is_none_a_personal_token_among_them(header):

@@ -37,6 +37,26 @@ def test_h2_the_module_makes_no_markup_of_text():
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|\.style\b", code)
 
 
+def test_a_page_that_loads_itself_again_was_not_touched_by_that():
+    """Else one on which processes come and go would keep for ever a login that was left."""
+    code = pages.FILES[pages.ADDRESSES["durward.js"].removeprefix("/static/")].data.decode()
+    assert "let touched = Number(sessionStorage.getItem(LEFT)) || Date.now();" in code
+    before = re.findall(r"\n  (.*)\n  location\.reload\(\);", code)
+    assert before == ["sessionStorage.setItem(LEFT, touched);", "stop();"]
+    assert code.count("location.reload") == 2
+    assert 'source.addEventListener("refused", over);' in code, "the session is over, and so is what it shows"
+    assert "if (idle()) {\n    rest();\n    return;\n  }\n  sessionStorage" in code
+
+
+def test_h2_what_somebody_has_typed_covers_no_other_line():
+    """Accents can be stacked, to strike out what will run."""
+    style = pages.FILES[pages.ADDRESSES["durward.css"].removeprefix("/static/")].data.decode()
+    assert "dd, .said, .notice { overflow: hidden; }" in style
+    for path in TEMPLATES:
+        for before in re.findall(r"(.*){{ (?:\w+\.(?:reason|said|how)\b|service\.text)", path.read_text()):
+            assert re.search(r'<dd>|class="(said|notice)"', before), (path.name, before)
+
+
 def test_what_a_page_loads_is_small():
     sizes = {name: len(pages.FILES[address.removeprefix("/static/")].data) for name, address in pages.ADDRESSES.items()}
     assert max(sizes.values()) < 6 * 1024

@@ -4,10 +4,35 @@ const said = document.getElementById("said");
 const live = document.querySelector("[data-live]");
 let source = null;
 let failures = 0; // one after the other
-let touched = Date.now();
+const LEFT = "touched"; // a page that loads itself again has not been touched by that
+let touched = Number(sessionStorage.getItem(LEFT)) || Date.now();
+sessionStorage.removeItem(LEFT);
 
 function say(text) {
   if (said) said.textContent = text;
+}
+
+function idle() {
+  return Date.now() - touched > IDLE;
+}
+
+function again() {
+  if (idle()) {
+    rest();
+    return;
+  }
+  sessionStorage.setItem(LEFT, touched);
+  location.reload();
+}
+
+function over() {
+  stop();
+  location.reload(); // to the login, where that is over: what was shown is for those who may view it
+}
+
+function rest() {
+  stop();
+  say("Not told any more, as nobody is here: press a key.");
 }
 
 function age(since) {
@@ -43,7 +68,7 @@ function rows(event) {
   const { whole, rows } = JSON.parse(event.data);
   const known = new Map([...live.querySelectorAll("[data-process]")].map((row) => [row.dataset.process, row]));
   if (rows.some((told) => !known.has(told.process)) || (whole && rows.length !== known.size)) {
-    location.reload(); // there are others than were shown
+    again(); // there are others than were shown
     return;
   }
   for (const told of rows) show(known.get(told.process), told);
@@ -61,11 +86,10 @@ function steps() {
 }
 
 function failed() {
-  const idle = Date.now() - touched > IDLE;
-  if (!idle && source && source.readyState !== EventSource.CLOSED) return; // it asks again by itself
+  if (!idle() && source && source.readyState !== EventSource.CLOSED) return; // it asks again by itself
   stop();
   failures += 1;
-  if (idle) say("Not told any more, as nobody is here: press a key.");
+  if (idle()) rest();
   else if (failures > 3) say("Not told any more: load the page again.");
   else setTimeout(start, 3000); // too many pages at once, perhaps
 }
@@ -82,13 +106,14 @@ function start() {
   source.addEventListener("step", steps());
   source.addEventListener("ended", () => {
     stop();
-    location.reload();
+    again();
   });
+  source.addEventListener("refused", over);
   source.addEventListener("error", failed);
 }
 
 function touch() {
-  const late = Date.now() - touched > IDLE;
+  const late = idle();
   touched = Date.now();
   if (late && !source) {
     say("");
