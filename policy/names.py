@@ -22,8 +22,14 @@ SIGNAL_PATTERN = rf"\A({SIGNALS})\Z"
 RULE_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z"
 PROCESS_PATTERN = r"\A(?:[a-z0-9][a-z0-9_.-]{0,62}(?::[0-9]{1,4})?)?\Z"  # "site", "site:0"; "" is the first
 SOURCE_PATTERN = r"\A[ -~]{0,100}\Z"  # where a client came from, in its own words: no control characters
-# why somebody asks for something, in his own words: one line, and nothing that could reorder or hide what is shown
-REASON_PATTERN = r"\A[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]{0,200}\Z"
+# why somebody asks for something, in his own words: one line that can be read, and nothing in it that could
+# reorder or hide what is shown
+_UNSHOWN = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+_BLANK = (  # what may be between words and says nothing alone: spaces, what joins or breaks, fillers, selectors
+    r" \xa0\xad\u034f\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200d\u202f\u205f-\u2065\u206a-\u206f\u2800"
+    r"\u3000\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff"
+)
+REASON_PATTERN = rf"\A(?:(?=[{_BLANK}]*[^{_BLANK}])[^{_UNSHOWN}]{{1,200}})?\Z"
 UID_MAX = 2**32 - 2  # 4294967295 is (uid_t) -1, which setresuid(2) takes for "leave it as it is"
 RESERVED = "durward-"  # services of our own, such as durward-api, begin so
 
@@ -118,5 +124,5 @@ def signal_name(text: str) -> SignalName:
 def reason(text: str) -> str:
     """Why somebody asks for something. Raises ValueError."""
     if not _REASON.match(text):
-        raise ValueError("a reason is one line of at most 200 characters, without control characters")
+        raise ValueError("a reason is one line of at most 200 characters, not only blanks, without control characters")
     return text

@@ -90,7 +90,7 @@ def test_a_process_is_named_by_its_service_and_a_number() -> None:
         assert re.search(names.PROCESS_PATTERN, text) is None
 
 
-@pytest.mark.parametrize("text", ["", "disk full, ticket 4711", "wegen Störung «site»", "x" * 200])
+@pytest.mark.parametrize("text", ["", "disk full, ticket 4711", "wegen Störung «site»", " 👩\u200d🚒 ", "x" * 200])
 def test_a_reason_is_one_line_of_any_language(text: str) -> None:
     assert names.reason(text) == text
 
@@ -100,6 +100,14 @@ def test_a_reason_is_one_line_of_any_language(text: str) -> None:
 )
 def test_a_reason_cannot_change_how_a_log_is_shown(text: str) -> None:
     with pytest.raises(ValueError, match="a reason is one line of at most 200 characters"):
+        names.reason(text)
+
+
+@pytest.mark.parametrize(
+    "text", [" ", "   ", "\u00a0", "\u00ad", "\u200b", "\u3164", "\u2800 \u2800", "\ufe0f", "\U000e0041"]
+)
+def test_a_reason_says_something(text: str) -> None:
+    with pytest.raises(ValueError, match="not only blanks"):
         names.reason(text)
 
 

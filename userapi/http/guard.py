@@ -161,7 +161,7 @@ _MUST = {
     "process": "process must be like site:0",
     "stream": "stream must be stdout or stderr",
     "signal": f"signal must be one of {SIGNALS.replace('|', ', ')}",
-    "reason": "reason must be one line of at most 200 characters",
+    "reason": "reason must be one line of at most 200 characters, not only blanks",
     "user": "user must be the name of a user",
     "processes": "processes must be a whole number from 1 to 1024; to have none, stop the service",
 }

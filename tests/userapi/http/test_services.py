@@ -180,4 +180,5 @@ def test_every_command_takes_a_reason(http, world, path, body):
     assert http.post(f"/api/v1/{path}", json={**body, "reason": "disk full"}).status_code < 300
     assert world.supervisor.asked[-1].reason == "disk full"
     told = http.post(f"/api/v1/{path}", json={**body, "reason": "two\nlines"})
-    assert (told.status_code, told.json["detail"]) == (400, "reason must be one line of at most 200 characters")
+    detail = "reason must be one line of at most 200 characters, not only blanks"
+    assert (told.status_code, told.json["detail"]) == (400, detail)
