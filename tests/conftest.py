@@ -1,6 +1,6 @@
 """What every test may use. Privileged tests skip with a reason when not root; where CI runs, none may skip.
 
-The slow ones, and those that boot a machine with systemd, run only when -m names them, as the benchmark does.
+The slow ones, and those that boot systemd or drive a browser, run only when -m names them, as the benchmark does.
 Two processes may share the work (pytest-xdist): what uses the same accounts stays in one of them, and so does a file.
 """
 
@@ -21,7 +21,7 @@ TOGETHER = ("system", "rootd/auth")  # each has the accounts of a run for itself
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for marker in ("slow", "systemd"):
+    for marker in ("slow", "systemd", "browser"):
         if marker not in config.option.markexpr and (long := [i for i in items if i.get_closest_marker(marker)]):
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in long]

@@ -64,7 +64,8 @@ def test_its_steps_are_told_as_they_come_made_harmless_until_its_end(browser, wo
     answer = browser.get("/operations/7/live")
     assert answer.mimetype == "text/event-stream"
     assert answer.text == (
-        ": durward\n\nevent: step\ndata: {\"text\":\"site: ready\\\\u202e\"}\n\nevent: ended\ndata: {}\n\n"
+        "retry: 500\n\n: durward\n\n"
+        "event: step\ndata: {\"text\":\"site: ready\\\\u202e\"}\n\nevent: ended\ndata: {}\n\n"
     )  # fmt: skip
 
 

@@ -3,7 +3,11 @@ const IDLE = 20 * 60 * 1000; // without a key or a click the page asks no more, 
 const said = document.getElementById("said");
 const live = document.querySelector("[data-live]");
 let source = null;
+const quiet = said ? said.textContent : "";
 let failures = 0; // one after the other
+let late = 0; // the timer after which it is said that nothing is told
+let number = 0; // of the step that was told last: each connection tells all of them
+let sent = false; // a form is: what it leads to is loaded next, and nothing else
 let touched = Date.now();
 
 function say(text) {
@@ -38,8 +42,23 @@ function show(row, told) {
   text.textContent = told.said;
 }
 
-function rows(event) {
+function heard() {
   failures = 0;
+  clearTimeout(late);
+  late = 0;
+  if (said && said.dataset.lost) say(quiet || "Told again: this is how it is now.");
+  if (said) delete said.dataset.lost;
+}
+
+function lost() {
+  late ||= setTimeout(() => {
+    if (said) said.dataset.lost = "true";
+    say("Not told just now, so what is shown may be old. It is tried again; if this stays, load the page again.");
+  }, 2000);
+}
+
+function rows(event) {
+  heard();
   const { whole, rows } = JSON.parse(event.data);
   const known = new Map([...live.querySelectorAll("[data-process]")].map((row) => [row.dataset.process, row]));
   if (rows.some((told) => !known.has(told.process)) || (whole && rows.length !== known.size)) {
@@ -49,25 +68,23 @@ function rows(event) {
   for (const told of rows) show(known.get(told.process), told);
 }
 
-function steps() {
-  let number = 0;
-  return (event) => {
-    number += 1;
-    if (number <= live.children.length) return;
-    const item = document.createElement("li");
-    item.textContent = JSON.parse(event.data).text;
-    live.append(item);
-  };
+function step(event) {
+  number += 1;
+  if (number <= live.children.length) return;
+  const item = document.createElement("li");
+  item.textContent = JSON.parse(event.data).text;
+  live.append(item);
 }
 
 function failed() {
   const idle = Date.now() - touched > IDLE;
+  failures += 1;
+  if (!idle) lost();
   if (!idle && source && source.readyState !== EventSource.CLOSED) return; // it asks again by itself
   stop();
-  failures += 1;
-  if (idle) say("Not told any more, as nobody is here: press a key.");
-  else if (failures > 3) say("Not told any more: load the page again.");
-  else setTimeout(start, 3000); // too many pages at once, perhaps
+  if (idle) clearTimeout(late);
+  if (!idle) setTimeout(start, 3000 * Math.min(failures, 10)); // too many pages at once, or the login is over
+  else say("Not told any more, as nobody is here: press a key.");
 }
 
 function stop() {
@@ -76,10 +93,14 @@ function stop() {
 }
 
 function start() {
-  if (source || document.hidden) return;
+  if (source || sent || document.hidden) return;
   source = new EventSource(live.dataset.live);
+  source.addEventListener("open", () => {
+    number = 0;
+    heard();
+  });
   source.addEventListener("rows", rows);
-  source.addEventListener("step", steps());
+  source.addEventListener("step", step);
   source.addEventListener("ended", () => {
     stop();
     location.reload();
@@ -91,7 +112,7 @@ function touch() {
   const late = Date.now() - touched > IDLE;
   touched = Date.now();
   if (late && !source) {
-    say("");
+    say(quiet);
     failures = 0;
     start();
   }
@@ -99,6 +120,14 @@ function touch() {
 
 if (live) {
   for (const name of ["pointerdown", "keydown"]) addEventListener(name, touch);
+  addEventListener("submit", () => {
+    sent = true;
+    stop();
+  });
+  addEventListener("pageshow", () => {
+    sent = false;
+    start();
+  });
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
   setInterval(ages, 15000);
   start();
