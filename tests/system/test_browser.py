@@ -113,7 +113,7 @@ def test_who_waits_for_an_approval_sees_that_it_was_given_and_what_has_begun(hou
     alice, bob = visit(house, chromium, "alice"), visit(house, chromium, "bob")
     alice.go("/services/worker/restart")
     alice.follow("button.first")
-    assert f"before somebody of user:{house.people['bob'].name} approves" in alice.js("document.body.innerText")
+    assert f"Tell who may approve it (user:{house.people['bob'].name})" in alice.js("document.body.innerText")
     bob.go("/approvals")
     bob.follow(".cards .button")
     bob.follow("button.first")

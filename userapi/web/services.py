@@ -179,7 +179,7 @@ def command(name: str, action: str) -> Response:
         values = _asking(who, service, action, fields(request))
         refused = isinstance(error, Refusal) and error.refused.kind == "forbidden"
         if refused and values["needs_reason"] and not asked.reason:
-            error = Problem("forbidden", "Say why: the rule that lets you wants a reason.")  # no option of a command
+            error = Problem("forbidden", "Say why: you may with a reason.")  # no option of a command
         return failed("ask.html", values, who.session, error)
     if isinstance(reply, messages.Accepted):
         return see_other(f"/operations/{reply.operation}")

@@ -109,9 +109,9 @@ function start() {
 }
 
 function touch() {
-  const late = Date.now() - touched > IDLE;
+  const away = Date.now() - touched > IDLE;
   touched = Date.now();
-  if (late && !source) {
+  if (away && !source) {
     say(quiet);
     failures = 0;
     start();
