@@ -84,7 +84,7 @@ def test_one_takes_back_ones_own_and_it_is_said_what_became_of_it(browser, waiti
 
 def test_who_waits_is_told_when_it_is_over_after_a_look_at_each_event(browser, waiting, world):
     read = browser.read("/approvals/4")
-    assert "nothing runs before it is approved. Tell who may approve it ( group:leads )" in read.text
+    assert "nothing runs before it is approved. Tell who may approve it (group:leads)" in read.text
     assert read.of("dl", **{"data-live": "/approvals/4/live"})
     found = iter((messages.Approvals([INFO, MINE]), messages.Approvals([INFO])))
     world.answers[messages.ListApprovals] = lambda command: next(found)
