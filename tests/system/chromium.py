@@ -100,11 +100,14 @@ class Chromium:
 
 
 class Tab:
-    """complaints: what the browser has to say of the page: errors, warnings, what a policy of the page forbids."""
+    """complaints: what the browser has to say of the page: errors, warnings, what a policy of the page forbids.
+    events: the names of the server-sent ones that have come.
+    """
 
     def __init__(self, browser: Chromium, session: str) -> None:
         self._browser, self._session = browser, session
         self.complaints: list[str] = []
+        self.events: list[str] = []
 
     def call(self, method: str, **values: object) -> dict[str, Any]:
         return self._browser.call(method, self._session, **values)
@@ -112,6 +115,8 @@ class Tab:
     def told(self, method: str, values: dict[str, Any]) -> None:
         if method in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Audits.issueAdded"):
             self.complaints.append(json.dumps(values))
+        elif method == "Network.eventSourceMessageReceived":
+            self.events.append(values["eventName"])
 
     def size(self, width: int, height: int, scale: float = 1) -> None:
         self.call(
@@ -132,6 +137,14 @@ class Tab:
         end = time.monotonic() + PATIENCE
         while not self.js(f"Boolean({expression})"):
             assert time.monotonic() < end, (expression, self.js("location.href + document.body.innerText"))
+            select.select([], [], [], TICK)
+
+    def until_told(self, event: str) -> None:
+        """Until the page has had such an event: so it is connected."""
+        end = time.monotonic() + PATIENCE
+        while event not in self.events:
+            assert time.monotonic() < end, (event, self.events)
+            self.js("1")
             select.select([], [], [], TICK)
 
     def go(self, path: str) -> None:

@@ -73,7 +73,7 @@ def test_a_restart_by_keyboard_is_seen_to_its_end_and_by_others_without_loading_
 ) -> None:
     bob, alice = visit(house, chromium, "bob"), visit(house, chromium, "alice")
     before = house.pids("shop")
-    bob.until(f"{ROW.format('shop')}.dataset.state === 'RUNNING'")
+    bob.until_told("rows")
     bob.js("window.mark = true")
 
     while alice.js("document.activeElement.getAttribute('href')") != "/services/shop/restart":
@@ -95,7 +95,7 @@ def test_a_restart_by_keyboard_is_seen_to_its_end_and_by_others_without_loading_
 
 def test_what_is_not_told_is_said_and_told_again_after_kill_9(house: House, chromium: Chromium) -> None:
     bob = visit(house, chromium, "bob")
-    bob.until(f"{ROW.format('shop')}.dataset.state === 'RUNNING'")
+    bob.until_told("rows")
     bob.js("window.mark = true")
     bob.call("Network.emulateNetworkConditions", offline=True, **OFFLINE)
     house.wait_back("supervisor", house.kill9("supervisor"))
