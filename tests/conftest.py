@@ -1,6 +1,6 @@
 """What every test may use. Privileged tests skip with a reason when not root; where CI runs, none may skip.
 
-The slow ones, and those that boot a machine with systemd, run only when -m names them, as the benchmark does.
+The slow ones, and those that boot systemd or drive a browser, run only when -m names them, as the benchmark does.
 Some processes may share the work (pytest-xdist): a file stays in one of them, and so does what uses the same accounts
 or numbers of users; those of tests/system belong to each process, since what runs there is mostly waiting. One that
 is marked as alone measures time finer than the others leave it, and runs while they run nothing.
@@ -51,7 +51,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for marker in ("slow", "systemd"):
+    for marker in ("slow", "systemd", "browser"):
         if marker not in config.option.markexpr and (long := [i for i in items if i.get_closest_marker(marker)]):
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in long]

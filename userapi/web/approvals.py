@@ -1,12 +1,15 @@
 """/approvals, /approvals/N: what waits for a second person, and what has become of what one has asked for oneself.
 
 POST /approvals/N/approve agrees to what was shown under that number, and leads to the operation that has begun;
-/withdraw takes back what one has asked for.
+/withdraw takes back what one has asked for. /approvals/N/live tells by a server-sent event, `ended` {}, that it waits
+no more.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -16,10 +19,13 @@ from policy import messages
 from userapi.client import FIRST, Refusal
 from userapi.http.guard import parts
 from userapi.http.problems import Problem
+from userapi.http.streams import Span, as_events, begun, streamed
 from userapi.web.forms import Asking, fields, form, proven
 from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told
-from userapi.web.operations import lines_of, operations_of
+from userapi.web.live import SOON
+from userapi.web.operations import ENDED, lines_of, operations_of
 
+LOOK = 5.0  # seconds between two looks, where who asked may not view what happens
 MINE = 20  # operations of one's own, and ends of what waited, that are shown
 
 blueprint = Blueprint("approvals", __name__)
@@ -73,6 +79,31 @@ def withdraw(approval: int) -> Response:
     return _done(approval, messages.Withdraw(_number(approval)))
 
 
+@blueprint.get("/approvals/<int:approval>/live")
+def live(approval: int) -> Response:
+    who, here, wanted = asker(), parts(), _number(approval)
+    give = here.waits.take(who.session)
+    try:
+        events = begun(here.supervisor.watch(who.session, messages.Watch(), who.source, LOOK))
+    except BaseException:
+        give()
+        raise
+
+    def looked() -> Iterator[messages.Event | None]:
+        """One event alone, of the approval's own: that it waits no more. Begun after the watch, so none is missed."""
+        for event in itertools.chain([None], events):
+            if isinstance(event, messages.Changed):
+                continue
+            reply = here.supervisor.ask(who.session, messages.ListApprovals(), who.source, "")
+            if isinstance(reply, messages.Approvals) and all(one.number != wanted for one in reply.approvals):
+                yield messages.Lapsed(0, "", wanted, "", "")
+                return
+            yield None
+
+    stream = as_events(looked(), Span(request.environ), spell=lambda event: ENDED)
+    return streamed(itertools.chain([SOON], stream), give, "text/event-stream", {"X-Accel-Buffering": "no"})
+
+
 def _done(approval: int, command: messages.Command, kind: type[Asking] = Asking) -> Response:
     who = asker()
     asked = form(request, kind)
@@ -111,9 +142,11 @@ def _number(approval: int) -> int:
 def _values(who: Asker, approval: int, reason: str) -> dict[str, object]:
     wanted = _number(approval)
     found = next((one for one in waiting(who) if one.number == wanted), None)
+    over, user = "" if found else _over(who, approval), who.rights().user
+    begun_lately = [] if found or over else [one for one in operations_of(who) if one.user == user][:3]
     return {
-        "user": who.rights().user, "number": approval, "approval": found, "reason": reason,
-        "shown": seal(found) if found else "", "over": "" if found else _over(who, approval),
+        "user": user, "number": approval, "approval": found, "reason": reason, "over": over,
+        "shown": seal(found) if found else "", "operations": lines_of(begun_lately),
     }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ _LOCAL = re.compile(r"\A/(?![/\\])[A-Za-z0-9_.~/?&=%+:-]*\Z")
 # forms that are sent to an address beneath that of their page
 BENEATH = frozenset({"web.approvals.approve", "web.approvals.withdraw", "web.operations.cancel"})
 # what is answered to a program of ours in the page, not to a person
-DATA = frozenset({"web.live.states", "web.operations.live"})
+DATA = frozenset({"web.live.states", "web.operations.live", "web.approvals.live"})
 
 
 class Asker(NamedTuple):
@@ -113,6 +113,8 @@ def told(error: Problem | Refusal) -> Told:
 def failed(template: str, values: dict[str, object], session: str, error: Problem | Refusal) -> Response:
     """A page that says what went wrong, with the status that the API would have answered by."""
     what = told(error)
+    if what.retry_after:
+        what.hints.append(f"wait {what.retry_after} s")
     response = page(template, {**values, "failure": what}, session, what.status)
     if what.retry_after:
         response.headers["Retry-After"] = str(what.retry_after)
@@ -138,7 +140,9 @@ def nowhere(error: HTTPException) -> Response:
     problem = problems.of_werkzeug(error)
     if request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
         return problems.answer(problem)
-    return _after(failed("error.html", {}, "", Problem("unknown", "there is no page at this address", problem.status)))
+    return _after(
+        failed("error.html", {"again": ""}, "", Problem("unknown", "there is no page at this address", problem.status))
+    )
 
 
 def _after(response: Response) -> Response:
@@ -155,7 +159,8 @@ def _refused(error: Problem | Refusal) -> Response:
         if cookie.session_of(request):
             cookie.take_back(response)
         return response
-    return failed("error.html", {}, "", error)
+    again = here() if told(error).status == 503 else ""  # of a form, with the reason that was typed
+    return failed("error.html", {"again": again}, "", error)
 
 
 def _of_werkzeug(error: HTTPException) -> Response:

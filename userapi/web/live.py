@@ -20,6 +20,7 @@ from userapi.web import pages
 from userapi.web.guard import asker
 from userapi.web.services import Row, rows_of
 
+SOON = b"retry: 500\n\n"  # milliseconds until a browser asks again for what has ended
 FOREVER = "public, max-age=31536000, immutable"
 
 blueprint = Blueprint("live", __name__)
@@ -41,7 +42,7 @@ def states() -> Response:
         raise
     now = rows([row for one in reply.services for row in rows_of(one)], True)
     stream = as_events(events, Span(request.environ), until_ended=False, spell=spelled)
-    return streamed(itertools.chain([now], stream), give, "text/event-stream", {"X-Accel-Buffering": "no"})
+    return streamed(itertools.chain([SOON, now], stream), give, "text/event-stream", {"X-Accel-Buffering": "no"})
 
 
 def rows(found: list[Row], whole: bool) -> bytes:

@@ -6,6 +6,7 @@ steps as server-sent events: `step` {"text"}, `ended` {}.
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import msgspec
@@ -21,6 +22,9 @@ from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, begun, streamed
 from userapi.web.forms import Asking, form, proven
 from userapi.web.guard import Asker, asker, failed, nobody, page, see_other
+from userapi.web.live import SOON
+
+ENDED = b"event: ended\ndata: {}\n\n"
 
 blueprint = Blueprint("operations", __name__)
 
@@ -82,14 +86,14 @@ def live(operation: int) -> Response:
         give()
         raise
     stream = as_events(events, Span(request.environ), spell=spelled)
-    return streamed(stream, give, "text/event-stream", {"X-Accel-Buffering": "no"})
+    return streamed(itertools.chain([SOON], stream), give, "text/event-stream", {"X-Accel-Buffering": "no"})
 
 
 def spelled(event: messages.Event) -> bytes:
     if isinstance(event, messages.Step):
         text = plain.line(step(event.service, event.text))
         return b"event: step\ndata: " + msgspec.json.encode({"text": text}) + b"\n\n"
-    return b"event: ended\ndata: {}\n\n" if isinstance(event, messages.Ended) else b""
+    return ENDED if isinstance(event, messages.Ended) else b""
 
 
 def _number(operation: int) -> int:

@@ -99,7 +99,7 @@ def every() -> Response:
     others = [one for one in waiting.approvals if not one.yours] if isinstance(waiting, messages.Approvals) else []
     values: dict[str, object] = {
         "user": rights.user, "services": services, "trouble": reply.trouble, "version": reply.version,
-        "waiting": len(others),
+        "waiting": len(others), "daemon": rights_on(rights, "").actions,
     }  # fmt: skip
     return page("services.html", values, who.session)
 
@@ -176,7 +176,11 @@ def command(name: str, action: str) -> Response:
     except (Problem, Refusal) as error:
         if nobody(error):
             raise
-        return failed("ask.html", _asking(who, service, action, fields(request)), who.session, error)
+        values = _asking(who, service, action, fields(request))
+        refused = isinstance(error, Refusal) and error.refused.kind == "forbidden"
+        if refused and values["needs_reason"] and not asked.reason:
+            error = Problem("forbidden", "Say why: you may with a reason.")  # no option of a command
+        return failed("ask.html", values, who.session, error)
     if isinstance(reply, messages.Accepted):
         return see_other(f"/operations/{reply.operation}")
     if isinstance(reply, messages.Waits):

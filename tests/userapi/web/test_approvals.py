@@ -27,7 +27,8 @@ def test_what_others_ask_for_and_what_is_ones_own_are_apart_with_what_became_of_
     assert "disk <full>" in others
     assert "Until then , by group:leads" in others
     assert "/approvals/4" in read.links
-    assert "restart site alice and 2 more" in mine
+    assert "restart site" in mine
+    assert "alice and 2 more" in mine
     assert "start db" not in mine, "that is nobody's"
 
 
@@ -112,3 +113,43 @@ def test_one_takes_back_ones_own_and_it_is_said_what_became_of_it(browser, waiti
     assert "It waits no more" in browser.read("/approvals/6").text
     assert browser.get(f"/approvals/{1 << 53}").status_code == 404
     assert browser.post(f"/approvals/{1 << 53}/withdraw").status_code == 404
+
+
+def test_who_waits_is_told_when_it_is_over_after_a_look_at_each_event(browser, waiting, world):
+    read = browser.read("/approvals/4")
+    assert "nothing runs before it is approved. Tell who may approve it (group:leads)" in read.text
+    assert read.of("dl", **{"data-live": "/approvals/4/live"})
+    found = iter((messages.Approvals([INFO, MINE]), messages.Approvals([INFO])))
+    world.answers[messages.ListApprovals] = lambda command: next(found)
+    world.answers[messages.Watch] = [
+        messages.Watching(4),
+        messages.Changed(5, world.now, "site", "site:0", "STOPPING", 41),
+        world.open,
+    ]
+    answer = browser.get("/approvals/4/live")
+    assert (answer.mimetype, answer.text) == (
+        "text/event-stream", "retry: 500\n\n: durward\n\nevent: ended\ndata: {}\n\n"
+    )  # fmt: skip
+
+
+def test_one_that_waits_no_more_shows_what_was_begun_in_ones_own_name(browser, waiting):
+    read = browser.read("/approvals/9")
+    assert "It waits no more" in read.text
+    assert "/operations/7" in read.links
+    assert not read.of("script") + read.of("dl")
+
+
+def test_who_looks_on_takes_a_permit_and_gives_it_back_whatever_is_refused(browser, app, waiting, world):
+    world.answers[messages.Watch] = messages.Refused("later", "too much at once")
+    for _ in range(9):
+        assert browser.get("/approvals/4/live").status_code == 503
+    give = app.extensions["durward"].waits.take(browser.session)
+    assert browser.get("/approvals/4/live").status_code in (429, 503)
+    give()
+
+
+def test_what_was_not_done_says_that_it_is_everybodys(browser, waiting, world):
+    world.answers[messages.Watch] = [messages.Lapsed(9, world.now, 5, "db", "another"), messages.Watching(9)]
+    assert "What was not done Of what anybody has asked for on services that you may view." in (
+        browser.read("/approvals").text
+    )

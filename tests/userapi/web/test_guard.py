@@ -7,6 +7,7 @@ import re
 from browsing import Read
 
 from policy import messages
+from userapi.web import guard
 from userapi.web.forms import proof
 
 POLICY = (
@@ -46,7 +47,7 @@ def test_without_a_login_every_page_leads_to_it_and_nobody_is_asked(app, strange
             tried += 1
             bearer = {"Authorization": f"Bearer {token}"}  # counts for the API alone
             answer = stranger.get(path, **bearer) if method == "GET" else stranger.post(path, **bearer)
-            if rule.endpoint in ("web.live.states", "web.operations.live"):
+            if rule.endpoint in guard.DATA:
                 assert (answer.status_code, answer.mimetype) == (401, "application/problem+json")
             else:
                 assert answer.status_code == 303
@@ -64,7 +65,9 @@ def test_a_login_that_is_over_leads_to_the_login_and_back_with_the_reason_that_w
     browser.client.set_cookie("__Host-durward", token)
     answer = browser.post("/services/site/restart", {"reason": "new & better"})
     back = "/services/site/restart?reason=new%20%26%20better"
-    assert Read(browser.get(answer.headers["Location"]).text).fields["next"] == back
+    login = Read(browser.get(answer.headers["Location"]).text)
+    assert login.fields["next"] == back
+    assert "Log in, and what you have typed is there again." in login.text
     world.live.add(token)
     assert (
         len(long := browser.post("/services/site/restart", {"reason": "\U0001f6aa" * 200}).headers["Location"]) < 2000
@@ -202,3 +205,14 @@ def test_every_page_can_be_used_by_keyboard_and_screen_reader(app, browser, worl
         assert not [one for one in read.of("th") if "scope" not in one]
         ids = [one["id"] for _, one in read.tags if "id" in one]
         assert len(ids) == len(set(ids)), path
+
+
+def test_when_a_part_of_ours_is_away_the_way_back_has_what_was_typed(browser, world):
+    for asked in (messages.Restart, messages.Status):
+        world.answers[asked] = messages.Refused("later", "the supervisor does not answer; try again")
+    answer = browser.post("/services/site/restart", {"reason": "new"})
+    read = Read(answer.text)
+    assert answer.status_code == 503
+    assert "/services/site/restart?reason=new" in read.links
+    assert f"wait {answer.headers['Retry-After']} s" in read.text
+    assert "Try again" not in browser.get("/nowhere", Accept="text/html").text

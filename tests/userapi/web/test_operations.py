@@ -13,7 +13,7 @@ def test_the_list_says_who_what_and_how_it_ended_the_newest_first(browser):
     read = browser.read("/operations")
     assert read.text.index("restart site") < read.text.index("start db")
     assert "alice and 2 more" in read.text
-    assert "failed: db was not started: no" in read.text
+    assert "start db failed: db was not started: no" in read.text, "the outcome first: what is behind is scrolled to"
     assert [link for link in read.links if link and link.startswith("/operations/")] == [
         "/operations/7",
         "/operations/6",
@@ -64,7 +64,8 @@ def test_its_steps_are_told_as_they_come_made_harmless_until_its_end(browser, wo
     answer = browser.get("/operations/7/live")
     assert answer.mimetype == "text/event-stream"
     assert answer.text == (
-        ": durward\n\nevent: step\ndata: {\"text\":\"site: ready\\\\u202e\"}\n\nevent: ended\ndata: {}\n\n"
+        "retry: 500\n\n: durward\n\n"
+        "event: step\ndata: {\"text\":\"site: ready\\\\u202e\"}\n\nevent: ended\ndata: {}\n\n"
     )  # fmt: skip
 
 

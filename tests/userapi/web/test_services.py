@@ -174,3 +174,39 @@ def test_fields_that_cannot_be_are_refused_and_nothing_is_asked(browser, world):
     for fields in wrong:
         assert browser.post("/services/site/restart", fields).status_code == 400, fields
     assert world.commands() == []
+
+
+def test_a_reason_that_is_missing_is_asked_for_in_words_of_the_page(browser, rights, world):
+    world.answers[messages.Restart] = messages.Refused("forbidden", "denied: with a reason only: say why, by --reason")
+    answer = browser.post("/services/site/restart")
+    read = Read(answer.text)
+    assert (answer.status_code, "Say why" in read.text) == (403, True)
+    assert not [words for words in ("--reason", "ask root") if words in read.text]
+    assert read.of("div", role="alert", tabindex="-1")
+    assert "autofocus" in read.of("div", role="alert")[0]
+    assert "<title>Error: Restart site" in answer.text
+    assert "--reason" in browser.post("/services/site/restart", {"reason": "new"}).text, "then it is another one"
+
+
+def test_where_nothing_was_written_there_is_the_way_to_the_other_stream(browser, rights, world):
+    log(world, b"")
+    read = browser.read("/services/site?process=site:1")
+    assert "It has written nothing to stdout. See its stderr" in read.text
+    assert "?process=site:1&stream=stderr#log" in read.links
+    assert "?process=site:0&stream=stdout#log" in browser.read("/services/site?stream=stderr").links
+
+
+def test_who_may_view_no_service_is_told_what_he_may_do_without_one(browser, world):
+    world.answers[messages.Status] = messages.Services([])
+    world.answers[messages.WhatMayI] = messages.Rights(
+        "dora", 1004, [], "later", [messages.Right("", ["audit", "policy"])]
+    )
+    assert "What you may do without one, by the command line: audit, policy." in browser.read("/").text
+
+
+def test_rows_and_cells_say_that_they_are_as_they_are_boxes_where_it_is_narrow(browser, rights):
+    for path in ("/", "/services/site"):
+        read = browser.read(path)
+        assert read.of("table", role="table")
+        for tag, roles in (("tr", {"row"}), ("th", {"rowheader", "columnheader"}), ("td", {"cell"})):
+            assert {one.get("role") for one in read.of(tag)} == roles, (path, tag)

@@ -3,10 +3,14 @@ const IDLE = 20 * 60 * 1000; // without a key or a click the page asks no more, 
 const said = document.getElementById("said");
 const live = document.querySelector("[data-live]");
 let source = null;
+const quiet = said ? said.textContent : "";
 let failures = 0; // one after the other
 const LEFT = "touched"; // a page that loads itself again has not been touched by that
 let touched = Number(sessionStorage.getItem(LEFT)) || Date.now();
 sessionStorage.removeItem(LEFT);
+let late = 0; // the timer after which it is said that nothing is told
+let number = 0; // of the step that was told last: each connection tells all of them
+let sent = false; // a form is: what it leads to is loaded next, and nothing else
 
 function say(text) {
   if (said) said.textContent = text;
@@ -32,6 +36,7 @@ function over() {
 
 function rest() {
   stop();
+  clearTimeout(late);
   say("Not told any more, as nobody is here: press a key.");
 }
 
@@ -63,8 +68,23 @@ function show(row, told) {
   text.textContent = told.said;
 }
 
-function rows(event) {
+function heard() {
   failures = 0;
+  clearTimeout(late);
+  late = 0;
+  if (said && said.dataset.lost) say(quiet || "Told again: this is how it is now.");
+  if (said) delete said.dataset.lost;
+}
+
+function lost() {
+  late ||= setTimeout(() => {
+    if (said) said.dataset.lost = "true";
+    say("Not told just now, so what is shown may be old. It is tried again; if this stays, load the page again.");
+  }, 2000);
+}
+
+function rows(event) {
+  heard();
   const { whole, rows } = JSON.parse(event.data);
   const known = new Map([...live.querySelectorAll("[data-process]")].map((row) => [row.dataset.process, row]));
   if (rows.some((told) => !known.has(told.process)) || (whole && rows.length !== known.size)) {
@@ -74,24 +94,21 @@ function rows(event) {
   for (const told of rows) show(known.get(told.process), told);
 }
 
-function steps() {
-  let number = 0;
-  return (event) => {
-    number += 1;
-    if (number <= live.children.length) return;
-    const item = document.createElement("li");
-    item.textContent = JSON.parse(event.data).text;
-    live.append(item);
-  };
+function step(event) {
+  number += 1;
+  if (number <= live.children.length) return;
+  const item = document.createElement("li");
+  item.textContent = JSON.parse(event.data).text;
+  live.append(item);
 }
 
 function failed() {
+  failures += 1;
+  if (!idle()) lost();
   if (!idle() && source && source.readyState !== EventSource.CLOSED) return; // it asks again by itself
   stop();
-  failures += 1;
   if (idle()) rest();
-  else if (failures > 3) say("Not told any more: load the page again.");
-  else setTimeout(start, 3000); // too many pages at once, perhaps
+  else setTimeout(start, 3000 * Math.min(failures, 10)); // too many pages at once, or the login is over
 }
 
 function stop() {
@@ -100,10 +117,14 @@ function stop() {
 }
 
 function start() {
-  if (source || document.hidden) return;
+  if (source || sent || document.hidden) return;
   source = new EventSource(live.dataset.live);
+  source.addEventListener("open", () => {
+    number = 0;
+    heard();
+  });
   source.addEventListener("rows", rows);
-  source.addEventListener("step", steps());
+  source.addEventListener("step", step);
   source.addEventListener("ended", () => {
     stop();
     again();
@@ -113,10 +134,10 @@ function start() {
 }
 
 function touch() {
-  const late = idle();
+  const away = idle();
   touched = Date.now();
-  if (late && !source) {
-    say("");
+  if (away && !source) {
+    say(quiet);
     failures = 0;
     start();
   }
@@ -124,6 +145,14 @@ function touch() {
 
 if (live) {
   for (const name of ["pointerdown", "keydown"]) addEventListener(name, touch);
+  addEventListener("submit", () => {
+    sent = true;
+    stop();
+  });
+  addEventListener("pageshow", () => {
+    sent = false;
+    start();
+  });
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
   setInterval(ages, 15000);
   start();
