@@ -31,7 +31,7 @@ def ended(leaders: Iterable[int]) -> tuple[int, int] | None:
     if child is None:
         return None
     if child.si_pid in leaders:
-        with contextlib.suppress(ProcessLookupError):  # it has ended before it had a group
+        with contextlib.suppress(OSError):  # none: it has ended before it had a group
             os.killpg(child.si_pid, signal.SIGKILL)
     return child.si_pid, os.waitstatus_to_exitcode(os.waitpid(child.si_pid, 0)[1])
 
