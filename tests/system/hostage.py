@@ -203,5 +203,8 @@ def nothing_stays(hostage: Hostage, short: str) -> None:
     old = house.pid_of(hostage.role)
     assert hostage.run(STAY) == [1] * 7, "no process of it gets into another session or group"
     os.kill(old, signal.SIGKILL)  # pid_of would find any of them
-    house.until(lambda: len(ours := processes_of({uid})) == 1 and old not in ours, "nothing is left of the old one")
-    assert house.wait_back(hostage.role, old) in processes_of({uid})
+    house.until(
+        lambda: (new := house.pid_of(hostage.role)) != old and [*processes_of({uid})] == [new],
+        "another one is of its account, and alone",
+    )
+    house.until(house.answers, "the house answers")

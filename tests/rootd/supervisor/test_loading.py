@@ -108,6 +108,13 @@ def test_each_file_has_its_hash_and_one_that_cannot_be_read_has_none() -> None:
     assert found == {"durward.toml": hashlib.sha256(b"a").hexdigest(), "policy.d/1.toml": ""}
 
 
+def test_a_record_has_no_hash_that_what_environment_files_say_goes_into() -> None:
+    """Who may read the audit log, and knows all the rest of the table, could try short passwords."""
+    two = [allowing("ops", digest=hashlib.sha256(word).digest()) for word in (b"hunter2", b"hunter3")]
+    one, other = ([*loading.records(each, {}, "what", id="")] for each in two)
+    assert one == other
+
+
 def test_what_is_new_changed_or_gone_is_named_and_nothing_else() -> None:
     before = {"same": "1", "changed": "2", "gone": "3"}
     (record,) = loading.records(loaded(same="1", changed="x", new="4"), before, "changed: site", id="abcd", user="eve")
