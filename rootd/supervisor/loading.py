@@ -158,7 +158,7 @@ class Loads:
             what = since(before, loaded)
         if before is None:
             more["rights"] = UNKNOWN
-        elif first and not request and text is not None and text == before.text:
+        elif first and text is not None and text == before.text and (not request or before.files == loaded.files):
             more["rights"] = SAME
         else:
             due = Due(request, user, loaded.generation, before.policy, policy, before.text, text)

@@ -179,6 +179,16 @@ def test_a_new_supervisor_tells_what_has_changed_since_and_not_that_all_is_new(h
     assert (rights["id"], rights["text"], rights["gained"]) == ("", "1 gained, 1 lost", [GAINED])
 
 
+def test_of_a_reload_that_is_told_already_nothing_is_told_again_where_only_its_end_was_lost(house: House) -> None:
+    house.count(allowing("ops"))
+    house.count(allowing("more", 4), "abcd", "carol")
+    assert [one["text"] for one in house.settle() if one["kind"] == "rights"] == ["1 gained, 1 lost"]
+    house.again()
+    house.count(allowing("more", 4), "abcd", "carol")  # its operation goes on, as far as the state file knows
+    (load,) = house.settle()
+    assert (load["kind"], load["id"], load["rights"]) == ("load", "abcd", SAME)
+
+
 def test_files_that_come_and_go_between_two_supervisors_are_named(house: House) -> None:
     house.count(loaded(a="1", b="2", c="3"))
     house.settle()
