@@ -63,7 +63,7 @@ WRITING = """
     pwrite64 ftruncate rename renameat renameat2 unlink unlinkat mkdir mkdirat fsync fdatasync fallocate fchmod
     splice tee
 """.split()
-FORKING = "clone set_tid_address pidfd_send_signal setpgid setsid".split()
+FORKING = "clone set_tid_address pidfd_send_signal".split()  # not setsid, setpgid: keeper/reap.py relies on it
 # what a program needs to begin, and one that has no privilege to change who it is may ask in vain
 EXECUTING = "execve arch_prctl setuid setgid setgroups setreuid setregid setresuid setresgid".split()
 
@@ -71,6 +71,8 @@ MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of 
 X32 = 0x40000000  # __X32_SYSCALL_BIT: the same numbers with this bit are another table
 IOCTLS = (0x5401, 0x5421, 0x5450, 0x5451)  # TCGETS (isatty), FIONBIO, FIONCLEX, FIOCLEX
 PDEATHSIG = 1  # of prctl(2): a child may ask to die with its parent
+OWN = {"prlimit64": 0, "setpriority": 1}  # which argument says whose: 0, its own, and nobody else's of the account
+PROCESSES = 256  # of the account of who may fork, wherever on the machine they are
 NO_STREAM = 0xE  # bits of SOCK_TYPE_MASK that no other type than SOCK_STREAM (1) is without
 NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW… flag that clone(2) takes
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -102,10 +104,13 @@ def enter(
     read, write: paths beneath which files may be read, or also written and made. allow: further system calls of
     NUMBERS by name. sockets: address families that socket(2) may be asked for; with one of the internet, connect(2)
     reaches it where it is allowed, and no TCP port can be bound. streams: of those, SOCK_STREAM alone.
-    fork: whether clone(2) is allowed.
+    fork: whether clone(2) is allowed: PROCESSES at most, and none leaves this one's process group.
     execute: files that may be executed, programs and their loader; where the kernel has no Landlock, all may then be.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if fork:
+        most = min(limit for limit in (PROCESSES, resource.getrlimit(resource.RLIMIT_NPROC)[1]) if limit >= 0)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
     prctl(4, 0)  # PR_SET_DUMPABLE: nobody of the same uid may look into it
     walled = restrict_files(read, write, execute, sockets)
@@ -129,7 +134,7 @@ def program(names: Iterable[str], sockets: Sequence[int], *, streams: bool = Fal
         (JUMP_AT_LEAST, 0, 1, X32),
         (RETURN, 0, 0, refuse),
     ]
-    checked = {"clone", "clone3", "socket", "ioctl", "shutdown"}
+    checked = {"clone", "clone3", "socket", "ioctl", "shutdown", *OWN}
     for number in sorted(NUMBERS[name][column] for name in set(names) - checked):
         if number >= 0:
             filters += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
@@ -144,15 +149,16 @@ def program(names: Iterable[str], sockets: Sequence[int], *, streams: bool = Fal
             (RETURN, 0, 0, ALLOW),
         ]
     # a limit may be read (sysconf does, and would otherwise say that there are only 256 descriptors), and not set
-    filters += [
-        (JUMP_EQUAL, 0, 6, NUMBERS["prlimit64"][column]),
-        (LOAD, 0, 0, AT_NEW_LIMIT),
-        (JUMP_EQUAL, 0, 3, 0),
-        (LOAD, 0, 0, AT_NEW_LIMIT + 4),
-        (JUMP_EQUAL, 0, 1, 0),
-        (RETURN, 0, 0, ALLOW),
-        (RETURN, 0, 0, refuse),
-    ]
+    if "prlimit64" not in names:
+        filters += [
+            (JUMP_EQUAL, 0, 6, NUMBERS["prlimit64"][column]),
+            (LOAD, 0, 0, AT_NEW_LIMIT),
+            (JUMP_EQUAL, 0, 3, 0),
+            (LOAD, 0, 0, AT_NEW_LIMIT + 4),
+            (JUMP_EQUAL, 0, 1, 0),
+            (RETURN, 0, 0, ALLOW),
+            (RETURN, 0, 0, refuse),
+        ]
     if streams:
         filters += [
             (JUMP_EQUAL, 0, 4, NUMBERS["socket"][column]),
@@ -161,8 +167,9 @@ def program(names: Iterable[str], sockets: Sequence[int], *, streams: bool = Fal
             (RETURN, 0, 0, refuse),
             (LOAD, 0, 0, AT_NUMBER),
         ]
-    calls = ("socket", 0, sockets), ("ioctl", 1, IOCTLS), ("shutdown", 1, (socket.SHUT_WR,))
-    for name, argument, values in (*calls, ("prctl", 0, (PDEATHSIG,) if "clone" in names else ())):
+    calls: list[tuple[str, int, Sequence[int]]] = [("socket", 0, sockets), ("ioctl", 1, IOCTLS)]
+    calls += [("shutdown", 1, (socket.SHUT_WR,)), ("prctl", 0, (PDEATHSIG,) if "clone" in names else ())]
+    for name, argument, values in (*calls, *((name, OWN[name], (0,)) for name in OWN if name in names)):
         filters += [(JUMP_EQUAL, 0, 2 * len(values) + 2, NUMBERS[name][column]), (LOAD, 0, 0, AT_ARGUMENT[argument])]
         for value in values:
             filters += [(JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, ALLOW)]

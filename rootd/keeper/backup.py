@@ -15,14 +15,13 @@ from __future__ import annotations
 import array
 import os
 import select
-import signal
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rootd import ipc
-from rootd.keeper import manifest
+from rootd.keeper import manifest, reap
 from rootd.keeper.manifest import Manifest
 
 HEAD = 4_096  # bytes at the beginning of the names: what the next keeper is told besides, up to the first NUL
@@ -30,7 +29,7 @@ LIMIT = 26_000  # numbers: four hexadecimal digits and a colon each, of MAX_ARG_
 RECORD = struct.Struct(f"<Q{ipc.NAME_LIMIT}s")  # of one number: when it was sent (0: it is free), what it is called
 NAMES, SOCKET, PART = "backup/names", "backup/socket", "part/"  # what is held beside the store's
 Unreadable = Callable[[Mapping[str, int], str], Iterable[str]]  # what of these versions, of that program, is not read
-PATIENCE = 5.0  # seconds that the manager has to take the last of it; that parts of a keeper that is gone have to end
+PATIENCE = 5.0  # seconds that the manager has to take the last of it
 
 
 class Backup:
@@ -164,7 +163,7 @@ def found(environ: Mapping[str, str], unreadable: Unreadable) -> tuple[dict[str,
     ordered = sorted(known.keys() - {0}, key=lambda number: known[number][0])
     held = {known[number][1]: came[number] for number in ordered}
     for name in [name for name in held if name.startswith(PART)]:
-        end(held.pop(name))
+        reap.end(held.pop(name), group=name != f"{PART}privileged")
     ours = {SOCKET: fd, NAMES: names}
     told = manifest_of(names, unreadable) if any(name.startswith("generation/") for name in held) else None
     if told is None:  # the one before us had not begun, or had ended
@@ -202,13 +201,3 @@ def came_with(environ: Mapping[str, str]) -> Iterator[tuple[int, int]]:
             yield number, fd
         else:
             os.close(fd)
-
-
-def end(pidfd: int) -> None:
-    """A part of the keeper that is gone must not do anything beside the one that follows it."""
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        ipc.wait(pidfd, seconds=PATIENCE)
-    except ProcessLookupError:
-        pass
-    os.close(pidfd)

@@ -2,7 +2,8 @@
 
 Rule 1: it reads no configuration, and no message but those of privileged on the link that it made itself.
 Rule 2: it never blocks and never raises for what a child does; what a child sends wrongly is ignored.
-Rule 3: a child gets its link to the keeper, the standard descriptors and what HELD and LINK bring: nothing else.
+Rule 3: a child gets its link to the keeper, the standard descriptors and what HELD and LINK bring: nothing else. All
+        that it forks ends with it (reap.py), before another one is linked.
 Rule 4: an upgrade is all that it does about itself: the parts end, and it executes what is installed now (again.py).
 
 Who is forked, what each is handed and who is linked to whom is the table below (DESIGN §1, §14).
@@ -22,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from rootd import ipc, version
-from rootd.keeper import again, backup, manifest
+from rootd.keeper import again, backup, manifest, reap
 from rootd.keeper.manifest import Manifest
 from rootd.keeper.store import Store
 
@@ -325,13 +326,10 @@ class Keeper:
     def reap(self) -> None:
         """Exits, of which more may be left: parts of ours are restarted, orphans are reported to privileged."""
         for _ in range(REAPED_AT_ONCE):
-            try:
-                pid, raw = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
+            found = reap.ended([child.pid for role, child in self.children.items() if role != PRIVILEGED])
+            if found is None:
                 return
-            if pid == 0:
-                return
-            status = os.waitstatus_to_exitcode(raw)
+            pid, status = found
             if self.renewal.is_tried(pid, status):
                 continue
             role = next((role for role, child in self.children.items() if child.pid == pid), None)

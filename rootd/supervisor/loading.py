@@ -1,7 +1,8 @@
 """How a configuration that counts from now on is recorded: who, the hash of each file that is new, what it changes, and
 what changes in rights, which a throw-away child finds out (comparing.py).
 
-Rule 1: of environment files and credentials there is no hash: what is short in them could be guessed by it.
+Rule 1: of environment files and credentials there is no hash, nor of the table, which has what they say: what is short
+        in them could be guessed by it.
 Rule 2: what is told is what has changed since the last configuration that is in the audit log, whoever loaded that: it
         is kept, with the text of its policy, in a file for the next supervisor, written when log has the record.
 Rule 3: of each load it is told what has changed in rights: at once, by a record `rights` that follows, or that it is
@@ -81,7 +82,7 @@ def records(loaded: Loaded, before: Mapping[str, str], what: str, **more: str) -
     new |= dict.fromkeys(sorted(before.keys() - loaded.files.keys()), "")
     pairs = iter(new.items())
     yield {
-        "kind": "load", **more, "generation": loaded.generation, "digest": loaded.digest.hex(),
+        "kind": "load", **more, "generation": loaded.generation,
         "policy": loaded.policy.hash[:12], "services": len(loaded.specs or ()), "problems": len(loaded.problems),
         "changed": what, "files": dict(itertools.islice(pairs, EACH)),
     }  # fmt: skip
@@ -157,7 +158,7 @@ class Loads:
             what = since(before, loaded)
         if before is None:
             more["rights"] = UNKNOWN
-        elif first and not request and text is not None and text == before.text:
+        elif first and text is not None and text == before.text and (not request or before.files == loaded.files):
             more["rights"] = SAME
         else:
             due = Due(request, user, loaded.generation, before.policy, policy, before.text, text)

@@ -125,7 +125,7 @@ def test_of_all_numbers_exactly_those_that_are_named_are_allowed(machine: str, f
     wanted = {sandbox.NUMBERS[name][column] for name in names} - {-1} - checked
     assert allowed - checked == wanted
     assert decide(filters, sandbox.NUMBERS["clone3"][column], architecture) == ENOSYS
-    for name in ("execve", "ptrace", "connect", "bind", "kill", "prctl"):
+    for name in ("execve", "ptrace", "connect", "bind", "kill", "prctl", "setsid", "setpgid", "setpriority"):
         assert decide(filters, sandbox.NUMBERS[name][column], architecture) == EPERM, name
     options = {n for n in range(1024) if decide(filters, sandbox.NUMBERS["prctl"][column], architecture, n) == ALLOW}
     assert options == ({sandbox.PDEATHSIG} if fork else set())
@@ -174,8 +174,16 @@ def test_a_limit_may_be_read_and_not_set(machine: str) -> None:
     assert decide(filters, call, architecture, 0, 7, 0, 0x7FFF00001000) == ALLOW
     for pointer in (1, 0x7FFF00001000, 0x7FFF00000000, 1 << 63):
         assert decide(filters, call, architecture, 0, 7, pointer, 0) == EPERM, hex(pointer)
-        named = sandbox.program({*NAMES, "prlimit64"}, ())  # by who bounds a child of his
+        named = sandbox.program({*NAMES, "prlimit64"}, ())  # by a child that bounds itself
         assert decide(named, call, architecture, 0, 7, pointer, 0) == ALLOW
+        assert decide(named, call, architecture, 1234, 7, pointer, 0) == EPERM, "another of the same account"
+
+
+def test_who_may_lower_priorities_lowers_its_own(machine: str) -> None:
+    column, architecture = sandbox.MACHINES[machine]
+    filters = sandbox.program({*NAMES, "setpriority"}, ())
+    call = sandbox.NUMBERS["setpriority"][column]
+    assert [decide(filters, call, architecture, 0, who, 19) for who in (0, 1, 1234)] == [ALLOW, EPERM, EPERM]
 
 
 @pytest.mark.root
@@ -332,39 +340,6 @@ def test_everything_else_is_impossible_inside(folders: tuple[str, str]) -> None:
         set(refused) - set(files), errno.EPERM
     )
     assert {name: refused[name] for name in files} == dict.fromkeys(files, errno.EACCES)
-
-
-@pytest.mark.root
-def test_a_process_that_may_fork_can_wait_for_its_child_and_end_it() -> None:
-    def act() -> list[int]:
-        import select
-        import signal
-
-        sandbox.enter(fork=True)
-        pid = os.fork()
-        if pid == 0:
-            while True:
-                signal.pause()  # refused: it ends by an error, or by the signal
-        pidfd = os.pidfd_open(pid)
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        select.select([pidfd], [], [], 5.0)
-        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        assert ended is not None
-        return [ended.si_pid == pid, number_of(lambda: os.execv("/bin/true", ["true"]))]
-
-    assert in_a_process(act) == [True, errno.EPERM]
-
-
-@pytest.mark.root
-def test_what_is_inherited_by_a_child_holds_there_too() -> None:
-    def act() -> int:
-        sandbox.enter(fork=True)
-        pid = os.fork()
-        if pid == 0:
-            os._exit(number_of(lambda: os.open("/etc/passwd", os.O_RDONLY)))
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-    assert in_a_process(act) == errno.EACCES
 
 
 @pytest.mark.root

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import textwrap
@@ -159,3 +160,51 @@ def prompt(house: House, patience: float) -> Iterator[None]:
         asking.join()
     assert not failures
     assert max(slowest) < patience, f"a status took {max(slowest)} s"
+
+
+STAY = """
+import os, select, signal, time
+found, tell = os.pipe()
+
+def tried(leave):
+    try:
+        leave()
+    except OSError as error:
+        return error.errno
+    return 0
+
+def family(depth, moving):
+    # each tries to be out of reach, and then holds what it has; one of them never stays the same process
+    for number in signal.valid_signals() - {9, 19}:
+        signal.signal(number, signal.SIG_IGN)
+    errors = {tried(leave) for leave in (os.setsid, lambda: os.setpgid(0, 0), lambda: os.setpgid(os.getppid(), 0))}
+    os.write(tell, bytes(errors | {0}) if errors != {1} else bytes([1]))
+    if depth and os.fork() == 0:
+        family(depth - 1, moving)
+    while moving and not depth:
+        if os.fork():
+            os._exit(0)
+    while True:
+        time.sleep(1000)
+
+for depth, moving in ((0, False), (0, True), (2, False), (1, True)):
+    if os.fork() == 0:
+        try:
+            family(depth, moving)
+        finally:
+            os._exit(1)
+result = sorted(os.read(found, 1)[0] for _ in range(7))
+"""
+
+
+def nothing_stays(hostage: Hostage, short: str) -> None:
+    """What a part that was taken over has forked ends with it, and another one is there: of its account, alone."""
+    house, uid = hostage.house, hostage.house.people[short].uid
+    old = house.pid_of(hostage.role)
+    assert hostage.run(STAY) == [1] * 7, "no process of it gets into another session or group"
+    os.kill(old, signal.SIGKILL)  # pid_of would find any of them
+    house.until(
+        lambda: (new := house.pid_of(hostage.role)) != old and [*processes_of({uid})] == [new],
+        "another one is of its account, and alone",
+    )
+    house.until(house.answers, "the house answers")

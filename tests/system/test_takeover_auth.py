@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from hostage import Hostage, deeds, descriptors, prompt, standing
+from hostage import Hostage, deeds, descriptors, nothing_stays, prompt, standing
 from house import PREFIX, House
 
 pytestmark = pytest.mark.root
@@ -235,3 +235,11 @@ def test_the_keeper_hears_nothing_of_it(hostage: Hostage) -> None:
     except BlockingIOError:
         pass
     """)
+
+
+def test_nothing_that_it_has_forked_outlives_it(taken: Hostage) -> None:
+    """It would be sent the passwords of people who log in at the next one, whose doors it holds too."""
+    before = standing(taken.house, ROLE)
+    nothing_stays(taken, "auth")
+    assert standing(taken.house, ROLE) == before
+    assert taken.house.login("alice").returncode == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hostage import Hostage, prompt_status, standing
+from hostage import Hostage, nothing_stays, prompt_status, standing
 from house import House
 
 pytestmark = pytest.mark.root
@@ -129,3 +129,8 @@ def test_what_is_pulled_from_auth_out_of_range_loses_it_that_link_and_auth_begin
     house.until(house.answers, "the house answers")
     assert house.login("alice").returncode == 0
     assert standing(house, "supervisor", "auth") == before
+
+
+def test_c5_nothing_that_it_has_forked_outlives_it(hostage: Hostage) -> None:
+    """It would have the links, the doors that the next one answers at, and the state of that one to write."""
+    nothing_stays(hostage, "sup")

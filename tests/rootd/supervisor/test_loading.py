@@ -108,6 +108,13 @@ def test_each_file_has_its_hash_and_one_that_cannot_be_read_has_none() -> None:
     assert found == {"durward.toml": hashlib.sha256(b"a").hexdigest(), "policy.d/1.toml": ""}
 
 
+def test_a_record_has_no_hash_that_what_environment_files_say_goes_into() -> None:
+    """Who may read the audit log, and knows all the rest of the table, could try short passwords."""
+    two = [allowing("ops", digest=hashlib.sha256(word).digest()) for word in (b"hunter2", b"hunter3")]
+    one, other = ([*loading.records(each, {}, "what", id="")] for each in two)
+    assert one == other
+
+
 def test_what_is_new_changed_or_gone_is_named_and_nothing_else() -> None:
     before = {"same": "1", "changed": "2", "gone": "3"}
     (record,) = loading.records(loaded(same="1", changed="x", new="4"), before, "changed: site", id="abcd", user="eve")
@@ -170,6 +177,16 @@ def test_a_new_supervisor_tells_what_has_changed_since_and_not_that_all_is_new(h
     load, rights = house.settle()
     assert (load["changed"], [*load["files"]]) == ("files changed: policy.d/1.toml", ["policy.d/1.toml"])
     assert (rights["id"], rights["text"], rights["gained"]) == ("", "1 gained, 1 lost", [GAINED])
+
+
+def test_of_a_reload_that_is_told_already_nothing_is_told_again_where_only_its_end_was_lost(house: House) -> None:
+    house.count(allowing("ops"))
+    house.count(allowing("more", 4), "abcd", "carol")
+    assert [one["text"] for one in house.settle() if one["kind"] == "rights"] == ["1 gained, 1 lost"]
+    house.again()
+    house.count(allowing("more", 4), "abcd", "carol")  # its operation goes on, as far as the state file knows
+    (load,) = house.settle()
+    assert (load["kind"], load["id"], load["rights"]) == ("load", "abcd", SAME)
 
 
 def test_files_that_come_and_go_between_two_supervisors_are_named(house: House) -> None:
