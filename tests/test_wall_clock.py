@@ -29,6 +29,8 @@ RECORDS = {
     "userapi/cli/sifting.py:since_of",  # when "10m ago" was, by the times that lines have
     "userapi/cli/render.py:Screen.services",  # how long ago "since" is, on a terminal
     "userapi/cli/render.py:Screen.operations",  # the same, of an operation
+    "userapi/web/services.py:rows_of",  # the same, on a page
+    "userapi/web/operations.py:lines_of",
 }
 READS = {"time", "time_ns", "now", "utcnow", "today"}
 MODULES = {"time", "datetime", "date", "datetime.datetime", "datetime.date"}
