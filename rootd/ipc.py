@@ -18,6 +18,9 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 VERSION = 1
 # version op scope flags | seq generation slot | run arg extra | digest name
@@ -216,6 +219,12 @@ class Link:
             for fd in fds:
                 os.close(fd)
 
+    def drain(self, seconds: float) -> None:
+        """Send what waits, until the peer takes nothing for so long or is gone."""
+        with contextlib.suppress(OSError):
+            while self.waiting and wait(self.sock, select.POLLOUT, seconds):
+                self.flush()
+
     def _push(self, packet: bytes, fds: Iterable[int]) -> None:
         ancillary = array.array("i", fds)
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ancillary)] if ancillary else []
@@ -233,10 +242,7 @@ class Link:
         """
         limit = SIZE + (BODY_LIMIT if self._body else 0)
         space = socket.CMSG_SPACE(FDS_LIMIT * 4)
-        try:
-            packet, control, flags, _ = self.sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:
-            return None
+        packet, control, flags, _ = after_reset(lambda: self.sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC))
         fds: list[int] = []
         for level, kind, data in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -263,6 +269,15 @@ class Link:
             close_all(fds)
         self._queue.clear()
         self.sock.close()
+
+
+def after_reset(read: Callable[[], T]) -> T:
+    """What `read` gives. A peer that is gone and has left something unread is told of once, by ECONNRESET, and before
+    what it had sent (af_unix.c, unix_release_sock): that is read all the same."""
+    try:
+        return read()
+    except ConnectionResetError:
+        return read()
 
 
 def close_all(fds: Iterable[int]) -> None:

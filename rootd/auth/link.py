@@ -12,6 +12,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from policy import login, wire
 from rootd import ipc
@@ -87,7 +88,9 @@ class Link:
             for _ in range(AT_ONCE):
                 if self._sock is None:
                     return
-                packet, _, flags, _ = self._sock.recvmsg(wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC)
+                packet, _, flags, _ = ipc.after_reset(
+                    partial(self._sock.recvmsg, wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC)
+                )
                 if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                     raise wire.Malformed("a packet that is cut, or has a descriptor attached")
                 if not packet:

@@ -30,7 +30,7 @@ from rootd.privileged.spawner import Spawner, clean_signals
 
 CAPABILITIES = (5, 6, 7, 8, 10)  # KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE of linux/capability.h
 BAD_CONFIGURATION, CANNOT_START = 65, 71  # EX_DATAERR, EX_OSERR of sysexits.h
-HEARTBEAT, SETTLED = 60.0, 1.0  # seconds: between questions to log (one that answers none is ended); to the first
+HEARTBEAT, SETTLED, LAST = 60.0, 1.0, 1.0  # seconds: between questions to log; to the first; at the end, if it is late
 AT_ONCE = 8  # messages of one part in one turn
 DEEDS_LIMIT = 10_000  # deeds that wait for a log that is being started again
 
@@ -313,8 +313,7 @@ class Privileged:
 
     def send_deed(self, deed: ipc.Message) -> None:
         """Kept until log has answered a PING behind it: then it is on disk. A new log is told again."""
-        self.beat += 1
-        deed.seq = self.beat
+        deed.seq = self.beat = self.beat + 1
         self.deeds.append(deed)
         self.tell("log", deed)
 
@@ -381,6 +380,8 @@ class Privileged:
         """Whatever is left is killed; then the keeper may let go of everything, and ends with this status."""
         self.deed(requests.DEED_SHUTDOWN)
         self.kill_all()
+        if log := self.links.get("log"):
+            log.drain(LAST)  # nobody tells it again what it does not hear now
         self.keeper.send_now(ipc.Message(ipc.END, arg=status))
         self.status = 0
 

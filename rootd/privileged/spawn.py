@@ -197,10 +197,7 @@ def open_gate(run: Run) -> None:
 def read_failure(run: Run) -> None:
     """What the child said before it ended, if it could not become its service; closes the gate."""
     if run.gate >= 0:
-        try:
-            word = os.read(run.gate, 8)
-        except ConnectionResetError:  # it was killed before it had read that the gate is open
-            word = b""
+        word = ipc.after_reset(lambda: os.read(run.gate, 8))  # it may have ended before it read that the gate is open
         run.failure = int.from_bytes(word, "little") if len(word) == 8 else 0
         os.close(run.gate)
         run.gate = -1

@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from policy import login, wire
@@ -78,7 +79,7 @@ class AuthLink:
             if events & select.EPOLLOUT:
                 out.flush()
             for _ in range(AT_ONCE):
-                packet, _, flags, _ = out.sock.recvmsg(wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC)
+                packet, _, flags, _ = ipc.after_reset(partial(out.sock.recvmsg, wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC))
                 if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                     raise wire.Malformed("a packet that is cut, or has a descriptor attached")
                 if not packet:

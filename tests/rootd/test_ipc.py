@@ -89,6 +89,18 @@ def test_a_link_carries_messages_and_descriptors_and_tells_its_end() -> None:
     two.close()
 
 
+def test_what_a_peer_had_sent_is_read_though_it_is_gone_and_has_left_something_unread() -> None:
+    one, two = links()
+    two.send(ipc.Message(ipc.PONG))
+    one.send(ipc.Message(ipc.DEED, seq=1))
+    one.send(ipc.Message(ipc.DEED, seq=2))
+    one.close()
+    heard = [two.receive() for _ in range(3)]
+    assert [received[0].seq for received in heard if received is not None] == [1, 2]
+    assert heard[2] is None
+    two.close()
+
+
 def test_c7_descriptors_arrive_close_on_exec() -> None:
     one, two = links(takes_fds=True)
     one.send(ipc.Message(1), 0)

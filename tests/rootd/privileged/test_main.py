@@ -130,6 +130,19 @@ def test_deeds_are_told_again_to_a_new_log_until_one_says_that_they_are_on_disk(
     assert again.scope in (requests.DEED_SIGNAL, requests.DEED_SPAWN)
 
 
+def test_the_last_deed_reaches_a_log_that_is_late(build: Build) -> None:
+    house = build(entry(f"import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN); {SLEEPER}"))
+    run = house.spawn().run
+    assert os.read(house.output(run)[1], 3) == b"up\n"
+    for _ in range(1_000):  # more than a socket takes
+        house.ask(ipc.SIGNAL, run=run, arg=signal.SIGUSR1)
+        assert house.hear(ipc.DONE)[0].arg == 0
+    house.ask(ipc.SHUTDOWN)
+    deed, _ = house.hear(ipc.DEED, on="log")
+    while deed.scope != requests.DEED_SHUTDOWN:
+        deed, _ = house.hear(ipc.DEED, on="log")
+
+
 def test_when_too_many_deeds_wait_for_the_log_nothing_more_is_done_but_killing(build: Build) -> None:
     def few() -> None:
         main.DEEDS_LIMIT = 6
