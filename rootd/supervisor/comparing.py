@@ -29,6 +29,7 @@ from rootd import ipc, sandbox, zones
 CALLS = ("prlimit64", "setpriority")  # by which the child is bounded; who is not root can only have less of both
 CPU = 30  # seconds of processor time: two policies of 10,000 rules each have taken 7
 TIME = 300.0  # seconds in all
+NICE = 10  # a tenth of what others get: 19 would get nothing of a busy machine
 MEMORY = 1 << 30  # bytes of address space: 124 MiB, those
 SHOWN, ROOM = 25, 3_000  # lines of gained and of lost rights, and bytes of each: most of syslog takes 8 KiB of a record
 CELL = 400  # characters of what such a line says of services, for example
@@ -119,7 +120,7 @@ class Comparison:
                 os.closerange(4, os.sysconf("SC_OPEN_MAX"))
                 resource.setrlimit(resource.RLIMIT_CPU, (self._cpu, self._cpu + 1))
                 resource.setrlimit(resource.RLIMIT_AS, (self._memory, self._memory))
-                os.setpriority(os.PRIO_PROCESS, 0, 19)  # whatever else there is to do comes first
+                os.setpriority(os.PRIO_PROCESS, 0, NICE)  # what else there is to do comes first
                 gc.disable()  # nothing of it lives long
                 os.write(3, msgspec.json.encode(compared(old, new)))
                 status = 0
@@ -151,6 +152,7 @@ class Comparison:
         why = {
             TOO_LARGE: f"it took more than {self._memory >> 20} MiB",
             -signal.SIGXCPU: f"it took more than {self._cpu} s of processor time",
+            -signal.SIGSEGV: f"it took more than {self._memory >> 20} MiB, or failed",  # its stack could not grow
             -signal.SIGKILL: "the process that compares was killed",
         }
         return Answer(why=why.get(status, f"the process that compares failed ({status})"))

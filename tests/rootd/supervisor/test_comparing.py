@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import resource
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import naive
 import pytest
@@ -139,13 +139,27 @@ def test_a_comparison_that_takes_too_long_ends_and_says_so(loop: ipc.Loop) -> No
     assert children() == before
 
 
-def test_a_comparison_that_needs_too_much_memory_ends_and_says_so(loop: ipc.Loop) -> None:
-    told = list[Answer]()
-    large = text_of("#" + "x" * (40 << 20))  # more than what is free in any heap of ours
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    memory = now + (8 << 20)  # room for the stack, which ends a process by SIGSEGV where it cannot grow
-    Comparison(loop, large, text_of(""), told.append, memory=memory)
-    assert end_of(loop, told) == Answer(why=f"it took more than {memory >> 20} MiB")
+FRESH = """
+import resource, sys
+from rootd import ipc
+from rootd.supervisor.comparing import Comparison
+with open("/proc/self/statm") as file:
+    memory = int(file.read().split()[0]) * resource.getpagesize() + (8 << 20)
+loop, told = ipc.Loop(), []
+Comparison(loop, *(bytes.fromhex(text) for text in sys.argv[1:]), told.append, memory=memory)
+while not told:
+    loop.turn(None)
+print(told[0].why, f"it took more than {memory >> 20} MiB", sep="\\n", end="")
+"""
+
+
+def test_a_comparison_that_needs_too_much_memory_ends_and_says_so() -> None:
+    """Of a process that has little free in its heap, as a supervisor has."""
+    large = text_of("#" + "x" * (40 << 20))
+    words = [sys.executable, "-c", FRESH, large.hex(), text_of("").hex()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    said, expected = done.stdout.split("\n")
+    assert said == expected
 
 
 def test_one_whose_time_is_up_is_killed(loop: ipc.Loop) -> None:
@@ -160,5 +174,6 @@ def test_what_a_child_says_is_not_believed_unless_it_is_an_answer(said: bytes, l
     one = Comparison(loop, text_of(""), text_of(""), told.append)
     assert one._understood(0, said) == Answer(why="the process that compares failed (0)")
     assert one._understood(70, b"{}") == Answer(why="the process that compares failed (70)")
+    assert one._understood(-11, b"") == Answer(why="it took more than 1024 MiB, or failed")
     assert one._understood(-9, b"{}") == Answer(why="the process that compares was killed")
     assert end_of(loop, told) == Answer()

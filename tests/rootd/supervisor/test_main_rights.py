@@ -35,8 +35,7 @@ def begin(daemon: Daemon, made: Any) -> dict[str, Any]:
     daemon.start()
     daemon.begin(made)
     daemon.login()
-    while (load := daemon.record())["kind"] == "outcome":
-        continue  # one that log may not have heard before a kill
+    load = heard(daemon)
     assert load["kind"] == "load"
     return load
 
@@ -53,13 +52,20 @@ def reload(daemon: Daemon, made: Any) -> dict[str, Any]:
     return load
 
 
+def heard(daemon: Daemon) -> dict[str, Any]:
+    """The next record but outcomes, which are told again when log may not have heard them before a kill."""
+    while (found := daemon.record())["kind"] == "outcome":
+        continue
+    return found
+
+
 def child_of(daemon: Daemon) -> int:
     """The process that compares, stopped when it has begun with that: bounded, and with little open."""
     until = time.monotonic() + PATIENCE
     while True:
         with open(f"/proc/{daemon.pid}/task/{daemon.pid}/children") as file:
             found = file.read().split()
-        if found and os.getpriority(os.PRIO_PROCESS, int(found[0])) == 19:
+        if found and os.getpriority(os.PRIO_PROCESS, int(found[0])) == comparing.NICE:
             pidfd = os.pidfd_open(int(found[0]))
             assert len(os.listdir(f"/proc/{found[0]}/fd")) <= 4
             limits = " ".join(Path(f"/proc/{found[0]}/limits").read_text().split())
@@ -101,7 +107,7 @@ def test_commands_are_answered_while_rights_are_compared_and_a_child_that_dies_i
         assert isinstance(reply(sock), messages.Accepted)
     assert daemon.heard("privileged", ipc.SIGNAL).run == 7
     signal.pidfd_send_signal(child, signal.SIGKILL)
-    rights = daemon.record()
+    rights = heard(daemon)
     assert (rights["kind"], rights["id"], rights["user"]) == ("rights", load["id"], "root")
     assert rights["text"] == "not known: the process that compares was killed"
     assert rights["all"].startswith("durward policy diff OLD NEW")
@@ -123,7 +129,7 @@ def test_a_supervisor_that_is_killed_takes_its_child_along_and_the_next_one_tell
     os.close(child)
     again = begin(daemon, newer)
     assert (again["changed"], again["files"], again["rights"]) == ("no change", {}, "no right changed")
-    rights = daemon.record()
+    rights = heard(daemon)
     assert (rights["kind"], rights["id"], rights["user"]) == ("rights", load["id"], "root")
     assert (rights["before"], rights["policy"]) == (first["policy"], load["policy"])
     assert {line["who"] for line in rights["lost"]} <= {f"group:old{n or ''}" for n in range(MANY)}
@@ -132,7 +138,7 @@ def test_a_supervisor_that_is_killed_takes_its_child_along_and_the_next_one_tell
     daemon.kill()
     begin(daemon, newer)
     daemon.ask(messages.WhatMayI(), "", "root")
-    assert daemon.record()["kind"] == "decision"
+    assert heard(daemon)["kind"] == "decision"
 
 
 def test_a_policy_that_was_edited_while_nobody_was_there_is_compared_with_the_last_one(
@@ -145,7 +151,7 @@ def test_a_policy_that_was_edited_while_nobody_was_there_is_compared_with_the_la
     daemon.kill()
     load = begin(daemon, generation(policy("new")))
     assert (load["changed"], load["id"]) == ("files changed: policy.d/1.toml", "")
-    rights = daemon.record()
+    rights = heard(daemon)
     assert (rights["before"], rights["policy"], rights["text"]) == (first["policy"], load["policy"], "1 gained, 1 lost")
     told = {"may": "start, stop, restart", "on": "every service", "if": "always"}
     assert (rights["gained"], rights["lost"]) == ([{"who": "group:new", **told}], [{"who": "group:old", **told}])
