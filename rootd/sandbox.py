@@ -71,7 +71,8 @@ MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of 
 X32 = 0x40000000  # __X32_SYSCALL_BIT: the same numbers with this bit are another table
 IOCTLS = (0x5401, 0x5421, 0x5450, 0x5451)  # TCGETS (isatty), FIONBIO, FIONCLEX, FIOCLEX
 PDEATHSIG = 1  # of prctl(2): a child may ask to die with its parent
-OWN = {"prlimit64": 0, "setpriority": 1}  # which argument says whose: 0, its own, and nobody else's of the account
+# which argument says whose: 0 is its own, and no pid of another; PRIO_USER with 0 is still all of its own account
+OWN = {"prlimit64": 0, "setpriority": 1}
 PROCESSES = 256  # of the account of who may fork, wherever on the machine they are
 NO_STREAM = 0xE  # bits of SOCK_TYPE_MASK that no other type than SOCK_STREAM (1) is without
 NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW… flag that clone(2) takes
