@@ -51,7 +51,7 @@ def test_a_service_is_ready_when_its_command_says_so(make_house: Callable[..., H
     house.until(lambda: work(house) == ("STARTING", "not ready: exit status 1"), "its command says no")
     (house.folder / "good").touch()
     house.until(lambda: work(house) == ("RUNNING", ""), "its command says yes")
-    said = house.service_log("work").splitlines()
+    said = house.until(lambda: house.service_log("work").splitlines(), "what it says is in the log")
     assert set(said) == {f"ready {house.pids('work')[0]} {house.people['jobs'].uid}"}
 
 

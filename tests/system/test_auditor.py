@@ -128,4 +128,4 @@ def test_an_auditor_sees_policy_audit_and_the_configuration_and_nothing_else(hou
         seen.append(answer.body.decode())
     for secret in SECRETS:
         assert not [text for text in seen if secret in text], secret
-    assert IN_COMMAND in house.service_log("worker"), "so that it would have been seen"
+    house.until(lambda: IN_COMMAND in house.service_log("worker"), "so that it would have been seen")

@@ -213,7 +213,7 @@ def test_a_worker_of_a_queue_ends_its_job_before_it_is_stopped_and_the_other_que
     shop.until(lambda: "long: processing" in log("mail"), "it is being worked on")
     _, ended = shop.operate(messages.Stop("queue-mail"))
     assert ended.ok, ended
-    assert "long: done" in log("mail")
+    shop.until(lambda: "long: done" in log("mail"), "it was not stopped before its job was done")
     assert [one.exit for one in shop.status()["queue-mail"].processes] == ["exit status 0"] * 2
     add("default", "short", 0)
     shop.until(lambda: "short: done" in log("default"), "the other one works on")

@@ -93,7 +93,7 @@ def test_a_one_shot_is_done_before_what_requires_it_begins(kinds: House) -> None
 
 
 def test_a_start_of_a_one_shot_waits_for_its_end_and_a_stop_makes_it_undone(kinds: House) -> None:
-    before = kinds.service_log("job").count("done")
+    before = kinds.until(lambda: kinds.service_log("job").count("done"), "what it did at the start is in the log")
     assert kinds.operate(messages.Start("job"))[1].ok
     kinds.until(lambda: kinds.service_log("job").count("done") == before + 1, "it did its work once more")
     failed = kinds.operate(messages.Start("broken"))[1]

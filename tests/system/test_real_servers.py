@@ -208,7 +208,7 @@ def test_redis_says_that_it_is_ready_and_keeps_its_data_through_a_restart_and_a_
     )
     assert seen["redis"].processes[0].exit == "killed by SIGKILL"
     assert say(redis, "GET", "door") == b"$4\r\nward\r\n"
-    assert "ready to accept connections" in redis.service_log("redis")
+    redis.until(lambda: "ready to accept connections" in redis.service_log("redis"), "it has said so")
     redis.stop()
 
 

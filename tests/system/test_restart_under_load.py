@@ -118,7 +118,7 @@ def test_a_new_process_that_does_not_become_ready_leaves_the_old_one_serving(hou
     finally:
         program.write_text(good)
     whole(load)
-    assert "\nError: broken\n" in house.service_log("site", "stderr")
+    house.until(lambda: "\nError: broken\n" in house.service_log("site", "stderr"), "the log says why")
     restart(house)
 
 
