@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from userapi.cli import machine
 from userapi.cli.failure import FAILED, OK, Failure
-from userapi.cli.given_up import given_up
+from userapi.cli.given_up import given_up, values_of
 from userapi.cli.machine import PROBLEM, UNKNOWN, WARNING, Finding
 from userapi.cli.render import Screen
 
 if TYPE_CHECKING:
     from rootd.config.compile import Bundle
+    from rootd.config.settings import User
 
 COLOURS = {machine.OK: "32", WARNING: "33", PROBLEM: "31;1", UNKNOWN: "2"}
 
@@ -82,6 +83,8 @@ def examine(ask: Any, args: Any) -> Iterator[Finding]:
     yield from directories(paths)
     if ("api",) in found:
         yield from pam(pam_services(found["auth",].values).values())
+        if pair := found["api",].values.get("tls"):
+            yield tls(pair, bundle.users.get(values_of(found, "accounts").get("api", "")))
     given = given_up(found, bundle, compiler.ROOTLIKE)
     yield from (one for one in given if one.level != machine.OK or not wrong)  # "nothing" is said of what is understood
     for path, section in found.items():
@@ -188,6 +191,21 @@ def pam(names: Any) -> Iterator[Finding]:
             yield Finding("login", WARNING, told, "leave it out: Durward slows down guesses itself")
         else:
             yield Finding("login", machine.OK, f"{path} is root's")
+
+
+def tls(pair: dict[str, str], api: User | None) -> Finding:
+    """Whether the api can load certificate and key, tried as its account. api: None for one that is unknown."""
+    from userapi.cli.tried import as_account, load_tls
+
+    certificate, key = pair["certificate"], pair["key"]
+    if os.geteuid() != 0 or api is None:
+        text = f"{certificate} and {key}: only root can try whether the api may load them"
+        return Finding("login", UNKNOWN, text, "sudo durward doctor")
+    wrong = as_account(api, lambda: load_tls(certificate, key))
+    if not wrong:
+        return Finding("login", machine.OK, f"the api may read {key}, and its certificate fits")
+    todo = f"name a certificate and its own key, in PEM, without a password, which its uid {api.uid} may read"
+    return Finding("login", PROBLEM, f"the api cannot start, by [api] tls: {wrong}", todo)
 
 
 def daemon(ask: Any, args: Any, run: str) -> Iterator[Finding]:

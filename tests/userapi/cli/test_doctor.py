@@ -199,3 +199,28 @@ def test_only_a_missing_policy_is_mended_by_a_grant(folder: Path) -> None:
     assert [one["text"] for one in told["findings"] if "is a grant" in one["todo"]] == [
         f"there is no {folder}/etc/policy.d: nobody but root may do anything"
     ]
+
+
+def test_a_certificate_that_the_apis_account_cannot_load_is_a_problem_that_says_why(
+    folder: Path, tls: dict[str, str]
+) -> None:
+    for name, path in tls.items():
+        shutil.copy(path, folder / name)
+        os.chown(folder / name, 0, NOBODY)
+    (folder / "key").chmod(0o600)
+    pair = f'tls = {{ certificate = "{folder}/certificate", key = "{folder}/key" }}'
+    write(folder, "durward.toml", f'{settings(folder)}[accounts]\napi = "nobody"\n[api]\n{pair}\n')
+
+    def told(user: int = 0) -> tuple[str, str]:
+        [found] = [one for one in of(run(folder, "--json", user=user)[1], "login") if f"{folder}/key" in one[1]]
+        return found
+
+    assert told() == (PROBLEM, f"the api cannot start, by [api] tls: {folder}/key: Permission denied")
+    (folder / "key").chmod(0o640)
+    assert told() == (OK, f"the api may read {folder}/key, and its certificate fits")
+    assert told(NOBODY)[0] == UNKNOWN
+    shutil.copy(folder / "certificate", folder / "key")
+    found = run(folder, "--json")[1]["findings"]
+    [wrong] = [one for one in found if "by [api] tls" in one["text"]]
+    assert wrong["level"] == PROBLEM
+    assert "its own key" in wrong["todo"]
