@@ -244,14 +244,26 @@ class House:
         return [process.pid for process in self.status()[service].processes if process.pid]
 
     def audit(self) -> list[dict[str, object]]:
+        """The records. What was sent to log before is among them, though nobody waits for a refusal's."""
+        self.until_log_rests()
         path = self.log / "audit" / "audit.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def service_log(self, process: str, stream: str = "stdout") -> str:
+        """What it has written before, or some of it: a process may answer somebody before it writes."""
+        self.until_log_rests()
         path = self.log / process / f"{stream}.log"
         return path.read_text() if path.exists() else ""
 
     # the parts of ours
+
+    def until_log_rests(self) -> None:
+        """What makes log wake up makes it run at once: while it sleeps, it has done all that was sent to it."""
+        if self.daemon is None or self.daemon.poll() is not None or not (pid := self.pid_of("log")):
+            return
+        stat = Path(f"/proc/{pid}/stat")
+        with contextlib.suppress(OSError):  # it has ended
+            self.until(lambda: stat.read_text().rpartition(")")[2].split()[0] in "STZ", "log sleeps, or is stopped")
 
     def pid_of(self, role: str) -> int:
         """The pid of the keeper's child of that name, 0 when there is none at the moment."""
