@@ -188,4 +188,8 @@ def test_the_next_start_is_a_boot_though_the_run_directory_is_the_same(make_hous
     assert ended(house) == 137
     before = house.audit()
     house.start()
-    assert {one["process"] for one in house.audit()[len(before) :] if one.get("deed") == "spawn"} == {"once", "base"}
+
+    def spawned() -> set[object]:
+        return {one["process"] for one in house.audit()[len(before) :] if one.get("deed") == "spawn"}
+
+    house.until(lambda: spawned() == {"once", "base"}, "both are started again")
