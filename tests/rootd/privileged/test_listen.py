@@ -161,6 +161,18 @@ def test_a_taken_port_is_refused_with_its_holder() -> None:
     assert listen.holder(port) == ""
 
 
+@pytest.mark.root
+def test_c5_whoever_has_a_port_may_call_himself_as_he_likes() -> None:
+    """What he is called is said to people, and read as bytes: it is no text, and moves no cursor."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        comm, before = Path("/proc/self/comm"), Path("/proc/self/comm").read_bytes()
+        comm.write_bytes(b"\xff\x1b[2J\r")
+        try:
+            assert listen.holder(server.getsockname()[1]) == f"\\xff\\x1b[2J (pid {os.getpid()})"
+        finally:
+            comm.write_bytes(before)
+
+
 def test_a_socket_that_was_shut_down_listens_again_and_blocks_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = free.getsockname()
