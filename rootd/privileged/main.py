@@ -86,7 +86,7 @@ class Privileged:
     settings: Settings
 
     def __init__(self, keeper: ipc.Link, config_dir: str, python: str, helper: Spawner) -> None:
-        self.keeper, self.helper = keeper, helper
+        self.keeper, self.parent, self.helper = keeper, os.getppid(), helper  # parent: the keeper, even when it is gone
         self.config_dir, self.python = config_dir, python
         self.loop = ipc.Loop()
         self.tree = ""

@@ -305,14 +305,14 @@ def kill_tree(house: Privileged, run: Run, beside: list[tuple[Run, int]]) -> int
     beside: the other runs, whose processes it may not be taken for.
     """
     if not house.tree:
-        pidfd, _ = orphans.kill(run, house.generations.uid(run), beside)
+        pidfd, _ = orphans.kill(run, house.generations.uid(run), beside, house.parent)
         ipc.close_all([pidfd] if pidfd >= 0 else [])
     return signals.send(run, signal.SIGKILL, True, house.tree)
 
 
 def sweep(house: Privileged, run: Run, rounds: int = SWEEPS) -> None:
     """Without cgroups: what is left is killed until nothing is, each time when one of the last has ended."""
-    run.events, doubtful = orphans.kill(run, house.generations.uid(run), others(house, run))
+    run.events, doubtful = orphans.kill(run, house.generations.uid(run), others(house, run), house.parent)
     if run.events >= 0:
         return house.loop.watch(run.events, lambda _: swept(house, run, rounds - 1))
     if doubtful:
