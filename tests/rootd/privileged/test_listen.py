@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -186,6 +187,17 @@ def test_a_socket_that_was_shut_down_listens_again_and_blocks_again() -> None:
     assert not fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
     assert listen.mend(sock.fileno(), 16) is False
     sock.close()
+
+
+def test_a_socket_is_not_taken_for_a_spoilt_one_when_there_are_no_descriptors_left() -> None:
+    """It would be shut down then, beneath those that are on it."""
+    with listen.bind(spec()) as sock:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            assert listen.mend(sock.fileno(), 16) is False
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_d7_a_socket_that_was_connected_is_replaced() -> None:

@@ -237,7 +237,7 @@ def test_a_shutdown_leaves_no_daemon_of_any_run(build: Build) -> None:
 
 
 @pytest.mark.root
-def test_c5_when_the_keeper_is_killed_nothing_of_the_user_that_init_has_adopted_is_taken_for_an_orphan(
+def test_d5_when_the_keeper_is_killed_nothing_of_the_user_that_init_has_adopted_is_taken_for_an_orphan(
     build: Build,
 ) -> None:
     """Then the parent of privileged and of all orphans is init, and so it is of what others have started."""
