@@ -35,9 +35,8 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
     about = house.runs.get(asked.run)
     if asked.run and not is_of(house, about, entry):
         return house.done(asked, errno.ESRCH)
-    if sum(run.slot == asked.slot and run.generation == asked.generation for run in house.runs.values()) >= RUNS_A_SLOT:
-        return house.done(asked, errno.EBUSY)
-    if len(house.runs) >= house.generations.room():
+    beside = sum((run.slot, run.generation) == (asked.slot, asked.generation) for run in house.runs.values())
+    if beside >= RUNS_A_SLOT or len(house.runs) >= house.generations.room():
         return house.done(asked, errno.EBUSY)
     if house.unrecorded():
         return house.done(asked, errno.EAGAIN)
