@@ -30,44 +30,37 @@ Call = tuple[str, Callable[..., object], tuple[object, ...], object]
 STATUS_LIMIT = 1 << 20  # bytes; the line of a process in 65,536 groups is the longest
 
 
-def become(
-    uid: int, gid: int, groups: Sequence[int], keep: Sequence[int] = (), *, keep_bounding: bool = False,
-    held: Sequence[int] | None = None,
-) -> None:  # fmt: skip
+def become(uid: int, gid: int, groups: Sequence[int], keep: Sequence[int] = (), *, keep_bounding: bool = False) -> None:
     """Become uid, gid and exactly these groups, with exactly the capabilities `keep` (numbers) and no way to others.
 
-    keep_bounding leaves the bounding set as it is, for processes that may start a service as root. held: what held()
-    has said of this process; others than these are not dropped, but are found when everything is read back.
+    keep_bounding leaves the bounding set as it is, for processes that may start a service as root.
     Raises OSError or PermissionError when a step fails or does not take.
     """
-    others = [number for number in (range(last_capability() + 1) if held is None else held) if number not in keep]
-    if not keep_bounding:
-        for number in others:
-            drop_bounding(number)
+    for number in set() if keep_bounding else {*range(last_capability() + 1)} - {*keep}:
+        drop_bounding(number)
     prctl.set_keepcaps(bool(keep))
     os.setgroups(list(groups))
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     if uid == 0 and not keep and keep_bounding:
         return  # a service that is root on purpose: its exec takes what the bounding set allows
-    if _capset(_HEADER, capability_sets(keep, ())):
-        raise OSError(ctypes.get_errno(), "its capabilities cannot be set")
+    forget(keep)
     prctl.set_keepcaps(False)
     prctl.set_dumpable(False)
     verify(uid, gid, groups, keep, bounding=None if keep_bounding else keep)
 
 
-def forget() -> None:
-    """All capabilities, of a process that is not root and executes nothing. Raises OSError."""
-    if _capset(_HEADER, capability_sets((), ())):
+def forget(keep: Sequence[int] = ()) -> None:
+    """All capabilities but these, of a process that is not root and executes nothing. Raises OSError."""
+    if _capset(_HEADER, capability_sets(keep, ())):
         raise OSError(ctypes.get_errno(), "its capabilities cannot be set")
 
 
 def way_to(uid: int, gid: int, groups: Sequence[int], held: Sequence[int], keep: Sequence[int] = ()) -> list[Call]:
     """As become, for a child to be: what can be known before its fork is not found out in it.
 
-    held: as for become; all other capabilities have been found to be in no set. keep: those that what it executes has,
-    too: then they are in all sets. The ambient set needs no look for others: it is always within the inheritable one.
+    held: what held() has said of the process; the others are in no set. keep: those that what it executes has, too:
+    then they are in all sets. The ambient set needs no look for others: it is always within the inheritable one.
     Each call raises OSError, or does not answer what it has to.
     """
     others, kept = [number for number in held if number not in keep], capability_sets(keep, keep)
@@ -90,9 +83,9 @@ def way_to(uid: int, gid: int, groups: Sequence[int], held: Sequence[int], keep:
     ]
 
 
-def way_to_root(uid: int, gid: int, groups: Sequence[int], held: Sequence[int]) -> list[Call]:
+def way_to_root(uid: int, gid: int, groups: Sequence[int]) -> list[Call]:
     """The same for a service that is root on purpose: its exec takes what the bounding set allows."""
-    return [("uid", lambda: become(uid, gid, groups, keep_bounding=True, held=held), (), None)]
+    return [("uid", lambda: become(uid, gid, groups, keep_bounding=True), (), None)]
 
 
 def capability_sets(keep: Sequence[int], inheritable: Sequence[int]) -> bytes:

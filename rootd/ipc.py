@@ -179,11 +179,8 @@ class Link:
         """
         packet = message.encode()
         if not self._queue:
-            try:
-                self._push(packet, fds)
-                return
-            except BlockingIOError:
-                pass
+            with contextlib.suppress(BlockingIOError):
+                return self._push(packet, fds)
         if len(self._queue) >= QUEUE_LIMIT:
             raise OverflowError("the peer does not read its messages")
         kept = list[int]()
@@ -226,10 +223,8 @@ class Link:
                 self.flush()
 
     def _push(self, packet: bytes, fds: Iterable[int]) -> None:
-        ancillary = array.array("i", fds)
-        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ancillary)] if ancillary else []
         try:
-            self.sock.sendmsg([packet], control, socket.MSG_NOSIGNAL)
+            self.sock.sendmsg([packet], rights(fds), socket.MSG_NOSIGNAL)
         except ConnectionError:
             self.broken = True
             raise
@@ -243,12 +238,7 @@ class Link:
         limit = SIZE + (BODY_LIMIT if self._body else 0)
         space = socket.CMSG_SPACE(FDS_LIMIT * 4)
         packet, control, flags, _ = after_reset(lambda: self.sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC))
-        fds: list[int] = []
-        for level, kind, data in control:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                found = array.array("i")
-                found.frombytes(data[: len(data) - len(data) % found.itemsize])
-                fds.extend(found)
+        fds = descriptors(control)
         try:
             if flags & socket.MSG_CTRUNC and self._takes_fds:
                 raise Malformed("a truncated packet of descriptors: raise the limit of open files (LimitNOFILE=)")
@@ -269,6 +259,21 @@ class Link:
             close_all(fds)
         self._queue.clear()
         self.sock.close()
+
+
+def rights(fds: Iterable[int]) -> list[tuple[int, int, array.array[int]]]:
+    """What sendmsg(2) sends these by; nothing for none."""
+    sent = array.array("i", fds)
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, sent)] if sent else []
+
+
+def descriptors(control: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """Those that have come with what recvmsg(2) says; the caller's to close."""
+    found = array.array("i")
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)
 
 
 def after_reset(read: Callable[[], T]) -> T:

@@ -51,10 +51,10 @@ def places(fd: int) -> dict[str, tuple[int, int]]:
 def is_in_memory(path: str) -> bool:
     """Whether what is made at this path, which need not be there yet, is in no file system on a disk."""
     mounts = {}
-    with open("/proc/self/mountinfo") as table:
+    with open("/proc/self/mountinfo", errors="surrogateescape", newline="\n") as table:  # others mount, too
         for line in table:
             left, _, right = line.partition(" - ")
-            mounts[left.split()[4]] = right.split()[0]
+            mounts[left.split(" ")[4]] = right.split(" ")[0]
     here = os.path.realpath(path)
     while here not in mounts and here != "/":
         here = os.path.dirname(here)

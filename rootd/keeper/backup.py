@@ -12,7 +12,6 @@ Sources: sd_notify(3) FDSTORE, FDSTOREREMOVE, FDPOLL, sd_listen_fds(3), systemd.
 
 from __future__ import annotations
 
-import array
 import os
 import select
 import socket
@@ -115,8 +114,7 @@ class Backup:
             self._next += 1
 
     def _send(self, text: bytes, *fds: int) -> None:
-        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self.sock.sendmsg([text], control, socket.MSG_NOSIGNAL)
+        self.sock.sendmsg([text], ipc.rights(fds), socket.MSG_NOSIGNAL)
 
     def clear(self) -> None:
         """At an orderly end: whoever is started next begins anew."""

@@ -187,9 +187,10 @@ class Pipe:
         lost = "{} bytes, {} lines".format(*self.untold)
         return f"[durward: lost here, of {stream}: {lost}: {self.why}]".encode()
 
-    def resume(self, time: str, in_total: Callable[[Source, int], bool]) -> None:
-        """What a log before this one has left of it. Raises OSError."""
-        spool = self.own()
+    def resume(self, time: str, in_total: Callable[[Source, int], bool]) -> bool:
+        """What a log before this one has left of it. Whether its notice of what is lost stands there already, and is
+        only to be reported and settled. Raises OSError."""
+        spool, noticed = self.own(), False
         spool.load()
         if in_total(self.source, spool.lost_bytes):
             spool.told()
@@ -200,7 +201,9 @@ class Pipe:
                 spool.lose(taking.size, max(spool.peek(taking.size).count(b"\n"), 1), spool.torn)
                 spool.errno = 0
             elif there:
-                spool.settle()
+                noticed = self.losing and not taking.size
+                if not noticed:
+                    spool.settle()
             else:
                 spool.withdraw()
         data = spool.peek(spool.end - spool.start)
@@ -212,6 +215,7 @@ class Pipe:
             self.why = os.strerror(spool.errno) if spool.errno else KILLED
         self.held = spool.peek(spool.end - spool.start)
         self.release(time)
+        return noticed
 
 
 def grow(fd: int) -> None:

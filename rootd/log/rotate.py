@@ -34,7 +34,7 @@ from rootd.log.files import write_whole
 from rootd.log.forward import Record, Sender
 from rootd.log.pipes import READ, TURN, Pipe, grow
 from rootd.log.shelf import RETRY, Shelf
-from rootd.log.source import Source, cut, name_of, source_of_spool
+from rootd.log.source import Source, cut, name_of, sources_of_spools
 from rootd.log.spool import Taking, Totals
 
 BATCH = 16  # pipes in one go
@@ -98,7 +98,9 @@ class Mover:
     def _resume(self, pipe: Pipe) -> None:
         """Before anything is written: what was on its way is looked for at the end of its file."""
         try:
-            pipe.resume(self._time(), self.totals.has)
+            if pipe.resume(self._time(), self.totals.has):
+                self._report(pipe)
+                pipe.own().settle()
         except OSError as error:
             self._say(f"what was on its way to {pipe.shown} is lost, and nobody can count it: {error.strerror}")
             with contextlib.suppress(OSError):
@@ -111,26 +113,22 @@ class Mover:
             self.wake_at = 0.0
 
     def strays(self, now: float) -> None:
-        """Spools whose pipes are gone with a keeper that died: what they hold is written now, or lost and counted."""
-        for name in list(self._left):
-            try:
-                source = source_of_spool(name)
-            except ValueError as error:
-                self._say(f"a spool is left alone: {error}")
-                continue
+        """Spools whose pipes are gone with a keeper that died: what they hold is written now, or lost and counted. All
+        are asked first what was on its way: what is written behind that would be taken for the rest of it."""
+        left = dict.fromkeys(sources_of_spools(self._left, self._say))
+        for source in left:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             os.close(writer)
             self.add(source, reader)
-            if reader in self._pipes:
-                self.retry(now)
-                self.turn(now)
-            if (pipe := self._pipes.get(reader)) is not None:
+        for pipe in [pipe for pipe in self._pipes.values() if pipe.source in left]:
+            if pipe in self._parked:
+                self._parked.remove(pipe)
+                self._epoll.register(pipe.fd, select.EPOLLIN)
+            if pipe.losing or pipe.torn:
                 with contextlib.suppress(OSError):
-                    self._serve(pipe, now)
-            if (pipe := self._pipes.get(reader)) is not None:
-                with contextlib.suppress(BlockingIOError):
-                    pipe.discard()
-                self._end(pipe, now)
+                    self._own_up(pipe, now)
+            self._write_out(pipe, now, lose=True)
+            self._end(pipe, now)
 
     def open_sender(self) -> Sender:
         """Before the walls stand: behind them there is no socket to be had."""
@@ -168,17 +166,23 @@ class Mover:
             for fd, _events in self._epoll.poll(0, len(self._pipes) + 1):
                 self._serve(self._pipes[fd], now)
         for pipe in self._pipes.values():
-            self.shelf.use(pipe)
-            with contextlib.suppress(OSError):
-                self._deliver(pipe, pipe.out, now)
-                if pipe.held and not pipe.losing:  # it has left the pipe: written as it is, where that can be
-                    self._deliver(pipe, pipe.rest(self._time()), now)
-                    pipe.held = b""
-            if pipe.how.drop and (pipe.out or pipe.held or pipe.losing):  # else it stays in its spool
-                with contextlib.suppress(BlockingIOError):
-                    pipe.discard()
+            self._write_out(pipe, now, lose=bool(pipe.how.drop))  # else it stays in its spool
             if pipe.losing:
                 self._report(pipe)
+
+    def _write_out(self, pipe: Pipe, now: float, *, lose: bool) -> None:
+        """What has left the pipe: written as it is, where that can be. lose: what cannot be is lost, and counted."""
+        self.shelf.use(pipe)
+        try:
+            self._deliver(pipe, pipe.out, now)
+            if pipe.held and not pipe.losing:
+                self._deliver(pipe, pipe.rest(self._time()), now)
+                pipe.held = b""
+        except OSError as error:
+            pipe.why = error.strerror or ""
+        if lose and (pipe.out or pipe.held or pipe.losing):
+            with contextlib.suppress(BlockingIOError):
+                pipe.discard()
 
     def close(self) -> None:
         """Let go of every descriptor but the log directory. What is still in the pipes stays in them."""
@@ -251,16 +255,11 @@ class Mover:
             size = pipe.file.ready(now)
             text = (b"" if not size or pipe.file.ends_line(size) else b"\n") + pipe.notice() + b"\n"
             self._put(pipe, text, 0, size)
-            with contextlib.suppress(OSError):
-                pipe.own().settle()
         else:
-            notice = deque([pipe.record(pipe.notice(), self._time(), 0)])
-            try:
-                self._deliver(pipe, notice, now)
-            except OSError:
-                notice.clear()
-                raise
+            self._deliver(pipe, deque([pipe.record(pipe.notice(), self._time(), 0)]), now, settle=False)
         self._report(pipe)
+        with contextlib.suppress(OSError):
+            pipe.own().settle()  # not before: killed in between, the next log finds the notice, and says no other
         return True
 
     def _report(self, pipe: Pipe) -> None:
@@ -276,7 +275,7 @@ class Mover:
     def _time(self) -> str:
         return lines.time_of(self._wall())
 
-    def _deliver(self, pipe: Pipe, out: deque[Record], now: float) -> None:
+    def _deliver(self, pipe: Pipe, out: deque[Record], now: float, *, settle: bool = True) -> None:
         """The records of a pipe, or a notice, to what takes them. Raises OSError; what was not taken stays."""
         if not out:
             return
@@ -308,7 +307,7 @@ class Mover:
                 pipe.divide(out, len(out[0][0].partition(b"\n")[0]) + 1)
             self._put(pipe, *out[0], size)
             out.popleft()
-        return spool.settle()
+        return spool.settle() if settle else None
 
     def _put(self, pipe: Pipe, text: bytes, stands_for: int, size: int) -> None:
         """At the end of its file, so that it is known what was on its way. Raises OSError."""

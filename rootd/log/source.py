@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from rootd.config import logs
@@ -60,6 +61,15 @@ def source_of_spool(name: str) -> Source:
         raise ValueError(f"{name!r} is not the name of a spool")
     stream, run, slot, size, keep = map(int, parts[2:])
     return check(Source(parts[1], stream, run, slot, size, keep))
+
+
+def sources_of_spools(names: Iterable[str], say: Callable[[str], None]) -> Iterator[Source]:
+    """The same of each, in the order of their names; what is none is said."""
+    for name in sorted(names):
+        try:
+            yield source_of_spool(name)
+        except ValueError as error:
+            say(f"a spool is left alone: {error}")
 
 
 def cut(window: bytes, room: int, reach: int, at_line_end: bool) -> tuple[int, bool]:

@@ -110,6 +110,6 @@ def unseen(house: Privileged) -> list[Run]:
     found = []
     for run in [run for run in house.adopted.values() if signals.dead(run)]:
         zombie = None if signals.reaped(run) else orphans.look_at(run.pid)
-        if zombie is None or zombie.parent != os.getppid():
+        if zombie is None or zombie.parent != house.parent:
             found.append(run)
     return found

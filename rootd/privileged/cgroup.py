@@ -23,7 +23,7 @@ KILL_WAIT = 5.0  # seconds that processes of a dead instance have to go, at star
 def mount() -> str:
     """Where cgroup2 is mounted, with our own group beneath it; empty when there is none."""
     point = ""
-    with open("/proc/self/mountinfo") as table:
+    with open("/proc/self/mountinfo", errors="surrogateescape", newline="\n") as table:  # others mount, too
         for line in table:
             left, _, right = line.partition(" - ")
             if right.startswith("cgroup2 "):
@@ -34,8 +34,8 @@ def mount() -> str:
 
 def group_of(pid: int | str) -> str:
     """Of a process, as /proc shows it to this one; empty where there is no cgroup2. Raises OSError when it is gone."""
-    with open(f"/proc/{pid}/cgroup") as table:
-        return next((line[3:].strip() for line in table if line.startswith("0::")), "")
+    with open(f"/proc/{pid}/cgroup", errors="surrogateescape", newline="\n") as table:
+        return next((line[3:-1] for line in table if line.startswith("0::")), "")
 
 
 def holds(name: str, pid: int) -> bool:
@@ -103,8 +103,8 @@ def gather(parent: str, path: str, keeper: int) -> None:
     """Move the keeper and its children from one group to another. Raises OSError."""
     with open(f"{parent}/cgroup.procs") as file:
         for pid in map(int, file):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as stat:
-                if keeper in (pid, int(stat.read().rpartition(")")[2].split()[1])):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", "rb") as stat:
+                if keeper in (pid, int(stat.read().rpartition(b")")[2].split()[1])):
                     attach(path, pid)
 
 

@@ -72,12 +72,10 @@ def bind_unix(path: str, kind: int, gid: int, mode: int) -> socket.socket:
 
 def unlink_socket(path: str) -> None:
     """Remove a socket that an earlier instance left. Anything else that stands there is refused."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(errno.EEXIST, "something that is not a socket stands there")
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def check_directory(spec: Socket) -> None:
@@ -115,7 +113,7 @@ def mend(fd: int, backlog: int, *, block: bool = True) -> bool:
 
     Raises OSError when it will never listen again: a service may have connected it, or shut a Unix socket down.
     """
-    sock = socket.socket(fileno=os.dup(fd))
+    sock = socket.socket(fileno=fd)  # no other number: want of descriptors is no fault of the socket
     try:
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         if block and flags & os.O_NONBLOCK:
@@ -129,7 +127,7 @@ def mend(fd: int, backlog: int, *, block: bool = True) -> bool:
         sock.listen(backlog)
         return True
     finally:
-        sock.close()
+        sock.detach()
 
 
 def is_shut(sock: socket.socket) -> bool:
@@ -139,14 +137,14 @@ def is_shut(sock: socket.socket) -> bool:
 
 def renew(fd: int, spec: Socket) -> socket.socket:
     """Another socket in place of one that a service has spoilt, which is out of the way first. Raises OSError."""
-    old = socket.socket(fileno=os.dup(fd))
+    old = socket.socket(fileno=fd)
     try:
         old.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):
             old.shutdown(socket.SHUT_RDWR)
         return bind(spec)
     finally:
-        old.close()
+        old.detach()
 
 
 def holder(port: int) -> str:
@@ -164,8 +162,8 @@ def holder(port: int) -> str:
         try:
             for fd in os.listdir(f"/proc/{pid}/fd"):
                 if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes:
-                    with open(f"/proc/{pid}/comm") as comm:
-                        return f"{comm.read().strip()} (pid {pid})"
+                    with open(f"/proc/{pid}/comm", "rb") as comm:
+                        return f"{repr(comm.read().strip())[2:-1]} (pid {pid})"  # any bytes, as it likes
         except OSError:
             continue
     return ""

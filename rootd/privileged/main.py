@@ -86,7 +86,7 @@ class Privileged:
     settings: Settings
 
     def __init__(self, keeper: ipc.Link, config_dir: str, python: str, helper: Spawner) -> None:
-        self.keeper, self.helper = keeper, helper
+        self.keeper, self.parent, self.helper = keeper, os.getppid(), helper  # parent: the keeper, even when it is gone
         self.config_dir, self.python = config_dir, python
         self.loop = ipc.Loop()
         self.tree = ""
@@ -97,7 +97,7 @@ class Privileged:
         self.links: dict[str, ipc.Link] = {}
         self.peers: dict[str, int] = {}
         self.orphan_pipes: dict[str, int] = {}
-        self.deeds: deque[ipc.Message] = deque(maxlen=DEEDS_LIMIT)
+        self.deeds: deque[ipc.Message] = deque()
         self.staging: stage.Staging | None = None
         self.staged_as_root: tuple[ipc.Message, int] | None = None  # what a REPLACE was for; told after the facts
         self.beat = self.heard = self.due = 0  # the last number, the last PONG, and the PONG due by the next heartbeat
@@ -226,7 +226,7 @@ class Privileged:
             pipes, self.orphan_pipes = self.orphan_pipes, {}
             for name, fd in pipes.items():
                 requests.give_pipe(self, name, fd)
-            waiting, self.deeds = self.deeds, deque(maxlen=DEEDS_LIMIT)
+            waiting, self.deeds = self.deeds, deque()
             for deed in waiting:
                 self.send_deed(deed)
 
@@ -312,9 +312,9 @@ class Privileged:
         self.send_deed(ipc.Message(ipc.DEED, scope=what, arg=arg, **self.generations.about(run)))
 
     def send_deed(self, deed: ipc.Message) -> None:
-        """Kept until log has answered a PING behind it: then it is on disk. A new log is told again."""
+        """Kept until log has answered a PING behind it: a new log is told again. Kills without end push out nothing."""
         deed.seq = self.beat = self.beat + 1
-        self.deeds.append(deed)
+        self.deeds.extend([deed] if len(self.deeds) < DEEDS_LIMIT else ())
         self.tell("log", deed)
 
     def ask_for_deeds(self) -> None:

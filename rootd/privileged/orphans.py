@@ -81,7 +81,8 @@ def left(
 ) -> tuple[set[int], set[int]]:
     """What is the run's but its main process, and what may be another's. others: runs that are not over, and uids.
 
-    own_number: the main process has not been reaped, so that no other process can have its number.
+    own_number: the main process has not been reaped, so that no other process or session can have its number. keeper:
+    its number; when it is gone nobody has left it orphans: those of init's children could be anybody's.
     """
     ours, mains = beneath(found, [keeper]), {other.pid for other, _ in others}
     never = {1, keeper, os.getpid(), *mains}
@@ -89,7 +90,7 @@ def left(
     if own_number:
         roots.add(run.pid)
     if own_number or run.pid not in found:  # else the session of that number is another's
-        roots |= {one.pid for one in found.values() if one.session == run.pid and one.pid in ours}
+        roots |= {one.pid for one in found.values() if one.session == run.pid and (own_number or one.pid in ours)}
     maybe = set[int]()
     for one in found.values() if uid else ():
         is_new = one.start >= ticks(run.started) and one.pid not in roots
@@ -103,12 +104,12 @@ def ticks(nanoseconds: int) -> int:
     return nanoseconds * os.sysconf("SC_CLK_TCK") // 10**9
 
 
-def kill(run: Run, uid: int, others: Sequence[tuple[Run, int]]) -> tuple[int, int]:
+def kill(run: Run, uid: int, others: Sequence[tuple[Run, int]], keeper: int) -> tuple[int, int]:
     """SIGKILL to all that the run has left, its main process apart.
 
     Returns a pidfd of one that has been killed (-1: there was none), and how many were left as they may be another's.
     """
-    keeper, last, maybe, killed = os.getppid(), -1, set[int](), set[Seen]()
+    last, maybe, killed = -1, set[int](), set[Seen]()
     for _ in range(ROUNDS):
         found, missed = look(keeper)
         mine, maybe = left(run, uid, others, keeper, found, not signals.reaped(run))

@@ -35,9 +35,8 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
     about = house.runs.get(asked.run)
     if asked.run and not is_of(house, about, entry):
         return house.done(asked, errno.ESRCH)
-    if sum(run.slot == asked.slot and run.generation == asked.generation for run in house.runs.values()) >= RUNS_A_SLOT:
-        return house.done(asked, errno.EBUSY)
-    if len(house.runs) >= house.generations.room():
+    beside = sum((run.slot, run.generation) == (asked.slot, asked.generation) for run in house.runs.values())
+    if beside >= RUNS_A_SLOT or len(house.runs) >= house.generations.room():
         return house.done(asked, errno.EBUSY)
     if house.unrecorded():
         return house.done(asked, errno.EAGAIN)
@@ -305,14 +304,14 @@ def kill_tree(house: Privileged, run: Run, beside: list[tuple[Run, int]]) -> int
     beside: the other runs, whose processes it may not be taken for.
     """
     if not house.tree:
-        pidfd, _ = orphans.kill(run, house.generations.uid(run), beside)
+        pidfd, _ = orphans.kill(run, house.generations.uid(run), beside, house.parent)
         ipc.close_all([pidfd] if pidfd >= 0 else [])
     return signals.send(run, signal.SIGKILL, True, house.tree)
 
 
 def sweep(house: Privileged, run: Run, rounds: int = SWEEPS) -> None:
     """Without cgroups: what is left is killed until nothing is, each time when one of the last has ended."""
-    run.events, doubtful = orphans.kill(run, house.generations.uid(run), others(house, run))
+    run.events, doubtful = orphans.kill(run, house.generations.uid(run), others(house, run), house.parent)
     if run.events >= 0:
         return house.loop.watch(run.events, lambda _: swept(house, run, rounds - 1))
     if doubtful:

@@ -188,10 +188,8 @@ def spawn(
 
 def open_gate(run: Run) -> None:
     """Let the child become its service. A child that is dead already is seen by its pidfd."""
-    try:
+    with contextlib.suppress(BrokenPipeError):
         os.write(run.gate, spawner.GATE_OPEN)
-    except BrokenPipeError:
-        return
 
 
 def read_failure(run: Run) -> None:

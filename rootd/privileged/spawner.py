@@ -19,7 +19,6 @@ Sources: clone3 of clone(2), execve(2), pidfd_open(2), credentials(7), unix(7), 
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import errno
@@ -122,12 +121,12 @@ class Child:
 
     def calls(self, held: Sequence[int]) -> list[Call]:
         """What the child does when its gate is open, as DESIGN §5 says."""
-        who = self.uid, self.gid, self.groups, held
+        who = self.uid, self.gid, self.groups
         return [
             ("session", os.setsid, (), None),
             *self.extras.calls(),
             *(("limits", resource.setrlimit, limit, None) for limit in self.limits),
-            *(confine.way_to_root(*who) if self.root else confine.way_to(*who, self.extras.keep)),
+            *(confine.way_to_root(*who) if self.root else confine.way_to(*who, held, self.extras.keep)),
             *([confine.no_new_privileges()] if self.nnp else []),
             *([("directory", os.chdir, (self.cwd,), None)] if self.cwd != b"/" else []),  # the spawner is in "/"
             *self.extras.last_calls(),
@@ -280,13 +279,11 @@ class Spawner:
 def receive(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
     """One packet and its descriptors, none where not all could be had; an empty packet at the end."""
     packet, control, flags, _ = sock.recvmsg(size, socket.CMSG_SPACE(FDS_LIMIT * 4), socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
-    for _, _, data in control:
-        fds.frombytes(data)
+    fds = ipc.descriptors(control)
     if flags & socket.MSG_CTRUNC:
         ipc.close_all(fds)
         return packet, []
-    return packet, list(fds)
+    return packet, fds
 
 
 def serve(link: int) -> None:
@@ -346,8 +343,7 @@ def resolve() -> None:
 
 
 def send(peer: socket.socket, packet: bytes, fds: Sequence[int]) -> None:
-    sent = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    peer.sendmsg([packet], sent, socket.MSG_NOSIGNAL)
+    peer.sendmsg([packet], ipc.rights(fds), socket.MSG_NOSIGNAL)
 
 
 def become_account(sock: socket.socket) -> tuple[int, ...]:

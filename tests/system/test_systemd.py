@@ -215,6 +215,46 @@ def test_stop_while_no_keeper_is_there_ends_all_too(machine: Machine, pause: flo
     up(machine)
 
 
+IMPATIENT = """\
+[Service]
+TimeoutStartSec=4s
+TimeoutStopSec=2s
+ExecStartPre=/bin/sh -c 'if [ -e /run/hang ]; then rm /run/hang; exec sleep 1000; fi'
+"""
+
+
+@pytest.fixture
+def impatient(machine: Machine) -> Iterator[Machine]:
+    """Its unit gives up soon, and its next start hangs where there is a /run/hang."""
+    up(machine)
+    folder = f"/run/systemd/system/{UNIT}.d"
+    machine.run("sh", "-c", f'mkdir -p {folder}; printf %s "$1" >{folder}/test.conf', "sh", IMPATIENT)
+    machine.run("systemctl", "daemon-reload")
+    yield machine
+    machine.run("rm", "-r", folder)
+    machine.run("systemctl", "daemon-reload")
+
+
+def test_a_start_after_a_crash_that_takes_too_long_ends_no_service(impatient: Machine) -> None:
+    before = up(impatient)
+    impatient.run("touch", "/run/hang")
+    kill9(impatient)
+    assert up(impatient) == before
+    assert "start-pre operation timed out" in impatient.journal()
+
+
+@pytest.mark.parametrize("word", ["stop", "restart"])
+def test_a_keeper_that_hangs_is_ended_with_all_that_it_has_left(impatient: Machine, word: str) -> None:
+    before = up(impatient)
+    impatient.run("kill", "-STOP", str(impatient.keeper()))
+    impatient.run("systemctl", word, UNIT)
+    if word == "stop":
+        assert (impatient.show("Result"), impatient.of("www", "jobs", "_durward-api")) == ("timeout", set())
+        impatient.run("systemctl", "start", UNIT)
+    after = up(impatient)
+    assert not {pid for pids in before.values() for pid in pids} & {pid for pids in after.values() for pid in pids}
+
+
 def test_durward_shutdown_is_an_end_that_systemd_does_not_undo(machine: Machine) -> None:
     up(machine)
     machine.run(f"{PREFIX}/bin/durward", "--root", "shutdown", check=False)

@@ -117,6 +117,7 @@ class Disk:
         assert self.form == "plain" or not parts, step
         size = sum(map(len, whole)) + len(whole) + sum(map(len, parts))
         assert (size + self.lost[0], len(whole) + self.lost[1]) == (len(TEXT), TEXT.count(b"\n")), step
+        assert sum(lost for lost, _ in self.noticed) <= self.lost[0], f"{step}: no notice stands there twice"
 
 
 Make = Callable[..., Disk]
@@ -332,3 +333,68 @@ def test_what_was_written_before_its_directory_went_is_not_what_is_counted_as_lo
         house.settle(now)
     rest = 60_000 - lines.LINE + 1
     assert house.mover.totals.all() == {("site", 1): (rest + len("two\nthree\nfour\n"), 4)}
+
+
+class Six(Disk):
+    """Several runs of one process: they write to one file."""
+
+    def start(self) -> None:
+        self.house = self.houses(self.path)
+        self.ends = [os.pipe() for _ in range(6)]
+        for run, (reader, _) in enumerate(self.ends, 1):
+            self.house.mover.add(self.source._replace(run=run), reader)
+
+    def abandoned(self) -> None:
+        """log is killed with the keeper, and all of the pipes are gone."""
+        for _, writer in self.ends:
+            os.close(writer)
+        self.house.close()
+        self.house = self.houses(self.path)
+
+
+@pytest.fixture
+def six(disks: Make, tmp_path: Path, houses: Any) -> Six:
+    return Six(tmp_path / "log", houses, "stamped", 1 << 30, drop=True)
+
+
+def test_of_spools_without_pipes_all_are_asked_what_was_on_its_way_before_one_is_written(six: Six) -> None:
+    """Else what the first writes stands where the rest of the other's record would, which is then taken for written."""
+    six.start()
+    six.fill()
+    for run in (6, 5, 4, 3, 2, 1):
+        os.write(six.ends[run - 1][1], b"run %d\n" % run)
+        six.turn(1.0)
+    six.free()
+    if (child := os.fork()) == 0:
+        write = os.pwrite
+
+        def half(fd: int, data: bytes, at: int) -> int:
+            if b"Z run" in bytes(data):
+                write(fd, data[: len(data) // 2], at)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write(fd, data, at)
+
+        os.pwrite = half  # type: ignore[assignment]
+        try:
+            six.house.mover.tend(2.0)
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    six.abandoned()
+    six.house.mover.strays(3.0)
+    assert sorted(six.lines) == [b"run %d" % run for run in range(1, 7)]
+    assert (six.lost, os.listdir(six.house.run)) == ((0, 0), [])
+    six.house.close()
+
+
+def test_what_a_spool_without_a_pipe_holds_is_lost_and_counted_where_the_disk_is_full(six: Six) -> None:
+    six.start()
+    six.fill()
+    for _, writer in six.ends:
+        os.write(writer, b"one\nhal")
+    six.turn(1.0)
+    six.abandoned()
+    six.house.mover.strays(2.0)
+    assert six.lost == (6 * len("one\n"), 6), "the rest was in the pipes yet"
+    assert os.listdir(six.house.run) == ["lost,site,1"]
+    six.house.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rootd.config import secrets
 from rootd.privileged import cgroup
 
 pytestmark = pytest.mark.root
@@ -140,3 +142,45 @@ def test_a_controller_that_there_is_not_is_told_and_the_others_are_lent(tree: st
     assert cgroup.lend(tree, {"nonesuch"}) == {"nonesuch"}
     assert cgroup.lend("", {"memory"}) == {"memory"}
     assert cgroup.controllers("/nonexistent") == []
+
+
+def test_c5_names_that_others_give_groups_and_processes_may_be_any_bytes(tree: str) -> None:
+    parent, ours = f"{tree}/run-1", f"{tree}/run-2"
+    strange = os.fsencode(f"{tree}/run-1/") + b"\xff\r0::"
+    for path in (os.fsencode(parent), os.fsencode(ours), strange):
+        os.mkdir(path)
+    comm, before = Path("/proc/self/comm"), Path("/proc/self/comm").read_bytes()
+    comm.write_bytes(b"\xff) \r")
+    child = sleeper()
+    comm.write_bytes(before)
+    cgroup.attach(os.fsdecode(strange), child)
+    assert os.fsencode(cgroup.group_of(child)).endswith(b"/run-1/\xff\r0::")
+    assert not cgroup.holds("run-2", child)
+    cgroup.gather(os.fsdecode(strange), ours, os.getpid())
+    assert Path(ours, "cgroup.procs").read_text().split() == [str(child)]
+    os.rmdir(strange)
+    cgroup.sweep(tree, set())
+    os.waitpid(child, 0)
+
+
+def test_c5_somebody_elses_mount_with_a_name_of_any_bytes_hides_no_tree() -> None:
+    before = cgroup.mount()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            mount_strangely()
+            status = 0 if cgroup.mount() == before and secrets.is_in_memory("/mnt/\udcff\rx") else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def mount_strangely() -> None:
+    """In a mount namespace of its own; whoever has a FUSE file system may choose such a name without being root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(0x20000) == 0, "CLONE_NEWNS"
+    assert libc.mount(None, b"/", None, 0x44000, None) == 0, "MS_REC | MS_PRIVATE"
+    assert libc.mount(b"x", b"/mnt", b"tmpfs", 0, None) == 0
+    os.mkdir(b"/mnt/\xff\rx")
+    assert libc.mount(b"x", b"/mnt/\xff\rx", b"tmpfs", 0, None) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -161,6 +162,18 @@ def test_a_taken_port_is_refused_with_its_holder() -> None:
     assert listen.holder(port) == ""
 
 
+@pytest.mark.root
+def test_c5_whoever_has_a_port_may_call_himself_as_he_likes() -> None:
+    """What he is called is said to people, and read as bytes: it is no text, and moves no cursor."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        comm, before = Path("/proc/self/comm"), Path("/proc/self/comm").read_bytes()
+        comm.write_bytes(b"\xff\x1b[2J\r")
+        try:
+            assert listen.holder(server.getsockname()[1]) == f"\\xff\\x1b[2J (pid {os.getpid()})"
+        finally:
+            comm.write_bytes(before)
+
+
 def test_a_socket_that_was_shut_down_listens_again_and_blocks_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = free.getsockname()
@@ -174,6 +187,17 @@ def test_a_socket_that_was_shut_down_listens_again_and_blocks_again() -> None:
     assert not fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
     assert listen.mend(sock.fileno(), 16) is False
     sock.close()
+
+
+def test_a_socket_is_not_taken_for_a_spoilt_one_when_there_are_no_descriptors_left() -> None:
+    """It would be shut down then, beneath those that are on it."""
+    with listen.bind(spec()) as sock:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            assert listen.mend(sock.fileno(), 16) is False
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_d7_a_socket_that_was_connected_is_replaced() -> None:

@@ -161,6 +161,25 @@ def test_when_too_many_deeds_wait_for_the_log_nothing_more_is_done_but_killing(b
     assert house.hear(ipc.DONE)[0].arg == 0
 
 
+def test_kills_without_end_do_not_push_out_what_was_done_while_there_was_no_log(build: Build) -> None:
+    def few() -> None:
+        main.DEEDS_LIMIT = 6
+
+    house = build(entry(SLEEPER), start=False)
+    house.inside = few
+    house.start()
+    house.hear(ipc.FACTS_END)
+    house.log.close()
+    run = house.spawn().run
+    signal.pidfd_send_signal(house.pidfd, signal.SIGSTOP)  # so that none is late, and the run over
+    for _ in range(main.AT_ONCE):
+        house.ask(ipc.SIGNAL, run=run, arg=9, scope=ipc.TREE)
+    signal.pidfd_send_signal(house.pidfd, signal.SIGCONT)
+    house.finish(run)
+    house.log = house.link("log", takes_fds=True)
+    assert [house.hear(ipc.DEED, on="log")[0].scope for _ in range(2)] == [requests.DEED_START, requests.DEED_SPAWN]
+
+
 def test_a_log_that_does_not_answer_is_ended(build: Build) -> None:
     def quick() -> None:
         main.HEARTBEAT = 0.05

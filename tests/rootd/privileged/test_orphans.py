@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from privileged_house import SERVICE_UID, House, entry
+from privileged_house import SERVICE_UID, House, entry, without_cgroups
 
 from rootd import ipc
 from rootd.privileged import orphans
@@ -55,9 +55,10 @@ def test_what_descends_from_a_main_process_is_its_own_whatever_its_session() -> 
 
 def test_its_session_is_its_own_while_its_number_cannot_be_anothers() -> None:
     member = Seen(101, KEEPER, 101, MAIN, at(5), UID + 1)
-    stranger = Seen(300, 1, 300, MAIN, at(11))
+    orphaned = Seen(300, 1, 300, MAIN, at(11))
     reused = Seen(MAIN, KEEPER, MAIN, MAIN, at(5), UID + 1)
-    assert judge(MAIN_LIVES, member, stranger) == ({101}, set()), "none that is not beneath the keeper"
+    assert judge(MAIN_LIVES, member, orphaned) == ({101, 300}, set()), "whoever is the parent: the keeper may be gone"
+    assert judge(orphaned, number=False) == (set(), set()), "none that is not beneath the keeper"
     assert judge(member, number=False) == ({101}, set()), "as long as it has a member, its number is no other's"
     assert judge(reused, member, number=False) == (set(), set())
 
@@ -233,6 +234,46 @@ def test_a_shutdown_leaves_no_daemon_of_any_run(build: Build) -> None:
     assert all(ended(daemon) for daemon in daemons)
     for daemon in daemons:
         os.close(daemon)
+
+
+@pytest.mark.root
+def test_d5_when_the_keeper_is_killed_nothing_of_the_user_that_init_has_adopted_is_taken_for_an_orphan(
+    build: Build,
+) -> None:
+    """Then the parent of privileged and of all orphans is init, and so it is of what others have started."""
+
+    def in_the_keeper() -> None:
+        without_cgroups()
+        if os.fork():  # we are the keeper, and privileged our child
+            os.closerange(3, 4096)
+            signal.pause()
+
+    house = build(entry(STAYS), start=False)
+    house.inside = in_the_keeper
+    house.start()
+    house.hear(ipc.FACTS_END)
+    spawned = house.spawn()
+    daemon = os.pidfd_open(int(os.read(house.output(spawned.run)[1], 32)))
+    main, found = os.pidfd_open(spawned.arg), orphans.look_at(spawned.arg)
+    assert found is not None
+    privileged, stranger = os.pidfd_open(found.parent), os.fork()
+    if stranger == 0:
+        os.setresuid(SERVICE_UID, SERVICE_UID, SERVICE_UID)
+        os.closerange(3, 4096)
+        signal.pause()
+    theirs = os.pidfd_open(stranger)
+    os.kill(house.pid, signal.SIGKILL)
+    assert ended(house.pidfd)
+    house.keeper.close()
+    assert ended(privileged)
+    assert ended(main)
+    assert not ended(theirs, 0.0)
+    for pidfd in (daemon, theirs):  # a daemon of its own session could be anybody's too
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    for pidfd in (privileged, main, daemon, theirs):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+    house.wait()
 
 
 @pytest.mark.root

@@ -139,3 +139,22 @@ def test_time_zones_that_are_not_there_are_a_problem_where_a_rule_needs_them() -
 
 def test_a_number_that_cannot_be_read_is_none() -> None:
     assert machine.number("/nonexistent") is None
+
+
+@pytest.mark.root
+def test_names_that_others_give_mounts_and_processes_may_be_any_bytes() -> None:
+    strange = (
+        "alone()\n"
+        "check(libc.mount(b'x', b'/mnt', b'tmpfs', 0, None))\n"
+        "os.mkdir(b'/mnt/\\xff\\rx')\n"
+        "check(libc.mount(b'x', b'/mnt/\\xff\\rx', b'tmpfs', 0, None))"
+    )
+    assert found(strange, "machine.cgroups()")
+    named = (
+        "import socket, types\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "open('/proc/self/comm', 'wb').write(b'\\xff\\x1b[2J')\n"
+        "who = machine.holders(machine.listeners()[server.getsockname()[1]])[0].partition(' ')[0]\n"
+        "one = types.SimpleNamespace(level='ok', text=who)"
+    )
+    assert found(named, "[one]") == [("ok", r"\xff\x1b[2J")]
