@@ -125,7 +125,7 @@ def look(pid_file: str, in_cgroup: bool) -> tuple[int, str]:
 def cgroup_of(pid: int | str) -> str:
     """The cgroup2 path of a process that lives; "" where there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat, open(f"/proc/{pid}/cgroup") as groups:
+        with open(f"/proc/{pid}/stat", "rb") as stat, open(f"/proc/{pid}/cgroup", errors="replace") as groups:
             ended = stat.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
             return "" if ended else next((line[3:].rstrip() for line in groups if line.startswith("0::")), "")
     except OSError:

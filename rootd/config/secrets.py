@@ -51,7 +51,7 @@ def places(fd: int) -> dict[str, tuple[int, int]]:
 def is_in_memory(path: str) -> bool:
     """Whether what is made at this path, which need not be there yet, is in no file system on a disk."""
     mounts = {}
-    with open("/proc/self/mountinfo") as table:
+    with open("/proc/self/mountinfo", errors="surrogateescape") as table:
         for line in table:
             left, _, right = line.partition(" - ")
             mounts[left.split()[4]] = right.split()[0]

@@ -2,6 +2,7 @@
 
 Rule 1: the tree is made by root once and given to our account; from then on no capability is needed.
 Rule 2: every path is built from the mount point and run numbers of our own.
+Rule 3: what others have named (mounts, groups, programs) may be any bytes: it is compared, and ends nobody.
 
 Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst (delegation, cgroup.kill, cgroup.events).
 """
@@ -23,7 +24,7 @@ KILL_WAIT = 5.0  # seconds that processes of a dead instance have to go, at star
 def mount() -> str:
     """Where cgroup2 is mounted, with our own group beneath it; empty when there is none."""
     point = ""
-    with open("/proc/self/mountinfo") as table:
+    with open("/proc/self/mountinfo", errors="surrogateescape") as table:
         for line in table:
             left, _, right = line.partition(" - ")
             if right.startswith("cgroup2 "):
@@ -34,7 +35,7 @@ def mount() -> str:
 
 def group_of(pid: int | str) -> str:
     """Of a process, as /proc shows it to this one; empty where there is no cgroup2. Raises OSError when it is gone."""
-    with open(f"/proc/{pid}/cgroup") as table:
+    with open(f"/proc/{pid}/cgroup", errors="surrogateescape") as table:
         return next((line[3:].strip() for line in table if line.startswith("0::")), "")
 
 
@@ -103,8 +104,8 @@ def gather(parent: str, path: str, keeper: int) -> None:
     """Move the keeper and its children from one group to another. Raises OSError."""
     with open(f"{parent}/cgroup.procs") as file:
         for pid in map(int, file):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as stat:
-                if keeper in (pid, int(stat.read().rpartition(")")[2].split()[1])):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", "rb") as stat:
+                if keeper in (pid, int(stat.read().rpartition(b")")[2].split()[1])):
                     attach(path, pid)
 
 

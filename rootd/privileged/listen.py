@@ -164,8 +164,8 @@ def holder(port: int) -> str:
         try:
             for fd in os.listdir(f"/proc/{pid}/fd"):
                 if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes:
-                    with open(f"/proc/{pid}/comm") as comm:
-                        return f"{comm.read().strip()} (pid {pid})"
+                    with open(f"/proc/{pid}/comm", "rb") as comm:  # any bytes, as that process likes
+                        return f"{ascii(comm.read().strip().decode('latin-1'))[1:-1]} (pid {pid})"
         except OSError:
             continue
     return ""

@@ -119,10 +119,10 @@ def capabilities() -> Finding:
 
 def cgroups() -> Iterator[Finding]:
     """The cgroup2 tree with our own group: whether it is there, can be written, and which controllers it has."""
-    with open("/proc/self/mountinfo") as table:
+    with open("/proc/self/mountinfo", errors="surrogateescape") as table:
         mounts = [(line.split()[4], line.partition(" - ")[2].split()[0], line.split()[5]) for line in table]
     points = [(point, options) for point, kind, options in mounts if kind == "cgroup2"]
-    with open("/proc/self/cgroup") as own:
+    with open("/proc/self/cgroup", errors="surrogateescape") as own:
         group = next((line[3:].strip().rstrip("/") for line in own if line.startswith("0::")), "")
     without = (
         "what services leave is looked for in /proc, which may miss what forks fast, and no other process can become"
@@ -234,7 +234,7 @@ def holders(inodes: Iterable[str]) -> list[str]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             if any(leads_to(f"/proc/{pid}/fd/{fd}", wanted) for fd in os.listdir(f"/proc/{pid}/fd")):
-                with open(f"/proc/{pid}/comm") as comm:
+                with open(f"/proc/{pid}/comm", errors="backslashreplace") as comm:
                     found.append(f"{comm.read().strip()} (pid {pid})")
         except OSError:
             continue

@@ -143,10 +143,13 @@ def test_a_directory_that_is_missing_or_a_link_is_refused(place: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_taken_port_is_refused_with_its_holder() -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"), [(b"python", "python"), (b"\xff\x1b]0;\nroot: ok", "\\xff\\x1b]0;\\nroot: ok")]
+)
+def test_a_taken_port_is_refused_with_its_holder_whatever_that_calls_itself(name: bytes, shown: str) -> None:
     program = (
-        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
-        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+        f"import socket, sys; open('/proc/self/comm', 'wb').write({name!r}); "
+        "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1) as other:
         assert other.stdout is not None
@@ -156,7 +159,7 @@ def test_a_taken_port_is_refused_with_its_holder() -> None:
             listen.bind(wanted)
         sentence = listen.failure(wanted, refused.value)
         other.communicate()
-    assert sentence.startswith(f"socket http: tcp:127.0.0.1:{port}: Address already in use; python")
+    assert sentence.startswith(f"socket http: tcp:127.0.0.1:{port}: Address already in use; {shown}")
     assert f"(pid {other.pid}) has it" in sentence
     assert listen.holder(port) == ""
 
