@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -193,6 +195,31 @@ def test_d7_a_socket_that_was_connected_is_replaced() -> None:
         socket.create_connection(("127.0.0.1", port), 5).close()
         fresh.close()
         spoilt.close()
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_d7_a_filter_that_a_service_leaves_on_its_socket_drops_nothing_of_the_next_ones(locked: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    wanted = spec(port=address[1])
+    spoilt = listen.bind(wanted)
+    code = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))  # BPF_RET: no byte of anything is taken
+    spoilt.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, ctypes.addressof(code)))  # SO_ATTACH_FILTER
+    if locked:
+        spoilt.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
+    assert listen.mend(spoilt.fileno(), 16, block=False) is False, "others are on it"
+    with pytest.raises(TimeoutError):
+        socket.create_connection(address, 0.1)
+    if locked:
+        with pytest.raises(PermissionError):
+            listen.mend(spoilt.fileno(), 16)
+        fresh = listen.renew(spoilt.fileno(), wanted)
+    else:
+        assert listen.mend(spoilt.fileno(), 16) is False
+        fresh = spoilt
+    socket.create_connection(address, 5).close()
+    for sock in (fresh, spoilt):
+        sock.close()
 
 
 def test_d7_a_unix_socket_that_was_shut_down_is_replaced(place: Path) -> None:
