@@ -5,8 +5,9 @@ Rule 2: unknown fields and unknown tags are errors (msgspec, forbid_unknown_fiel
 Rule 3: a command that is not in `Command` does not exist; supervisor/dispatch has one row for each.
 
 Every packet from a client is one Request; every packet to it is one Answer with the request's id. A client has
-one request at a time on a connection. Each request ends with one final reply: `Services` or `Listed` with
-more=False, any other reply, or, for Watch, `Ended`, `Dropped` or the end of the connection. Times are RFC 3339 in UTC.
+one request at a time on a connection. Each request ends with one final reply: `Services`, `Listed` or `Approvals`
+with more=False, any other reply, or, for Watch, `Ended`, `Dropped` or the end of the connection. Times are RFC 3339 in
+UTC.
 """
 
 from __future__ import annotations
@@ -302,8 +303,9 @@ class Waits(_Reply, frozen=True, tag="waits"):
     text: str
 
 
-class Approvals(_Reply, frozen=True, tag="approvals"):
+class Approvals(_Reply, frozen=True, tag="approvals", omit_defaults=True):  # so that an api of before `more` reads it
     approvals: list[ApprovalInfo]
+    more: bool = False
 
 
 class Done(_Reply, frozen=True, tag="done", omit_defaults=True):  # what has "operation" is followed

@@ -298,10 +298,12 @@ def wait(fd: int | socket.socket | Link, events: int = select.POLLIN, seconds: f
 
 
 def note(who: str, text: str) -> None:
-    """A line on stderr. One that nobody takes is lost: neither a reader that is gone nor one that sleeps stops us."""
+    """A line on stderr, and one alone, harmless for a terminal: what is wrong with a message is told in its own words.
+    One that nobody takes is lost: neither a reader that is gone nor one that sleeps stops us."""
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:STDERR_LIMIT])
     with contextlib.suppress(OSError):
         if wait(2, select.POLLOUT, 0):
-            os.write(2, f"durward-{who}: {text}\n".encode(errors="backslashreplace")[:STDERR_LIMIT])
+            os.write(2, f"durward-{who}: {line}".encode()[: STDERR_LIMIT - 1] + b"\n")
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

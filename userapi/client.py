@@ -252,6 +252,7 @@ def _reply(line: Line, until: float, wants: bool) -> tuple[messages.Reply | mess
 def _final(line: Line, until: float, wants: bool) -> tuple[messages.Reply, int]:
     services: list[messages.ServiceInfo] = []
     operations: list[messages.OperationInfo] = []
+    approvals: list[messages.ApprovalInfo] = []
     while True:
         reply, descriptor = _reply(line, until, wants)
         if isinstance(reply, messages.Event):
@@ -262,6 +263,9 @@ def _final(line: Line, until: float, wants: bool) -> tuple[messages.Reply, int]:
         elif isinstance(reply, messages.Listed):
             operations += reply.operations
             reply = msgspec.structs.replace(reply, operations=operations)
+        elif isinstance(reply, messages.Approvals):
+            approvals += reply.approvals
+            reply = msgspec.structs.replace(reply, approvals=approvals)
         else:
             return reply, descriptor
         if not reply.more:

@@ -153,8 +153,10 @@ class Worker(Base):  # type: ignore[misc]  # gunicorn has no types
 
     def _turn(self, seconds: float) -> None:
         self.notify()
+        there = self._poller.get_map()
         for key, _ in self._poller.select(seconds):
-            key.data(key.fileobj)
+            if there.get(key.fd) is key:  # else it has gone for another one in this very turn
+                key.data(key.fileobj)
         while self._answered:
             self._take_back(*self._answered.popleft())
         now = time.monotonic()

@@ -111,7 +111,7 @@ def warm_names() -> None:
 def warn_of_faillock(services: tuple[str, ...]) -> None:
     for service in services:
         try:
-            with open(f"/etc/pam.d/{service}") as lines:
+            with open(f"/etc/pam.d/{service}", errors="replace") as lines:
                 if any("pam_faillock" in line.partition("#")[0] for line in lines):
                     say(f"/etc/pam.d/{service}: pam_faillock counts nothing here unless its dir= is auth's own")
         except OSError:

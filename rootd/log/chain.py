@@ -96,9 +96,10 @@ def parse_body(raw: bytes) -> str:
         body = _load(raw.decode())
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
-    if body.get("kind") in OWN_KINDS:
+    members = canonical(body)  # which knows that it has a kind, and that this is a text
+    if body["kind"] in OWN_KINDS:
         raise ValueError(f"the kind {body['kind']!r} is log's own")
-    return canonical(body)
+    return members
 
 
 def _signed(n: int, time: str, members: str, prev: bytes) -> bytes:

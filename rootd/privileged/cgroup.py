@@ -2,6 +2,7 @@
 
 Rule 1: the tree is made by root once and given to our account; from then on no capability is needed.
 Rule 2: every path is built from the mount point and run numbers of our own.
+Rule 3: what others have named (mounts, groups, programs) may be any bytes: it is compared, and ends nobody.
 
 Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst (delegation, cgroup.kill, cgroup.events).
 """

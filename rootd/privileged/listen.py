@@ -22,6 +22,7 @@ from rootd import ipc
 from rootd.config.table import Socket
 
 IP_FREEBIND = 15  # linux/in.h; not in the socket module of Python 3.11
+SO_DETACH_FILTER = 27  # asm-generic/socket.h
 LISTEN_STATE = "0A"
 
 
@@ -109,15 +110,20 @@ def writer_of(directory: str, uids: Sequence[int]) -> str:
 
 
 def mend(fd: int, backlog: int, *, block: bool = True) -> bool:
-    """After an exit: listen again if the service had shut it down (then True), and block again when that is asked.
+    """After an exit: listen again if the service had shut it down (then True), and block again when that is asked: then
+    nobody else is on it, and a filter that drops what comes (SO_ATTACH_FILTER takes no privilege) is taken away too.
 
-    Raises OSError when it will never listen again: a service may have connected it, or shut a Unix socket down.
+    Raises OSError when it will never listen again: a service may have connected it, locked a filter on it, or shut a
+    Unix socket down.
     """
     sock = socket.socket(fileno=fd)  # no other number: want of descriptors is no fault of the socket
     try:
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         if block and flags & os.O_NONBLOCK:
             fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~(os.O_NONBLOCK | os.O_ASYNC))
+        if block:
+            with contextlib.suppress(FileNotFoundError):  # there is none
+                sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         if sock.type != socket.SOCK_STREAM:
             return False
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -161,7 +161,7 @@ class Desk:
             return self.seconds.asked(call, row, decision)
         why = decision.text if isinstance(decision, decide.Deny) else refused.text if refused else ""
         for name in self.also(call) if refused is None else ():
-            refused = self._decide_also(call, row, name) or refused
+            refused = self.decide_also(call, row, name) or refused
         why = refused.text if refused and not why else why
         changes = row.changes and refused is None
         if changes or then is None or self.rate.lets(call.user, call.identity.uid, self.clock()):
@@ -208,7 +208,7 @@ class Desk:
             return self.seconds.may_approve(call, call.command.approval)
         return decide.decide(self.policy, call.identity, str(action), service, groups, asking)
 
-    def _decide_also(self, call: Call, row: Row, name: str) -> messages.Refused | None:
+    def decide_also(self, call: Call, row: Row, name: str) -> messages.Refused | None:
         """Decide and record; the record of the service that was named comes last, and says that all are on disk."""
         decision = self.decided(call, row.action, name)
         denied = isinstance(decision, decide.Deny)

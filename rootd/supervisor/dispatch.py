@@ -53,7 +53,7 @@ def answer_operations(desk: Desk, call: Call, command: messages.ListOperations) 
 
 
 def _answer_in_packets(call: Call, reply: Callable[..., Any], things: Iterable[msgspec.Raw]) -> None:
-    """reply: Services or Listed, of things that are spelled already."""
+    """reply: Services, Listed or Approvals, of things that are spelled already."""
     packets = list(in_packets(things))
     for number, packet in enumerate(packets, 1):
         more = number < len(packets)
@@ -222,7 +222,7 @@ def unknown_operation(number: int) -> Refusal:
 
 
 def answer_approvals(desk: Desk, call: Call, command: messages.ListApprovals) -> None:
-    call.connection.answer(messages.Approvals(desk.seconds.listed(call)))
+    _answer_in_packets(call, messages.Approvals, (msgspec.Raw(spell(one)) for one in desk.seconds.listed(call)))
 
 
 def answer_approve(desk: Desk, call: Call, command: messages.Approve) -> None:

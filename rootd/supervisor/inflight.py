@@ -14,7 +14,7 @@ import msgspec
 
 from policy.messages import Ended
 from rootd.supervisor.files import UNREADABLE
-from rootd.supervisor.operations import Asker, Kind, Operation, Operations
+from rootd.supervisor.operations import JOINED_LIMIT, Asker, Kind, Operation, Operations
 
 ENDS = 256  # operations of which the end outlives a supervisor: more than one command asks for ahead
 ROOM = 256 << 10  # bytes of them: a bad reload has many problems
@@ -140,7 +140,7 @@ def read_ends(data: bytes) -> tuple[list[Operation], str]:
     found = []
     for one in saved:
         operation = Operation(one.end.operation, one.kind, one.end.service, "", 0.0)
-        operation.requests *= 1 + one.joined
+        operation.requests *= 1 + min(max(one.joined, 0), JOINED_LIMIT)
         operation.since, operation.born, operation.user, operation.events = one.since, one.born, one.user, [one.end]
         operation.askers = list(one.askers)
         found.append(operation)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 NAMED = ("do", "service", "with_dependants")  # of a command: said by its action, its service, and theirs
+LONGEST = 8_000  # characters of what somebody is to approve: all of it has to be shown, and in one packet
 
 
 class Through(Connection):
@@ -67,6 +68,12 @@ class Seconds:
         """Keep what was asked for, record it, and tell the asker its number. False: nothing is done now."""
         desk, session = self._desk, call.session
         also = tuple(desk.also(call))
+        for name in also:  # what he may not do in any case is not asked for, and not named to him
+            other = desk.decided(call, row.action, name)
+            if isinstance(other, decide.Deny) and (type(other), other.rule) != (type(decision), decision.rule):
+                refused = desk.decide_also(call, row, name)
+                assert refused is not None
+                return self._no(call, row, decision, Refusal(refused.kind, refused.text))
         if call.approved:  # the rules have changed between the two
             no = Refusal("conflict", "another rule applies now, which wants an approval of its own: ask again")
             return self._no(call, row, decision, no)
@@ -74,6 +81,9 @@ class Seconds:
             f"{key} {value}" for key, value in msgspec.to_builtins(call.command).items() if value and key not in NAMED
         ]
         what = ", ".join(filter(None, [f"{row.action} {call.service or ''}".strip(), *more, *also]))
+        if len(what) > LONGEST:
+            many = f"{call.service} and {len(also)} services that require it are too many to be shown to who approves"
+            return self._no(call, row, decision, Refusal("conflict", f"{many}: ask for some of them first"))
 
         def make(number: int) -> Waiting:
             now = desk.clock()

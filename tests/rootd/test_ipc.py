@@ -372,6 +372,22 @@ def test_every_part_speaks_by_notes_alone_which_wait_for_no_reader(part: str) ->
     assert not [path for path in sources for word in ("stderr.write(", " print(") if word in path.read_text()]
 
 
+@pytest.mark.parametrize("text", ["\x1b]0;x\x07\ndurward-keeper: \u202eé\x9b2J\udcff\r", "a\n" * 9_000])
+def test_e_a_note_is_one_line_that_no_terminal_obeys_whoever_has_chosen_its_words(text: str) -> None:
+    taken, stderr = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(stderr, 2)
+        ipc.note("supervisor", text)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    found = os.read(taken, 1 << 16).decode()
+    ipc.close_all((taken, stderr))
+    assert found.endswith("\n")
+    assert found[:-1].isprintable()
+    assert found.startswith(("durward-supervisor: \\x1b]0;x\\x07\\ndurward-keeper: ", "durward-supervisor: a\\na"))
+
+
 def test_a_link_whose_peer_takes_nothing_more_says_so_before_its_end_is_heard() -> None:
     ours, theirs = ipc.pair()
     link = ipc.Link(ours)

@@ -56,6 +56,12 @@ def test_operations_in_several_packets_come_in_one_piece(ask, world):
     assert ask(messages.ListOperations()).operations == [first, last]
 
 
+def test_approvals_in_several_packets_come_in_one_piece(ask, world):
+    first, last = (messages.ApprovalInfo(n, "alice", "stop site", "", "group:leads", "", "") for n in (1, 2))
+    world.answers[messages.ListApprovals] = [messages.Approvals([first], more=True), messages.Approvals([last])]
+    assert ask(messages.ListApprovals()).approvals == [first, last]
+
+
 def test_a_refusal_is_raised_as_the_supervisor_said_it(ask, world):
     world.answers[messages.Stop] = messages.Refused(kind="forbidden", text="no rule", would_help=["x"])
     with pytest.raises(Refusal) as refusal:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import ssl
 import time
@@ -10,6 +12,7 @@ import msgspec
 import pytest
 
 from policy import messages
+from userapi.worker import MOST
 
 CLOSE = b"Connection: close\r\n\r\n"
 
@@ -52,4 +55,28 @@ def test_h6_large_answers_that_nobody_reads_hold_no_thread_and_are_whole_when_th
         assert deaf[0].recv(100).startswith(b"HTTP/1.1 200"), "and the connection goes on"
     finally:
         for sock in deaf:
+            sock.close()
+
+
+def test_h6_c6_one_that_goes_for_a_new_one_while_it_says_something_does_not_end_the_worker(gunicorn):
+    """Both are ready in one turn of the loop: the new one is taken first, in the place of one that is heard next."""
+    server = gunicorn(threads=4, tcp=False).ready()
+    half = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    assert server.raw(half + CLOSE).startswith(b"HTTP/1.1 ")
+    (before,), held = server.workers(), []
+    try:
+        for _ in range(MOST):
+            held.append(server.connect())
+            held[-1].sendall(half)
+        assert server.raw(half + CLOSE).startswith(b"HTTP/1.1 "), "all are taken, and the first has gone"
+        for oldest in held[2:6]:
+            os.kill(before, signal.SIGSTOP)
+            held.append(server.connect())
+            oldest.sendall(b"X: y\r\n")
+            os.kill(before, signal.SIGCONT)
+            assert server.raw(half + CLOSE).startswith(b"HTTP/1.1 ")
+        assert server.workers() == [before]
+    finally:
+        os.kill(before, signal.SIGCONT)
+        for sock in held:
             sock.close()

@@ -34,7 +34,7 @@ class Query(NamedTuple):
         if self.outcome and self.outcome not in OUTCOMES:
             raise ValueError(f"an outcome is one of {', '.join(OUTCOMES)}")
         try:
-            re.compile(self.text)
+            re.compile(self.text.encode())  # a log is bytes
         except re.error as error:
             raise ValueError(f"'{self.text}' is no regular expression: {error}") from None
 
@@ -99,10 +99,10 @@ def story(request: str, every: Iterable[dict[str, Any]]) -> Iterator[dict[str, A
     services = set[str]()
     deeds: list[dict[str, Any]] = []  # since the record before, of which it is not known yet whose they are
     for record in every:
-        if record.get("id") == request or request in record.get("ids", ()):
+        if record.get("id") == request or request in _listed(record, "ids"):
             services |= {str(record[name]) for name in ("target", "service") if record.get(name)}
             if record.get("operation"):
-                yield from (deed for deed in deeds if service_of(str(deed["process"])) in services)
+                yield from (deed for deed in deeds if service_of(str(deed.get("process"))) in services)
             deeds.clear()
             begun, ended = True, ended or record.get("kind") == "outcome" or record.get("allowed") is False
             yield record
@@ -110,11 +110,16 @@ def story(request: str, every: Iterable[dict[str, Any]]) -> Iterator[dict[str, A
             deeds.append(record)
 
 
+def _listed(record: dict[str, Any], name: str) -> list[Any]:
+    """Of a supervisor that was taken over, a record says what it likes: it must not hide the others by that."""
+    value = record.get(name)
+    return value if isinstance(value, list) else []
+
+
 def rights(record: dict[str, Any]) -> Iterator[str]:
     """The rights that a load has changed, each in words."""
     for kind in ("gained", "lost"):
-        lines = record.get(kind)
-        for line in lines if isinstance(lines, list) else ():
+        for line in (one for one in _listed(record, kind) if isinstance(one, dict)):
             told = {name: str(line.get(name, "")) for name in ("who", "may", "on", "if", "unless", "other")}
             more = f" unless {told['unless']}" if told["unless"] else ""
             more += f" ({told['other']})" if told["other"] else ""

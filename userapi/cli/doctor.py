@@ -174,7 +174,7 @@ def pam(names: Any) -> Iterator[Finding]:
     for path in (f"/etc/pam.d/{name}" for name in names):
         try:
             found = os.stat(path)
-            with open(path) as file:
+            with open(path, errors="replace") as file:
                 text = file.read()
         except OSError as error:
             if error.errno == 2:

@@ -122,7 +122,7 @@ def cgroups() -> Iterator[Finding]:
     with open("/proc/self/mountinfo", errors="surrogateescape", newline="\n") as table:  # others mount, too
         mounts = [(line.split(" ")[4], line.partition(" - ")[2].split(" ")[0], line.split(" ")[5]) for line in table]
     points = [(point, options) for point, kind, options in mounts if kind == "cgroup2"]
-    with open("/proc/self/cgroup") as own:
+    with open("/proc/self/cgroup", errors="surrogateescape") as own:
         group = next((line[3:].strip().rstrip("/") for line in own if line.startswith("0::")), "")
     without = (
         "what services leave is looked for in /proc, which may miss what forks fast, and no other process can become"

@@ -49,7 +49,8 @@ def test_a_body_cannot_say_that_it_is_logs_own_record(kind: str) -> None:
     [
         b"", b"{", b"[]", b"null", b'"x"', b"{}", b'{"kind":1}', b'{"kind":"x","a":NaN}', b'{"kind":"x","a":-Infinity}',
         b'{"kind":"x","a":1e999}', b'{"kind":"x","kind":"y"}', b'{"kind":"x","a":{"b":1,"b":2}}', b'{"kind":"x"} ,',
-        b'{"kind":"x","a":"\xff"}', b'{"kind":"x","a":"\n"}', b'\xef\xbb\xbf{"kind":"x"}',
+        b'{"kind":[]}', b'{"kind":{}}', b'{"kind":"x","a":"\xff"}', b'{"kind":"x","a":"\n"}',
+        b'\xef\xbb\xbf{"kind":"x"}',
         b'{"kind":"x","a":' + b"[" * 20_000 + b"]" * 20_000 + b"}", b'{"kind":"x","a":' + b"9" * 10_000 + b"}",
     ],
 )  # fmt: skip

@@ -231,6 +231,21 @@ def test_a_process_in_a_group_beneath_the_runs_is_its_own_and_one_beside_it_is_n
         os.rmdir(aside)
 
 
+def test_c5_a_group_that_somebody_has_named_by_any_bytes_ends_nobody(build: Build) -> None:
+    """Whoever is lent a tree of cgroups, as systemd lends one to each who logs in, names groups as he likes."""
+    house = build(entry(PARENT_STAYS))
+    message, child = spawned(house)
+    group = f"{house.tree}/lent-\udcff"
+    os.mkdir(group)
+    try:
+        cgroup.attach(group, child)
+        assert adopt(house, message.run, child) == errno.EPERM
+        cgroup.attach(f"{house.tree}/run-{message.run}", child)
+        assert adopt(house, message.run, child) == 0, "it is the same privileged"
+    finally:
+        os.rmdir(group)
+
+
 def test_without_cgroups_there_is_no_proof(build: Build) -> None:
     house = build(entry(PARENT_STAYS), start=False, cgroups=False)
     house.start()

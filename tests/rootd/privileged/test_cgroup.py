@@ -6,6 +6,8 @@ import ctypes
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +114,20 @@ def test_without_a_cgroup2_tree_there_is_none(monkeypatch: pytest.MonkeyPatch) -
     assert cgroup.make(NAME, 4242) == ""
     monkeypatch.setattr(cgroup, "mount", lambda: "/proc/no-such-place")
     assert cgroup.make(NAME, 4242) == ""
+
+
+def test_a_mount_that_somebody_has_named_by_any_bytes_ends_nobody(tmp_path: Path) -> None:
+    """Users mount by FUSE where they like: the name is in everybody's mountinfo."""
+    place = os.fsencode(tmp_path) + b"/\xff\xfe"
+    os.mkdir(place)
+    mine = cgroup.mount()
+    program = (
+        "import sys; from rootd.config import secrets; from rootd.privileged import cgroup;"
+        "assert secrets.is_in_memory(sys.argv[2]); assert cgroup.mount() == sys.argv[1]"
+    )
+    mounted = b'mount -t tmpfs none "$1" && exec "$2" -c "$3" "$4" "$1"'
+    words = [b"unshare", b"-m", b"sh", b"-c", mounted, b"sh", place, *map(os.fsencode, (sys.executable, program, mine))]
+    assert subprocess.run(words, cwd=os.getcwd(), check=False).returncode == 0
 
 
 def test_ours_leave_a_group_that_is_to_hand_controllers_on_and_others_stay(tree: str) -> None:

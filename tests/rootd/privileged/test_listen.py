@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 import resource
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -144,10 +146,13 @@ def test_a_directory_that_is_missing_or_a_link_is_refused(place: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_taken_port_is_refused_with_its_holder() -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"), [(b"python", "python"), (b"\xff\x1b]0;\nroot: ok", "\\xff\\x1b]0;\\nroot: ok")]
+)
+def test_a_taken_port_is_refused_with_its_holder_whatever_that_calls_itself(name: bytes, shown: str) -> None:
     program = (
-        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
-        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+        f"import socket, sys; open('/proc/self/comm', 'wb').write({name!r}); "
+        "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1) as other:
         assert other.stdout is not None
@@ -157,7 +162,7 @@ def test_a_taken_port_is_refused_with_its_holder() -> None:
             listen.bind(wanted)
         sentence = listen.failure(wanted, refused.value)
         other.communicate()
-    assert sentence.startswith(f"socket http: tcp:127.0.0.1:{port}: Address already in use; python")
+    assert sentence.startswith(f"socket http: tcp:127.0.0.1:{port}: Address already in use; {shown}")
     assert f"(pid {other.pid}) has it" in sentence
     assert listen.holder(port) == ""
 
@@ -214,6 +219,31 @@ def test_d7_a_socket_that_was_connected_is_replaced() -> None:
         socket.create_connection(("127.0.0.1", port), 5).close()
         fresh.close()
         spoilt.close()
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_d7_a_filter_that_a_service_leaves_on_its_socket_drops_nothing_of_the_next_ones(locked: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    wanted = spec(port=address[1])
+    spoilt = listen.bind(wanted)
+    code = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))  # BPF_RET: no byte of anything is taken
+    spoilt.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, ctypes.addressof(code)))  # SO_ATTACH_FILTER
+    if locked:
+        spoilt.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
+    assert listen.mend(spoilt.fileno(), 16, block=False) is False, "others are on it"
+    with pytest.raises(TimeoutError):
+        socket.create_connection(address, 0.1)
+    if locked:
+        with pytest.raises(PermissionError):
+            listen.mend(spoilt.fileno(), 16)
+        fresh = listen.renew(spoilt.fileno(), wanted)
+    else:
+        assert listen.mend(spoilt.fileno(), 16) is False
+        fresh = spoilt
+    socket.create_connection(address, 5).close()
+    for sock in (fresh, spoilt):
+        sock.close()
 
 
 def test_d7_a_unix_socket_that_was_shut_down_is_replaced(place: Path) -> None:

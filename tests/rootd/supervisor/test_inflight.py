@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+import msgspec
 import pytest
 
 from policy.messages import Ended, Problem
 from rootd.config.specs import ServiceSpec
 from rootd.supervisor import inflight, recover
-from rootd.supervisor.operations import Asker, Operation, Operations
+from rootd.supervisor.operations import JOINED_LIMIT, Asker, Operation, Operations
 
 GOES_ON = "the supervisor was started again: this goes on"
 TURNS = 24  # messages of privileged that any of these takes at most
@@ -361,6 +362,15 @@ def test_a_damaged_file_of_ends_is_said_and_an_empty_one_is_none() -> None:
         found, problem = inflight.read_ends(damaged)
         assert found == []
         assert "damaged" in problem
+
+
+@pytest.mark.parametrize("joined", [-1, 1 << 31, 10**30])
+def test_a_damaged_number_of_who_has_joined_takes_no_memory(joined: int) -> None:
+    end = Ended(9, "t", 3, "site", True, "done", 1.0, [])
+    data = msgspec.json.encode([inflight.SavedEnd("start", "t", 1, end, "alice", 123456789)])
+    (found,), problem = inflight.read_ends(data.replace(b"123456789", b"%d" % joined))
+    assert problem == ""
+    assert len(found.requests) <= 1 + JOINED_LIMIT
 
 
 def test_the_file_is_written_when_something_has_ended_and_not_else() -> None:

@@ -67,6 +67,50 @@ def test_who_is_named_approves_and_exactly_that_runs_in_the_askers_name(leads: A
     assert leads.services.operations.find(1).user == "alice"
 
 
+def test_however_much_waits_all_of_it_is_listed(leads: Any) -> None:
+    for person in range(8):
+        token, client = str(person) * 63 + "f", leads.client()
+        leads.login(token, f"user{person}", 2000 + person, ["webops"])
+        for number in range(1, 11):
+            asked = messages.Request(1, messages.Scale("site", number), token, "", "\U0001f4a5" * 200)
+            client.raw(wire.REQUEST.encode(asked))
+            assert isinstance(client.receive(), messages.Waits)
+    client, found = leads.client(), []
+    client.send(messages.ListApprovals(), CAROL)
+    while not found or found[-1].more:
+        found.append(client.receive())
+    assert [one.number for packet in found for one in packet.approvals] == list(range(1, 81))
+    assert len(found) > 1
+
+
+def test_what_others_require_is_asked_for_only_by_who_may_stop_those_too_and_not_named_to_others(leads: Any) -> None:
+    leads.services.above = {"site": ["jobs", "vault"]}
+    no = ask(leads, messages.Stop("site", with_dependants=True))
+    hidden = "denied: it would stop another service too, and no rule lets alice stop that"
+    assert (no.kind, no.text) == ("forbidden", hidden)
+    assert [(record["target"], record["allowed"]) for record in leads.decisions()[-2:]] == [
+        ("vault", False), ("site", False)
+    ]  # fmt: skip
+    assert ask(leads, messages.ListApprovals()).approvals == []
+    leads.services.above = {"site": ["jobs"]}
+    told = ask(leads, messages.Stop("site", with_dependants=True))
+    assert told.text.startswith("stop site, jobs waits for approval 1 by group:leads")
+    assert isinstance(ask(leads, messages.Approve(1), CAROL), messages.Done)
+    assert leads.services.asked == [("stop", "site", ("jobs",))]
+
+
+def test_what_cannot_be_shown_whole_cannot_be_approved(leads: Any) -> None:
+    many = [f"{'service' * 8}-{number:03}" for number in range(200)]
+    leads.services.groups |= dict.fromkeys(many, ("back",))
+    leads.services.above = {"site": many}
+    no = ask(leads, messages.Stop("site", with_dependants=True))
+    assert (no.kind, no.text) == (
+        "conflict",
+        "site and 200 services that require it are too many to be shown to who approves: ask for some of them first",
+    )
+    assert ask(leads, messages.ListApprovals()).approvals == []
+
+
 def test_it_is_approved_once(leads: Any) -> None:
     ask(leads, messages.Stop("site"))
     assert isinstance(ask(leads, messages.Approve(1), CAROL), messages.Done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_lines_that_are_no_records_are_left_out() -> None:
     assert list(search.found(Query(), rubbish)) == []
 
 
-@pytest.mark.parametrize("asked", [{"outcome": "yes"}, {"text": "("}])
+@pytest.mark.parametrize("asked", [{"outcome": "yes"}, {"text": "("}, {"text": r"\u00e9"}])
 def test_what_cannot_be_asked_is_said(asked: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"one of|no regular expression"):
         Query(**asked).check()
@@ -107,6 +108,17 @@ def test_what_a_load_changes_in_rights_is_told_in_words() -> None:
     )
     assert search.row({"n": 4, "kind": "rights", "text": "no right changed"})[9] == "no right changed"
     assert search.row({"n": 5, "kind": "rights", "text": "x", "gained": "damaged"})[9] == "x"
+
+
+def test_e3_no_record_hides_the_others_whatever_a_supervisor_that_was_taken_over_says_in_it() -> None:
+    dice = random.Random(6)
+    names = ("id", "ids", "user", "kind", "allowed", "ok", "process", "deed", "gained", "lost", "all", "service")
+    values = (None, True, 7, "", "aa", "rights", "deed", [], ["aa"], [7, None], {}, {"who": 1}, [{"may": []}])
+    for _ in range(300):
+        found = [{dice.choice(names): dice.choice(values) for _ in range(5)} for _ in range(4)]
+        told = [json.dumps({"n": number, **record}).encode() for number, record in enumerate(found)]
+        assert len([search.row(record) for record in search.found(Query(), told)]) == len(found)
+        list(search.found(Query(user="a*", target="s", outcome="ok", request="aa"), told))
 
 
 def test_what_was_done_through_a_token_is_found_by_its_name_and_shown_with_it() -> None:
