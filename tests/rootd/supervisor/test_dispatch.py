@@ -323,6 +323,8 @@ def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
     assert (other.kind, other.text) == ("unknown", "'site' has no process 'jobs': it has site:0, site:1")
     missing = client.ask(messages.OpenLog("jobs", rotated=3))
     assert (missing.kind, missing.text) == ("unknown", "there is no such log of 'jobs': No such file or directory")
+    never = client.ask(messages.OpenLog("site", process="site:1"))
+    assert never.text == "there is no such log of 'site:1': it has not been started yet, or the log was removed"
     room.services.settings = {"log.target": "journald"}
     assert 'goes elsewhere, log.target = "journald"' in client.ask(messages.OpenLog("jobs", rotated=3)).text
     room.services.settings = {}
