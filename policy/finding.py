@@ -66,6 +66,7 @@ KINDS: dict[str, Kind] = {
                       "take one of the two out"),
     "not-looked-at": Kind("note", "what cannot be looked at is not judged",
                           "run it as root, on the machine itself, over the whole configuration"),
+    "not-told": Kind("note", "what is not told cannot be judged", "judge it, or do without a shell or the variable"),
 }
 # fmt: on
 

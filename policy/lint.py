@@ -34,8 +34,8 @@ def lint(policy: Policy, machine: Machine, now: float) -> list[Finding]:
     for grant in policy.grants:
         found += [*_everything(grant), *_accounts(grant, machine), *_approval(policy, grant, machine, services, now)]
     found += [_dead(one) for one in dead(policy, services)]
-    for service, text in machine.unseen:
-        found.append(finding("not-looked-at", text, service=service))
+    found += [finding("not-looked-at", text, service=service) for service, text in machine.unseen]
+    found += [finding("not-told", text, service=service) for service, text in machine.untold]
     return sorted(found, key=lambda one: (SEVERITIES.index(one.severity), one.file, one.line, one.code))
 
 

@@ -42,7 +42,7 @@ class Machine(msgspec.Struct, frozen=True):
 
     accounts: whether they were looked up at all: else a name that is not here may exist. own: Durward's accounts, with
     what each is for. peer: whether a local account may log in without a password. unseen: a service ("": none), and
-    what could not be looked at, as a sentence.
+    what could not be looked at, as a sentence; untold: the same of what its configuration does not say, to root either.
     """
 
     services: dict[str, Service]
@@ -52,3 +52,4 @@ class Machine(msgspec.Struct, frozen=True):
     own: dict[str, str] = {}
     peer: bool = False
     unseen: tuple[tuple[str, str], ...] = ()
+    untold: tuple[tuple[str, str], ...] = ()

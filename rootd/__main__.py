@@ -45,6 +45,9 @@ def main() -> int:
     program = os.path.abspath(sys.argv[0])
     if asked.resume is not None:
         return resume(program, os.path.abspath(asked.config), asked.resume, asked.tried)
+    if os.geteuid() != 0 and not asked.check:
+        print("durward-rootd: it must be started as root, to bind low ports and to start services", file=sys.stderr)
+        return NOT_ROOT
     for number in () if asked.check else (signal.SIGHUP, *keeper.FORWARDED):
         signal.signal(number, signal.SIG_IGN)  # they mean nothing before the keeper listens, and must not end it
     config = os.path.abspath(asked.config)
@@ -56,11 +59,10 @@ def main() -> int:
             return keep(program, config, told=left)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, keeper.HANDLED)
     status = check(config, asked.check, staged)
+    if status and os.geteuid() != 0:
+        print("durward-rootd: not root, so it may not see all of it: sudo durward-rootd --check", file=sys.stderr)
     if status or asked.check:
         return status
-    if os.geteuid() != 0:
-        print("durward-rootd: it must be started as root, to bind low ports and to start services", file=sys.stderr)
-        return NOT_ROOT
     return keep(program, config, staged)
 
 

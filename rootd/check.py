@@ -55,7 +55,7 @@ def check(
     bundle = gather(config_dir, python, accounts.resolve, contents if made else None)
     compiled = compiler.compile_bundle(bundle, table_alone=True)
     wrong, notes = look(bundle)
-    if not os.path.isdir(f"{config_dir}/policy.d"):
+    if os.access(config_dir, os.X_OK) and not os.path.isdir(f"{config_dir}/policy.d"):
         notes.append(f"there is no {config_dir}/policy.d: nobody but root may do anything")
     if compiled.table:
         from rootd.privileged import extras  # no part of the supervisor

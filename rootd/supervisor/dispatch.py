@@ -85,6 +85,8 @@ def answer_open_log(desk: Desk, call: Call, command: messages.OpenLog) -> None:
     except OSError as error:
         kept = dict(desk.services.description(command.service).settings).get("log.target", "file")
         why = error.strerror or error if kept == "file" else f'what it writes goes elsewhere, log.target = "{kept}"'
+        if kept == "file" and isinstance(error, FileNotFoundError) and error.strerror and not command.rotated:
+            why = "it has not been started yet, or the log was removed"
         raise Refusal("unknown", f"there is no such log of '{process}': {why}") from None
     try:
         opened = messages.LogOpened(command.service, process, command.stream, os.fstat(fd).st_size)

@@ -204,7 +204,7 @@ class Monitor:
             if not problem:
                 self._tell(check.instance, states.BecameReady(check.run), now)
         elif check.failures >= check.spec.live_failures:
-            why = f"{check.failures} probes in a row failed, at last: {problem}"
+            why = f"{check.failures} probes in a row failed, the last one: {problem}"
             if check.spec.live_restart:
                 self._fail(check, why, now)
             else:

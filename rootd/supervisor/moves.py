@@ -126,7 +126,7 @@ def judged(spec: ServiceSpec, slot: Slot, end: Exit | None, reason: str, now: fl
         return slot, Fatal(reason)
     if 0 < spec.limit_count <= len(counted):
         often = f"{len(counted)} times" if len(counted) > 1 else "once"
-        return slot, Fatal(f"failed {often} in {spec.limit_window:g} s, at last: {reason}")
+        return slot, Fatal(f"failed {often} in {spec.limit_window:g} s, the last time: {reason}")
     return slot, Backoff(now + delay(spec, slot.attempt, now), reason)
 
 

@@ -302,7 +302,7 @@ class Services:
         if processes > spec.max_processes and "pid_file" in dict(spec.settings):
             raise Refusal("invalid", f"{name} forks itself: it has the one process that its pid file names")
         if processes > spec.max_processes:
-            most = f"{counted(spec.max_processes)} at most, by max_processes in its configuration"
+            most = f"{counted(spec.max_processes)} at most: more takes a greater max_processes in its configuration"
             raise Refusal("invalid", f"{name} may have {most}")
         if number := self._under.joined(name, processes, request):
             return number

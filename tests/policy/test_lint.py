@@ -169,6 +169,13 @@ def test_what_could_not_be_looked_at_is_a_note() -> None:
     assert (one.severity, one.code, one.service) == ("note", "not-looked-at", "site")
 
 
+def test_what_the_configuration_does_not_tell_is_a_note_that_does_not_send_for_root() -> None:
+    [one] = found(grant("a", "user:alice"), untold=(("site", "what the program of site has a shell execute"),))
+    assert (one.severity, one.code, one.service) == ("note", "not-told", "site")
+    assert "root" not in one.todo
+    assert "without a shell" in one.todo
+
+
 def test_the_gravest_comes_first_then_by_place() -> None:
     place = Place("its program", "/srv/x", "/srv/x", users=frozenset({"alice"}))
     services = {"site": Service(("web",), "www", "", (place,)), "db": Service()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +33,20 @@ def test_a_directory_that_is_not_there_is_said_with_exit_65() -> None:
 
 def test_a_bad_configuration_is_said_before_anything_else_is_tried(tmp_path: Path) -> None:
     done = run("--config", str(tmp_path))
-    assert done.returncode == 65
+    assert done.returncode == (65 if os.geteuid() == 0 else program.NOT_ROOT)
+
+
+@pytest.mark.root
+def test_who_is_not_root_and_may_not_see_the_files_is_told_so_and_nothing_that_is_not_so() -> None:
+    config = Path(tempfile.mkdtemp(prefix="durward-test-check-", dir="/run"))  # of mode 0700, and root's
+    (config / "policy.d").mkdir()
+    words = ["--config", str(config), "--check"]
+    code = f"import os; os.setuid(65534); from rootd.__main__ import main; import sys; sys.argv[1:] = {words}; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    shutil.rmtree(config)
+    assert f"{config}: Permission denied" in done.stderr
+    assert "sudo durward-rootd --check" in done.stderr
+    assert "there is no" not in done.stderr
 
 
 def test_g1_nothing_of_ours_takes_the_number_of_a_standard_descriptor_that_was_closed() -> None:

@@ -129,7 +129,7 @@ def test_one_that_ignores_sigterm_is_killed_with_its_children_when_its_time_is_u
 
 def test_one_that_exits_at_once_is_tried_again_with_pauses_and_given_up_with_the_reason(house: House) -> None:
     code, output, errors = cli(house, "start", "quick")
-    reason = "failed 4 times in 60 s, at last: exit status 7"
+    reason = "failed 4 times in 60 s, the last time: exit status 7"
     assert (code, output) == (1, "")
     tries = ("starting", "exit status 7") * 4
     assert errors == steps("quick", *tries) + f"quick was not started: {reason}\n"
@@ -157,7 +157,7 @@ def test_the_pauses_between_the_tries_are_seen_as_backoff(house: House) -> None:
 def test_one_that_crashes_says_by_which_signal(house: House) -> None:
     code, _, errors = cli(house, "start", "crash")
     assert code == 1
-    assert errors.endswith("crash was not started: failed 2 times in 60 s, at last: killed by SIGSEGV\n")
+    assert errors.endswith("crash was not started: failed 2 times in 60 s, the last time: killed by SIGSEGV\n")
 
 
 def test_one_whose_work_is_done_has_exited_and_is_left_in_peace(house: House) -> None:
@@ -210,7 +210,7 @@ def test_one_that_never_says_that_it_is_ready_is_stopped_and_given_up(house: Hou
     assert code == 1
     why = "not ready in 0.3 s: no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"
     assert errors == steps("silent", "starting", why, "stopping") + (
-        f"silent was not started: failed once in 60 s, at last: {why}\n"
+        f"silent was not started: failed once in 60 s, the last time: {why}\n"
     )
     house.until(lambda: jobs(house) == before, "nothing of it is left")
 

@@ -67,7 +67,7 @@ def test_what_its_pre_start_hook_refuses_is_never_started(make_house: Callable[.
     house = made(make_house, "say", "begun", more=more)
     house.until(lambda: state(house) == "FATAL", "it is given up")
     text = house.status()["work"].processes[0].text
-    assert text == "failed 2 times in 60 s, at last: its pre-start hook: exit status 7"
+    assert text == "failed 2 times in 60 s, the last time: its pre-start hook: exit status 7"
     house.until(lambda: len(lines(house)) == 2, "the log has what the hook said")
     assert lines(house) == [["no"], ["no"]]
 

@@ -44,7 +44,7 @@ def test_a_site_is_scaled_up_and_down_under_load_and_no_request_fails(make_house
     assert (already.returncode, already.stdout) == (0, "site has 2 processes already\n")
     many = house.cli("alice", "scale", "site=4")
     assert (many.returncode, many.stderr) == (
-        2, "site may have 3 processes at most, by max_processes in its configuration\n",
+        2, "site may have 3 processes at most: more takes a greater max_processes in its configuration\n",
     )  # fmt: skip
     denied = house.cli("bob", "scale", "site=1")
     assert denied.returncode == 77

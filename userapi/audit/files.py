@@ -5,8 +5,10 @@ Rule 1: the order is that of the first record in each, whatever the files are ca
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, NamedTuple
 
@@ -14,6 +16,7 @@ from userapi.audit.verify import number_of
 
 PLACE = "/var/log/durward/audit"
 CURRENT = "audit.jsonl"
+OFFSET = re.compile(r"T[0-9:.]{5,15}[+-][0-9]{2}:[0-9]{2}\Z", re.ASCII)  # RFC 3339, 4.2
 PIECE = 1 << 20  # bytes between two calls of `went`
 
 
@@ -47,13 +50,24 @@ class Span(NamedTuple):
 
 
 def bound(text: str) -> str:
-    """A number, or the beginning of an RFC 3339 time in UTC: 2026-11-27, 2026-11-27T14:05. Raises ValueError."""
-    plain = text.removesuffix("Z")
+    """A number, the beginning of an RFC 3339 time in UTC (2026-11-27, 2026-11-27T14:05), or a time with an offset, to
+    the minute or further. Raises ValueError."""
+    plain = _in_utc(text) if OFFSET.search(text) else text.removesuffix("Z")
     if not (plain.isascii() and plain.isdigit()):
         shape = "".join("0" if letter.isdigit() else letter for letter in plain)
         if len(plain) < 7 or shape != "0000-00-00T00:00:00.000000"[: len(plain)]:
-            raise ValueError(f"'{text}' is no number of a record and no time in UTC such as 2026-11-27T14:05")
+            example = "2026-11-27T14:05, or 2026-11-27T15:05+01:00"
+            raise ValueError(f"'{text}' is no number of a record and no time in UTC such as {example}")
     return plain
+
+
+def _in_utc(text: str) -> str:
+    """As exact as it is told; "" for no such time."""
+    try:
+        moment = datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
+        return ""
+    return moment.isoformat(timespec="microseconds")[: len(text) - len("+00:00")]
 
 
 def time_of(line: bytes) -> str:

@@ -55,6 +55,7 @@ FILES = "--cacert --token-file --config --dir --key --anchors"  # of these, a pa
 PATHS = "policy check test lint diff simulate", "audit verify search"  # commands, and which of theirs take paths
 STREAMS, COLOURS = "stdout stderr both", "auto always never"
 AUDIT, TOKEN = "verify search tail", "create list revoke"
+SCHEMAS = "durward services policy keys"
 POLICY = "show why who-can what-can matrix diff simulate check test lint schema"
 _VALUED, _FILES = VALUED.replace(" ", "|"), FILES.replace(" ", "|")
 _PATHS = "|".join(f"{verb},{one}" for verb, *ones in map(str.split, PATHS) for one in ones)
@@ -125,7 +126,7 @@ _durward() {{
             audit,1) names="{AUDIT}" ;;
             token,1) names="{TOKEN}" ;;
             policy,1) names="{POLICY}" ;;
-            policy,2) [[ ${{before[1]}} != who-can ]] || names="{ACTIONS}" ;;
+            policy,2) case ${{before[1]}} in who-can) names="{ACTIONS}" ;; schema) names="{SCHEMAS}" ;; esac ;;
             policy,3) [[ ${{before[1]}} != why ]] || names="{ACTIONS}" ;;
             completion,1) names="bash zsh fish" ;;
         esac
@@ -185,7 +186,7 @@ _durward() {{
             audit,1) names=({AUDIT}) ;;
             token,1) names=({TOKEN}) ;;
             policy,1) names=({POLICY}) ;;
-            policy,2) [[ ${{before[2]}} != who-can ]] || names=({ACTIONS}) ;;
+            policy,2) case ${{before[2]}} in who-can) names=({ACTIONS}) ;; schema) names=({SCHEMAS}) ;; esac ;;
             policy,3) [[ ${{before[2]}} != why ]] || names=({ACTIONS}) ;;
             completion,1) names=(bash zsh fish) ;;
         esac
@@ -212,6 +213,7 @@ complete -c durward -n "__fish_seen_subcommand_from audit" -a "{AUDIT}"
 complete -c durward -n "__fish_seen_subcommand_from token" -a "{TOKEN}"
 complete -c durward -n "__fish_seen_subcommand_from policy" -a "{POLICY}"
 complete -c durward -n "__fish_seen_subcommand_from who-can why" -a "{ACTIONS}"
+complete -c durward -n "__fish_seen_subcommand_from schema" -a "{SCHEMAS}"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c durward -l help
 complete -c durward -l json

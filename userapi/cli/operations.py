@@ -7,6 +7,7 @@ is {"text"}. One plain name is one request; anything else that means services is
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from userapi.cli.failure import BAD_CONFIG, FAILED, INTERRUPTED, LATER, OK, Failure
@@ -14,6 +15,7 @@ from userapi.cli.quick import is_plain
 from userapi.cli.render import Screen, step
 
 MOST = 1024  # processes of a service
+OF_ITSELF = re.compile(r"exit status [0-9]|killed by |not ready in [0-9]")  # in why something failed: it has run
 SIGNALS = {"1": "HUP", "2": "INT", "3": "QUIT", "9": "KILL", "10": "USR1", "12": "USR2", "14": "ALRM", "15": "TERM"}
 
 
@@ -209,6 +211,8 @@ def _ended(screen: Screen, event: dict[str, Any], steps: list[dict[str, Any]]) -
     screen.problems(problems)
     if not event["ok"]:
         screen.progress(event["text"])
+        if event["service"] and OF_ITSELF.search(event["text"]):
+            screen.progress(f"its log may say why: durward logs --stream both {event['service']}")
         return BAD_CONFIG if problems else FAILED
     if not screen.as_json:
         screen.say(f"{event['text']} in {event['seconds']:.2f} s")

@@ -315,7 +315,7 @@ def test_e6_a_log_is_opened_afresh_for_each_grant(room: Any) -> None:
 
 
 def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
-    (room.path / "log" / "jobs").mkdir()
+    (room.path / "log" / "jobs" / "stderr.log").mkdir(parents=True)
     (room.path / "log" / "jobs" / "stdout.log").write_bytes(b"x")
     client = room.client()
     assert client.ask(messages.OpenLog("jobs")).process == "jobs"
@@ -323,10 +323,10 @@ def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
     assert (other.kind, other.text) == ("unknown", "'site' has no process 'jobs': it has site:0, site:1")
     missing = client.ask(messages.OpenLog("jobs", rotated=3))
     assert (missing.kind, missing.text) == ("unknown", "there is no such log of 'jobs': No such file or directory")
+    assert "'site:1': it has not been started yet" in client.ask(messages.OpenLog("site", process="site:1")).text
     room.services.settings = {"log.target": "journald"}
     assert 'goes elsewhere, log.target = "journald"' in client.ask(messages.OpenLog("jobs", rotated=3)).text
     room.services.settings = {}
-    (room.path / "log" / "jobs" / "stderr.log").mkdir()
     assert "is not a file" in client.ask(messages.OpenLog("jobs", "stderr")).text
 
 

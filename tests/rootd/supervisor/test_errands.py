@@ -50,7 +50,7 @@ def test_how_a_hook_ended_is_said(House: Any, spec: Any, status: int, failure: i
     house.privileged.exit(one(house).number, status, failure)
     house.deliver()
     assert house.states() == ["FATAL"]
-    assert text(house) == f"failed once in 60 s, at last: its pre-start hook: {words}"
+    assert text(house) == f"failed once in 60 s, the last time: its pre-start hook: {words}"
 
 
 def test_a_hook_that_takes_too_long_is_killed_and_counts_as_failed(House: Any, spec: Any) -> None:

@@ -110,7 +110,7 @@ def test_a_spawn_that_fails_is_tried_again_after_growing_delays_until_the_limit(
         assert whole * 0.8 - 1e-9 <= delay <= whole * 1.2 + 1e-9
     h(SpawnFailed(failure("fork", errno.EAGAIN)))
     words = f"cannot start a process: Resource temporarily unavailable; {SHORT[errno.EAGAIN]}"
-    assert h.state == Fatal(f"failed 5 times in 60 s, at last: {words}")
+    assert h.state == Fatal(f"failed 5 times in 60 s, the last time: {words}")
 
 
 def test_a_spawn_that_fails_while_a_stop_is_wanted_leaves_it_stopped(History: Any) -> None:
@@ -157,7 +157,7 @@ def test_every_crash_counts_against_the_limit_also_after_it_was_ready(History: A
         h.spawned().later(1.0)
         assert isinstance(h.state, Running)
     h(Died(h.run, CRASH), TreeEmpty(h.run))
-    assert h.state == Fatal("failed 5 times in 60 s, at last: exit status 1")
+    assert h.state == Fatal("failed 5 times in 60 s, the last time: exit status 1")
 
 
 def test_a_one_shot_that_ends_before_it_counts_as_running_has_done_its_work(History: Any) -> None:

@@ -45,7 +45,7 @@ def test_a_pre_start_hook_that_fails_is_judged_like_a_crash_and_nothing_is_spawn
     h.at(100.0)
     assert isinstance(h.state, Preparing)
     h(HookEnded("pre-start", 0, "exit status 3"))
-    assert h.state == Fatal("failed 2 times in 60 s, at last: its pre-start hook: exit status 3")
+    assert h.state == Fatal("failed 2 times in 60 s, the last time: its pre-start hook: exit status 3")
 
 
 def test_a_service_that_is_never_restarted_is_fatal_when_its_pre_start_hook_fails(History: Any) -> None:
@@ -244,8 +244,8 @@ def test_a_new_process_that_fails_in_a_rolling_restart_has_its_post_stop_hook(Hi
 def test_a_process_that_is_no_longer_ready_is_stopped_and_replaced(History: Any) -> None:
     h = History().running()
     h.effects.clear()
-    h(Failing(1, "3 probes in a row failed, at last: HTTP status 503"))
-    assert h.effects[0] == Ended("3 probes in a row failed, at last: HTTP status 503")
+    h(Failing(1, "3 probes in a row failed, the last one: HTTP status 503"))
+    assert h.effects[0] == Ended("3 probes in a row failed, the last one: HTTP status 503")
     assert h.done() == [Signal(1, TERM)]
     h(Died(1, OK), TreeEmpty(1))
     assert h.done() == [Signal(1, KILL, tree=True), Spawn()]
@@ -263,7 +263,7 @@ def test_a_silent_process_is_told_by_abort_even_where_it_has_a_stop_command(Hist
 
 def test_a_process_that_fails_its_probes_too_often_is_given_up(History: Any) -> None:
     h = History(limit_count=1).running()(Failing(1, "bad"), Died(1, OK), TreeEmpty(1))
-    assert h.state == Fatal("failed once in 60 s, at last: bad")
+    assert h.state == Fatal("failed once in 60 s, the last time: bad")
     h = History(restart_policy="never").running()(Failing(1, "bad"), Died(1, OK), TreeEmpty(1))
     assert h.state == Fatal("bad")
 

@@ -117,7 +117,7 @@ def test_a_process_that_fails_so_many_probes_in_a_row_is_replaced(House: Any, sp
     assert text(house) == ""
     answer(house.later(10.0), "connection refused")
     assert house.later(1.0).pids() == [1002]
-    assert "2 probes in a row failed, at last: connection refused" in house.events[-4].text
+    assert "2 probes in a row failed, the last one: connection refused" in house.events[-4].text
     assert answer(house.later(10.0), "no answer in 2 s").pids() == [1002]
 
 
@@ -143,7 +143,7 @@ def test_where_people_are_only_told_nothing_is_done(House: Any, spec: Any) -> No
     house = House(spec(**LIVE, live_restart=False)).begin().later(0.0)
     for _ in range(2):
         answer(house.later(10.0), "connection refused")
-    assert text(house) == "2 probes in a row failed, at last: connection refused"
+    assert text(house) == "2 probes in a row failed, the last one: connection refused"
     assert house.pids() == [1001]
     answer(house.later(10.0))
     assert text(house) == ""

@@ -54,7 +54,7 @@ def test_what_it_has_already_is_already_so(wide: Any) -> None:
 
 
 def test_more_than_root_allows_is_refused_with_the_key(wide: Any) -> None:
-    with pytest.raises(Refusal, match="site may have 5 processes at most, by max_processes in its conf") as refused:
+    with pytest.raises(Refusal, match="site may have 5 processes at most: more takes a greater") as refused:
         scaled(wide, 6)
     assert refused.value.kind == "invalid"
     with pytest.raises(Refusal, match="there is no service 'nothing'"):

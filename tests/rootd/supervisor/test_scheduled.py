@@ -155,7 +155,7 @@ def test_what_it_requires_is_started_for_it_and_where_that_fails_the_run_fails_a
         house.privileged.exit(run.number, 1)
     house.later(58.0)
     assert shown(house) == (
-        "FATAL", "it requires db: failed once in 60 s, at last: exit status 1; next at 2026-06-01T12:04:00+00:00",
+        "FATAL", "it requires db: failed once in 60 s, the last time: exit status 1; next at 2026-06-01T12:04:00+00:00",
     )  # fmt: skip
     house.services.start("db", house.now, "r")
     house.later(60.0)

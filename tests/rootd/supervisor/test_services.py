@@ -74,7 +74,7 @@ def test_a_service_whose_spawn_fails_becomes_fatal_and_says_so(House: Any) -> No
     house.begin().later(10.0)
     assert house.states() == ["FATAL"]
     words = f"cannot start a process: Resource temporarily unavailable; {SHORT[errno.EAGAIN]}"
-    assert house.services.info("site").processes[0].text == f"failed 5 times in 60 s, at last: {words}"
+    assert house.services.info("site").processes[0].text == f"failed 5 times in 60 s, the last time: {words}"
     assert house.services.info("site").processes[0].exit == words
     assert len(house.services.description("site").exits) == 5
 

@@ -40,7 +40,7 @@ def test_what_was_stopped_fatal_or_done_stays_so_under_a_new_supervisor(House: A
     house.later(2.0).reborn().later(5.0)
     shown = [house.services.info(name).state for name in ("site", "bad", "once", "hand")]
     assert shown == ["STOPPED", "FATAL", "EXITED", "RUNNING"]
-    assert house.services.info("bad").processes[0].text == "failed once in 60 s, at last: exit status 1"
+    assert house.services.info("bad").processes[0].text == "failed once in 60 s, the last time: exit status 1"
     assert house.services.info("bad").processes[0].exit == "exit status 1"
     assert house.services.description("bad").exits == ["T102 exit status 1"]
 

@@ -42,13 +42,30 @@ def test_a_folder_without_a_log_is_said_to_be_one(tmp_path: Path) -> None:
         ("2026-11", "2026-11"),
         ("2026-11-27T14:05", "2026-11-27T14:05"),
         ("2026-11-27T14:05:06Z", "2026-11-27T14:05:06"),
+        ("2026-11-27T00:05+01:00", "2026-11-26T23:05"),
+        ("2026-11-27T14:05:06-02:30", "2026-11-27T16:35:06"),
+        ("2026-11-27T14:05:06.123+00:00", "2026-11-27T14:05:06.123"),
     ],
 )
 def test_a_bound_is_a_number_or_the_beginning_of_a_time(text: str, plain: str) -> None:
     assert files.bound(text) == plain
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "yesterday", "2026-1-1", "14:05", "٣", "2026-11-27 14:05", "²"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        "-1",
+        "yesterday",
+        "2026-1-1",
+        "14:05",
+        "٣",
+        "2026-11-27 14:05",
+        "²",
+        "2026-11-27T25:05+01:00",
+        "0001-01-01T00:00+01:00",
+    ],
+)
 def test_everything_else_is_no_bound(text: str) -> None:
     with pytest.raises(ValueError, match="is no number of a record and no time in UTC"):
         files.bound(text)

@@ -10,12 +10,14 @@ import pytest
 from policy import messages
 from policy.names import Action
 from userapi.cli import completion
+from userapi.cli.offline.schema import FILES
 from userapi.cli.parser import COMMANDS
 
 
 def test_every_command_and_every_action_can_be_completed():
     assert sorted(completion.WORDS.split()) == sorted(name for name in COMMANDS if not name.startswith("_"))
     assert completion.ACTIONS.split() == [action.value for action in Action]
+    assert completion.SCHEMAS.split() == [*FILES, "keys"]
 
 
 def test_names_are_those_that_the_asker_may_act_on(alice, world):
@@ -72,6 +74,7 @@ def test_the_script_is_what_its_shell_understands(durward, shell, tmp_path):
         (["durward", "why", "sh"], "shutdown"),
         (["durward", "policy", "w"], "why who-can what-can"),
         (["durward", "policy", "who-can", "sh"], "shutdown"),
+        (["durward", "policy", "schema", ""], "durward services policy keys"),
         (["durward", "policy", "why", "alice", "sh"], "shutdown"),
         (["durward", "policy", "matrix", "--c"], "--csv --cacert --color"),
         (["durward", "logs", "--stream", ""], "stdout stderr both"),

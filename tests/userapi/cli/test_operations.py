@@ -104,6 +104,13 @@ def test_an_operation_that_fails_is_1_and_says_why(alice, world):
     assert (failed.returncode, failed.stderr) == (1, "cannot execute /srv/x: No such file or directory\n")
 
 
+@pytest.mark.parametrize("why", ["exit status 1", "killed by SIGSEGV", "not ready in 30 s"])
+def test_whoever_has_started_what_then_failed_is_told_where_it_has_said_why(alice, world, why):
+    world.answers[messages.Watch] = ended(world, text=f"site was not started: {why}")
+    said = alice("start", "site").stderr
+    assert said == f"site was not started: {why}\nits log may say why: durward logs --stream both site\n"
+
+
 def test_a_bad_configuration_is_65_with_each_problem_at_its_place(alice, world):
     problem = messages.Problem(
         file="services.d/site.toml", line=3, key="service.site.user", text="no such user", source='user = "x"'

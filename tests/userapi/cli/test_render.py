@@ -51,13 +51,14 @@ def test_colours_only_where_they_are_wanted(monkeypatch):
 
 
 def test_a_reason_that_names_the_last_exit_says_it_once(screen, capsys):
-    reasons = (("exit status 1", "failed 5 times in 60 s, at last: exit status 1"), ("exit status 1", "ok"), ("", ""))
+    given_up = "failed 5 times in 60 s, the last time: exit status 1"
+    reasons = (("exit status 1", given_up), ("exit status 1", "ok"), ("", ""))
     for exit_, text in reasons:
         process = {"name": "site", "state": "FATAL", "pid": 0, "since": "", "exit": exit_, "text": text}
         screen.services([{"name": "site", "state": "FATAL", "processes": [process]}])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("site")]
     assert [row.split("-", 1)[1].strip() for row in rows] == [
-        "failed 5 times in 60 s, at last: exit status 1", "exit status 1; ok", "",
+        "failed 5 times in 60 s, the last time: exit status 1", "exit status 1; ok", "",
     ]  # fmt: skip
 
 

@@ -134,6 +134,7 @@ class Surveyor:
         self._accounts, self._config = accounts, config
         self._ground = Ground(accounts.names(), prefix)
         self._unseen: dict[tuple[str, str], None] = {}
+        self._untold: dict[tuple[str, str], None] = {}
 
     def machine(self) -> Machine:
         from policy.machine import Machine, Service
@@ -155,7 +156,7 @@ class Surveyor:
         accounts = table(self._values("accounts"))
         own = {text(accounts.get(role)) or default: role for role, default in zip(ROLES, defaults(), strict=True)}
         peer = self._values("auth").get("local") == "peer"
-        return Machine(services, True, of_user, of_group, own, peer, tuple(self._unseen))
+        return Machine(services, True, of_user, of_group, own, peer, tuple(self._unseen), tuple(self._untold))
 
     def _values(self, name: str) -> dict[str, Any]:
         return self._sections[name].values if name in self._sections else {}
@@ -219,7 +220,7 @@ class Surveyor:
             most = values.get("max_processes") or values.get("processes") or 1
             many = range(most) if type(most) is int and 1 < most <= MOST else [None]
             for index in many:
-                yield "its log", f"{log}/{service}{'' if index is None else f':{index}'}", False
+                yield "its log", f"{log}/{service}{'' if index is None else f'.{index}'}", False
         for path in self._sockets(values):
             yield "its socket", path, False
         if self._config and section.file:
@@ -253,7 +254,8 @@ class Surveyor:
             try:
                 found.append(environment.expand(word, known))
             except environment.Unknown:
-                self._hide(service, f"{word}, a word of a command of {service}: its variables are not known here")
+                why = f"{word}, a word of a command of {service}: its variables are not known here"
+                self._untold[service, why] = None
         if HIDDEN in words:
             text = f"words of a command of {service}, which the daemon does not tell: lint its directory"
             self._hide(service, text)
@@ -267,7 +269,7 @@ class Surveyor:
         yield f"its {what}", words[0], True
         yield from self._interpreters(service, words[0], what, known)
         if os.path.basename(words[0]) in SHELLS and any(word.startswith("-") and "c" in word for word in words[1:2]):
-            self._hide(service, f"what the {what} of {service} has a shell execute")
+            self._untold[service, f"what the {what} of {service} has a shell execute"] = None
         for word in words[1:]:
             path = word.partition("=")[2] if word.startswith("-") else word
             module = MODULE.fullmatch(word)

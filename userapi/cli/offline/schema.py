@@ -30,8 +30,8 @@ Schema = dict[str, Any]
 
 
 def _of(parser: argparse.ArgumentParser) -> None:
-    files = ", ".join(f"{name}: {file}" for name, file in FILES.items())
-    parser.add_argument("of", metavar="WHAT", choices=tuple(FILES), nargs="?", default="policy", help=files)
+    files = ", ".join(f"{name}: {file}" for name, file in FILES.items()) + "; keys: all of them, for people"
+    parser.add_argument("of", metavar="WHAT", choices=(*FILES, "keys"), nargs="?", default="policy", help=files)
 
 
 WHAT: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -40,7 +40,9 @@ WHAT: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 
 def schema(ask: Any, screen: Screen, args: Any) -> int:
-    sys.stdout.write(spelled(args.of))
+    from userapi.cli.offline.manual import manual
+
+    sys.stdout.write(manual() if args.of == "keys" else spelled(args.of))
     return OK
 
 

@@ -147,9 +147,11 @@ def test_a_module_that_is_found_from_its_directory_is_looked_at(top: Path) -> No
 def test_what_a_shell_is_told_to_execute_is_said_not_to_have_been_looked_at(top: Path) -> None:
     write(top, "bin/sh")
     for words in (["-c", "x" * 300], ["-ec", "/srv/run"]):
-        [(_, text)] = machine(top, command=["/bin/sh", *words]).unseen
+        made = machine(top, command=["/bin/sh", *words])
+        [(_, text)] = made.untold
         assert text == "what the program of site has a shell execute"
-    assert machine(top, command=["/bin/sh", "-e", "/srv/run"]).unseen == ()
+        assert made.unseen == (), "root would see no more"
+    assert machine(top, command=["/bin/sh", "-e", "/srv/run"]).untold == ()
     assert machine(top, directory="no\0path", pid_file="x" * 300).unseen == ()
 
 
@@ -185,9 +187,9 @@ def test_all_of_its_commands_files_and_places_are_looked_at(top: Path) -> None:
 
 def test_the_log_of_each_process_is_looked_at_and_none_where_there_is_none(top: Path) -> None:
     write(top, "srv/run")
-    write(top, "var/log/durward/site:1/stdout.log")
-    os.chown(top / "var/log/durward/site:1", ALICE, 0)
-    assert whats(places(top, processes=2)) == [("its log", "/var/log/durward/site:1")]
+    write(top, "var/log/durward/site.1/stdout.log")
+    os.chown(top / "var/log/durward/site.1", ALICE, 0)
+    assert whats(places(top, processes=2)) == [("its log", "/var/log/durward/site.1")]
     assert whats(places(top, processes=2, log={"target": "null"})) == []
     assert whats(places(top, processes="many")) == []
 
@@ -215,7 +217,7 @@ def test_words_with_variables_are_expanded_and_what_is_not_known_is_said(top: Pa
     values = {"command": ["/srv/run", "${BASE}/${USER}.conf", "${FILE}"], "environment": {"BASE": "/srv", "B": "${X}"}}
     found = machine(top, **values)
     assert [one.path for one in found.services["site"].places if one.users] == ["/srv/www.conf"]
-    [(service, text)] = found.unseen
+    [(service, text)] = found.untold
     assert (service, text) == ("site", "${FILE}, a word of a command of site: its variables are not known here")
 
 
