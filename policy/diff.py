@@ -23,7 +23,7 @@ from functools import cache
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from policy.listing import Excepts, Progress, Row, at, gathered, in_order, row_of, silent
+from policy.listing import ORDER, Excepts, Progress, Row, at, gathered, in_order, row_of, silent
 from policy.names import CHANGING, Action
 from policy.rights import (
     DAEMON,
@@ -49,6 +49,7 @@ Kind = Literal["gained", "lost"]
 Persons = tuple[Atom, ...]
 Pair = tuple[Part, Part]  # of one principal: of the policy that does not allow it, and of the one that does
 NOTHING = Part({}, {})
+ACTS: dict[str, int] = {action: number for number, action in enumerate(Action)}
 
 
 class Change(NamedTuple):
@@ -292,7 +293,9 @@ def _is_fixed(atom: Atom) -> bool:
 def _gathered(changes: Mapping[Change, Sequence[str]]) -> list[Change]:
     """What is the same but for its actions as one, each with its services."""
     groups: dict[Change, list[Row]] = {}
-    for change, names in changes.items():
+    for change, names in sorted(changes.items(), key=lambda pair: ACTS[pair[0].row.actions[0]]):
+        if not names:
+            continue  # wherever it could have been, a rule is about that service alone
         row = change.row._replace(services=tuple(names))
         groups.setdefault(change._replace(row=Row((), (), ())), []).append(row)
     found = [change._replace(row=row) for change, rows in groups.items() for row in gathered(rows)]
@@ -301,4 +304,11 @@ def _gathered(changes: Mapping[Change, Sequence[str]]) -> list[Change]:
 
 def _order(change: Change) -> tuple[object, ...]:
     row = change.row
-    return row.who, row.services, change.kind, list(Action).index(Action(row.actions[0])), row.inside, row.conditions
+    return (
+        row.who,
+        row.services,
+        change.kind,
+        ACTS[row.actions[0]],
+        row.inside,
+        [(ORDER[atom.kind], atom) for atom in row.conditions],
+    )

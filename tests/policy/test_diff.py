@@ -90,9 +90,11 @@ def test_it_is_what_whole_formulas_say_place_by_place(
             )
             want |= {*by_whole_formulas("lost", will, was, action, name)}
             want |= {*by_whole_formulas("gained", was, will, action, name)}
+    found = diff(Book(policies[0]), known[0], Book(policies[1]), known[1])
+    assert all(one.row.services for one in found)
     told = [
         (one.kind, action, service, point_of(one), frozenset(one.row.unless), frozenset(one.still), frozenset(one.but))
-        for one in diff(Book(policies[0]), known[0], Book(policies[1]), known[1])
+        for one in found
         for action in one.row.actions
         for service in one.row.services
     ]
