@@ -18,22 +18,24 @@ Rule: pure. A service that only one of the two knows has no rights in the other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from policy.listing import Progress, Row, gathered, in_order, row_of, silent
-from policy.names import CHANGING
+from policy.listing import ORDER, Excepts, Progress, Row, at, gathered, in_order, row_of, silent
+from policy.names import CHANGING, Action
 from policy.rights import (
     DAEMON,
     INSIDE,
     LIMIT,
     PRINCIPALS,
+    USER,
     Atom,
     Atoms,
     Book,
     Formula,
+    Part,
     Parts,
     Place,
     actions,
@@ -41,7 +43,13 @@ from policy.rights import (
     minimal,
     possible,
 )
-from policy.rules import GROUP
+from policy.rules import GROUP, Deny
+
+Kind = Literal["gained", "lost"]
+Persons = tuple[Atom, ...]
+Pair = tuple[Part, Part]  # of one principal: of the policy that does not allow it, and of the one that does
+NOTHING = Part({}, {})
+ACTS: dict[str, int] = {action: number for number, action in enumerate(Action)}
 
 
 class Change(NamedTuple):
@@ -49,7 +57,7 @@ class Change(NamedTuple):
     which the other policy allows it to the same people, there; an empty one: always, but for this row's own. but: whom
     it excepts from that, where this row's `unless` does not."""
 
-    kind: Literal["gained", "lost"]
+    kind: Kind
     row: Row
     still: tuple[Atoms, ...]
     but: tuple[Atoms, ...] = ()
@@ -64,7 +72,7 @@ def diff(
     the two names, or what is about services that are not configured would not be compared. Nothing is left out, and
     nothing is told that is not so. tell: as for policy.listing.matrix. Raises nothing.
     """
-    found: list[Change] = []
+    found = _Found()
     alike = cache(lambda action, target: old.marks(action, target) == new.marks(action, target))
     names = dict.fromkeys(("", *before, *after))
     for number, name in enumerate(names):
@@ -75,9 +83,153 @@ def diff(
                 named = (*was.targets, *(GROUP + group for group in was.perhaps))
                 if all(alike(action, target) for target in named):
                     continue  # most of it, between two versions of the same policy
-            mine, theirs = old.formula(action, was), new.formula(action, will)
-            found += _told("lost", theirs, mine, action, name) + _told("gained", mine, theirs, action, name)
-    return _gathered([*found, *_recounted(old, before, new, after)])
+            mine, theirs = _Side(old, action, was), _Side(new, action, will)
+            found.look("lost", action, name, theirs, mine)
+            found.look("gained", action, name, mine, theirs)
+    for change in _recounted(old, before, new, after):
+        found.add(change._replace(row=at(change.row))).extend(change.row.services)
+    return _gathered(found.services)
+
+
+class _Side:
+    """What one policy says of an action on a place."""
+
+    def __init__(self, book: Book, action: str, place: Place | None) -> None:
+        self.base, self.own = book.layers(action, place)
+        self.denies = book.forbids(self.base, self.own)
+
+    def of(self, person: Atom) -> Part:
+        return self.own.get(person) or self.base.get(person, NOTHING)
+
+
+class _Layer(NamedTuple):
+    """Of principals: of whom something is gained alone, of whom a deny is lifted, and whom something is granted."""
+
+    gaining: dict[Atom, Pair]
+    lifting: dict[Atom, Pair]
+    granting: dict[Atom, Pair]
+
+
+class _Found:
+    """The changes that have been found, each with its services.
+
+    Services are mostly alike: what is found of one principal, or of two, is found once for all that say the same of
+    them. The books keep what is asked for by its id() here.
+    """
+
+    def __init__(self) -> None:
+        self.services: dict[Change, list[str]] = {}
+        self._alone: dict[tuple[int, int], tuple[list[Atoms], list[Atoms]]] = {}
+        self._layers: dict[tuple[int, int], _Layer] = {}
+        self._excepts: dict[int, Excepts] = {}
+        self._told: dict[tuple[object, ...], list[list[str]]] = {}
+        self._shared: dict[tuple[object, ...], list[tuple[Persons, list[str]]]] = {}
+
+    def add(self, change: Change) -> list[str]:
+        """Its services, of which it names none itself, to be added to."""
+        return self.services.setdefault(change, [])
+
+    def look(self, kind: Kind, action: str, service: str, one: _Side, other: _Side) -> None:
+        """What `other` allows there and `one` does not."""
+        key = id(one.base), id(other.base)
+        if key not in self._layers:
+            self._layers[key] = self._layer(
+                {
+                    person: (one.base.get(person, NOTHING), other.base.get(person, NOTHING))
+                    for person in one.base | other.base
+                }
+            )
+        layer = self._layers[key]
+        whole = (kind, action, id(one.denies), id(other.denies), *key)
+        if whole not in self._shared:
+            ways = _ways(layer.gaining, [(layer.lifting, layer.granting)])
+            self._shared[whole] = [
+                (persons, names)
+                for persons, pairs in ways.items()
+                for names in self._changes(kind, action, one, other, pairs)
+            ]
+        own = {person: (one.of(person), other.of(person)) for person in one.own | other.own}
+        for persons, names in self._shared[whole]:
+            if own.keys().isdisjoint(persons):
+                names.append(service)
+        if own:
+            mine = self._layer(own)
+            rest = [{person: pair for person, pair in of.items() if person not in own} for of in layer[1:]]
+            twos = [(mine.lifting, mine.granting | rest[1]), (rest[0], mine.granting)]
+            for pairs in _ways(mine.gaining, twos).values():
+                for names in self._changes(kind, action, one, other, pairs):
+                    names.append(service)
+
+    def _layer(self, pairs: Mapping[Atom, Pair]) -> _Layer:
+        found = _Layer({}, {}, {})
+        for person, pair in pairs.items():
+            points, lifted = self._of_one(pair)
+            for so, of in zip((points, lifted, pair[1].grants), found, strict=True):
+                if so:
+                    of[person] = pair
+        return found
+
+    def _of_one(self, pair: Pair) -> tuple[list[Atoms], list[Atoms]]:
+        """The least points about one principal alone, and what is not forbidden to him any more."""
+        key = id(pair[0]), id(pair[1])
+        if key not in self._alone:
+            one, other = pair
+            lifted = [deny for deny in one.denies if deny not in other.denies and not covered(deny, other.denies)]
+            points = [way for way in other.grants if way not in one.grants and not covered(way, one.grants)]
+            points += [way | deny for way in other.grants for deny in lifted]
+            points = minimal(dict.fromkeys(point for point in points if not covered(point, other.denies)))
+            self._alone[key] = points, lifted
+        return self._alone[key]
+
+    def _points(self, pairs: tuple[Pair, ...]) -> list[Atoms]:
+        """The least points about just these principals."""
+        if len(pairs) == 1:
+            return self._of_one(pairs[0])[0]
+        less = [point for pair in pairs for point in self._of_one(pair)[0]]
+        found = dict[Atoms, None]()
+        for (_, other), pair in (pairs, pairs[::-1]):
+            for way in other.grants:
+                for deny in self._of_one(pair)[1]:
+                    point = way | deny
+                    if not any(covered(point, by) for by in (other.denies, pair[1].denies, less)):
+                        found[point] = None
+        return minimal(found)
+
+    def _changes(self, kind: Kind, action: str, one: _Side, other: _Side, pairs: tuple[Pair, ...]) -> list[list[str]]:
+        key = (kind, action, id(one.denies), id(other.denies), *(id(part) for pair in pairs for part in pair))
+        if key not in self._told:
+            self._told[key] = found = []
+            formula = Formula({}, {})
+            for part, _ in pairs:
+                formula.grants.update(part.grants)
+                formula.denies.update(part.denies)
+            for point in self._points(pairs):
+                unless = self._unless(other.denies, point)
+                still = in_order(remaining(formula, point))
+                but = self._unless(one.denies, point) if still else ()
+                but = tuple(deny for deny in but if deny and deny not in unless)
+                found.append(self.add(Change(kind, at(row_of(point, action, ""))._replace(unless=unless), still, but)))
+        return self._told[key]
+
+    def _unless(self, denies: dict[Atoms, tuple[Deny, ...]], point: Atoms) -> tuple[Atoms, ...]:
+        if id(denies) not in self._excepts:
+            self._excepts[id(denies)] = Excepts(denies)
+        return self._excepts[id(denies)].of(point)
+
+
+def _ways(
+    gaining: Mapping[Atom, Pair], twos: Iterable[tuple[Mapping[Atom, Pair], Mapping[Atom, Pair]]]
+) -> dict[Persons, tuple[Pair, ...]]:
+    """One principal, or two of whom one is granted something and a deny of the other is lifted."""
+    found: dict[Persons, tuple[Pair, ...]] = {(person,): (pair,) for person, pair in gaining.items()}
+    for lifting, granting in twos:
+        for one, its in lifting.items():
+            for other, theirs in granting.items():
+                if one != other and not one.kind == other.kind == USER:
+                    found[(one, other) if one < other else (other, one)] = (
+                        (its, theirs) if one < other else (theirs, its)
+                    )
+    return found
 
 
 def _recounted(old: Book, before: Mapping[str, Place], new: Book, after: Mapping[str, Place]) -> Iterator[Change]:
@@ -96,9 +248,9 @@ def _recounted(old: Book, before: Mapping[str, Place], new: Book, after: Mapping
                 both = one.keys() & other.keys()
                 for pair in in_order(_pairs(one, both) | _pairs(other, both)):
                     had, has = (len(set[int]().union(*(held[person] for person in pair))) for held in (one, other))
-                    book, which = (new, parts[1]) if has > had else (old, parts[0])
+                    book, where = (new, will) if has > had else (old, was)
                     counted = {atom._replace(nth=max(had, has)) if atom.kind == LIMIT else atom for atom in rest}
-                    point, denies = pair | counted, book.forbids(which)
+                    point, denies = pair | counted, book.forbids(*book.layers(action, where))
                     told = any((len(other[person]) - len(one[person])) * (has - had) > 0 for person in pair)
                     if had != has and not told and possible(pair) and not covered(point, denies):
                         row = row_of(point, action, name)
@@ -126,30 +278,6 @@ def _pairs(counters: Mapping[Atom, set[int]], persons: Collection[Atom]) -> set[
     return {frozenset(pair) for people in about.values() for pair in combinations(people, 2)}
 
 
-def _told(kind: Literal["gained", "lost"], one: Formula, other: Formula, action: str, service: str) -> list[Change]:
-    """What `other` allows and `one` does not."""
-    changes = []
-    for point in in_order(gained(one, other)):
-        unless = in_order({deny - point for deny in other.denies if possible(point | deny)})
-        row = row_of(point, action, service)._replace(unless=unless)
-        still = in_order(remaining(one, point))
-        but = {deny - point for deny in one.denies if possible(point | deny)} if still else set()
-        changes.append(Change(kind, row, still, in_order(but - {*unless, frozenset()})))
-    return changes
-
-
-def gained(old: Formula, new: Formula) -> list[Atoms]:
-    """The least points at which the new one allows it and the old one does not."""
-    found = dict.fromkeys(one for one in new.grants if one not in old.grants and not covered(one, old.grants))
-    lifted = [deny for deny in old.denies if deny not in new.denies and not covered(deny, new.denies)]
-    for grant in new.grants:
-        for deny in lifted:
-            point = grant | deny
-            if possible(point) and not covered(point, new.denies):
-                found[point] = None
-    return minimal(found)
-
-
 def remaining(formula: Formula, point: Atoms) -> list[Atoms]:
     """The conditions under which a formula allows it to the people of a point, on its service."""
     known = frozenset(atom for atom in point if _is_fixed(atom))
@@ -162,10 +290,25 @@ def _is_fixed(atom: Atom) -> bool:
     return atom.kind in (*PRINCIPALS, INSIDE)
 
 
-def _gathered(changes: list[Change]) -> list[Change]:
-    """What is the same but for its services, and then but for its actions, as one."""
+def _gathered(changes: Mapping[Change, Sequence[str]]) -> list[Change]:
+    """What is the same but for its actions as one, each with its services."""
     groups: dict[Change, list[Row]] = {}
-    for change in changes:
-        groups.setdefault(change._replace(row=Row((), (), ())), []).append(change.row)
+    for change, names in sorted(changes.items(), key=lambda pair: ACTS[pair[0].row.actions[0]]):
+        if not names:
+            continue  # wherever it could have been, a rule is about that service alone
+        row = change.row._replace(services=tuple(names))
+        groups.setdefault(change._replace(row=Row((), (), ())), []).append(row)
     found = [change._replace(row=row) for change, rows in groups.items() for row in gathered(rows)]
-    return sorted(found, key=lambda change: (change.row.who, change.row.services, change.kind))
+    return sorted(found, key=_order)
+
+
+def _order(change: Change) -> tuple[object, ...]:
+    row = change.row
+    return (
+        row.who,
+        row.services,
+        change.kind,
+        ACTS[row.actions[0]],
+        row.inside,
+        [(ORDER[atom.kind], atom) for atom in row.conditions],
+    )

@@ -72,8 +72,8 @@ class Ways:
 
     def of(self, action: str, place: Place) -> list[Row]:
         """In the order of principals; they name no service yet."""
-        parts = self._book.parts(action, place, self._about)
-        denies = self._book.forbids(parts)
+        base, own = self._book.layers(action, place, self._about)
+        parts, denies = base | own, self._book.forbids(base, own)
         if id(denies) not in self._excepts:
             self._excepts[id(denies)] = Excepts(denies)
         found = list[Row]()

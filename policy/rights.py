@@ -124,36 +124,46 @@ class Book:
         self._parts: dict[tuple[str, Atom, frozenset[str], frozenset[str]], Part] = {}
         self._of: dict[tuple[object, ...], Parts] = {}
         self._forbids: dict[tuple[object, ...], dict[Atoms, tuple[Deny, ...]]] = {}
+        self._none: Parts = {}
+        self._denying: dict[int, Parts] = {}
 
     def formula(self, action: str, place: Place | None, about: Principals = anybody) -> Formula:
         """NEVER for a place that is None, which the policy does not know, and where the action cannot be on it.
 
         about: of whom it is to be; what is about others is left out.
         """
-        parts = self.parts(action, place, about)
+        base, own = self.layers(action, place, about)
+        parts = base | own
         grants = {one: rules for part in parts.values() for one, rules in part.grants.items()}
-        return Formula(grants, self.forbids(parts)) if parts else NEVER
+        return Formula(grants, self.forbids(base, own)) if parts else NEVER
 
     def parts(self, action: str, place: Place | None, about: Principals = anybody) -> Parts:
         """Those of a formula, by principal. The same object where the same rules are about two places."""
+        base, own = self.layers(action, place, about)
+        return base | own if own else base
+
+    def layers(self, action: str, place: Place | None, about: Principals = anybody) -> tuple[Parts, Parts]:
+        """The same in two. First by the rules that are not of this place alone: one object, which is kept, for all
+        that are alike but for rules of their own. Then of whom those name: that counts in place of the first."""
         if place is None or (action in GLOBAL_ACTIONS) != (place == DAEMON):
-            return {}
+            return self._none, self._none
         perhaps = frozenset(group for group in place.perhaps if self._names(action, GROUP + group))
         targets = frozenset(target for target in place.targets if self._names(action, target))
-        key = (action, targets, perhaps, about)
+        own = targets & {place.service}
+        key = (action, shared := targets - own, perhaps, about)
         if key not in self._of:
-            own = targets & {place.service}
-            if own and (shared := targets - own) | perhaps:  # made once for all that are alike
-                more = self._made(action, targets, perhaps, filter(about, self._named(action, own)))
-                self._of[key] = self.parts(action, place._replace(targets=shared), about) | more
-            else:
-                named = self._named(action, [*sorted(targets), *sorted(GROUP + group for group in perhaps)])
-                self._of[key] = self._made(action, targets, perhaps, filter(about, named))
-        return self._of[key]
+            named = self._named(action, [*sorted(shared), *sorted(GROUP + group for group in perhaps)])
+            self._of[key] = self._made(action, shared, perhaps, filter(about, named))
+        if not own:
+            return self._of[key], self._none
+        return self._of[key], self._made(action, targets, perhaps, filter(about, self._named(action, own)))
 
-    def forbids(self, parts: Parts) -> dict[Atoms, tuple[Deny, ...]]:
-        """All that forbids it. The same object where it is the same of two places."""
-        denying = [part for part in parts.values() if part.denies]
+    def forbids(self, base: Parts, own: Parts) -> dict[Atoms, tuple[Deny, ...]]:
+        """All that forbids it, by the two layers. The same object where it is the same of two places."""
+        if id(base) not in self._denying:
+            self._denying[id(base)] = {person: part for person, part in base.items() if part.denies}
+        denying = [part for person, part in self._denying[id(base)].items() if person not in own]
+        denying += [part for part in own.values() if part.denies]
         key = tuple(sorted(map(id, denying)))
         if key not in self._forbids:
             self._forbids[key] = {one: rules for part in denying for one, rules in part.denies.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import naive
@@ -10,8 +11,8 @@ from examples import examples
 from hypothesis import given, strategies as st
 from naive import Point, Rule, policy_of
 
-from policy.diff import Change, diff
-from policy.rights import OTHER, Atom, Book, groups_named, places
+from policy.diff import Change, diff, remaining
+from policy.rights import DAEMON, OTHER, Atom, Book, Formula, covered, groups_named, minimal, places, possible
 from policy.rules import Policy
 
 
@@ -48,6 +49,58 @@ def test_every_change_of_a_decision_is_in_the_diff(
         if was != will:
             kind = "gained" if will else "lost"
             assert any(change.kind == kind and covers(change, point) for change in told), (point, told)
+
+
+def point_of(change: Change) -> frozenset[Atom]:
+    row = change.row
+    return frozenset((*row.who, *row.conditions, *(Atom("in", group) for group in row.inside)))
+
+
+Told = tuple[str, str, str, frozenset[Atom], frozenset[Any], frozenset[Any], frozenset[Any]]
+
+
+def by_whole_formulas(kind: str, one: Formula, other: Formula, action: str, service: str) -> Iterator[Told]:
+    """What `other` allows and `one` does not, as policy/diff.py defines it, without regard to whom a part is about."""
+    points = [grant for grant in other.grants if not covered(grant, one.grants)]
+    points += [grant | deny for grant, deny in itertools.product(other.grants, one.denies)]
+    points = [point for point in points if possible(point) and not covered(point, other.denies)]
+    for point in minimal(dict.fromkeys(points)):
+        unless, but = ({deny - point for deny in some.denies if possible(deny | point)} for some in (other, one))
+        still = remaining(one, point)
+        but = but - {*unless, frozenset()} if still else set()
+        yield kind, action, service, point, frozenset(unless), frozenset(still), frozenset(but)
+
+
+@examples(40)
+@given(two=TWO, renamed=st.sampled_from([{}, {"shop": "store"}, {"site": "store", "worker": "site"}]))
+def test_it_is_what_whole_formulas_say_place_by_place(
+    two: tuple[list[Rule], list[Rule]], renamed: dict[str, str]
+) -> None:
+    """The rest are further counters, which no formula has."""
+    policies = [policy_of(rules) for rules in two]
+    groups = groups_named(policies[0]) | groups_named(policies[1])
+    services = naive.SERVICES, {renamed.get(name, name): own for name, own in naive.SERVICES.items()}
+    known = [places(some, groups) for some in services]
+    want = set[Told]()
+    for name in ("", *known[0], *known[1]):
+        for action in ("view", "restart", "reload"):
+            was, will = (
+                Book(policy).formula(action, some.get(name) if name else DAEMON)
+                for policy, some in zip(policies, known, strict=True)
+            )
+            want |= {*by_whole_formulas("lost", will, was, action, name)}
+            want |= {*by_whole_formulas("gained", was, will, action, name)}
+    found = diff(Book(policies[0]), known[0], Book(policies[1]), known[1])
+    assert all(one.row.services for one in found)
+    told = [
+        (one.kind, action, service, point_of(one), frozenset(one.row.unless), frozenset(one.still), frozenset(one.but))
+        for one in found
+        for action in one.row.actions
+        for service in one.row.services
+    ]
+    assert want <= {*told}
+    assert all(any(atom.nth > 1 for atom in point) for *_, point, _, _, _ in {*told} - want)
+    assert len(told) == len({*told})
 
 
 def holds(rules: list[Rule], row: Any, action: str, service: str) -> bool:
