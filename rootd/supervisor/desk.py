@@ -22,7 +22,7 @@ from policy import conditions, decide, explain, messages, rules
 from policy.identity import ROOT, Identity
 from policy.login import Pull
 from policy.names import GLOBAL_ACTIONS, Action
-from rootd.supervisor import watching
+from rootd.supervisor import mentions, watching
 from rootd.supervisor.admission import Admission
 from rootd.supervisor.approvals import Approvals, Waiting
 from rootd.supervisor.auditing import Audit, Rate, Then
@@ -115,6 +115,7 @@ class Desk:
         self._called(Call(NoConnection(note), command, None, "a signal"))
 
     def _called(self, call: Call) -> None:
+        call.connection.sees = partial(self.sees, call)
         row = self._row(call)
         if (self.audit.is_full if call.connection.root else self.audit.is_crowded) and not self._may_go_on(call):
             return call.connection.answer(unwritten("log does not keep up"))
@@ -217,7 +218,7 @@ class Desk:
         )
         if not denied:
             return None
-        named = name if self.may_view(call, name) else "another service"
+        named = mentions.mark(name, name, "another service")
         who = f"no rule lets {call.user}" if call.identity.token is None else f"neither may this token of {call.user}"
         text = f"denied: it would {row.action} {named} too, and {who} {row.action} that"
         return messages.Refused("forbidden", text)
@@ -335,6 +336,15 @@ class Desk:
             return any(isinstance(decision, decide.Allow) for decision in said)
         who, groups = call.identity, self.groups_of(service)
         return who.root or (groups is not None and decide.visible(self.policy, who, service, groups, self.asking(call)))
+
+    def sees(self, call: Call, whose: str) -> bool:
+        """Whether a name may be told (mentions); whose: a service, perhaps with its groups, which may not be there."""
+        name, *groups = whose.split(" ")
+        if call.identity.root or not name or self.groups_of(name) is not None:
+            return call.identity.root or self.may_view(call, name)
+        forbidding = [entry.removeprefix(rules.GROUP) for deny in self.policy.denies for entry in deny.on]
+        may = partial(decide.visible, self.policy, call.identity, name, asking=self.asking(call))
+        return may(groups) if groups else may(()) and may(forbidding)
 
     def _may_see(self, call: watching.Watching, service: str) -> bool | None:
         assert isinstance(call, Call)

@@ -13,6 +13,7 @@ import msgspec
 
 from policy import approval, decide, messages
 from policy.names import Action
+from rootd.supervisor import mentions
 from rootd.supervisor.approvals import Waiting
 from rootd.supervisor.control import Connection
 from rootd.supervisor.operations import Refusal
@@ -30,7 +31,7 @@ class Through(Connection):
 
     def __init__(self, call: Call, waiting: Waiting) -> None:
         self.root, self.closed = call.connection.root, False
-        self._call, self._what = call, f"{waiting.user}'s {waiting.info.text}"
+        self._call, self._what = call, f"{waiting.user}'s {mentions.plain(waiting.info.text)}"
 
     def answer(self, reply: messages.Reply | messages.Event, fd: int = -1, *, more: bool = False) -> None:
         told = reply
@@ -73,7 +74,8 @@ class Seconds:
         more = [
             f"{key} {value}" for key, value in msgspec.to_builtins(call.command).items() if value and key not in NAMED
         ]
-        what = ", ".join(filter(None, [f"{row.action} {call.service or ''}".strip(), *more, *also]))
+        service, *others = (mentions.mark(name, name) for name in (call.service or "", *also))
+        what = ", ".join(filter(None, [f"{row.action} {service}".strip(), *more, *others]))
 
         def make(number: int) -> Waiting:
             now = desk.clock()
@@ -162,7 +164,10 @@ class Seconds:
         said = decide.decide(desk.policy, call.identity, Action.APPROVE, None, (), desk.asking(call))
         sees = isinstance(said, decide.Allow)  # who has this right sees all that waits, and agrees to nothing by it
         for waiting in desk.approvals.all():
-            yours = self.is_own(call, waiting)
-            if yours or sees or isinstance(self.may_approve(call, waiting.number), decide.Allow):
-                found.append(msgspec.structs.replace(waiting.info, yours=yours, rule=waiting.rule))
+            yours, info = self.is_own(call, waiting), waiting.info
+            if isinstance(self.may_approve(call, waiting.number), decide.Allow):
+                info = msgspec.structs.replace(info, text=mentions.plain(info.text))  # he has to know what he approves
+            elif not (yours or sees):
+                continue
+            found.append(msgspec.structs.replace(info, yours=yours, rule=waiting.rule))
         return found
