@@ -2,7 +2,7 @@
 
 Who composes a text about one service, or about the daemon, does not know who will read it, and names others in it. Each
 such name is marked, and the text goes on as a str: to operations, states and files. The marks are taken off where it is
-told: by control for a person, by what he may view at that moment; by auditing and for standard error, where all is told.
+told: by control for a person, by what he may view at that moment; by auditing, and for standard error, whole.
 
 Rule 1: one place tells people things (control.Connection), and takes the marks off whatever it sends.
 Rule 2: what is marked wrongly, or cut within a mark, shows less and never more.
@@ -198,8 +198,7 @@ def of_problem(wrong: Problem, whose: str, hidden: str) -> Problem:
 
 
 def plain_problem(wrong: Problem) -> Problem:
-    said = (plain(one) for one in (wrong.file, wrong.key, wrong.text, wrong.source))
-    file, key, text, source = said
+    file, key, text, source = map(plain, (wrong.file, wrong.key, wrong.text, wrong.source))
     return Problem(file, wrong.line, key, text, source)
 
 
