@@ -114,6 +114,7 @@ class Seconds:
         waiting = desk.approvals.take(number)
         session = desk.sessions.still(waiting.session, desk.clock())
         if session is None or (session.identity.user, session.identity.uid) != (waiting.user, waiting.uid):
+            self._over(waiting, f"was approved by {call.user}, but the session of {waiting.user} is over", call.user)
             raise Refusal("conflict", f"the session of {waiting.user} is over: nothing was done")
         desk.outcome(call, Action.APPROVE, 0, True, f"approved: {waiting.info.text} of {waiting.user}", 0.0)
         desk.begin_approved(Through(call, waiting), waiting, session, call.user)
@@ -140,14 +141,18 @@ class Seconds:
         call.connection.answer(messages.Done(text))
         self._desk.outcome(call, Action(action_of(waiting.command)), 0, True, text, 0.0)
 
-    def _over(self, waiting: Waiting, how: str) -> str:
-        """It waits no more, and was not done: the end of its story, for the audit log and for whoever may view it."""
+    def _over(self, waiting: Waiting, how: str, by: str = "") -> str:
+        """It waits no more, and was not done: the end of its story, for the audit log and for whoever may view it.
+
+        by: who had approved it.
+        """
         desk, action, service = self._desk, action_of(waiting.command), target_of(waiting.command)
         body = {
             "kind": "outcome", "id": waiting.request, "operation": 0, "action": action, "target": service, "ok": False,
             "result": f"approval {waiting.number} {how}", "seconds": 0.0, "approval": waiting.number,
+            "user": waiting.user, "uid": waiting.uid,
         }  # fmt: skip
-        desk.audit.record(body)
+        desk.audit.record(body | ({"approved_by": by} if by else {}))
         text = f"approval {waiting.number} {how}: {action} {service}".rstrip()
         desk.services.operations.lapsed(waiting.number, service, text)
         return text
