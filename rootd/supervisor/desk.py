@@ -89,6 +89,7 @@ class Desk:
         self.seconds, self.admission = Seconds(self), Admission(sessions, audit, clock)
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
+        sessions.ended = self.watchers.look
         self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
         self.remember: Callable[[], None] = lambda: None  # what was begun, before anybody is told of it
         self.outcomes = Outcomes(services.operations, audit)
