@@ -80,10 +80,10 @@ class Outbox:
 class Connection:
     """One peer. It has one request at a time: until that is answered, nothing more is read.
 
-    sees: which services he may view who asks. Of others he is told no name, whatever is sent.
+    sight: which services he may view who asks, at this moment. Of others he is told no name, whatever is sent.
     """
 
-    sees: mentions.Sees = staticmethod(lambda whose: False)
+    sight: Callable[[], mentions.Sees] = staticmethod(lambda: lambda whose: False)
 
     def __init__(self, door: Door, sock: socket.socket, now: float) -> None:
         self.door = door
@@ -108,7 +108,7 @@ class Connection:
         if self.closed or self._asked is None:
             return
         try:
-            packet = wire.ANSWER.encode(messages.Answer(self._asked, reply), partial(mentions.told, sees=self.sees))
+            packet = wire.ANSWER.encode(messages.Answer(self._asked, reply), partial(mentions.told, sight=self.sight))
         except ValueError as error:
             refused = messages.Refused("failed", f"the answer does not fit into a packet: {error}")
             packet, more = wire.ANSWER.encode(messages.Answer(self._asked, refused)), False

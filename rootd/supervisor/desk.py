@@ -116,7 +116,7 @@ class Desk:
         self._called(Call(NoConnection(note), command, None, "a signal"))
 
     def _called(self, call: Call) -> None:
-        call.connection.sees = partial(self.sees, call)
+        call.connection.sight = partial(self.sight, call)
         row = self._row(call)
         if (self.audit.is_full if call.connection.root else self.audit.is_crowded) and not self._may_go_on(call):
             return call.connection.answer(unwritten("log does not keep up"))
@@ -338,14 +338,21 @@ class Desk:
         who, groups = call.identity, self.groups_of(service)
         return who.root or (groups is not None and decide.visible(self.policy, who, service, groups, self.asking(call)))
 
-    def sees(self, call: Call, whose: str) -> bool:
-        """Whether a name may be told (mentions); whose: a service, perhaps with its groups, which may not be there."""
-        name, *groups = whose.split(" ")
-        if call.identity.root or not name or self.groups_of(name) is not None:
-            return call.identity.root or self.may_view(call, name)
-        forbidding = [entry.removeprefix(rules.GROUP) for deny in self.policy.denies for entry in deny.on]
-        may = partial(decide.visible, self.policy, call.identity, name, asking=self.asking(call))
-        return may(groups) if groups else may(()) and may(forbidding)
+    def sight(self, call: Call) -> mentions.Sees:
+        """Which names may be told now; of each service, perhaps with its groups, which may not be there (mentions)."""
+        if call.identity.root:
+            return lambda whose: True
+        may = decide.sight(self.policy, call.identity, self.asking(call))
+
+        def sees(whose: str) -> bool:
+            name, *groups = whose.split(" ")
+            known = self.groups_of(name)
+            if known is not None or groups:
+                return may(name, groups if known is None else known)
+            forbidding = [entry.removeprefix(rules.GROUP) for deny in self.policy.denies for entry in deny.on]
+            return may(name, ()) and may(name, forbidding)
+
+        return sees
 
     def _may_see(self, call: watching.Watching, service: str) -> bool | None:
         assert isinstance(call, Call)

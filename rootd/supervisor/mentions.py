@@ -107,8 +107,11 @@ def _goes_on(run: list[_Marked], between: str, separator: str, after: str | _Mar
 
 def _listed(run: list[_Marked], between: str) -> str:
     hidden = [one.instead for one in run if one.text is None]
-    instead = hidden[:1] and [hidden[0].replace(COUNT, _counted(len(hidden)))]
-    return between.join([*(one.text for one in run if one.text is not None), *instead])
+    shown = between.join(one.text for one in run if one.text is not None)
+    instead = hidden[0].replace(COUNT, _counted(len(hidden))) if hidden else ""
+    if shown and hidden:
+        shown += " and " if (between, hidden[0]) == (", ", COUNT) else between
+    return shown + instead
 
 
 def _counted(many: int) -> str:
@@ -148,11 +151,11 @@ def _pieces(text: str) -> Iterator[str]:
         yield piece
 
 
-def told(packet: bytes, sees: Sees) -> bytes:
-    """A message in JSON, as somebody is told it."""
+def told(packet: bytes, sight: Callable[[], Sees]) -> bytes:
+    """A message in JSON, as somebody is told it. sight: asked where there is something to see."""
     if not any(one in packet for one in _SPELLED):
         return packet
-    sees = functools.cache(sees)  # it is one moment
+    sees = functools.cache(sight())
     return msgspec.json.encode(_told(msgspec.json.decode(packet), sees))
 
 

@@ -115,7 +115,8 @@ class Upgrades:
     def ended(self, event: Ended, now: float) -> None:
         """An operation has ended: the restart of our api, or any other."""
         if self._awaited and event.operation == self._awaited:
-            rest = event.text if event.ok else f"but of the api only the old version runs: {event.text}"
+            why = mentions.mark(API, event.text, "who may view it is told why")
+            rest = event.text if event.ok else f"but of the api only the old version runs: {why}"
             self._end(event.ok, f"{self._text}; {rest}", now)
 
     def wake_at(self) -> float | None:

@@ -23,7 +23,7 @@ def test_those_that_may_not_be_viewed_are_not_named(room: Any) -> None:
     client = room.client()
     room.services.above = {"site": ["jobs", "vault"]}
     both = client.ask(messages.Stop("site")).text
-    assert both.startswith("site is required by jobs, 1 service that you may not view: ")
+    assert both.startswith("site is required by jobs and 1 service that you may not view: ")
     room.services.above = {"site": ["vault"]}
     assert client.ask(messages.Stop("site")).text.startswith("site is required by 1 service that you may not view: ")
     no = client.ask(messages.Stop("site", with_dependants=True))

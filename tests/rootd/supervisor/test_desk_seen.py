@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from policy import messages, wire
+from policy.parse import parse
+from policy.rules import Policy
 from rootd import ipc
-from rootd.supervisor.desk import Desk, spoken, target
+from rootd.supervisor.control import NoConnection
+from rootd.supervisor.desk import Call, Desk, spoken, target
 from rootd.supervisor.dispatch import DISPATCH
 from rootd.supervisor.reload import Reloads, read_generation
 
@@ -246,7 +249,7 @@ def test_a_stop_that_waits_for_a_second_person(daemon: Daemon) -> None:
     daemon.up("site")
     daemon.up(f"{WORD}-above")
     waits = daemon.ask(messages.Stop("site", with_dependants=True))
-    assert waits.text.startswith("stop site, 1 service that you may not view waits for approval 1 by user:bob")
+    assert waits.text.startswith("stop site and 1 service that you may not view waits for approval 1 by user:bob")
     daemon.look()
     (waiting,) = daemon.ask(messages.ListApprovals(), "bob").approvals
     assert waiting.text == f"stop site, {WORD}-above", "who is to approve it has to know what"
@@ -282,8 +285,8 @@ def test_a_reload_and_what_it_begins(daemon: Daemon, dry_run: bool) -> None:
     daemon.look()
     told = daemon.ask(messages.ListOperations(ended=True)).operations
     text = next(one.text for one in told if one.kind == "reload")
-    assert ("would change: added: other, 2 services that you may not view; removed: 1 service" in text) is dry_run
-    assert dry_run or "reloaded: added: other, 2 services that you may not view; removed: 1 service" in text
+    assert ("would change: added: other and 2 services that you may not view; removed: 1 service" in text) is dry_run
+    assert dry_run or "reloaded: added: other and 2 services that you may not view; removed: 1 service" in text
     assert dry_run or "2 services that you may not view failed" in text
     assert "sockets added: of 1 service that you may not view" in text
 
@@ -310,3 +313,29 @@ def test_a_shutdown_that_one_does_not_end_in(daemon: Daemon, monkeypatch: pytest
     daemon.look()
     assert daemon.ask(messages.Watch(number)).text == "1 service that you may not view failed"
     assert f"{WORD}-above: process" in daemon.ask(messages.Watch(number), "root").text
+
+
+@pytest.mark.parametrize(
+    ("denies", "whose", "told"),
+    [
+        (True, "jobs", False),
+        (True, "site", True),
+        (True, "new front", True),
+        (True, "new front back", False),
+        (True, "gone", False),  # it may have been in the group
+        (False, "gone", True),
+        (True, "/", False),
+        (False, "/", False),
+    ],
+)
+def test_what_is_not_configured_is_told_to_who_would_view_it(
+    room: Any, tokens: tuple[str, str, str], denies: bool, whose: str, told: bool
+) -> None:
+    rule = '[[{}]]\nid = "{}"\nwho = ["user:alice"]\nmay = ["view"]\non = ["{}"]\n'
+    text = rule.format("grant", "all", "*") + (rule.format("deny", "not", "group:back") if denies else "")
+    policy = parse([("policy.d/1.toml", text)], room.services.groups)
+    assert isinstance(policy, Policy)
+    room.desk.policy = policy
+    session = room.sessions.find(tokens[0], room.now)
+    assert room.desk.sight(Call(NoConnection(print), messages.Status(), session, ""))(whose) is told
+    assert room.desk.sight(Call(NoConnection(print), messages.Status(), None, ""))(whose)

@@ -22,8 +22,8 @@ def seen(text: str, *may: str) -> str:
 def test_who_may_view_a_service_reads_its_name_and_anybody_else_that_there_is_one() -> None:
     text = f"waits for {names(['b', 'hush', 'a', 'still'])}, then begins"
     assert seen(text, "a", "b", "hush", "still") == plain(text) == "waits for b, hush, a, still, then begins"
-    assert seen(text, "a", "b", "still") == "waits for b, a, still, 1 service that you may not view, then begins"
-    assert seen(text, "a", "b") == "waits for b, a, 2 services that you may not view, then begins"
+    assert seen(text, "a", "b", "still") == "waits for b, a, still and 1 service that you may not view, then begins"
+    assert seen(text, "a", "b") == "waits for b, a and 2 services that you may not view, then begins"
     assert seen(text) == "waits for 4 services that you may not view, then begins"
 
 
@@ -34,7 +34,7 @@ def test_what_is_told_instead_is_told_once_a_list() -> None:
         seen(text, "a", "b", "c") == "reloaded: changed: a, b; a was not started; b was not started; c was not started"
     )
     assert seen(text, "b") == (
-        "reloaded: changed: b, 1 service that you may not view; b was not started;"
+        "reloaded: changed: b and 1 service that you may not view; b was not started;"
         " 2 services that you may not view failed"
     )
 
@@ -82,11 +82,11 @@ def test_a_text_is_made_short_between_marks() -> None:
 def test_a_packet_is_told_without_marks_whatever_is_in_it() -> None:
     step = messages.Step(1, "now", 2, "site", f'a "quoted" \\u000e {names(["hush"])}')
     packet = msgspec.json.encode(messages.Answer(1, step))
-    told = json.loads(mentions.told(packet, lambda whose: False))
+    told = json.loads(mentions.told(packet, lambda: lambda whose: False))
     assert told["reply"]["text"] == 'a "quoted" \\u000e 1 service that you may not view'
-    assert msgspec.json.decode(mentions.told(packet, lambda whose: True))["reply"]["number"] == 1
+    assert msgspec.json.decode(mentions.told(packet, lambda: lambda whose: True))["reply"]["number"] == 1
     without = msgspec.json.encode([1, None, "x"])
-    assert mentions.told(without, lambda whose: False) is without
+    assert mentions.told(without, lambda: lambda whose: False) is without
 
 
 def test_the_keys_that_name_other_services_are_told_as_such() -> None:
@@ -115,10 +115,10 @@ def test_a_mistake_is_told_to_who_may_view_all_that_it_names(said: messages.Prob
     found = mentions.problem(said, owners)
     answer = messages.Ended(1, "now", 2, "", False, "no", 1.0, [found])
     packet = msgspec.json.encode(answer)
-    one = json.loads(mentions.told(packet, lambda whose: whose == "a"))["problems"][0]
+    one = json.loads(mentions.told(packet, lambda: lambda whose: whose == "a"))["problems"][0]
     assert (one["file"], one["line"], one["key"], one["source"]) == ("", 0, "", "")
     assert one["text"].startswith("there is a mistake in what is about 1 service that you may not view")
-    whole = mentions.told(packet, lambda whose: True)
+    whole = mentions.told(packet, lambda: lambda whose: True)
     assert msgspec.json.decode(whole, type=messages.Ended).problems == [said]
     assert mentions.plain_problem(found) == said
 

@@ -12,4 +12,6 @@ T = TypeVar("T")
 
 
 def whole(message: T) -> T:
-    return msgspec.json.decode(mentions.told(msgspec.json.encode(message), lambda whose: True), type=type(message))
+    return msgspec.json.decode(
+        mentions.told(msgspec.json.encode(message), lambda: lambda whose: True), type=type(message)
+    )
