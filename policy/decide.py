@@ -11,7 +11,7 @@ Rule 4: who asks by a personal token is allowed what he may himself, and what th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from math import ceil
 from posixpath import basename
@@ -295,7 +295,13 @@ def visible(
     policy: Policy, identity: Identity, service: str, groups: Collection[str], asking: Asking = UNKNOWN
 ) -> bool:
     """May this person know that this service exists?"""
-    return _Sight(policy, identity, asking).allowed(Action.VIEW, targets_of(Action.VIEW, service, groups))
+    return sight(policy, identity, asking)(service, groups)
+
+
+def sight(policy: Policy, identity: Identity, asking: Asking = UNKNOWN) -> Callable[[str, Collection[str]], bool]:
+    """The same about many services at one moment: what is returned takes a service and its groups."""
+    found = _Sight(policy, identity, asking)
+    return lambda service, groups: found.allowed(Action.VIEW, targets_of(Action.VIEW, service, groups))
 
 
 def viewable(

@@ -9,6 +9,7 @@ is no second reader to disagree with; a second parser that hunts for duplicates 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -31,9 +32,11 @@ class Codec(Generic[T]):
         self._encoder = msgspec.json.Encoder()
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind, strict=True)
 
-    def encode(self, message: object) -> bytes:
-        """Raises ValueError when the packet would be larger than LIMIT, or holds text that UTF-8 cannot spell."""
-        packet = self._encoder.encode(message)
+    def encode(self, message: object, told: Callable[[bytes], bytes] = bytes) -> bytes:
+        """Raises ValueError when the packet would be larger than LIMIT, or holds text that UTF-8 cannot spell.
+
+        told: makes of what is spelled what is sent."""
+        packet = told(self._encoder.encode(message))
         if len(packet) > LIMIT:
             raise ValueError(f"a message of {len(packet)} bytes, more than {LIMIT}")
         return packet

@@ -13,7 +13,7 @@ import array
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Literal
 
 import msgspec
@@ -170,7 +170,7 @@ class Supervisor:
 
     def watch(
         self, session: str, command: messages.Watch, source: str, idle: float = 1.0
-    ) -> Iterator[messages.Event | None]:
+    ) -> Generator[messages.Event | None, None, None]:
         """Events as they come; None after `idle` seconds without one. Ends with the connection. Raises Refusal.
 
         The first None comes sooner, so that a caller learns quickly that nothing was refused.

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rootd import ipc
+from rootd.supervisor import mentions
 
 KEPT = 4_096  # records that wait for log
 PATIENCE = 5.0  # seconds in which log's disk must answer
@@ -79,7 +80,7 @@ class Audit:
         if len(self._waiting) + len(self._unwritten) >= KEPT:
             self._note("the audit log cannot keep up: a record is lost")
             return then("too many records are waiting") if then else None
-        cut = {key: value[:CUT] if isinstance(value, str) else value for key, value in body.items()}
+        cut = {key: mentions.plain(value)[:CUT] if isinstance(value, str) else value for key, value in body.items()}
         waiting = Waiting(json.dumps(cut, separators=(",", ":")).encode(), then, self._clock() + PATIENCE)
         if not self._ask(waiting):
             self._give_up([waiting], "log is being started again")

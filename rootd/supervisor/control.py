@@ -19,10 +19,12 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from policy import messages, wire
 from rootd import ipc
 from rootd.check import headline
+from rootd.supervisor import mentions
 
 FIRST = 2.0  # seconds from the connection to its first request
 NEXT = 10.0  # seconds from an answer to the next request
@@ -76,7 +78,12 @@ class Outbox:
 
 
 class Connection:
-    """One peer. It has one request at a time: until that is answered, nothing more is read."""
+    """One peer. It has one request at a time: until that is answered, nothing more is read.
+
+    sight: which services he may view who asks, at this moment. Of others he is told no name, whatever is sent.
+    """
+
+    sight: Callable[[], mentions.Sees] = staticmethod(lambda: lambda whose: False)
 
     def __init__(self, door: Door, sock: socket.socket, now: float) -> None:
         self.door = door
@@ -101,7 +108,7 @@ class Connection:
         if self.closed or self._asked is None:
             return
         try:
-            packet = wire.ANSWER.encode(messages.Answer(self._asked, reply))
+            packet = wire.ANSWER.encode(messages.Answer(self._asked, reply), partial(mentions.told, sight=self.sight))
         except ValueError as error:
             refused = messages.Refused("failed", f"the answer does not fit into a packet: {error}")
             packet, more = wire.ANSWER.encode(messages.Answer(self._asked, refused)), False
@@ -202,7 +209,7 @@ class NoConnection(Connection):
     def over(self, ended: messages.Ended) -> None:
         self._note(f"asked for by a signal: {ended.text}")
         for problem in ended.problems:
-            self._note(headline(problem))
+            self._note(headline(mentions.plain_problem(problem)))
 
 
 class Door:

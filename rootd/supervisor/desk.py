@@ -22,7 +22,7 @@ from policy import conditions, decide, explain, messages, rules
 from policy.identity import ROOT, Identity
 from policy.login import Pull
 from policy.names import GLOBAL_ACTIONS, Action
-from rootd.supervisor import watching
+from rootd.supervisor import mentions, watching
 from rootd.supervisor.admission import Admission
 from rootd.supervisor.approvals import Approvals, Waiting
 from rootd.supervisor.auditing import Audit, Rate, Then
@@ -89,6 +89,7 @@ class Desk:
         self.seconds, self.admission = Seconds(self), Admission(sessions, audit, clock)
         self.rate, self.spelled = Rate(audit.record, expires), Spelled(services)
         self.watchers = watching.Watchers(self._may_see)
+        sessions.ended = self.watchers.look
         self.unrecorded = 0  # commands that went on before their record was on disk, in this trouble
         self.remember: Callable[[], None] = lambda: None  # what was begun, before anybody is told of it
         self.outcomes = Outcomes(services.operations, audit)
@@ -115,6 +116,7 @@ class Desk:
         self._called(Call(NoConnection(note), command, None, "a signal"))
 
     def _called(self, call: Call) -> None:
+        call.connection.sight = partial(self.sight, call)
         row = self._row(call)
         if (self.audit.is_full if call.connection.root else self.audit.is_crowded) and not self._may_go_on(call):
             return call.connection.answer(unwritten("log does not keep up"))
@@ -217,7 +219,7 @@ class Desk:
         )
         if not denied:
             return None
-        named = name if self.may_view(call, name) else "another service"
+        named = mentions.mark(name, name, "another service")
         who = f"no rule lets {call.user}" if call.identity.token is None else f"neither may this token of {call.user}"
         text = f"denied: it would {row.action} {named} too, and {who} {row.action} that"
         return messages.Refused("forbidden", text)
@@ -335,6 +337,22 @@ class Desk:
             return any(isinstance(decision, decide.Allow) for decision in said)
         who, groups = call.identity, self.groups_of(service)
         return who.root or (groups is not None and decide.visible(self.policy, who, service, groups, self.asking(call)))
+
+    def sight(self, call: Call) -> mentions.Sees:
+        """Which names may be told now; of each service, perhaps with its groups, which may not be there (mentions)."""
+        if call.identity.root:
+            return lambda whose: True
+        may = decide.sight(self.policy, call.identity, self.asking(call))
+
+        def sees(whose: str) -> bool:
+            name, *groups = whose.split(" ")
+            known = self.groups_of(name)
+            if known is not None or groups:
+                return may(name, groups if known is None else known)
+            forbidding = [entry.removeprefix(rules.GROUP) for deny in self.policy.denies for entry in deny.on]
+            return may(name, ()) and may(name, forbidding)
+
+        return sees
 
     def _may_see(self, call: watching.Watching, service: str) -> bool | None:
         assert isinstance(call, Call)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from rootd.supervisor.mentions import COUNT, mark, plain
+
 if TYPE_CHECKING:
     from rootd.config.specs import ServiceSpec
     from rootd.config.table import Socket
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 ROOM = 6_000  # characters of each kind of change; the rest is counted. All of them fit into one packet.
 NO_CHANGE = "no change"
+SOCKET = f"of {COUNT}"
 
 
 def difference(old: Loaded, new: Loaded) -> str:
@@ -24,17 +27,17 @@ def difference(old: Loaded, new: Loaded) -> str:
     held, wanted = ({socket.key: socket for socket in loaded.sockets} for loaded in (old, new))
     ends, end = ([name for name, spec in specs.items() if spec.exit_on] for specs in (before, after))
     found = {
-        "added": sorted(after.keys() - before.keys()),
-        "removed": sorted(before.keys() - after.keys()),
+        "added": [_marked(after[name], name) for name in sorted(after.keys() - before.keys())],
+        "removed": [_marked(before[name], name) for name in sorted(before.keys() - after.keys())],
         "changed": [_named(one, two) for one, two in pairs if one.digest != two.digest],
         "changed without a restart": [
             _named(one, two) for one, two in pairs if one.digest == two.digest and one.settings != two.settings
         ],
-        "sockets added": _addresses(wanted[key] for key in wanted.keys() - held.keys()),
-        "sockets removed": _addresses(held[key] for key in held.keys() - wanted.keys()),
-        "exit_on": [] if ends == end else end or ["nothing"],
+        "sockets added": _addresses(after, (wanted[key] for key in wanted.keys() - held.keys())),
+        "sockets removed": _addresses(before, (held[key] for key in held.keys() - wanted.keys())),
+        "exit_on": [] if ends == end else [_marked(after[name], name) for name in end] or ["nothing"],
         "policy": ["changed"] if old.policy.hash != new.policy.hash else [],
-        "counts from the daemon's next start on": [*_later(old, new), *_kept(held, wanted)],
+        "counts from the daemon's next start on": [*_later(old, new), *_kept(after, held, wanted)],
     }
     return "; ".join(f"{word}: {_listed(names)}" for word, names in found.items() if names) or NO_CHANGE
 
@@ -42,11 +45,26 @@ def difference(old: Loaded, new: Loaded) -> str:
 def _named(old: ServiceSpec, new: ServiceSpec) -> str:
     """A service and the keys that are not what they were, with those that it has had or has only now."""
     keys = ", ".join(sorted({key for key, _ in set(old.settings) ^ set(new.settings)}))
-    return f"{new.name} ({keys})" if keys else new.name
+    return _marked(new, f"{new.name} ({keys})" if keys else new.name)
 
 
-def _addresses(sockets: Iterable[Socket]) -> list[str]:
-    return sorted(f"{socket.name} ({socket.key})" for socket in sockets)
+def _marked(spec: ServiceSpec, text: str) -> str:
+    return mark(whose(spec), text)
+
+
+def whose(spec: ServiceSpec) -> str:
+    """For mark: it may not be configured any more, or yet."""
+    return " ".join((spec.name, *spec.groups))
+
+
+def users(specs: Iterable[ServiceSpec], socket: str) -> str:
+    """For mark: who may view one of the services that it is for."""
+    return "|".join(whose(spec) for spec in specs if socket in spec.sockets)
+
+
+def _addresses(specs: dict[str, ServiceSpec], sockets: Iterable[Socket]) -> list[str]:
+    told = sorted((socket.name, f"{socket.name} ({socket.key})") for socket in sockets)
+    return [mark(users(specs.values(), name), text, SOCKET) for name, text in told]
 
 
 def _later(old: Loaded, new: Loaded) -> list[str]:
@@ -56,19 +74,20 @@ def _later(old: Loaded, new: Loaded) -> list[str]:
     return [name for name, is_same in same.items() if not is_same]
 
 
-def _kept(held: dict[str, Socket], wanted: dict[str, Socket]) -> Iterator[str]:
+def _kept(specs: dict[str, ServiceSpec], held: dict[str, Socket], wanted: dict[str, Socket]) -> Iterator[str]:
     """Sockets that stay, and are bound as before: a socket that is held is never bound again."""
     for key in sorted(held.keys() & wanted.keys()):
         both = zip(held[key]._fields, held[key], wanted[key], strict=True)
         keys = [name for name, one, two in both if one != two and name not in ("name", "users")]
         if keys:
-            yield f"socket {wanted[key].name} ({', '.join(keys).replace('gid', 'group')})"
+            text = f"socket {wanted[key].name} ({', '.join(keys).replace('gid', 'group')})"
+            yield mark(users(specs.values(), wanted[key].name), text, SOCKET)
 
 
 def _listed(names: list[str]) -> str:
     shown, room = list[str](), ROOM
     for name in names:
-        room -= len(name) + 2
+        room -= len(plain(name)) + 2
         if room < 0:
             return f"{', '.join(shown)} and {len(names) - len(shown)} more"
         shown.append(name)

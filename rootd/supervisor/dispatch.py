@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from policy import decide, explain, messages
 from policy.names import Action
-from rootd.supervisor import logs, publishing, watching
+from rootd.supervisor import logs, mentions, publishing, watching
 from rootd.supervisor.operations import Already, Refusal
 from rootd.supervisor.spelled import PACKET, cut, fitting, in_packets, spell
 
@@ -62,7 +62,9 @@ def _answer_in_packets(call: Call, reply: Callable[..., Any], things: Iterable[m
 
 def answer_describe(desk: Desk, call: Call, command: messages.Describe) -> None:
     found = desk.services.description(command.service)
-    found = replace(found, exits=fitting(found.exits, EXITS), chosen_by=desk.choices.by(command.service))
+    settings = mentions.settings(found.settings, lambda name: desk.groups_of(name) is not None)
+    found = replace(found, settings=settings, chosen_by=desk.choices.by(command.service))
+    found = replace(found, exits=fitting(found.exits, EXITS))
     rest = len(spell(found)) - len(spell(found.service))
     call.connection.answer(replace(found, service=cut(found.service, PACKET - rest)))
 
@@ -166,8 +168,7 @@ def answer_stop(desk: Desk, call: Call, command: messages.Stop) -> None:
     above = desk.services.order.dependants(command.service)
     wanted = [name for name in above if desk.services.wanted(name)]
     if wanted and not command.with_dependants:
-        seen = [name for name in wanted if desk.may_view(call, name)]
-        who = ", ".join(seen) or "what you may not view"
+        who = mentions.names(wanted)
         raise Refusal("conflict", f"{command.service} is required by {who}: stop that too, by --with-dependants")
     desk.accept(call, desk.services.stop(command.service, desk.clock(), call.id, above))
 

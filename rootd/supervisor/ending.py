@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from policy.names import RESERVED
-from rootd.supervisor import exits, states
+from rootd.supervisor import exits, mentions, states
 from rootd.supervisor.instances import Instance
 from rootd.supervisor.operations import Operation, Operations, verdict
 from rootd.supervisor.order import Order
 from rootd.supervisor.slots import Slots
+
+FAILED = f"{mentions.COUNT} failed"
 
 
 class Ending:
@@ -91,7 +93,7 @@ class Ending:
         elif not left:
             for one in self._slots.instances.values():
                 if why := verdict(operation, one.slot, now):
-                    operation.failures.append(f"{one.label}: {why}")
+                    operation.failures.append(mentions.mark(one.spec.name, f"{one.label}: {why}", FAILED))
             failed = "; ".join(operation.failures)
             self._slots.shut_down(self.status)
             self._operations.end(operation, not failed, failed or "all services stopped", now)

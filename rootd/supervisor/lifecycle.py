@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec.structs import replace
 
-from rootd.supervisor import moves
+from rootd.supervisor import mentions, moves
 from rootd.supervisor.exits import Exit, signal_name, unready, words
 from rootd.supervisor.moves import HEALTHY, KILL_AGAIN, Impossible, Step, impossible
 from rootd.supervisor.rolling import replacing
@@ -92,7 +92,7 @@ def _waiting(spec: ServiceSpec, slot: Slot, state: Waiting, event: Event) -> Ste
             return (
                 (slot, ())
                 if on == state.on
-                else (replace(slot, state=Waiting(on)), (Say(f"waits for {', '.join(on)}"),))
+                else (replace(slot, state=Waiting(on)), (Say(f"waits for {mentions.names(on)}"),))
             )
         case Cleared():
             return moves.cleared(spec, slot)

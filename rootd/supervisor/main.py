@@ -18,7 +18,7 @@ from functools import partial
 
 from policy import messages
 from rootd import ipc, memory, zones
-from rootd.supervisor import beginning, clocks, files, inflight, watching
+from rootd.supervisor import beginning, clocks, files, inflight, mentions, watching
 from rootd.supervisor.approvals import Approvals
 from rootd.supervisor.auditing import Audit
 from rootd.supervisor.auth_link import AuthLink
@@ -396,4 +396,4 @@ class Supervisor:
 
 
 def note(text: str) -> None:
-    ipc.note("supervisor", text)
+    ipc.note("supervisor", mentions.plain(text))

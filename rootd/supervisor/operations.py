@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from policy.messages import Changed, Ended, Lapsed, OperationInfo, Problem, RefusalKind, Step
 from policy.names import Action
-from rootd.supervisor import states
+from rootd.supervisor import mentions, states
 from rootd.supervisor.exits import status_words
 
 KEPT_LIMIT = 512  # operations that have ended and can still be asked for
@@ -105,11 +105,11 @@ class Operation:
         steps = [event.text for event in self.events[-3:] if isinstance(event, Step)]
         shown = OperationInfo(
             self.number, self.kind, self.service, self.user, len(self.requests) - 1, self.since,
-            steps[-1][:SHOWN] if steps else "",
+            mentions.short(steps[-1], SHOWN)[0] if steps else "",
         )  # fmt: skip
         end = self.events[-1] if self.events else None
         if isinstance(end, Ended):
-            return replace(shown, ok=end.ok, text=end.text[:SHOWN], seconds=end.seconds)
+            return replace(shown, ok=end.ok, text=mentions.short(end.text, SHOWN)[0], seconds=end.seconds)
         return shown
 
     def join(self, request: str) -> int:
@@ -232,7 +232,8 @@ class Operations:
 
 def short(text: str) -> str:
     """What is said of very many: a packet that does not fit would end every watch that it is for."""
-    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} … ({len(text)} characters in all)"
+    kept, size = mentions.short(text, TEXT_LIMIT)
+    return text if size <= TEXT_LIMIT else f"{kept} … ({size} characters in all)"
 
 
 def verdict(operation: Operation, slot: states.Slot, now: float, index: int = 0, once: bool = False) -> str | None:

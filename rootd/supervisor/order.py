@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from typing import Literal, NamedTuple, assert_never
 
 from rootd.config.specs import ServiceSpec
-from rootd.supervisor import states
+from rootd.supervisor import mentions, states
 from rootd.supervisor.exits import status_words
 from rootd.supervisor.instances import Instance, Key
 
 Word = Literal["ready", "coming", "ending", "down", "failed"]  # from the best to the gravest
+CHAIN = 2_000  # characters of why one of a chain of services failed, the marks in it too
 _GRAVITY: dict[Word, int] = {"ready": 0, "coming": 1, "ending": 2, "down": 3, "failed": 4}
 
 
@@ -179,14 +180,24 @@ class Order:
                 self._start(name, now)
                 found = standing(self._of(name))
             if found.word in ("failed", "down", "ending"):
-                words = {"down": ", which cannot be started now", "ending": ", which is being stopped"}
-                return states.Barred(f"it requires {name}{words.get(found.word, f': {found.why}')}")
+                return states.Barred(_barred(name, found))
             if found.word == "coming":
                 waits.append(name)
         waits += [name for name in spec.after if standing(self._of(name)).word == "coming"]
         for name in waits:
             self._waiting.setdefault(name, {})[instance.key] = instance
         return states.Held(tuple(waits)) if waits else states.Cleared()
+
+
+def _barred(name: str, found: Standing) -> str:
+    """Why what requires this cannot start, for who may view that, and for who may not."""
+    how = {"down": "cannot be started now", "ending": "is being stopped"}.get(found.word, "")
+    why = found.why if len(found.why) < CHAIN else "what it requires has failed"
+    return mentions.mark(
+        name,
+        f"it requires {name}{f', which {how}' if how else f': {why}'}",
+        f"a service that it requires {how or 'failed'}",
+    )
 
 
 def _is_down(instance: Instance) -> bool:

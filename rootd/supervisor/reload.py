@@ -29,7 +29,9 @@ from rootd.config import compile as compiler
 from rootd.config.settings import Paths, Settings
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
-from rootd.supervisor.difference import NO_CHANGE, difference
+from rootd.supervisor import mentions
+from rootd.supervisor.difference import NO_CHANGE, difference, users, whose
+from rootd.supervisor.ending import FAILED
 from rootd.supervisor.loading import hashes
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 TIME_LIMIT = 60.0  # seconds for all of it, a directory service that hangs included
 FIRST = 1  # the number of the configuration that a daemon starts with
 SHOWN = 40_000  # bytes of problems that are told; the others are counted
+SHOWN_EACH = 1_000  # characters of how each operation failed that it has begun
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 ROOT_ALONE = (
     "a file, address or priority of it takes root (a credential that root alone can read, say): a reload does that,"
@@ -199,9 +202,11 @@ class Reloads:
         if self._operation is None or self._found is not None or (message.seq != self._seq and not self._replacing):
             return
         found = read_generation(message.generation, message.digest, fd, self.current.settings)
-        problems = list(found.problems)
+        problems, files = list(found.problems), files_of(fd)
         if message.extra:
-            problems.append(check.located(files_of(fd), message.name or os.strerror(message.extra)))
+            problems.append(check.located(files, message.name or os.strerror(message.extra)))
+        owners = _owners(self.current.specs or (), files) if problems else {}
+        problems = [mentions.problem(one, owners) for one in problems]
         if problems or self._dry_run:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
             what = difference(self.current, found)
@@ -297,7 +302,7 @@ class Reloads:
                 one.requests[0] = operation.requests[0]  # its steps belong to the same story
         operation.active = {number for number, one in known.items() if one is not None and not one.ended}
         if operation.active:
-            self._operations.step(operation, f"{text}; waits for what it has begun: {', '.join(begun)}")
+            self._operations.step(operation, f"{text}; waits for what it has begun: {mentions.names(begun)}")
         operation.result = text
         self._taken.append((operation, text))
         for one in known.values():
@@ -330,10 +335,22 @@ class Reloads:
         return self._send(message)
 
 
+def _owners(specs: Iterable[ServiceSpec], files: tuple[File, ...]) -> dict[str, str]:
+    """Whose the names are that a mistake may be about, or mention: services that there are or would be, and sockets."""
+    found = {path[1]: path[1] for path in compiler.read(files)[0] if path[0] == "service"}
+    compiler.read.cache_clear()
+    for spec in specs:
+        found |= {name: users(specs, name) for name in spec.sockets}
+    return found | {spec.name: whose(spec) for spec in specs}
+
+
 def _is_taken(loaded: Loaded, operation: SavedOperation) -> bool:
     """Whether it is a reload of the last supervisor's, which has died when privileged had taken this."""
     return operation.kind == "reload" and not operation.result and operation.generation != loaded.generation
 
 
 def _failed(event: Step | Ended) -> list[str]:
-    return [event.text] if isinstance(event, Ended) and not event.ok else []
+    if not isinstance(event, Ended) or event.ok:
+        return []
+    text, _ = mentions.short(event.text, SHOWN_EACH)
+    return [mentions.mark(event.service, text, FAILED)]

@@ -13,6 +13,7 @@ import msgspec
 
 from policy import approval, decide, messages
 from policy.names import Action
+from rootd.supervisor import mentions
 from rootd.supervisor.approvals import Waiting
 from rootd.supervisor.control import Connection
 from rootd.supervisor.operations import Refusal
@@ -31,7 +32,7 @@ class Through(Connection):
 
     def __init__(self, call: Call, waiting: Waiting) -> None:
         self.root, self.closed = call.connection.root, False
-        self._call, self._what = call, f"{waiting.user}'s {waiting.info.text}"
+        self._call, self._what = call, f"{waiting.user}'s {mentions.plain(waiting.info.text)}"
 
     def answer(self, reply: messages.Reply | messages.Event, fd: int = -1, *, more: bool = False) -> None:
         told = reply
@@ -80,8 +81,9 @@ class Seconds:
         more = [
             f"{key} {value}" for key, value in msgspec.to_builtins(call.command).items() if value and key not in NAMED
         ]
-        what = ", ".join(filter(None, [f"{row.action} {call.service or ''}".strip(), *more, *also]))
-        if len(what) > LONGEST:
+        service, *others = (mentions.mark(name, name) for name in (call.service or "", *also))
+        what = ", ".join(filter(None, [f"{row.action} {service}".strip(), *more, *others]))
+        if len(mentions.plain(what)) > LONGEST:
             many = f"{call.service} and {len(also)} services that require it are too many to be shown to who approves"
             return self._no(call, row, decision, Refusal("conflict", f"{many}: ask for some of them first"))
 
@@ -122,6 +124,7 @@ class Seconds:
         waiting = desk.approvals.take(number)
         session = desk.sessions.still(waiting.session, desk.clock())
         if session is None or (session.identity.user, session.identity.uid) != (waiting.user, waiting.uid):
+            self._over(waiting, f"was approved by {call.user}, but the session of {waiting.user} is over", call.user)
             raise Refusal("conflict", f"the session of {waiting.user} is over: nothing was done")
         desk.outcome(call, Action.APPROVE, 0, True, f"approved: {waiting.info.text} of {waiting.user}", 0.0)
         desk.begin_approved(Through(call, waiting), waiting, session, call.user)
@@ -148,14 +151,18 @@ class Seconds:
         call.connection.answer(messages.Done(text))
         self._desk.outcome(call, Action(action_of(waiting.command)), 0, True, text, 0.0)
 
-    def _over(self, waiting: Waiting, how: str) -> str:
-        """It waits no more, and was not done: the end of its story, for the audit log and for whoever may view it."""
+    def _over(self, waiting: Waiting, how: str, by: str = "") -> str:
+        """It waits no more, and was not done: the end of its story, for the audit log and for whoever may view it.
+
+        by: who had approved it.
+        """
         desk, action, service = self._desk, action_of(waiting.command), target_of(waiting.command)
         body = {
             "kind": "outcome", "id": waiting.request, "operation": 0, "action": action, "target": service, "ok": False,
             "result": f"approval {waiting.number} {how}", "seconds": 0.0, "approval": waiting.number,
+            "user": waiting.user, "uid": waiting.uid,
         }  # fmt: skip
-        desk.audit.record(body)
+        desk.audit.record(body | ({"approved_by": by} if by else {}))
         text = f"approval {waiting.number} {how}: {action} {service}".rstrip()
         desk.services.operations.lapsed(waiting.number, service, text)
         return text
@@ -172,7 +179,10 @@ class Seconds:
         said = decide.decide(desk.policy, call.identity, Action.APPROVE, None, (), desk.asking(call))
         sees = isinstance(said, decide.Allow)  # who has this right sees all that waits, and agrees to nothing by it
         for waiting in desk.approvals.all():
-            yours = self.is_own(call, waiting)
-            if yours or sees or isinstance(self.may_approve(call, waiting.number), decide.Allow):
-                found.append(msgspec.structs.replace(waiting.info, yours=yours, rule=waiting.rule))
+            yours, info = self.is_own(call, waiting), waiting.info
+            if isinstance(self.may_approve(call, waiting.number), decide.Allow):
+                info = msgspec.structs.replace(info, text=mentions.plain(info.text))  # he has to know what he approves
+            elif not (yours or sees):
+                continue
+            found.append(msgspec.structs.replace(info, yours=yours, rule=waiting.rule))
         return found

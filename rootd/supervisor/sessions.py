@@ -12,6 +12,7 @@ Rule 4: bookkeeping only. Times are arguments, in seconds of CLOCK_BOOTTIME; wha
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
@@ -63,6 +64,7 @@ class Sessions:
         self._revoking: dict[str, int] = {}  # user, "" for everyone -> number of the revocation
         self._number = 0
         self._told: set[str] = set()  # since this auth was linked
+        self.ended: Callable[[], None] = lambda: None  # called when some have ended before their time
 
     def linked(self) -> None:
         """auth, or its successor, will now tell every live session and then SessionsEnd."""
@@ -75,11 +77,13 @@ class Sessions:
                 return self._up(push, now)
             case login.SessionDown(hash=ended, number=number):
                 self._live.pop(ended, None)
+                self.ended()
                 return login.Seen(number) if number else None
             case login.Revoked(number=number):
                 self._revoking = {user: known for user, known in self._revoking.items() if known != number}
             case login.SessionsEnd():
                 self._live = {known: session for known, session in self._live.items() if known in self._told}
+                self.ended()
             case login.LoginNoted() | login.TokenNoted():
                 pass  # for the audit log alone
             case _:
@@ -99,6 +103,7 @@ class Sessions:
                 raise ValueError("a session never becomes another person's, and none for more than it was")
         except ValueError:
             self._live.pop(up.hash, None)
+            self.ended()
             return None
         self._told.add(up.hash)
         return login.Seen(up.number)
@@ -127,6 +132,7 @@ class Sessions:
         self._number += 1
         others = {known: number for known, number in self._revoking.items() if user not in ("", known)}
         self._revoking = others | {user: self._number}
+        self.ended()
         return len(ended)
 
     def tokens(self, user: str) -> int:

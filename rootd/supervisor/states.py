@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 import msgspec
 
 # isort: off
+from rootd.supervisor import mentions
 from rootd.supervisor.events import (
     Adopted as Adopted, Await as Await, Barred as Barred, BecameReady as BecameReady, Cancelled as Cancelled,
     Cleared as Cleared, Died as Died, Effect as Effect, Ended as Ended, EndHook as EndHook, Event as Event,
@@ -248,7 +249,7 @@ def reason(part: Leg | Rest | Waiting) -> str:
     """Why, for what is not as it should be."""
     match part:
         case Waiting(on):
-            return f"waits for {', '.join(on)}" if on else ""
+            return f"waits for {mentions.names(on)}" if on else ""
         case Backoff(_, why) | Fatal(why):
             return why
         case Stopping() | Emptying():

@@ -19,6 +19,7 @@ import msgspec
 from policy.messages import Ended, Problem
 from rootd import ipc
 from rootd.config.compile import API
+from rootd.supervisor import mentions
 from rootd.supervisor.files import UNREADABLE
 from rootd.supervisor.operations import Asker, Operation, Operations, Refusal
 from rootd.supervisor.reload import fitting
@@ -100,12 +101,12 @@ class Upgrades:
         """UPGRADE has come back: nothing was changed, and why."""
         if self._operation is None or message.seq != self._operation.number:
             return None
-        lines = [line for line in said.decode(errors="replace").splitlines() if line[:1].strip()]
+        lines = [line for line in mentions.plain(said.decode(errors="replace")).splitlines() if line[:1].strip()]
         if message.arg == BAD_FILES and lines:
             return self._end(
                 False, "the new program refuses the files: nothing was changed", now, map(problem_of, lines)
             )
-        text = "; ".join(lines)
+        text = "; ".join(lines) and mentions.mark(mentions.ROOT, "; ".join(lines), "root is told why")
         how = f"exit status {message.arg}" if message.arg >= 0 else f"signal {-message.arg}"
         return self._end(
             False, f"nothing was changed: {text or f'the new program ended when it was tried ({how})'}", now
@@ -114,7 +115,8 @@ class Upgrades:
     def ended(self, event: Ended, now: float) -> None:
         """An operation has ended: the restart of our api, or any other."""
         if self._awaited and event.operation == self._awaited:
-            rest = event.text if event.ok else f"but of the api only the old version runs: {event.text}"
+            why = mentions.mark(API, event.text, "who may view it is told why")
+            rest = event.text if event.ok else f"but of the api only the old version runs: {why}"
             self._end(event.ok, f"{self._text}; {rest}", now)
 
     def wake_at(self) -> float | None:
@@ -144,9 +146,10 @@ class Upgrades:
 
 
 def problem_of(line: str) -> Problem:
-    """As it was said by rootd/check.headline: with its place, where it has one."""
+    """As it was said by rootd/check.headline: with its place, where it has one. For root, who alone may ask for it."""
     found = _PLACED.fullmatch(line)
-    return Problem(found[1], int(found[2]), "", found[3]) if found else Problem("", 0, "", line)
+    said = Problem(found[1], int(found[2]), "", found[3]) if found else Problem("", 0, "", line)
+    return mentions.of_problem(said, mentions.ROOT, "root is told what is wrong")
 
 
 def of_api(

@@ -22,6 +22,7 @@ KEPT = 1_024  # events of the past
 SHARE = 128  # of one service: one that has more loses its own first, so that a noisy one costs the others nothing
 GONE = 16_384  # services of which it is known which event was the last that is not kept any more
 THEN = "Look at the status for how things are; what follows here is complete"
+OVER = "the session is over: log in again"
 AHEAD = 1 << 20  # more numbers than a supervisor can give to events between one state file and the next
 
 Happened = messages.Changed | messages.Step | messages.Ended | messages.Lapsed
@@ -120,6 +121,17 @@ class Watchers:
             if self._show(watcher, event, functools.partial(self._may_see, watcher.call))
         ]
 
+    def look(self) -> None:
+        """Sessions have ended: who watches by one of them is told at once, and nothing more."""
+        self._watchers = [watcher for watcher in self._watchers if not self._is_over(watcher)]
+
+    def _is_over(self, watcher: Watcher) -> bool:
+        connection = watcher.call.connection
+        over = not connection.closed and self._may_see(watcher.call, "") is None
+        if over:
+            connection.answer(messages.Refused("no-session", OVER))
+        return over or connection.closed
+
     def _forget(self, number: int) -> None:
         """The oldest of its service."""
         service = self._kept.pop(number).service
@@ -154,7 +166,7 @@ class Watchers:
             return not connection.closed
         seen = sees(event.service)
         if seen is None:
-            connection.answer(messages.Refused("no-session", "the session is over: log in again"))
+            connection.answer(messages.Refused("no-session", OVER))
             return False
         if watcher.operation and not seen:  # he has lost the right, and waits for an end
             connection.answer(messages.Refused("unknown", f"no operation {watcher.operation} that you may view"))

@@ -11,7 +11,7 @@ import pytest
 
 from rootd import ipc
 from rootd.config.specs import ServiceSpec
-from rootd.supervisor import lifecycle, states
+from rootd.supervisor import lifecycle, mentions, states
 from rootd.supervisor.perform import Adopt, Request, Resume, Shutdown
 from rootd.supervisor.services import Services
 from rootd.supervisor.states import Effect, Event, Signal, Slot, Spawn
@@ -294,7 +294,8 @@ class House:
         """The steps of an operation, and at its end whether it went well and its text."""
         found: list[str] = []
         for event in self.services.operation_events(operation):
-            found.append(event.text if not hasattr(event, "ok") else f"{'ok' if event.ok else 'failed'}: {event.text}")
+            text = mentions.plain(event.text)
+            found.append(text if not hasattr(event, "ok") else f"{'ok' if event.ok else 'failed'}: {text}")
         return found
 
 

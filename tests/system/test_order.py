@@ -44,7 +44,9 @@ def test_what_is_required_is_started_first_and_stopped_last(make_house: Callable
     house.login("alice")
     refused = house.cli("alice", "stop", "db")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("db is required by app: stop that too, by --with-dependants")
+    assert refused.stderr.startswith(
+        "db is required by app and 1 service that you may not view: stop that too, by --with-dependants"
+    )
     denied = house.cli("alice", "stop", "db", "--with-dependants")
     assert denied.returncode == 77
     assert names("denied: it would stop another service too, and no rule lets @alice@ stop that") in denied.stderr

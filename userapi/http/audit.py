@@ -7,7 +7,8 @@ come too, and ?after=INODE:OFFSET goes on at a place, as for logs. Each opening 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 
 from flask import Blueprint, Response, request
 
@@ -41,15 +42,26 @@ def audit() -> Response:
     if tails and (span.since or span.until):
         raise Problem("invalid", "from and to are for the whole log: not with n, follow and after")
 
+    held = list[Callable[[], None]]()  # a permit, with the first file: who may read none has cost nobody a place
+
     def opener(rotated: int) -> int | None:
         try:
-            return here.supervisor.open_log(token, messages.OpenAudit(rotated), source)[1]
+            opened = here.supervisor.open_log(token, messages.OpenAudit(rotated), source)[1]
         except Refusal as error:
             if rotated and error.refused.kind == "unknown":
                 return None
             raise
+        try:
+            held.extend([] if held else [here.streams.take(token)])
+        except Problem:
+            os.close(opened)
+            raise
+        return opened
 
-    give = here.streams.take(token)
+    def give() -> None:
+        while held:
+            held.pop()()
+
     if not tails:
         try:
             found = reading.lines(opener, span)

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request
 
 from policy import messages
 from userapi.http.guard import after, asker, named, parts
-from userapi.http.streams import Span, as_events, begun, streamed
+from userapi.http.streams import Span, as_events, streamed, watched
 
 blueprint = Blueprint("events", __name__)
 
@@ -24,11 +24,6 @@ def events() -> Response:
     only = request.args.get("service")
     command = messages.Watch(service=named(only) if only is not None else None, after=after())
     here = parts()
-    give = here.streams.take(token)
-    try:
-        found = begun(here.supervisor.watch(token, command, source))
-    except BaseException:
-        give()
-        raise
+    found, give = watched(here.streams, token, here.supervisor.watch(token, command, source))
     stream = as_events(found, Span(request.environ), until_ended=False)
     return streamed(stream, give, "text/event-stream", {"X-Accel-Buffering": "no"})

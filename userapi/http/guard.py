@@ -61,11 +61,9 @@ PARAMETERS = {
     "audit.audit": frozenset({"from", "to", "n", "follow", "after"}),
     "whoami.why": frozenset({"action", "service"}),
     "events.events": frozenset({"service", "after"}),
-    "web.session.form_of": frozenset({"next"}),
+    "web.session.form_of": frozenset({"next", "typed"}),
     "web.session.begun": frozenset({"next"}),
     "web.services.one": frozenset({"process", "stream"}),
-    "web.services.ask": frozenset({"reason"}),
-    "web.approvals.one": frozenset({"reason"}),
     "web.live.states": frozenset({"service"}),
 }
 

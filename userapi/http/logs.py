@@ -48,17 +48,12 @@ def logs(name: str) -> Response:
     except (msgspec.ValidationError, ValueError) as error:
         raise Problem("invalid", sentence(error)) from None
 
-    give = here.streams.take(token)
     tail = Tail(opener(here.supervisor, token, command, source))
     try:
-        if place is None:
-            tail.begin(lines)
-        else:
-            tail.resume(place)
         span = Span(request.environ)
+        _, give = here.streams.after(token, lambda: tail.begin(lines) if place is None else tail.resume(place))
     except BaseException:
         tail.close()
-        give()
         raise
     data = followed(tail, span.over) if follow else tail.more(False)
     headers = {"Durward-Log-Position": str(tail.start), "X-Accel-Buffering": "no"}

@@ -28,7 +28,7 @@ from policy import messages
 from userapi.client import FIRST, Refusal
 from userapi.http.guard import after, asker, body, flag, json, named, parts
 from userapi.http.problems import Problem
-from userapi.http.streams import Span, as_events, begun, streamed
+from userapi.http.streams import Events, Span, as_events, begun, streamed, watched
 
 AGAIN = 0.1  # seconds until a supervisor that has gone is asked again
 
@@ -54,17 +54,10 @@ def follow(operation: int) -> Response:
     watch = messages.Watch(operation=operation, after=after())
     if "text/event-stream" in request.headers.get("Accept", ""):
         here = parts()
-        give = here.waits.take(token)
-        try:
-            events = begun(here.supervisor.watch(token, watch, source))
-        except BaseException:
-            give()
-            raise
+        events, give = watched(here.waits, token, here.supervisor.watch(token, watch, source))
         stream = as_events(events, Span(request.environ))
         return streamed(stream, give, "text/event-stream", {"X-Accel-Buffering": "no"})
-    wait = flag("wait")
-    with parts().waits.one(token):
-        return json(outcome(token, source, watch, wait))
+    return json(followed(token, source, watch, flag("wait")))
 
 
 @blueprint.post("/operations/<int:operation>/cancel")
@@ -75,12 +68,23 @@ def cancel(operation: int) -> Response:
     return commanded(messages.Cancel(operation=operation), why)
 
 
-def outcome(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[str, Any]:
-    """What is known of an operation, at its end or now. The permit must have been taken."""
+def followed(token: str, source: str, watch: messages.Watch, wait: bool) -> dict[str, Any]:
+    """As outcome, which holds a permit meanwhile. Raises Refusal, Problem."""
+    here = parts()
+    idle = 1.0 if wait else FIRST
+    events, give = watched(here.waits, token, here.supervisor.watch(token, watch, source, idle))
+    try:
+        return outcome(token, source, watch, wait, events)
+    finally:
+        give()
+
+
+def outcome(token: str, source: str, watch: messages.Watch, wait: bool, events: Events | None = None) -> dict[str, Any]:
+    """What is known of an operation, at its end or now. The permit must have been taken. events: of a watch of it."""
     result: dict[str, Any] = {"operation": watch.operation, "done": False, "steps": []}
     span, supervisor = Span(request.environ, stream=False), parts().supervisor
     idle = 1.0 if wait else FIRST  # what there is comes at once
-    events = supervisor.watch(token, watch, source, idle)
+    events = events or supervisor.watch(token, watch, source, idle)
     while True:
         for event in events:
             if isinstance(event, messages.Step):

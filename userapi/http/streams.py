@@ -12,9 +12,9 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from flask import Response
@@ -25,6 +25,9 @@ from userapi.http.problems import STATUS, Problem, document
 
 LIFE = 300.0  # seconds that a stream or a wait may last
 COMMENT = 15.0  # seconds without an event after which a comment is sent
+
+
+T = TypeVar("T")
 
 
 class Permits:
@@ -66,12 +69,31 @@ class Shares:
         session = hashlib.sha256(token.encode()).digest()
         with self._lock:
             if self._held[session] >= self._each:
-                text = f"a session may have {self._each} {self._what} at once: end one, or try again in a moment"
-                raise Problem("later", text, 429, retry_after=5)
+                raise self._many()
             self._permits.take()
             self._held[session] += 1
         held = [session]
         return lambda: self._give(held)
+
+    def after(
+        self, token: str, first: Callable[[], T], undo: Callable[[], object] = lambda: None
+    ) -> tuple[T, Callable[[], None]]:
+        """What first makes, and what gives the permit back, which is taken after it: made-up ids are refused by the
+        supervisor before they have cost anybody a place. undo: of what first has made, where there is none left. Raises
+        Problem, and what first raises."""
+        with self._lock:
+            if self._held[hashlib.sha256(token.encode()).digest()] >= self._each:
+                raise self._many()
+        made = first()
+        try:
+            return made, self.take(token)
+        except BaseException:
+            undo()
+            raise
+
+    def _many(self) -> Problem:
+        text = f"a session may have {self._each} {self._what} at once: end one, or try again in a moment"
+        return Problem("later", text, 429, retry_after=5)
 
     def _give(self, held: list[bytes]) -> None:
         with self._lock:
@@ -133,9 +155,19 @@ def spelled(event: messages.Event) -> bytes:
     return f"event: {name}\n{identity}data: ".encode() + msgspec.json.encode(event) + b"\n\n"
 
 
-def begun(events: Iterator[messages.Event | None]) -> Iterator[messages.Event | None]:
+Events = Iterator[messages.Event | None]
+
+
+def begun(events: Events) -> Events:
     """The same events, after the first one was waited for: what is refused at once is raised here."""
     return itertools.chain([next(events, None)], events)
+
+
+def watched(
+    shares: Shares, token: str, watch: Generator[messages.Event | None, None, None]
+) -> tuple[Events, Callable[[], None]]:
+    """A watch that was not refused, with a permit for it. Raises Refusal, Problem."""
+    return shares.after(token, lambda: begun(watch), watch.close)
 
 
 def as_events(

@@ -19,9 +19,9 @@ from policy import messages
 from userapi.client import FIRST, Refusal
 from userapi.http.guard import parts
 from userapi.http.problems import Problem
-from userapi.http.streams import Span, as_events, begun, streamed
+from userapi.http.streams import Span, as_events, streamed, watched
 from userapi.web.forms import Asking, fields, form, proven
-from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told
+from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told, with_typed
 from userapi.web.live import SOON
 from userapi.web.operations import ENDED, lines_of, operations_of
 
@@ -65,8 +65,7 @@ def listed() -> Response:
 @blueprint.get("/approvals/<int:approval>")
 def one(approval: int) -> Response:
     who = asker()
-    values = _values(who, approval, request.args.get("reason", ""))
-    return page("approval.html", values, who.session)
+    return with_typed("approval.html", lambda text: _values(who, approval, text), who.session)
 
 
 @blueprint.post("/approvals/<int:approval>/approve")
@@ -82,12 +81,8 @@ def withdraw(approval: int) -> Response:
 @blueprint.get("/approvals/<int:approval>/live")
 def live(approval: int) -> Response:
     who, here, wanted = asker(), parts(), _number(approval)
-    give = here.waits.take(who.session)
-    try:
-        events = begun(here.supervisor.watch(who.session, messages.Watch(), who.source, LOOK))
-    except BaseException:
-        give()
-        raise
+    watch = here.supervisor.watch(who.session, messages.Watch(), who.source, LOOK)
+    events, give = watched(here.waits, who.session, watch)
 
     def looked() -> Iterator[messages.Event | None]:
         """One event alone, of the approval's own: that it waits no more. Begun after the watch, so none is missed."""

@@ -7,9 +7,11 @@ from a page of ours; what the browser may do with a page; and errors as pages, w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote
 
+import msgspec
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
@@ -32,8 +34,16 @@ LONGEST = 600  # characters of an address to come back to
 _LOCAL = re.compile(r"\A/(?![/\\])[A-Za-z0-9_.~/?&=%+:-]*\Z")
 # forms that are sent to an address beneath that of their page
 BENEATH = frozenset({"web.approvals.approve", "web.approvals.withdraw", "web.operations.cancel"})
+# forms with a reason that their page shows again
+TYPED = frozenset({"web.services.command", "web.approvals.approve", "web.approvals.withdraw"})
 # what is answered to a program of ours in the page, not to a person
 DATA = frozenset({"web.live.states", "web.operations.live", "web.approvals.live"})
+
+
+class Typed(msgspec.Struct, frozen=True):
+    """Of any form: the other fields do not matter here."""
+
+    reason: messages.Reason = ""
 
 
 class Asker(NamedTuple):
@@ -69,17 +79,31 @@ def local(path: str) -> str:
 
 
 def here() -> str:
-    """The address of this request's own page; of a form, of the page that has it, with the reason that was typed."""
+    """The address of this request's own page; of a form, of the page that has it. What was typed is never in it."""
     path = request.full_path.rstrip("?") if request.method != "POST" else request.path
     if request.method == "POST":
         path = path.rpartition("/")[0] if request.endpoint in BENEATH else path
-        try:
-            reason = forms.fields(request).get("reason", "")
-        except Problem:
-            reason = ""
-        typed = f"{path}?reason={quote(reason, safe='')}"
-        path = typed if reason and local(typed) == typed else path
     return local(path)
+
+
+def keep_typed(response: Response) -> bool:
+    """The reason of a form that could not be sent on, for the page that has it. Whether there is one."""
+    try:
+        text = forms.form(request, Typed).reason if request.endpoint in TYPED and request.method == "POST" else ""
+    except Problem:
+        text = ""
+    if text and here() != "/":
+        cookie.keep_typed(response, here(), text)
+    return bool(text)
+
+
+def with_typed(template: str, values: Callable[[str], dict[str, object]], session: str) -> Response:
+    """A page with a form, with what was typed there before the browser had to leave it: once. values: by that."""
+    text = cookie.typed_of(request)
+    response = page(template, values(text), session)
+    if text:
+        cookie.drop_typed(response, request.path)
+    return response
 
 
 def page(template: str, values: dict[str, object], session: str = "", status: int = 200) -> Response:
@@ -155,12 +179,17 @@ def _refused(error: Problem | Refusal) -> Response:
     if request.endpoint in DATA:
         return problems.answer(error)
     if nobody(error):
-        response = see_other(f"/login?next={quote(here(), safe='')}")
+        response = see_other(login := f"/login?next={quote(here(), safe='')}")
+        if keep_typed(response):
+            response.headers["Location"] = f"{login}&typed=yes"
         if cookie.session_of(request):
             cookie.take_back(response)
         return response
-    again = here() if told(error).status == 503 else ""  # of a form, with the reason that was typed
-    return failed("error.html", {"again": again}, "", error)
+    again = here() if told(error).status == 503 else ""
+    response = failed("error.html", {"again": again}, "", error)
+    if again:
+        keep_typed(response)
+    return response
 
 
 def _of_werkzeug(error: HTTPException) -> Response:

@@ -15,7 +15,7 @@ from policy import messages
 from userapi.cli import plain
 from userapi.http.guard import named, parts
 from userapi.http.problems import Problem
-from userapi.http.streams import Span, as_events, begun, streamed
+from userapi.http.streams import Span, as_events, streamed, watched
 from userapi.web import pages
 from userapi.web.guard import asker
 from userapi.web.services import Row, rows_of
@@ -31,9 +31,9 @@ def states() -> Response:
     who, here = asker(), parts()
     only = request.args.get("service")
     service = named(only) if only is not None else None
-    give = here.streams.take(who.session)
+    watch = here.supervisor.watch(who.session, messages.Watch(service=service), who.source)
+    events, give = watched(here.streams, who.session, watch)
     try:
-        events = begun(here.supervisor.watch(who.session, messages.Watch(service=service), who.source))
         reply = who.ask(messages.Status(service=service))
         if not isinstance(reply, messages.Services):
             raise Problem("failed", "the supervisor answered something else")

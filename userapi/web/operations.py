@@ -17,9 +17,9 @@ from userapi.cli import plain
 from userapi.cli.render import age, step
 from userapi.client import Refusal
 from userapi.http.guard import parts
-from userapi.http.operations import outcome
+from userapi.http.operations import followed
 from userapi.http.problems import Problem
-from userapi.http.streams import Span, as_events, begun, streamed
+from userapi.http.streams import Span, as_events, streamed, watched
 from userapi.web.forms import Asking, form, proven
 from userapi.web.guard import Asker, asker, failed, nobody, page, see_other
 from userapi.web.live import SOON
@@ -79,12 +79,8 @@ def cancel(operation: int) -> Response:
 @blueprint.get("/operations/<int:operation>/live")
 def live(operation: int) -> Response:
     who, here = asker(), parts()
-    give = here.waits.take(who.session)
-    try:
-        events = begun(here.supervisor.watch(who.session, messages.Watch(operation=_number(operation)), who.source))
-    except BaseException:
-        give()
-        raise
+    watch = here.supervisor.watch(who.session, messages.Watch(operation=_number(operation)), who.source)
+    events, give = watched(here.waits, who.session, watch)
     stream = as_events(events, Span(request.environ), spell=spelled)
     return streamed(itertools.chain([SOON], stream), give, "text/event-stream", {"X-Accel-Buffering": "no"})
 
@@ -104,8 +100,7 @@ def _number(operation: int) -> int:
 
 def _values(who: Asker, operation: int) -> dict[str, object]:
     watch = messages.Watch(operation=_number(operation))
-    with parts().waits.one(who.session):
-        told = outcome(who.session, who.source, watch, False)
+    told = followed(who.session, who.source, watch, False)
     steps = [{"time": one["time"], "text": step(one["service"], one["text"])} for one in told["steps"]]
     info = next((one for one in operations_of(who) if one.number == operation), None)
     return {"user": who.rights().user, "number": operation, "told": {**told, "steps": steps}, "info": info}

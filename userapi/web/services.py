@@ -22,7 +22,7 @@ from userapi.http.logs import opener
 from userapi.http.problems import Problem
 from userapi.tail import Tail
 from userapi.web.forms import Asking, fields, form, proven
-from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told
+from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told, with_typed
 
 LINES = 50  # of a log
 BYTES = 32 * 1024  # of a log, however long its lines are
@@ -163,7 +163,7 @@ def _log(who: Asker, service: messages.ServiceInfo) -> Log:
 @blueprint.get("/services/<name>/<any(start, stop, restart):action>")
 def ask(name: str, action: str) -> Response:
     who, service = asker(), named(name)
-    return page("ask.html", _asking(who, service, action, {"reason": request.args.get("reason", "")}), who.session)
+    return with_typed("ask.html", lambda text: _asking(who, service, action, {"reason": text}), who.session)
 
 
 @blueprint.post("/services/<name>/<any(start, stop, restart):action>")

@@ -34,7 +34,8 @@ class Credentials(Form, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 @blueprint.get("/login")
 def form_of() -> Response:
-    return page("login.html", {"next": local(request.args.get("next", "/")), "name": ""})
+    typed = "typed" in request.args
+    return page("login.html", {"next": local(request.args.get("next", "/")), "name": "", "typed": typed})
 
 
 @blueprint.post("/login")
@@ -44,7 +45,7 @@ def log_in() -> Response:
     try:
         granted = attempt(asked.user, asked.password)
     except (Problem, Refusal) as error:
-        return failed("login.html", {"next": local(asked.next), "name": asked.user}, "", error)
+        return failed("login.html", {"next": local(asked.next), "name": asked.user, "typed": False}, "", error)
     if before and before != granted.token:
         with contextlib.suppress(Refusal):  # it may be over, or nobody's
             parts().auth.logout(before)

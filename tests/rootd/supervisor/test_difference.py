@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from policy import wire
-from rootd.supervisor.difference import difference
+from rootd.supervisor import mentions
+from rootd.supervisor.difference import difference as marked
 from rootd.supervisor.reload import NOBODY, NOTHING, Loaded, read_generation
 
 SITE = """
@@ -24,6 +25,11 @@ environment = { TOKEN = "secret" }
 JOBS = '[service.jobs]\ncommand = ["/srv/jobs"]\nuser = "www-site"\n'
 
 Load = Callable[..., Loaded]
+
+
+def difference(old: Loaded, new: Loaded) -> str:
+    """As root is told it."""
+    return mentions.plain(marked(old, new))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rootd import ipc
-from rootd.supervisor import states
+from rootd.supervisor import mentions, states
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.instances import Instance
 from rootd.supervisor.operations import Already
@@ -42,6 +42,10 @@ def spawned(house: Any) -> list[str]:
     return [names[request.slot // 1024] for request in house.privileged.asked if request.generation]
 
 
+def text(house: Any, name: str) -> str:
+    return mentions.plain(house.services.info(name).processes[0].text)
+
+
 def ready(house: Any, name: str) -> None:
     [pid] = house.pids(name)
     house.services.notified(pid - 1000, {"READY": "1"}, house.now)
@@ -53,11 +57,11 @@ def test_each_starts_when_what_it_requires_is_ready_and_the_others_at_once(chain
     house.deliver()
     assert spawned(house) == ["db", "log"]
     assert house.states("front") == house.states("app") == ["STARTING"]
-    assert house.services.info("front").processes[0].text == "waits for app, log"
-    assert house.services.info("app").processes[0].text == "waits for db"
+    assert text(house, "front") == "waits for app, log"
+    assert text(house, "app") == "waits for db"
     house.later(20.0)
     assert spawned(house) == ["db", "log"]
-    assert house.services.info("front").processes[0].text == "waits for app"
+    assert text(house, "front") == "waits for app"
     ready(house, "db")
     assert spawned(house) == ["db", "log", "app"]
     house.later(1.0)
@@ -82,8 +86,8 @@ def test_what_goes_fatal_fails_those_that_wait_for_it_by_name(chain: Any) -> Non
     house.privileged.exit(run.number, 127, MISSING)
     house.deliver()
     why = "cannot execute /srv/x: No such file or directory"
-    assert house.services.info("app").processes[0].text == f"it requires db: {why}"
-    assert house.services.info("front").processes[0].text == f"it requires app: it requires db: {why}"
+    assert text(house, "app") == f"it requires db: {why}"
+    assert text(house, "front") == f"it requires app: it requires db: {why}"
     assert house.states("app") == house.states("front") == ["FATAL"]
     assert house.later(2.0).states("log") == ["RUNNING"]
 
@@ -114,7 +118,7 @@ def test_a_dependency_that_dies_leaves_those_on_it_up_and_they_wait_for_it_when_
     assert house.states("db") == ["STARTING"]
     house.privileged.exit(app, 1)
     house.deliver()
-    assert house.services.info("app").processes[0].text == "waits for db"
+    assert text(house, "app") == "waits for db"
     ready(house, "db")
     assert house.later(1.0).states("app") == ["RUNNING"]
 
@@ -283,12 +287,12 @@ def test_what_requires_a_one_shot_waits_until_it_has_ended_well_and_needs_it_onc
     house.later(500.0)
     assert spawned(house) == ["job"]
     assert (house.states("job"), house.states("site")) == (["RUNNING"], ["STARTING"])
-    assert [house.services.info(name).processes[0].text for name in ("job", "site")] == ["at work", "waits for job"]
+    assert [text(house, name) for name in ("job", "site")] == ["at work", "waits for job"]
     [run] = house.privileged.mains()
     house.privileged.exit(run.number, 0)
     house.deliver()
     assert house.later(1.0).states("site") == ["RUNNING"]
-    assert (house.states("job"), house.services.info("job").processes[0].text) == (["EXITED"], "done")
+    assert (house.states("job"), text(house, "job")) == (["EXITED"], "done")
     house.services.restart("site", house.now, "r")
     house.deliver()
     assert spawned(house) == ["job", "site", "site"]
@@ -301,4 +305,4 @@ def test_a_one_shot_that_fails_fails_what_waits_for_it(House: Any, spec: Any) ->
     house.privileged.exit(house.privileged.mains()[0].number, 3)
     house.deliver()
     assert house.states("site") == ["FATAL"]
-    assert house.services.info("site").processes[0].text == "it requires job: it ended by itself: exit status 3"
+    assert text(house, "site") == "it requires job: it ended by itself: exit status 3"

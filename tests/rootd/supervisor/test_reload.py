@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from whole import whole
 
 from policy import messages
 from rootd import ipc
@@ -59,7 +60,7 @@ class House:
     @property
     def end(self) -> messages.Ended:
         assert isinstance(self.events[-1], messages.Ended), self.events
-        return self.events[-1]
+        return whole(self.events[-1])
 
 
 @pytest.fixture
@@ -68,8 +69,7 @@ def house(generation: Callable[..., Any]) -> House:
 
 
 def new(house: House, extra: str = "", number: int = 2) -> Any:
-    site = house.first.compiled
-    assert site.specs
+    assert house.first.compiled.specs
     return house.make({"services.d/jobs.toml": JOBS + extra}, number)
 
 
@@ -129,7 +129,7 @@ def finish(house: House, operation: Operation, ok: bool, text: str) -> None:
 def test_a_reload_ends_with_what_it_has_begun_and_fails_with_the_names_of_what_failed(house: House) -> None:
     site, jobs = following(house, "site", "jobs")
     reload = house.operations.all()[-1]
-    assert reload.events[-1].text.endswith("policy: changed; waits for what it has begun: site, jobs")
+    assert whole(reload.events[-1]).text.endswith("policy: changed; waits for what it has begun: site, jobs")
     finish(house, house.operations.begin("stop", "other", "", 3.0), False, "other was not stopped: why")
     finish(house, jobs, False, "jobs was not restarted: exit status 1; it is tried again")
     assert not reload.ended

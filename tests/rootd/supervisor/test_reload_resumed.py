@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from whole import whole
 
 from policy import messages
 from rootd import ipc
@@ -49,7 +50,7 @@ class House:
 
     @property
     def end(self) -> messages.Ended:
-        (found,) = [one for one in self.events if isinstance(one, messages.Ended) and one.operation == 1]
+        (found,) = [whole(one) for one in self.events if isinstance(one, messages.Ended) and one.operation == 1]
         return found
 
 

@@ -10,7 +10,7 @@ import pytest
 from policy.messages import Changed
 from rootd import ipc
 from rootd.config.schedules import Schedule
-from rootd.supervisor import scheduled
+from rootd.supervisor import mentions, scheduled
 from rootd.supervisor.services import Already, Services
 
 NOON = 1_780_315_200.0  # 2026-06-01T12:00:00Z
@@ -41,7 +41,7 @@ def end(house: Any, status: int = 0) -> None:
 
 def shown(house: Any, name: str = "job") -> tuple[str, str]:
     [process] = house.services.info(name).processes
-    return process.state, process.text
+    return process.state, mentions.plain(process.text)
 
 
 def runs(house: Any) -> int:

@@ -164,6 +164,9 @@ def test_the_askers_session_must_last(leads: Any) -> None:
     told = ask(leads, messages.Approve(1), CAROL)
     assert (told.kind, told.text) == ("conflict", "the session of alice is over: nothing was done")
     assert not leads.services.asked
+    end = next(record for record in leads.outcomes() if record["action"] == "stop")
+    assert (end["user"], end["uid"], end["approved_by"], end["ok"]) == ("alice", 1001, "carol", False)
+    assert end["id"] == next(record["id"] for record in leads.decisions() if record["action"] == "stop")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,8 @@ def test_what_nobody_approves_in_time_is_an_event_and_the_end_of_its_story(leads
     record = leads.outcomes()[-1]
     assert (record["id"], record["ok"], record["action"], record["target"]) == (asked, False, "stop", "site")
     assert record["result"] == "approval 1 expired: nobody approved in time"
+    assert (record["user"], record["uid"]) == ("alice", 1001), "who had asked"
+    assert "approved_by" not in record
 
 
 def test_who_has_asked_takes_it_back_and_nobody_else_does(leads: Any) -> None:

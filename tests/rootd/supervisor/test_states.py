@@ -10,7 +10,7 @@ import pytest
 
 from rootd import ipc
 from rootd.config.specs import ServiceSpec
-from rootd.supervisor import lifecycle, states
+from rootd.supervisor import lifecycle, mentions, states
 from rootd.supervisor.exits import Exit
 from rootd.supervisor.states import (
     Adopted, Backoff, Barred, BecameReady, Cancelled, Cleaning, Cleared, Died, Effect, Emptying, EndHook, Event,
@@ -214,7 +214,7 @@ def test_the_public_states_are_supervisors_and_every_state_has_one(spec: Any) ->
         (Cleaning(spec(), 1, Backoff(1.0)), "STOPPING", "its post-stop hook runs"),
         (Cleaning(spec(), 1, Fatal("why")), "FATAL", "why; its post-stop hook runs"),
     ]:
-        assert (states.public(part), states.reason(part)) == (public, reason)
+        assert (states.public(part), mentions.plain(states.reason(part))) == (public, reason)
 
 
 def test_of_two_processes_people_see_the_one_that_serves(History: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from whole import whole
 
 from policy import messages
 from rootd import ipc
@@ -32,7 +33,7 @@ class House:
 
     def publish(self, event: Any) -> None:
         if isinstance(event, messages.Ended):
-            self.ended.append(event)
+            self.ended.append(whole(event))
             operation = self.operations.find(event.operation)
             self.told += operation.askers if operation else []
 

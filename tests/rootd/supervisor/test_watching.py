@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -110,6 +111,23 @@ def test_a14_a_session_that_ends_ends_its_watches(room: Any) -> None:
     room.services.changed("site")
     assert alice.receive().kind == "no-session"
     assert len(room.desk.watchers._watchers) == 0
+
+
+@pytest.mark.parametrize("how", ["logout", "revoked", "forgotten by auth"])
+def test_a14_who_watches_by_a_session_that_ends_is_told_at_once(room: Any, tokens: Any, how: str) -> None:
+    alice, bob = watch(room.client()), watch(room.client(), session=tokens[1])
+    if how == "logout":
+        known = hashlib.sha256(tokens[0].encode()).hexdigest()
+        room.sessions.push(login.SessionDown(known, "logout"), room.now)
+    elif how == "revoked":
+        room.sessions.revoke("alice")
+    else:
+        room.sessions.linked()
+        room.login(tokens[1], "bob", 1002, [])
+        room.sessions.push(login.SessionsEnd(), room.now)
+    assert alice.receive().kind == "no-session", "though nothing has happened that he would be told"
+    assert [watcher.call.user for watcher in room.desk.watchers._watchers] == ["bob"]
+    assert bob.quiet()
 
 
 def test_c16_a_watcher_that_does_not_read_loses_the_rest_and_is_told_so(room: Any) -> None:

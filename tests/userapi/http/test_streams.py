@@ -140,3 +140,40 @@ def test_a_stream_gives_its_permit_back_at_its_end(app, http, world):
         answer = http.get("/api/v1/events")
         assert answer.status_code == 200
         answer.close()
+
+
+def test_what_is_refused_first_has_cost_no_place_and_who_has_his_share_is_not_asked_about():
+    shares, done = Shares(2, 1, "streams"), []
+
+    def refused():
+        assert not shares._held
+        raise Refusal(messages.Refused(kind="no-session", text="no"))
+
+    with pytest.raises(Refusal):
+        shares.after("made-up", refused)
+    made, give = shares.after("alice", lambda: "watch", lambda: done.append("undone"))
+    assert (made, shares._held.total(), done) == ("watch", 1, [])
+    with pytest.raises(Problem, match="a session may have 1 streams"):
+        shares.after("alice", refused)
+    shares.take("bob")
+    with pytest.raises(Problem, match="too many streams"):
+        shares.after("carol", lambda: "watch", lambda: done.append("undone"))
+    assert done == ["undone"], "what had begun ends"
+    give()
+
+
+MADE_UP = [
+    "events", "operations/7", "operations/7?wait=true", "services/site/logs", "services/site/logs?follow=true", "audit",
+    "audit?follow=true",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", MADE_UP)
+def test_a_made_up_id_takes_no_place_from_anybody(app, http, world, monkeypatch, path):
+    world.live.clear()
+    taken = []
+    monkeypatch.setattr(Shares, "take", lambda *_: taken.append(path) or (lambda: None))
+    assert http.get(f"/api/v1/{path}").status_code == 401
+    answer = http.get(f"/api/v1/{path}", headers={"Accept": "text/event-stream"})
+    assert answer.status_code == 401
+    assert taken == []

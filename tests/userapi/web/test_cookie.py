@@ -47,3 +47,24 @@ def test_h4_what_is_taken_back_is_the_same_cookie():
     told = response.headers["Set-Cookie"]
     for part in ("__Host-durward=;", "Max-Age=0", "Secure", "HttpOnly", "Path=/", "SameSite=Strict"):
         assert part in told
+
+
+def typed(header: str) -> str:
+    return cookie.typed_of(Request({"HTTP_COOKIE": header, "REQUEST_METHOD": "GET"}))
+
+
+@pytest.mark.parametrize("text", ['new & better; "quoted", = ü', "\U0001f6aa" * 200])
+def test_what_was_typed_comes_back_to_its_page_as_it_was(text):
+    response = Response()
+    cookie.keep_typed(response, "/services/site/restart", text)
+    pair, *rest = response.headers["Set-Cookie"].split("; ")
+    assert typed(f"a=b; {pair}") == text
+    assert {"Path=/services/site/restart", "Secure", "HttpOnly", "SameSite=Strict", "Max-Age=600"} <= {*rest}
+    cookie.drop_typed(response, "/services/site/restart")
+    gone = response.headers.getlist("Set-Cookie")[-1]
+    assert {"Path=/services/site/restart", "Max-Age=0"} <= {*gone.split("; ")}
+
+
+@pytest.mark.parametrize("value", ["a%0Ab", "%e2%80%ae", "x" * 201, "", "a; __Secure-durward-typed=b"])
+def test_what_is_no_reason_is_nothing_that_was_typed(value):
+    assert typed(f"__Secure-durward-typed={value}") == ""

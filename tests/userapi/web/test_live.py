@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from policy import messages
+from userapi.http.streams import Shares
 from userapi.web import pages
 
 
@@ -47,6 +50,15 @@ def test_only_so_many_are_told_at_once(browser, app):
     assert browser.get("/services/site").status_code == 200, "who may read no log needs none"
     for give in given:
         give()
+
+
+@pytest.mark.parametrize("path", ["/live", "/operations/7/live", "/operations/7", "/approvals/3/live"])
+def test_a_made_up_id_takes_no_place_from_anybody(browser, world, monkeypatch, path):
+    world.live.clear()
+    taken = []
+    monkeypatch.setattr(Shares, "take", lambda *_: taken.append(path) or (lambda: None))
+    assert browser.get(path).status_code in (303, 401)
+    assert taken == []
 
 
 def test_a_static_file_is_kept_for_ever_as_its_address_is_of_what_is_in_it(stranger):
