@@ -5,6 +5,8 @@ Keys are named, and no value is shown: an environment may hold secrets, and a co
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,12 @@ def difference(old: Loaded, new: Loaded) -> str:
         "counts from the daemon's next start on": [*_later(old, new), *_kept(held, wanted)],
     }
     return "; ".join(f"{word}: {_listed(names)}" for word, names in found.items() if names) or NO_CHANGE
+
+
+def mark(old: Loaded, new: Loaded) -> str:
+    """32 hex digits, the same for exactly this change alone: of two commands that differ, one line says the same."""
+    both = [[one.digest.hex(), one.policy.hash, sorted(one.files.items())] for one in (old, new)]
+    return hashlib.sha256(json.dumps(both).encode()).hexdigest()[:32]
 
 
 def _named(old: ServiceSpec, new: ServiceSpec) -> str:

@@ -29,7 +29,7 @@ from rootd.config import compile as compiler
 from rootd.config.settings import Paths, Settings
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
-from rootd.supervisor.difference import NO_CHANGE, difference
+from rootd.supervisor.difference import NO_CHANGE, difference, mark
 from rootd.supervisor.loading import hashes
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
@@ -48,6 +48,7 @@ ROOT_ALONE = (
     "a file, address or priority of it takes root (a credential that root alone can read, say): a reload does that,"
     " a dry run cannot; durward-rootd --check tells root of every mistake"
 )
+OTHER = "nothing was changed: it is not what was shown any more. Now"
 NOBODY = build((), ())  # the policy that lets nobody do anything
 
 
@@ -164,22 +165,22 @@ class Reloads:
         self._operations, self._send, self._adopt = operations, send, adopt
         self._operation: Operation | None = None
         self._taken: list[tuple[Operation, str]] = []  # whose operations are waited for, and what they have changed
-        self._dry_run = False
+        self._dry_run, self._shown = False, ""
         self._found: Loaded | None = None  # COMMIT was asked for it
         self._replacing = False
         self._until = 0.0
         self._seq = OTHERS
         self.asked = "", "", ""  # for what counts now: the id of the request, whose it was, and what it has changed
 
-    def begin(self, request: str, dry_run: bool, now: float) -> int:
-        """The number of the operation. Raises Refusal."""
+    def begin(self, request: str, dry_run: bool, now: float, shown: str = "") -> int:
+        """The number of the operation. shown: the mark of what alone may change; "": anything. Raises Refusal."""
         if self._operation is not None:
             raise Refusal("conflict", f"a reload is under way: operation {self._operation.number}")
         if not self._ask(ipc.Message(ipc.STAGE)):
             raise Refusal("later", "privileged is being started again: try again")
         self._operation = self._operations.begin("reload", "", request, now)
         self._dry_run, self._found, self._replacing, self._until = dry_run, None, False, now + TIME_LIMIT
-        self._operation.generation = self.current.generation
+        self._shown, self._operation.generation = shown, self.current.generation
         self._operations.step(self._operation, "reading and checking the files")
         return self._operation.number
 
@@ -202,16 +203,23 @@ class Reloads:
         problems = list(found.problems)
         if message.extra:
             problems.append(check.located(files_of(fd), message.name or os.strerror(message.extra)))
-        if problems or self._dry_run:
+        other = self._shown not in ("", mark(self.current, found))
+        if problems or self._dry_run or other:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
-            what = difference(self.current, found)
-            what = what if what == NO_CHANGE else f"would change: {what}"
-            self._end(
-                not problems, "the files cannot be used: nothing was changed" if problems else what, now, problems
-            )
+            self._tell(found, other, problems, now)
             return
         self._found = found
         self._ask(ipc.Message(ipc.COMMIT, generation=found.generation, digest=found.digest))
+
+    def _tell(self, found: Loaded, other: bool, problems: list[Problem], now: float) -> None:
+        """What would be, and why it is not; other: than what was shown."""
+        if problems:
+            self._end(False, "the files cannot be used: nothing was changed", now, problems)
+            return
+        what = difference(self.current, found)
+        same = what == NO_CHANGE
+        what = what if same else f"would change: {what}"
+        self._end(not other, f"{OTHER}: {what}" if other else what, now, (), "" if same else mark(self.current, found))
 
     def done(self, message: ipc.Message, now: float) -> None:
         """DONE with a number of ours."""
@@ -319,10 +327,10 @@ class Reloads:
             failed = operation.failures
             self._operations.end(operation, not failed, "; ".join([text, *failed]), now)
 
-    def _end(self, ok: bool, text: str, now: float, problems: Iterable[Problem] = ()) -> None:
+    def _end(self, ok: bool, text: str, now: float, problems: Iterable[Problem] = (), mark: str = "") -> None:
         operation, self._operation, self._found, self._replacing = self._operation, None, None, False
         if operation is not None:
-            self._operations.end(operation, ok, text, now, fitting(list(problems)))
+            self._operations.end(operation, ok, text, now, fitting(list(problems)), mark)
 
     def _ask(self, message: ipc.Message) -> bool:
         self._seq = OTHERS + (self._seq + 1 - OTHERS) % OTHERS
