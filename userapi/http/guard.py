@@ -64,7 +64,9 @@ PARAMETERS = {
     "web.session.form_of": frozenset({"next"}),
     "web.session.begun": frozenset({"next"}),
     "web.services.one": frozenset({"process", "stream"}),
-    "web.services.ask": frozenset({"reason"}),
+    "web.commands.ask": frozenset({"reason"}),
+    "web.reload.asks": frozenset({"reason"}),
+    "web.operations.one": frozenset({"reason"}),
     "web.approvals.one": frozenset({"reason"}),
     "web.live.states": frozenset({"service"}),
 }
