@@ -5,7 +5,7 @@ Keys are named, and no value is shown: an environment may hold secrets, and a co
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -41,10 +41,13 @@ def difference(old: Loaded, new: Loaded) -> str:
     return "; ".join(f"{word}: {_listed(names)}" for word, names in found.items() if names) or NO_CHANGE
 
 
-def mark(old: Loaded, new: Loaded) -> str:
-    """32 hex digits, the same for exactly this change alone: of two commands that differ, one line says the same."""
+def mark(old: Loaded, new: Loaded, key: bytes) -> str:
+    """32 hex digits, the same for exactly this change alone: of two commands that differ, one line says the same.
+
+    Without the key nobody can try what a secret in the files may be.
+    """
     both = [[one.digest.hex(), one.policy.hash, sorted(one.files.items())] for one in (old, new)]
-    return hashlib.sha256(json.dumps(both).encode()).hexdigest()[:32]
+    return hmac.digest(key, json.dumps(both).encode(), "sha256").hex()[:32]
 
 
 def _named(old: ServiceSpec, new: ServiceSpec) -> str:

@@ -48,7 +48,7 @@ ROOT_ALONE = (
     "a file, address or priority of it takes root (a credential that root alone can read, say): a reload does that,"
     " a dry run cannot; durward-rootd --check tells root of every mistake"
 )
-OTHER = "nothing was changed: it is not what was shown any more. Now"
+OTHER = "nothing was changed: since it was shown the configuration, or the supervisor, has become another one. Now"
 NOBODY = build((), ())  # the policy that lets nobody do anything
 
 
@@ -165,7 +165,7 @@ class Reloads:
         self._operations, self._send, self._adopt = operations, send, adopt
         self._operation: Operation | None = None
         self._taken: list[tuple[Operation, str]] = []  # whose operations are waited for, and what they have changed
-        self._dry_run, self._shown = False, ""
+        self._dry_run, self._shown, self._key = False, "", os.urandom(32)
         self._found: Loaded | None = None  # COMMIT was asked for it
         self._replacing = False
         self._until = 0.0
@@ -203,23 +203,23 @@ class Reloads:
         problems = list(found.problems)
         if message.extra:
             problems.append(check.located(files_of(fd), message.name or os.strerror(message.extra)))
-        other = self._shown not in ("", mark(self.current, found))
+        exactly = mark(self.current, found, self._key)
+        other = self._shown not in ("", exactly)
         if problems or self._dry_run or other:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
-            self._tell(found, other, problems, now)
+            self._tell(found, exactly, other, problems, now)
             return
         self._found = found
         self._ask(ipc.Message(ipc.COMMIT, generation=found.generation, digest=found.digest))
 
-    def _tell(self, found: Loaded, other: bool, problems: list[Problem], now: float) -> None:
-        """What would be, and why it is not; other: than what was shown."""
+    def _tell(self, found: Loaded, exactly: str, other: bool, problems: list[Problem], now: float) -> None:
+        """What would be, and why it is not; exactly: its mark; other: than what was shown."""
         if problems:
             self._end(False, "the files cannot be used: nothing was changed", now, problems)
             return
         what = difference(self.current, found)
-        same = what == NO_CHANGE
-        what = what if same else f"would change: {what}"
-        self._end(not other, f"{OTHER}: {what}" if other else what, now, (), "" if same else mark(self.current, found))
+        what, exactly = (what, "") if what == NO_CHANGE else (f"would change: {what}", exactly)
+        self._end(not other, f"{OTHER}: {what}" if other else what, now, (), exactly)
 
     def done(self, message: ipc.Message, now: float) -> None:
         """DONE with a number of ours."""

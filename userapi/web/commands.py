@@ -120,7 +120,7 @@ def _sure(values: Mapping[str, Any], asked: Signalling | Scaling) -> Sure | None
     if fewer <= 0:
         return None
     many = f"{asked.processes} process{'es' if asked.processes > 1 else ''}"
-    follows = f"It has {running}: {fewer} of them will be stopped."
+    follows = f"{running} are running: {fewer} of them will be stopped."
     return Sure(f"Scale {name} to {many}", follows, "processes", str(asked.processes))
 
 

@@ -78,9 +78,14 @@ def here() -> str:
             reason = forms.fields(request).get("reason", "")
         except Problem:
             reason = ""
-        typed = f"{path}?reason={quote(reason, safe='')}"
-        path = typed if reason and local(typed) == typed else path
+        path = with_reason(path, reason)
     return local(path)
+
+
+def with_reason(path: str, reason: str) -> str:
+    """That page with what was typed, where there is room for it in an address."""
+    typed = f"{path}?reason={quote(reason, safe='')}"
+    return typed if reason and local(typed) == typed else path
 
 
 def page(template: str, values: dict[str, object], session: str = "", status: int = 200) -> Response:

@@ -16,7 +16,7 @@ from userapi.client import Refusal
 from userapi.http.problems import Problem
 from userapi.web.commands import led, why_not, without_reason
 from userapi.web.forms import Asking, fields, form, proven
-from userapi.web.guard import Asker, asker, failed, nobody, page
+from userapi.web.guard import Asker, asker, failed, nobody, page, with_reason
 from userapi.web.operations import values_of
 from userapi.web.services import REASON, rights_on
 
@@ -48,7 +48,10 @@ def look() -> Response:
         values = _asking(who, fields(request).get("reason", ""))
         error = without_reason(error, asked.reason, values["needs_reason"])
         return failed("reload.html", values, who.session, error)
-    return led(who, reply, "/", "Back to the services")
+    response = led(who, reply, "/", "Back to the services")
+    if isinstance(reply, messages.Accepted) and asked.reason:  # what was typed is why it will be taken, too
+        response.headers["Location"] = with_reason(response.headers["Location"], asked.reason)
+    return response
 
 
 @blueprint.post("/operations/<int:operation>/reload")

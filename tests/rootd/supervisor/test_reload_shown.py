@@ -9,8 +9,9 @@ import pytest
 from reloads import House, new
 
 from rootd import ipc
+from rootd.supervisor.reload import OTHER
 
-MEANWHILE = "nothing was changed: it is not what was shown any more. Now: "
+MEANWHILE = f"{OTHER}: "
 
 
 @pytest.fixture
@@ -64,3 +65,12 @@ def test_what_would_change_nothing_or_cannot_be_used_has_no_mark(house: House) -
     take(house, new(house, "colour = 1\n"), mark)
     assert (house.end.text, house.end.mark) == ("the files cannot be used: nothing was changed", "")
     assert house.end.problems
+
+
+def test_a_mark_tells_nothing_of_what_the_files_hold_to_who_has_not_its_key(
+    house: House, generation: Callable[..., Any]
+) -> None:
+    other = House(generation)
+    assert shown(house, new(house)) == shown(house, new(house)) != shown(other, new(house))
+    take(other, new(other, number=3), shown(house, new(house, number=3)))
+    assert (other.end.ok, other.adopted) == (False, []), "nor does another supervisor take it for its own"

@@ -157,7 +157,7 @@ def test_how_many_processes_are_asked_for_as_the_configuration_allows(browser, r
     ("action", "fields", "words", "command"),
     [
         ("signal", {"signal": "KILL"}, "Send KILL to site? KILL ends it at once", messages.Signal("site", "KILL")),
-        ("scale", {"processes": "1"}, "1 process? It has 2: 1 of them will be stopped", messages.Scale("site", 1)),
+        ("scale", {"processes": "1"}, "1 process? 2 are running: 1 of them will be stopped", messages.Scale("site", 1)),
     ],
 )
 def test_what_takes_processes_down_is_asked_once_more(browser, rights, world, action, fields, words, command):

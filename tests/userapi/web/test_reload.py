@@ -13,7 +13,7 @@ RIGHTS = messages.Rights(
     "alice", 1001, ["webops"], "later", [messages.Right("", ["reload"], {"reload": "with a reason"})]
 )
 INFO = messages.OperationInfo(7, "reload", "", "alice", 0, "t", "", True, "would change", 0.1)
-OLD = "nothing was changed: it is not what was shown any more. Now: "
+OLD = "nothing was changed: since it was shown the configuration, or the supervisor, has become another one. Now: "
 
 
 @pytest.fixture
@@ -36,8 +36,14 @@ def test_what_would_change_is_looked_at_first(browser, rights, world):
     assert ("required" in read.of("input", name="reason")[0], read.fields["reason"]) == (True, "new site")
     assert [one["action"] for one in read.of("form")] == ["/logout", "/reload/look"], "nothing that takes it unseen"
     answer = browser.post("/reload/look", {"reason": "new site"})
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/operations/7")
-    assert (world.supervisor.asked[-1].command, world.supervisor.asked[-1].reason) == (
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/operations/7?reason=new%20site")
+    assert browser.post("/reload/look").headers["Location"] == "/operations/7"
+    long = browser.post("/reload/look", {"reason": "\U0001f6aa" * 200})
+    assert long.headers["Location"] == "/operations/7", "where there is room for it"
+    world.answers[messages.Watch] = [messages.Step(1, world.now, 7, "", "reading"), world.open]
+    waits = browser.read("/operations/7?reason=a%26b%20c").of("meta", **{"http-equiv": "refresh"})
+    assert waits[0]["content"] == "2; url=/operations/7?reason=a%26b%20c"
+    assert (world.supervisor.asked[1].command, world.supervisor.asked[1].reason) == (
         messages.Reload(dry_run=True), "new site"
     )  # fmt: skip
 
@@ -60,13 +66,15 @@ def test_it_is_shown_change_by_change_with_the_form_that_takes_exactly_that(brow
 def test_what_has_changed_meanwhile_is_said_and_shown_and_can_be_taken_in_its_turn(browser, rights, world):
     ended(world, f"{OLD}would change: removed: site", MARK, ok=False)
     read = browser.read("/operations/7")
-    assert "Nothing was changed: it is not what was shown any more. What a reload would change removed: site" in (
-        read.text
-    )
+    assert "Nothing was changed: since it was shown the configuration, or" in read.text
+    assert "What a reload would change" in read.text
+    assert "would change removed: site" in read.text
     assert read.fields["shown"] == MARK
     ended(world, f"{OLD}no change", ok=False)
     read = browser.read("/operations/7")
-    assert "it is not what was shown any more. Now: no change" in read.text
+    assert (
+        "since it was shown the configuration, or the supervisor, has become another one. Now: no change" in read.text
+    )
     assert "/reload" in read.links
     assert not read.of("form", action="/operations/7/reload")
 
