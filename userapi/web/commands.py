@@ -113,7 +113,8 @@ def _sure(values: Mapping[str, Any], asked: Signalling | Scaling) -> Sure | None
     if isinstance(asked, Signalling):
         if asked.signal not in ENDING:
             return None
-        follows = f"{asked.signal} {ENDING[asked.signal]}; whether it is started again, its configuration says."
+        after = "" if asked.signal == "STOP" else "; whether it is started again, its configuration says"
+        follows = f"{asked.signal} {ENDING[asked.signal]}{after}."
         return Sure(f"Send {asked.signal} to {name}", follows, "signal", asked.signal)
     running = sum(bool(row.pid) for row in values["service"].rows)
     fewer = running - asked.processes

@@ -157,6 +157,7 @@ def test_how_many_processes_are_asked_for_as_the_configuration_allows(browser, r
     ("action", "fields", "words", "command"),
     [
         ("signal", {"signal": "KILL"}, "Send KILL to site? KILL ends it at once", messages.Signal("site", "KILL")),
+        ("signal", {"signal": "STOP"}, "STOP halts it until CONT. Now", messages.Signal("site", "STOP")),
         ("scale", {"processes": "1"}, "1 process? 2 are running: 1 of them will be stopped", messages.Scale("site", 1)),
     ],
 )
@@ -164,7 +165,7 @@ def test_what_takes_processes_down_is_asked_once_more(browser, rights, world, ac
     answer = browser.post(f"/services/site/{action}", {"reason": "it hangs", **fields})
     read = Read(answer.text)
     assert (answer.status_code, words in read.text, changes(world)) == (200, True, [])
-    assert "it hangs" in read.text
+    assert "Why: it hangs" in read.text
     assert "/services/site" in read.links
     assert read.of("form", method="post", action=f"/services/site/{action}")
     sent = {name: value for name, value in read.fields.items() if name}
