@@ -48,6 +48,7 @@ class Ended(_Event, frozen=True, tag="ended"):
     text: str  # "site restarted", or why not
     seconds: float
     problems: list[Problem] = []
+    mark: str = ""  # of a reload that has only shown what would change: of exactly that
 
 
 class Lapsed(_Event, frozen=True, tag="lapsed"):

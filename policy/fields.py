@@ -20,4 +20,5 @@ ActionName = Literal[
 ]  # fmt: skip
 SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(?:(?:durward_)?[0-9a-f]{64})?\Z")]  # or a personal token
 Processes = Annotated[int, msgspec.Meta(ge=1, le=1024)]  # none is a stop, which is another right
+Mark = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{32})?\Z")]  # of what a dry run has shown; "": of nothing
 Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]

@@ -28,6 +28,7 @@ from policy.events import (
 )
 from policy.fields import (
     ActionName as ActionName,
+    Mark as Mark,
     Number as Number,
     Process as Process,
     Processes as Processes,
@@ -198,7 +199,10 @@ class Withdraw(_Command, frozen=True, tag="withdraw"):
 
 
 class Reload(_Command, frozen=True, tag="reload"):
+    """shown: the mark of what a dry run has shown (`Ended`); what would be anything else by now changes nothing."""
+
     dry_run: bool = False
+    shown: Mark = ""
 
 
 class Revoke(_Command, frozen=True, tag="revoke"):

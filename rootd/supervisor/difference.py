@@ -5,6 +5,8 @@ Keys are named, and no value is shown: an environment may hold secrets, and a co
 
 from __future__ import annotations
 
+import hmac
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,15 @@ def difference(old: Loaded, new: Loaded) -> str:
         "counts from the daemon's next start on": [*_later(old, new), *_kept(after, held, wanted)],
     }
     return "; ".join(f"{word}: {_listed(names)}" for word, names in found.items() if names) or NO_CHANGE
+
+
+def fingerprint(old: Loaded, new: Loaded, key: bytes) -> str:
+    """32 hex digits, the same for exactly this change alone: of two commands that differ, one line says the same.
+
+    Without the key nobody can try what a secret in the files may be.
+    """
+    both = [[one.digest.hex(), one.policy.hash, sorted(one.files.items())] for one in (old, new)]
+    return hmac.digest(key, json.dumps(both).encode(), "sha256").hex()[:32]
 
 
 def _named(old: ServiceSpec, new: ServiceSpec) -> str:

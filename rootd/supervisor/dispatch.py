@@ -237,7 +237,7 @@ def answer_withdraw(desk: Desk, call: Call, command: messages.Withdraw) -> None:
 
 
 def answer_reload(desk: Desk, call: Call, command: messages.Reload) -> None:
-    desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock()))
+    desk.accept(call, desk.reloads.begin(call.id, command.dry_run, desk.clock(), command.shown))
 
 
 def answer_shutdown(desk: Desk, call: Call, command: messages.Shutdown) -> None:

@@ -199,7 +199,9 @@ class Operations:
             operation.events.append(said)
             self._publish(said)
 
-    def end(self, operation: Operation, ok: bool, text: str, now: float, problems: Iterable[Problem] = ()) -> None:
+    def end(
+        self, operation: Operation, ok: bool, text: str, now: float, problems: Iterable[Problem] = (), mark: str = ""
+    ) -> None:
         if operation.ended:
             return
         seconds = round(max(0.0, now - operation.began), 3)
@@ -207,7 +209,7 @@ class Operations:
             self.step(operation, f"done in {seconds:.2f} s")
         said = Ended(
             self.next_event(), self._wall(), operation.number, operation.service, ok, short(text), seconds,
-            list(problems),
+            list(problems), mark,
         )  # fmt: skip
         operation.events.append(said)
         self._live -= 1

@@ -30,7 +30,7 @@ from rootd.config.settings import Paths, Settings
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
 from rootd.supervisor import mentions
-from rootd.supervisor.difference import NO_CHANGE, difference, users, whose
+from rootd.supervisor.difference import NO_CHANGE, difference, fingerprint, users, whose
 from rootd.supervisor.ending import FAILED
 from rootd.supervisor.loading import hashes
 from rootd.supervisor.operations import Operation, Operations, Refusal
@@ -51,6 +51,7 @@ ROOT_ALONE = (
     "a file, address or priority of it takes root (a credential that root alone can read, say): a reload does that,"
     " a dry run cannot; durward-rootd --check tells root of every mistake"
 )
+OTHER = "nothing was changed: since it was shown the configuration, or the supervisor, has become another one. Now"
 NOBODY = build((), ())  # the policy that lets nobody do anything
 
 
@@ -167,22 +168,22 @@ class Reloads:
         self._operations, self._send, self._adopt = operations, send, adopt
         self._operation: Operation | None = None
         self._taken: list[tuple[Operation, str]] = []  # whose operations are waited for, and what they have changed
-        self._dry_run = False
+        self._dry_run, self._shown, self._key = False, "", os.urandom(32)
         self._found: Loaded | None = None  # COMMIT was asked for it
         self._replacing = False
         self._until = 0.0
         self._seq = OTHERS
         self.asked = "", "", ""  # for what counts now: the id of the request, whose it was, and what it has changed
 
-    def begin(self, request: str, dry_run: bool, now: float) -> int:
-        """The number of the operation. Raises Refusal."""
+    def begin(self, request: str, dry_run: bool, now: float, shown: str = "") -> int:
+        """The number of the operation. shown: the mark of what alone may change; "": anything. Raises Refusal."""
         if self._operation is not None:
             raise Refusal("conflict", f"a reload is under way: operation {self._operation.number}")
         if not self._ask(ipc.Message(ipc.STAGE)):
             raise Refusal("later", "privileged is being started again: try again")
         self._operation = self._operations.begin("reload", "", request, now)
         self._dry_run, self._found, self._replacing, self._until = dry_run, None, False, now + TIME_LIMIT
-        self._operation.generation = self.current.generation
+        self._shown, self._operation.generation = shown, self.current.generation
         self._operations.step(self._operation, "reading and checking the files")
         return self._operation.number
 
@@ -207,16 +208,23 @@ class Reloads:
             problems.append(check.located(files, message.name or os.strerror(message.extra)))
         owners = _owners(self.current.specs or (), files) if problems else {}
         problems = [mentions.problem(one, owners) for one in problems]
-        if problems or self._dry_run:
+        exactly = fingerprint(self.current, found, self._key)
+        other = self._shown not in ("", exactly)
+        if problems or self._dry_run or other:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
-            what = difference(self.current, found)
-            what = what if what == NO_CHANGE else f"would change: {what}"
-            self._end(
-                not problems, "the files cannot be used: nothing was changed" if problems else what, now, problems
-            )
+            self._tell(found, exactly, other, problems, now)
             return
         self._found = found
         self._ask(ipc.Message(ipc.COMMIT, generation=found.generation, digest=found.digest))
+
+    def _tell(self, found: Loaded, exactly: str, other: bool, problems: list[Problem], now: float) -> None:
+        """What would be, and why it is not; exactly: its mark; other: than what was shown."""
+        if problems:
+            self._end(False, "the files cannot be used: nothing was changed", now, problems)
+            return
+        what = difference(self.current, found)
+        what, exactly = (what, "") if what == NO_CHANGE else (f"would change: {what}", exactly)
+        self._end(not other, f"{OTHER}: {what}" if other else what, now, (), exactly)
 
     def done(self, message: ipc.Message, now: float) -> None:
         """DONE with a number of ours."""
@@ -324,10 +332,10 @@ class Reloads:
             failed = operation.failures
             self._operations.end(operation, not failed, "; ".join([text, *failed]), now)
 
-    def _end(self, ok: bool, text: str, now: float, problems: Iterable[Problem] = ()) -> None:
+    def _end(self, ok: bool, text: str, now: float, problems: Iterable[Problem] = (), mark: str = "") -> None:
         operation, self._operation, self._found, self._replacing = self._operation, None, None, False
         if operation is not None:
-            self._operations.end(operation, ok, text, now, fitting(list(problems)))
+            self._operations.end(operation, ok, text, now, fitting(list(problems)), mark)
 
     def _ask(self, message: ipc.Message) -> bool:
         self._seq = OTHERS + (self._seq + 1 - OTHERS) % OTHERS

@@ -37,6 +37,12 @@ on = ["shop"]
 reason = true
 
 [[grant]]
+id = "hands"
+who = ["group:@webops@"]
+may = ["signal", "scale", "enable", "reload"]
+on = ["*"]
+
+[[grant]]
 id = "two"
 who = ["group:@webops@"]
 may = ["restart"]
@@ -140,13 +146,44 @@ def test_an_error_has_the_focus_and_the_title_says_so(house: House, chromium: Ch
 def test_a_narrow_window_keeps_the_table_and_needs_no_scrolling_sideways(house: House, chromium: Chromium) -> None:
     alice = visit(house, chromium, "alice")
     alice.size(320, 640)
-    for path in ("/", "/services/shop", "/services/shop/restart", "/approvals", "/operations"):
+    pages = ("", "/restart", "/signal", "/scale", "/disable")
+    for path in ("/", "/approvals", "/operations", "/reload", *(f"/services/shop{page}" for page in pages)):
         alice.go(path)
         assert alice.js("document.documentElement.scrollWidth") <= 320, path
     alice.go("/")
     nodes = alice.call("Accessibility.getFullAXTree")["nodes"]
     roles = Counter(node["role"]["value"] for node in nodes if not node["ignored"])
     assert (roles["row"], roles["rowheader"], roles["columnheader"], roles["cell"]) == (3, 2, 6, 10)
+
+
+def test_a_signal_that_ends_it_is_chosen_and_asked_once_more_by_keyboard(house: House, chromium: Chromium) -> None:
+    alice = visit(house, chromium, "alice")
+    alice.go("/services/shop/signal")
+    alice.js("document.getElementById('signal').focus()")
+    alice.press("T")
+    assert alice.js("document.activeElement.value") == "TERM"
+    alice.press("Tab", "Tab")
+    alice.leads("Enter")
+    assert "Send TERM to shop?" in alice.js("document.querySelector('h1').innerText")
+    alice.js("document.querySelector('button.first').focus()")
+    alice.leads("Enter")
+    alice.until("document.querySelector('.outcome[data-ok=true]')")
+    assert alice.complaints == []
+
+
+def test_without_javascript_a_reload_is_seen_and_taken_in_a_narrow_window(house: House, chromium: Chromium) -> None:
+    alice = visit(house, chromium, "alice", script=False)
+    alice.size(320, 640)
+    house.write("services.d/extra.toml", templates.plain("extra", "say", "hello", more="autostart = false"))
+    alice.go("/reload")
+    alice.follow("button.first")
+    alice.until("document.querySelector('ul[aria-labelledby=changes]')")
+    assert "added: extra" in alice.js("document.querySelector('ul[aria-labelledby=changes]').innerText")
+    assert alice.js("document.documentElement.scrollWidth") <= 320
+    alice.follow("button.first")
+    alice.until("document.querySelector('.outcome[data-ok=true]')")
+    assert "Done: reloaded: added: extra" in alice.js("document.body.innerText")
+    assert alice.complaints == []
 
 
 def test_without_javascript_a_restart_goes_as_far(house: House, chromium: Chromium) -> None:

@@ -29,6 +29,12 @@ may = ["restart"]
 on = ["worker"]
 reason = true
 approval = { by = ["user:@bob@"], within = "10m" }
+
+[[grant]]
+id = "again"
+who = ["group:@webops@"]
+may = ["view", "reload", "signal"]
+on = ["*"]
 """
 HOST = f"durward.localhost:{templates.API_PORT}"
 
@@ -116,6 +122,34 @@ def test_one_asks_on_the_page_another_approves_there_and_both_are_in_the_audit_l
     alice.cookie = gone
     alice.see("/")
     assert alice.at.startswith("/login?next="), "the session is over, whoever kept its cookie"
+
+
+def test_a_reload_takes_what_it_has_shown_and_where_that_is_other_by_now_shows_it_anew(house: House) -> None:
+    def over() -> Read:
+        """The page of the operation that one was led to, at its end."""
+        house.until(lambda: "Under way" not in alice.see(alice.at).text, "it is over")
+        return alice.see(alice.at)
+
+    alice = Visitor(house, "alice")
+    assert "/reload" in alice.log_in().links
+    house.write("services.d/extra.toml", templates.plain("extra", "say", "red"))
+    alice.send(alice.see("/reload"))
+    shown = over()
+    assert "What a reload would change added: extra Services" in shown.text
+    house.write("services.d/extra.toml", templates.plain("extra", "say", "blue"))  # in one line it is the same
+    alice.send(shown)
+    anew = over()
+    assert "Nothing was changed: since it was shown the configuration, or" in anew.text
+    assert "What a reload would change" in anew.text
+    assert "extra" not in house.status()
+    alice.send(anew)
+    assert "Done: reloaded: added: extra" in over().text
+    assert "extra" in house.status()
+
+    sure = alice.send(alice.see("/services/extra/signal"), signal="TERM")
+    assert "Send TERM to extra?" in sure.text
+    alice.send(sure, signal="TERM", sure="true")
+    assert "Done: TERM sent to extra" in over().text
 
 
 def test_h4_a_session_of_the_page_is_none_for_the_api(house: House) -> None:

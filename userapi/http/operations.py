@@ -4,7 +4,8 @@ POST /operations/ID/cancel: take it back, as far as that can be; answered by 200
 The list: {"operations": [{"number", "kind", "service", "user", "joined", "since", "step", "ok", "text", "seconds"}]};
 "ok" is null while it is under way, and those that have ended are there with ?all=true alone. Of one:
 
-JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time", "service", "text"}], "problems"};
+JSON: {"operation", "done", "service", "ok", "text", "seconds", "steps": [{"time", "service", "text"}], "problems",
+"mark"} ("mark": of a dry run that would change something, for /reload);
 what is not known yet is absent, "done" says so. With ?wait=true it is answered when the operation is over, whatever is
 killed meanwhile, or after LIFE with "done": false. With Accept: text/event-stream: its events from its beginning,
 `step` and `ended`.
@@ -93,6 +94,7 @@ def outcome(token: str, source: str, watch: messages.Watch, wait: bool, events: 
             elif isinstance(event, messages.Ended):
                 result.update(done=True, service=event.service, ok=event.ok, text=event.text, seconds=event.seconds)
                 result["problems"] = event.problems
+                result |= {"mark": event.mark} if event.mark else {}
                 return result
             if span.over() or (event is None and not wait):
                 return result

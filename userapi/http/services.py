@@ -7,7 +7,8 @@ is when a scheduled one runs next, "" where nothing is due; "version" is the dae
 audit log can be written. GET /services/NAME answers {"service", "settings", "sockets", "exits", "chosen_by", "lost"},
 chosen_by "" where "enabled" is the configuration's.
 POST bodies: restart {"hard": bool}, stop {"with_dependants": bool}, signal {"signal": "HUP"}, scale {"processes": N},
-clear-log and reopen-log {"process": "NAME:1"}, each where none is named, reload {"dry_run": bool}, revoke
+clear-log and reopen-log {"process": "NAME:1"}, each where none is named, reload {"dry_run": bool} or
+{"shown": the "mark" of a dry run}, by which nothing is changed that was not shown, revoke
 {"user": NAME} or {"everyone": true}, each with {"reason": TEXT} besides; their answers are described in operations.py.
 """
 
@@ -45,6 +46,7 @@ class Clearing(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Reloading(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dry_run: bool = False
+    shown: messages.Mark = ""
 
 
 class Revoking(Why, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -127,7 +129,7 @@ def reopen_log(name: str) -> Response:
 @blueprint.post("/reload")
 def reload() -> Response:
     asked = body(Reloading)
-    return commanded(messages.Reload(dry_run=asked.dry_run), asked)
+    return commanded(messages.Reload(dry_run=asked.dry_run, shown=asked.shown), asked)
 
 
 @blueprint.post("/revoke")

@@ -117,7 +117,11 @@ def _done(approval: int, command: messages.Command, kind: type[Asking] = Asking)
     if reply.operation and any(one.number == reply.operation for one in operations_of(who)):
         return see_other(f"/operations/{reply.operation}")
     if reply.operation:  # who may agree may have no right to view what becomes of it
-        return page("done.html", {"user": who.rights().user, "text": reply.text}, who.session)
+        return page(
+            "done.html",
+            {"user": who.rights().user, "text": reply.text, "back": "/approvals", "word": "Back to the approvals"},
+            who.session,
+        )
     return see_other(f"/approvals/{approval}")
 
 

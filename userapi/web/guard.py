@@ -33,9 +33,10 @@ HEADERS = {
 LONGEST = 600  # characters of an address to come back to
 _LOCAL = re.compile(r"\A/(?![/\\])[A-Za-z0-9_.~/?&=%+:-]*\Z")
 # forms that are sent to an address beneath that of their page
-BENEATH = frozenset({"web.approvals.approve", "web.approvals.withdraw", "web.operations.cancel"})
+_OF = ("approvals.approve", "approvals.withdraw", "operations.cancel", "reload.look", "reload.take")
+BENEATH = frozenset(f"web.{view}" for view in _OF)
 # forms with a reason that their page shows again
-TYPED = frozenset({"web.services.command", "web.approvals.approve", "web.approvals.withdraw"})
+TYPED = (BENEATH - {"web.operations.cancel"}) | {"web.commands.command"}
 # what is answered to a program of ours in the page, not to a person
 DATA = frozenset({"web.live.states", "web.operations.live", "web.approvals.live"})
 

@@ -1,5 +1,7 @@
 """/operations, /operations/N: what is under way, and how one goes and ended; POST /operations/N/cancel takes it back.
 
+The page of a reload that has only shown what would change has the form that takes exactly that (reload.py).
+
 Without JavaScript the page of an operation asks again by itself until it is over; with it, /operations/N/live tells its
 steps as server-sent events: `step` {"text"}, `ended` {}.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -20,10 +23,13 @@ from userapi.http.guard import parts
 from userapi.http.operations import followed
 from userapi.http.problems import Problem
 from userapi.http.streams import Span, as_events, streamed, watched
+from userapi.web import cookie
 from userapi.web.forms import Asking, form, proven
 from userapi.web.guard import Asker, asker, failed, nobody, page, see_other
 from userapi.web.live import SOON
+from userapi.web.services import REASON, rights_on
 
+WOULD = "would change: "  # as a dry run of a reload begins, or ends after what went wrong
 ENDED = b"event: ended\ndata: {}\n\n"
 
 blueprint = Blueprint("operations", __name__)
@@ -42,7 +48,7 @@ def lines_of(operations: list[messages.OperationInfo]) -> list[dict[str, object]
     now = time.clock_gettime(time.CLOCK_REALTIME)
     return [
         {
-            **msgspec.to_builtins(one), "age": age(one.since, now),
+            **msgspec.to_builtins(one), "what": what_of(one), "age": age(one.since, now),
             "how": one.step if one.ok is None else f"{'done' if one.ok else 'failed'}: {one.text}",
         }
         for one in operations
@@ -59,7 +65,11 @@ def listed() -> Response:
 @blueprint.get("/operations/<int:operation>")
 def one(operation: int) -> Response:
     who = asker()
-    return page("operation.html", _values(who, operation), who.session)
+    values = values_of(who, operation, cookie.typed_of(request))
+    response = page("operation.html", values, who.session)
+    if values["reason"] and values["told"]["done"]:  # it has been shown in the form
+        cookie.drop_typed(response, request.path)
+    return response
 
 
 @blueprint.post("/operations/<int:operation>/cancel")
@@ -72,7 +82,7 @@ def cancel(operation: int) -> Response:
     except (Problem, Refusal) as error:
         if nobody(error):
             raise
-        return failed("operation.html", _values(who, operation), who.session, error)
+        return failed("operation.html", values_of(who, operation), who.session, error)
     return see_other(f"/operations/{operation}")
 
 
@@ -98,9 +108,26 @@ def _number(operation: int) -> int:
     return operation
 
 
-def _values(who: Asker, operation: int) -> dict[str, object]:
+def values_of(who: Asker, operation: int, reason: str = "") -> dict[str, Any]:
+    """What the page of one shows. reason: that was typed. Raises Refusal, Problem."""
     watch = messages.Watch(operation=_number(operation))
     told = followed(who.session, who.source, watch, False)
     steps = [{"time": one["time"], "text": step(one["service"], one["text"])} for one in told["steps"]]
     info = next((one for one in operations_of(who) if one.number == operation), None)
-    return {"user": who.rights().user, "number": operation, "told": {**told, "steps": steps}, "info": info}
+    rights = who.rights()
+    daemon = rights_on(rights, "")
+    may_cancel = info is not None and info.kind in rights_on(rights, info.service).actions
+    before, _, after = told["text"].partition(WOULD) if told.get("mark") else ("", "", "")
+    return {
+        "user": rights.user, "number": operation, "told": {"mark": "", **told, "steps": steps}, "info": info,
+        "what": what_of(info), "may_cancel": may_cancel, "may_take": "reload" in daemon.actions, "reason": reason,
+        "before": before.removesuffix("Now: "), "changes": after.split("; ") if after else [],
+        "demands": (demands := daemon.demands.get("reload", "")), "needs_reason": REASON in demands,
+    }  # fmt: skip
+
+
+def what_of(info: messages.OperationInfo | None) -> str:
+    """What it does to what: "restart site"."""
+    if info is None:
+        return ""
+    return f"{info.kind} {info.service or ('the configuration' if info.kind == 'reload' else 'the daemon')}"

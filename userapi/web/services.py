@@ -1,19 +1,17 @@
-"""/, /services/NAME, /services/NAME/{start,stop,restart}: what there is, how it is, and the three that change it.
-
-GET of the last three asks: what will be done, what the rule demands, a reason. POST asks the supervisor, and leads to
-the operation that has begun, or to what somebody else must approve first.
-"""
+"""/, /services/NAME: what there is, how it is, and what one may do with it (commands.py)."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from flask import Blueprint, Response, request
 
 from policy import messages
+from policy.names import SIGNALS
 from userapi.cli import plain
 from userapi.cli.render import age, said_of, settings_of
 from userapi.client import Refusal
@@ -21,32 +19,17 @@ from userapi.http.guard import named, parts, sentence
 from userapi.http.logs import opener
 from userapi.http.problems import Problem
 from userapi.tail import Tail
-from userapi.web.forms import Asking, fields, form, proven
-from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told, with_typed
+from userapi.web.guard import Asker, asker, nobody, page, told
 
 LINES = 50  # of a log
 BYTES = 32 * 1024  # of a log, however long its lines are
 ACTIONS = ("start", "stop", "restart")
+MORE = ("signal", "scale", "enable", "disable")  # that a service's own page has too
+USUAL = ("HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "CONT", "WINCH", "ALRM")  # where its configuration does not say
 REASON = "with a reason"  # as policy/rules says what a rule demands
+RIGHTS = {"disable": "enable"}  # what an action takes that has not its own name
 
 blueprint = Blueprint("services", __name__)
-
-
-class Starting(Asking, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class Stopping(Asking, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    with_dependants: bool = False
-
-
-class Restarting(Asking, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    hard: bool = False
-
-
-KINDS: dict[str, type[Starting | Stopping | Restarting]] = {
-    "start": Starting, "stop": Stopping, "restart": Restarting,
-}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -66,6 +49,7 @@ class Service(NamedTuple):
     text: str
     next: str
     may: list[str]  # of ACTIONS
+    more: list[str]  # of MORE, those that would change something
 
 
 def rows_of(service: messages.ServiceInfo) -> list[Row]:
@@ -82,8 +66,20 @@ def rights_on(rights: messages.Rights, service: str) -> messages.Right:
 
 
 def seen(service: messages.ServiceInfo, right: messages.Right) -> Service:
-    may = [action for action in ACTIONS if action in right.actions]
-    return Service(service.name, rows_of(service), service.text, service.next, may)
+    may, more = ([one for one in some if RIGHTS.get(one, one) in right.actions] for some in (ACTIONS, MORE))
+    more = [one for one in more if one != ("enable" if service.enabled else "disable")]
+    return Service(service.name, rows_of(service), service.text, service.next, may, more)
+
+
+def signals_of(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Those that its configuration allows."""
+    return tuple(re.findall(rf"\b(?:{SIGNALS})\b", settings["signals"])) if "signals" in settings else USUAL
+
+
+def most_of(service: messages.ServiceInfo, settings: Mapping[str, str]) -> int:
+    """How many processes its configuration allows; it may have more as long as they end."""
+    told = settings.get("max_processes") or settings.get("processes", "")
+    return max(int(told) if told.isdigit() else 1, len(service.processes))
 
 
 @blueprint.get("/")
@@ -112,9 +108,11 @@ def one(name: str) -> Response:
         raise Problem("failed", "the supervisor answered something else")
     rights = who.rights()
     right = rights_on(rights, name)
-    settings = settings_of(msgspec.to_builtins(reply))
+    service, settings = seen(reply.service, right), settings_of(msgspec.to_builtins(reply))
+    vain = {"signal": not signals_of(reply.settings), "scale": most_of(reply.service, reply.settings) == 1}
+    service = service._replace(more=[action for action in service.more if not vain.get(action)])
     values: dict[str, object] = {
-        "user": rights.user, "service": seen(reply.service, right), "right": right, "settings": settings,
+        "user": rights.user, "service": service, "right": right, "settings": settings,
         "log": _log(who, reply.service) if "logs" in right.actions else None,
     }  # fmt: skip
     return page("service.html", values, who.session)
@@ -158,59 +156,3 @@ def _log(who: Asker, service: messages.ServiceInfo) -> Log:
         tail.close()
     text = plain.Stream().feed(data[-BYTES:], True)
     return Log(process, command.stream, text, len(data) > BYTES, processes, trouble)
-
-
-@blueprint.get("/services/<name>/<any(start, stop, restart):action>")
-def ask(name: str, action: str) -> Response:
-    who, service = asker(), named(name)
-    return with_typed("ask.html", lambda text: _asking(who, service, action, {"reason": text}), who.session)
-
-
-@blueprint.post("/services/<name>/<any(start, stop, restart):action>")
-def command(name: str, action: str) -> Response:
-    who, service = asker(), named(name)
-    asked = form(request, KINDS[action])
-    try:
-        proven(who.session, asked)
-        reply = who.ask(_command(service, action, asked), asked.reason)
-    except (Problem, Refusal) as error:
-        if nobody(error):
-            raise
-        values = _asking(who, service, action, fields(request))
-        refused = isinstance(error, Refusal) and error.refused.kind == "forbidden"
-        if refused and values["needs_reason"] and not asked.reason:
-            error = Problem("forbidden", "Say why: you may with a reason.")  # no option of a command
-        return failed("ask.html", values, who.session, error)
-    if isinstance(reply, messages.Accepted):
-        return see_other(f"/operations/{reply.operation}")
-    if isinstance(reply, messages.Waits):
-        return see_other(f"/approvals/{reply.approval}")
-    return see_other(f"/services/{service}")
-
-
-def _command(service: str, action: str, asked: Starting | Stopping | Restarting) -> messages.Command:
-    if isinstance(asked, Stopping):
-        return messages.Stop(service=service, with_dependants=asked.with_dependants)
-    if isinstance(asked, Restarting):
-        return messages.Restart(service=service, hard=asked.hard)
-    return messages.Start(service=service)
-
-
-def _asking(who: Asker, service: str, action: str, typed: Mapping[str, str]) -> dict[str, Any]:
-    """What the page that asks shows. Raises Problem with the rule that is missing, and for what may not be viewed."""
-    reply = who.ask(messages.Status(service=service))
-    if not isinstance(reply, messages.Services) or not reply.services:
-        raise Problem("failed", "the supervisor answered something else")
-    rights = who.rights()
-    right = rights_on(rights, service)
-    demands = right.demands.get(action, "")
-    refused = None
-    if action not in right.actions:
-        decided = who.ask(
-            msgspec.convert({"do": "what-may-i", "action": action, "service": service}, messages.WhatMayI)
-        )
-        refused = decided.text if isinstance(decided, messages.Decided) else "no rule lets you"
-    return {
-        "user": rights.user, "service": seen(reply.services[0], right), "action": action, "demands": demands,
-        "needs_reason": REASON in demands, "typed": typed, "refused": refused,
-    }  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, Flask
 
 from userapi.http.guard import PAGES
-from userapi.web import approvals, guard, live, operations, services, session
+from userapi.web import approvals, commands, guard, live, operations, reload, services, session
 
-PARTS = (session.blueprint, services.blueprint, operations.blueprint, approvals.blueprint, live.blueprint)
+PARTS = tuple(part.blueprint for part in (session, services, commands, operations, approvals, reload, live))
 
 
 def register(app: Flask) -> None:

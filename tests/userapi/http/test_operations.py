@@ -43,6 +43,15 @@ def test_a_failed_operation_is_a_result_with_its_problems(http, world):
     assert answer.json["problems"][0]["line"] == 3
 
 
+def test_what_a_dry_run_has_shown_has_a_mark_and_nothing_else_has_one(http, world):
+    world.answers[messages.Watch] = messages.Ended(
+        number=3, time=world.now, operation=7, service="", ok=True, text="would change: added: db", seconds=0.1,
+        mark="0a" * 16,
+    )  # fmt: skip
+    told = http.post("/api/v1/reload?wait=true", json={"dry_run": True}).json
+    assert (told["text"], told["mark"]) == ("would change: added: db", "0a" * 16)
+
+
 def test_an_operation_that_goes_on_is_told_as_far_as_it_is(http, world):
     world.answers[messages.Watch] = [world.answers[messages.Watch][0], world.open]
     told = http.get("/api/v1/operations/7").json

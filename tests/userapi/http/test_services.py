@@ -44,6 +44,7 @@ def test_a_service_is_described(http, world):
         ("services/site/scale", {"processes": 5}, messages.Scale(service="site", processes=5)),
         ("reload", None, messages.Reload()),
         ("reload", {"dry_run": True}, messages.Reload(dry_run=True)),
+        ("reload", {"shown": "0a" * 16}, messages.Reload(shown="0a" * 16)),
     ],
 )
 def test_a_command_is_202_with_its_operation(http, world, path, body, command):
@@ -111,6 +112,7 @@ def test_a_shutdown_is_asked_for_as_any_operation_is_and_decided_by_the_supervis
         ("services/site/disable", {"x": 1}),
         ("services/site/stop", []),
         ("reload", {"dry_run": 1}),
+        ("reload", {"shown": "anything"}),
         ("revoke", {}),
         ("revoke", {"user": "bob", "everyone": True}),
         ("revoke", {"user": "Bob\n"}),

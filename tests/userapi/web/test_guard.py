@@ -14,7 +14,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-FILLED = {"<name>": "site", "<int:operation>": "7", "<int:approval>": "3", "<any(start, stop, restart):action>": "stop"}
+FILLED = {"<name>": "site", "<int:operation>": "7", "<int:approval>": "3"}
+FIELDS = {"signal": {"signal": "HUP"}, "scale": {"processes": "3"}}  # that a form needs, by the end of its address
 OPEN = {"/login", "/login/done", "/static/<name>"}
 
 
@@ -25,7 +26,13 @@ def routes(app, method):
             path = rule.rule
             for blank, value in FILLED.items():
                 path = path.replace(blank, value)
-            yield rule, path
+            before, blank, actions = path.partition("<any(")
+            for action in actions.removesuffix("):action>").split(", ") if blank else [""]:
+                yield rule, before + action
+
+
+def needed(path):
+    return FIELDS.get(path.rpartition("/")[2], {})
 
 
 def test_h3_h9_every_page_has_the_headers_errors_too(browser, stranger):
@@ -46,14 +53,14 @@ def test_without_a_login_every_page_leads_to_it_and_nobody_is_asked(app, strange
                 continue
             tried += 1
             bearer = {"Authorization": f"Bearer {token}"}  # counts for the API alone
-            answer = stranger.get(path, **bearer) if method == "GET" else stranger.post(path, **bearer)
+            answer = stranger.get(path, **bearer) if method == "GET" else stranger.post(path, needed(path), **bearer)
             if rule.endpoint in guard.DATA:
                 assert (answer.status_code, answer.mimetype) == (401, "application/problem+json")
             else:
                 assert answer.status_code == 303
                 assert answer.headers["Location"].startswith("/login?next=%2F")
             assert "Set-Cookie" not in answer.headers
-    assert tried >= 14
+    assert tried >= 28
     assert world.supervisor.asked == world.auth.asked == []
 
 
@@ -94,7 +101,7 @@ def test_from_every_form_of_a_login_that_is_over_there_is_a_way_back_to_its_page
             continue
         world.live.clear()
         browser.client.set_cookie("__Host-durward", token)
-        login = Read(browser.get(browser.post(path).headers["Location"]).text)
+        login = Read(browser.get(browser.post(path, needed(path)).headers["Location"]).text)
         world.live.add(token)
         browser.client.set_cookie("__Host-durward", token)
         assert browser.get(str(login.fields["next"])).status_code == 200, path
@@ -113,7 +120,7 @@ FOREIGN = (
 
 def test_h1_every_form_from_elsewhere_is_refused_the_logins_too(app, browser, world):
     posts = list(routes(app, "POST"))
-    assert len(posts) == 6
+    assert len(posts) == 14
     for _, path in posts:
         for headers in FOREIGN:
             answer = browser.post(path, {"user": "alice", "password": "right"}, **headers)
@@ -125,9 +132,12 @@ def test_h1_every_form_without_the_proof_of_its_session_changes_nothing(app, bro
     for rule, path in routes(app, "POST"):
         for wrong in ("", proof("cd" * 32)):
             if rule.rule != "/login":
-                answer = browser.post(path, {"proof": wrong})
+                answer = browser.post(path, {"proof": wrong, **needed(path)})
                 assert (answer.status_code, "another login" in answer.text) == (403, True), path
-    looks = (messages.Status, messages.WhatMayI, messages.ListApprovals, messages.ListOperations, messages.Watch)
+    looks = (
+        messages.Status, messages.Describe, messages.WhatMayI, messages.ListApprovals, messages.ListOperations,
+        messages.Watch,
+    )  # fmt: skip
     assert all(isinstance(command, looks) for command in world.commands())
     assert world.auth.asked == []
 
@@ -197,7 +207,10 @@ def test_every_page_can_be_used_by_keyboard_and_screen_reader(app, browser, worl
     world.answers[messages.ListApprovals] = messages.Approvals(
         [messages.ApprovalInfo(3, "bob", "stop site", "", "group:leads", "a", "b")]
     )
-    world.answers[messages.WhatMayI] = messages.Rights("a", 1, [], "", [messages.Right("site", ["view", "stop"])])
+    actions = ["view", "start", "stop", "restart", "signal", "scale", "enable"]
+    world.answers[messages.WhatMayI] = messages.Rights(
+        "a", 1, [], "", [messages.Right("site", actions), messages.Right("", ["reload"])]
+    )
     for _, path in routes(app, "GET"):
         answer = browser.get(path)
         if answer.mimetype != "text/html":
@@ -209,7 +222,8 @@ def test_every_page_can_be_used_by_keyboard_and_screen_reader(app, browser, worl
         assert "#main" in read.links
         assert read.of("main", id="main")
         labelled = {one["for"] for one in read.of("label") if "for" in one}
-        for one in read.of("input"):
+        within = [one for one in read.of("select") if one["name"] in ("stream", "process")]  # their labels
+        for one in read.of("input") + [one for one in read.of("select") if one not in within]:
             assert one.get("type") in ("hidden", "checkbox") or one["id"] in labelled, path
         assert answer.text.count("<table") == answer.text.count("<caption")
         assert not [one for one in read.of("th") if "scope" not in one]

@@ -78,3 +78,18 @@ def test_who_watches_takes_a_permit_and_gives_it_back(browser, app):
     for _ in range(3):
         assert browser.get("/operations/7").status_code == 200
         browser.get("/operations/7/live").get_data()
+
+
+def test_who_has_not_the_right_to_what_it_does_gets_no_button_that_takes_it_back(browser, world):
+    world.answers[messages.Watch] = [messages.Step(1, world.now, 7, "site", "starting"), world.open]
+    world.answers[messages.WhatMayI] = messages.Rights("a", 1, [], "", [messages.Right("site", ["view", "start"])])
+    read = browser.read("/operations/7")
+    assert "Under way." in read.text
+    assert not read.of("form", action="/operations/7/cancel")
+    world.answers[messages.WhatMayI] = messages.Rights("a", 1, [], "", [messages.Right("site", ["restart"])])
+    assert browser.read("/operations/7").of("form", action="/operations/7/cancel")
+    world.answers[messages.Cancel] = messages.Refused(
+        "forbidden", "denied: no rule lets you restart site", would_help=["other"]
+    )
+    answer = browser.post("/operations/7/cancel")
+    assert (answer.status_code, "this would allow it: other" in Read(answer.text).text) == (403, True)

@@ -1,4 +1,4 @@
-"""The list of services, a service's page, and the three commands."""
+"""The list of services, and a service's page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from browsing import Read
 
 from policy import messages
+from rootd.config import keys
+from userapi.web import services
 
 RIGHTS = messages.Rights(
     "alice", 1001, ["webops"], "later",
@@ -102,63 +104,6 @@ def test_h2_what_services_write_is_shown_and_never_run(browser, rights, world):
     assert 'alert(1)</script>\\u202e\\x1b[31m&"\\xff' in Read(browser.get("/services/site").text).text
 
 
-def test_a_command_goes_out_as_asked_and_leads_to_its_operation(browser, world):
-    for action, fields, command in (
-        ("start", {}, messages.Start("site")),
-        ("stop", {}, messages.Stop("site")),
-        ("stop", {"with_dependants": "true"}, messages.Stop("site", True)),
-        ("restart", {}, messages.Restart("site")),
-        ("restart", {"hard": "true"}, messages.Restart("site", True)),
-    ):
-        answer = browser.post(f"/services/site/{action}", {"reason": "new build", **fields})
-        assert (answer.status_code, answer.headers["Location"]) == (303, "/operations/7")
-        assert (world.supervisor.asked[-1].command, world.supervisor.asked[-1].reason) == (command, "new build")
-
-
-def test_what_must_be_approved_first_leads_to_what_waits_and_what_is_done_at_once_to_the_service(browser, world):
-    world.answers[messages.Stop] = messages.Waits(3, "stop site waits")
-    assert browser.post("/services/site/stop").headers["Location"] == "/approvals/3"
-    world.answers[messages.Stop] = messages.Done("it is stopped")
-    assert browser.post("/services/site/stop").headers["Location"] == "/services/site"
-
-
-def test_the_page_that_asks_says_what_is_demanded_and_wants_the_reason_only_then(browser, rights, world):
-    world.answers[messages.Status] = messages.Services([world.site])
-    browser.client.set_cookie("__Secure-durward-typed", "new%20libraries", path="/services/site/restart")
-    asks = browser.read("/services/site/restart")
-    assert "You may, with a reason." in asks.text
-    assert "required" in asks.of("input", name="reason")[0]
-    assert asks.fields["reason"] == "new libraries"
-    assert asks.of("form", method="post", action="/services/site/restart")
-    stops = browser.read("/services/site/stop")
-    assert "once group:leads approves" in stops.text
-    assert "required" not in stops.of("input", name="reason")[0]
-    assert not [one for one in world.commands() if isinstance(one, messages.Stop | messages.Restart)]
-
-
-def test_who_may_not_is_told_which_rule_would_help_and_gets_no_button(browser, rights, world):
-    world.answers[messages.WhatMayI] = lambda command: (
-        messages.Decided(False, "denied: the rule 'two' would") if command.action else RIGHTS
-    )
-    read = browser.read("/services/site/start")
-    assert "the rule 'two' would" in read.text
-    assert not read.of("form", action="/services/site/start")
-
-
-def test_a_refusal_is_told_as_the_command_line_does_and_what_was_typed_is_kept(browser, rights, world):
-    world.answers[messages.Restart] = messages.Refused("forbidden", "denied: not now", "rule-1", "a.toml", 3, ["other"])
-    answer = browser.post("/services/site/restart", {"reason": 'a "quoted" one', "hard": "true"})
-    assert answer.status_code == 403
-    read = Read(answer.text)
-    for words in ("denied: not now", "the rule is 'rule-1', a.toml:3", "this would allow it: other", "ask root or"):
-        assert words in read.text
-    assert read.fields["reason"] == 'a "quoted" one'
-    assert "checked" in read.of("input", name="hard")[0]
-    world.answers[messages.Restart] = messages.Refused("later", "too much at once")
-    answer = browser.post("/services/site/restart")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
-
-
 def test_what_may_not_be_viewed_is_not_there_whatever_is_asked(browser, world):
     for command in (messages.Describe, messages.Status, messages.Restart):
         world.answers[command] = messages.Refused("unknown", "no service 'db' that you may view")
@@ -169,25 +114,6 @@ def test_what_may_not_be_viewed_is_not_there_whatever_is_asked(browser, world):
         assert "/" in Read(answer.text).links
     assert browser.get("/services/..%2fx").status_code == 404
     assert browser.get("/services/site/reload").status_code == 404
-
-
-def test_fields_that_cannot_be_are_refused_and_nothing_is_asked(browser, world):
-    wrong = ({"reason": "x" * 201}, {"hard": "maybe"}, {"colour": "red"}, {"reason": "two\nlines"}, {"user": "bob"})
-    for fields in wrong:
-        assert browser.post("/services/site/restart", fields).status_code == 400, fields
-    assert world.commands() == []
-
-
-def test_a_reason_that_is_missing_is_asked_for_in_words_of_the_page(browser, rights, world):
-    world.answers[messages.Restart] = messages.Refused("forbidden", "denied: with a reason only: say why, by --reason")
-    answer = browser.post("/services/site/restart")
-    read = Read(answer.text)
-    assert (answer.status_code, "Say why" in read.text) == (403, True)
-    assert not [words for words in ("--reason", "ask root") if words in read.text]
-    assert read.of("div", role="alert", tabindex="-1")
-    assert "autofocus" in read.of("div", role="alert")[0]
-    assert "<title>Error: Restart site" in answer.text
-    assert "--reason" in browser.post("/services/site/restart", {"reason": "new"}).text, "then it is another one"
 
 
 def test_where_nothing_was_written_there_is_the_way_to_the_other_stream(browser, rights, world):
@@ -212,3 +138,44 @@ def test_rows_and_cells_say_that_they_are_as_they_are_boxes_where_it_is_narrow(b
         assert read.of("table", role="table")
         for tag, roles in (("tr", {"row"}), ("th", {"rowheader", "columnheader"}), ("td", {"cell"})):
             assert {one.get("role") for one in read.of(tag)} == roles, (path, tag)
+
+
+def actions(read) -> list[str]:
+    """The words of the links to what may be done with site."""
+    return [link.rpartition("/")[2] for link in read.links if link and link.startswith("/services/site/")]
+
+
+def test_a_service_has_buttons_for_what_the_policy_lets_this_person_do_and_would_change_something(
+    browser, rights, world
+):
+    assert actions(browser.read("/services/site")) == ["stop", "restart"]
+    all_of_it = messages.Right("site", ["view", "start", "stop", "restart", "signal", "scale", "enable"])
+    world.answers[messages.WhatMayI] = msgspec.structs.replace(RIGHTS, rights=[all_of_it])
+    many = {"start", "stop", "restart", "signal", "scale"}
+    assert {*actions(browser.read("/services/site"))} == many | {"disable"}
+    assert {*actions(browser.read("/"))} == {"start", "stop", "restart"}, "the others are on its own page"
+    off = msgspec.structs.replace(world.site, enabled=False, processes=world.site.processes[:1])
+    world.answers[messages.Describe] = messages.Description(off, {"signals": "[]"}, [], [])
+    assert {*actions(browser.read("/services/site"))} == {"start", "stop", "restart", "enable"}
+
+
+def test_what_its_configuration_does_not_say_is_what_the_configuration_takes_for_it():
+    defaults = {row.name: row.default for row in keys.KEYS if row.section == "service"}
+    assert services.signals_of({}) == tuple(defaults["signals"])
+    assert services.signals_of({"signals": '["HUP", "TERM"]'}) == ("HUP", "TERM")
+
+
+def test_how_many_processes_there_may_be_is_the_configurations_to_say(world):
+    one = msgspec.structs.replace(world.site, processes=[])
+    assert [services.most_of(one, {}), services.most_of(one, {"processes": "3"})] == [1, 3]
+    assert services.most_of(one, {"processes": "3", "max_processes": "8"}) == 8
+    assert services.most_of(world.site, {"max_processes": "1"}) == 2, "as long as they have not ended"
+
+
+def test_who_may_reload_finds_it_at_the_services_and_nobody_else(browser, rights, world):
+    assert "/reload" not in browser.read("/").links
+    for seen in ([world.site], []):
+        world.answers[messages.Status] = messages.Services(seen)
+        world.answers[messages.WhatMayI] = msgspec.structs.replace(RIGHTS, rights=[messages.Right("", ["reload"])])
+        assert "/reload" in browser.read("/").links
+    assert "by the command line" not in browser.read("/").text
