@@ -43,7 +43,7 @@ def test_what_would_change_is_looked_at_first(browser, rights, world):
     assert "Path=/operations/7" in answer.headers["Set-Cookie"], "what was typed is why it will be taken, too"
     world.answers[messages.Watch] = [messages.Step(1, world.now, 7, "", "reading"), world.open]
     waits = browser.get("/operations/7")
-    assert Read(waits.text).of("meta", **{"http-equiv": "refresh"})[0]["content"] == "2"
+    assert Read(waits.text).of("meta", **{"http-equiv": "refresh"})[0]["content"] == "2; url=/operations/7"
     assert "Set-Cookie" not in waits.headers, "it is kept until there is a form for it"
     assert (world.supervisor.asked[1].command, world.supervisor.asked[1].reason) == (
         messages.Reload(dry_run=True), "new site"
