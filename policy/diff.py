@@ -248,11 +248,13 @@ def _recounted(old: Book, before: Mapping[str, Place], new: Book, after: Mapping
                 both = one.keys() & other.keys()
                 for pair in in_order(_pairs(one, both) | _pairs(other, both)):
                     had, has = (len(set[int]().union(*(held[person] for person in pair))) for held in (one, other))
+                    told = any((len(other[person]) - len(one[person])) * (has - had) > 0 for person in pair)
+                    if had == has or told or not possible(pair):
+                        continue
                     book, where = (new, will) if has > had else (old, was)
                     counted = {atom._replace(nth=max(had, has)) if atom.kind == LIMIT else atom for atom in rest}
                     point, denies = pair | counted, book.forbids(*book.layers(action, where))
-                    told = any((len(other[person]) - len(one[person])) * (has - had) > 0 for person in pair)
-                    if had != has and not told and possible(pair) and not covered(point, denies):
+                    if not covered(point, denies):
                         row = row_of(point, action, name)
                         unless = in_order({deny - point for deny in denies if possible(point | deny)})
                         yield Change("gained" if has > had else "lost", row._replace(unless=unless), ())

@@ -6,6 +6,7 @@ Rule: pure; nothing is left out of the JSON, and nothing that matters out of the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache, lru_cache
 from typing import Any
 
 from policy.diff import Change
@@ -40,16 +41,21 @@ def if_words(conditions: Iterable[Atom]) -> str:
 
 
 def unless_words(unless: Iterable[Atoms]) -> str:
-    return "; ".join(", ".join(map(atom_words, ordered(one))) for one in unless)
+    return "; ".join(map(_all_words, unless))
 
 
-def on_words(row: Row, known: Collection[str]) -> str:
-    """known: every configured service."""
+@lru_cache(1 << 16)
+def _all_words(one: Atoms) -> str:
+    return ", ".join(map(atom_words, ordered(one)))
+
+
+def on_words(row: Row, every: bool) -> str:
+    """every: whether it names all that are configured, in the groups of `inside`."""
     inside = " and ".join(f"group:{group}" for group in row.inside)
     named = [name for name in row.services if name != OTHER]
     if row.services == ("",):
         return DAEMON_WORDS
-    if OTHER in row.services and {*known} <= {*named}:
+    if OTHER in row.services and every:
         return f"{EVERY} in {inside}" if inside else EVERY
     if OTHER in row.services:
         named.append(OTHER_WORDS)
@@ -63,13 +69,11 @@ def folded(rows: Iterable[Row], services: Mapping[str, Collection[str]]) -> list
     for row in found:
         if not row.inside:
             alike.setdefault(row._replace(services=()), []).append(row)
-    members: dict[str, set[str]] = {}
-    for name, groups in services.items():
-        for group in groups:
-            members.setdefault(group, set()).add(name)
+    members = cache(lambda group: {name for name, groups in services.items() if group in groups})
     for row in list(found):
-        if row.services == (OTHER,) and len(row.inside) == 1 and (named := members.get(row.inside[0])):
+        if row.services == (OTHER,) and len(row.inside) == 1:
             same = alike.get(row._replace(services=(), inside=()), ())
+            named = members(row.inside[0]) if same else set()
             twin = next((one for one in same if one in found and {*one.services} == named), None)
             if twin is not None:
                 del found[twin]
@@ -80,9 +84,9 @@ def folded(rows: Iterable[Row], services: Mapping[str, Collection[str]]) -> list
 
 def cells(row: Row, known: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     """By COLUMNS. known: the configured services and their groups."""
-    inside = {name for name, groups in known.items() if {*row.inside} <= {*groups}} if row.inside else {*known}
-    on = on_words(row, inside if row.inside and any(known.values()) else {*known})
-    parts = (who_words(row.who), ", ".join(row.actions), on, if_words(row.conditions))
+    inside, named = frozenset(row.inside if any(known.values()) else ()), frozenset(row.services)
+    every = OTHER in named and all(name in named for name, groups in known.items() if inside.issubset(groups))
+    parts = (who_words(row.who), ", ".join(row.actions), on_words(row, every), if_words(row.conditions))
     return (*parts, unless_words(row.unless), ", ".join(row.rules))
 
 
