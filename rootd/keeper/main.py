@@ -254,10 +254,11 @@ class Keeper:
     def tell(self, role: str, message: ipc.Message, *fds: int) -> None:
         """Send, unless the part is gone (its death is seen by reap). One that cannot be told is ended.
 
-        It hangs, or there is no descriptor left: without what it should hold, privileged would start it twice.
+        It hangs, or there is no descriptor left: without what it should hold, privileged would start it twice. So it
+        is told nothing more.
         """
         child = self.children[role]
-        if self.ended_at is not None:
+        if self.ended_at is not None or child.link.broken:
             return
         try:
             child.link.send(message, *fds)
@@ -265,6 +266,7 @@ class Keeper:
         except ConnectionError:
             return
         except (OverflowError, OSError) as error:
+            child.link.broken = True
             note(f"{role} cannot be told and is ended: {error}")
             signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 

@@ -24,10 +24,9 @@ PROCESS_GROUP = 1 << 2  # of pidfd_send_signal(2): also of a leader that has end
 def ended(leaders: Iterable[int]) -> tuple[int, int] | None:
     """A child that has ended, and its exit status (a signal's number, negative); None when there is none. leaders: the
     pids of those whose groups end with them."""
-    try:
+    child = None
+    with contextlib.suppress(ChildProcessError):
         child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
     if child is None:
         return None
     if child.si_pid in leaders:

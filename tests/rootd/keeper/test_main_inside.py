@@ -245,6 +245,10 @@ def test_d7_a_privileged_that_cannot_be_handed_everything_is_ended(
 
     monkeypatch.setattr(ipc.Link, "send", send)
     house.tell("privileged", ipc.Message(ipc.HELD, name="process/1"), 0)
+    monkeypatch.undo()
+    house.tell("privileged", ipc.Message(ipc.HELD_END))
+    with pytest.raises(BlockingIOError):
+        link.receive()  # of an end of what it was handed: it may not have died yet
     assert ipc.wait(house.children["privileged"].pidfd, seconds=WAIT)
     assert "Too many open files" in capfd.readouterr().err
     link.close()
