@@ -93,6 +93,10 @@ def steps(service: str, *texts: str) -> str:
     return "".join(f"{service}: {text}\n" for text in texts)
 
 
+def hint(service: str) -> str:
+    return f"its log may say why: durward logs --stream both {service}\n"
+
+
 def jobs(house: House) -> set[int]:
     return {pid for pid in processes_of({house.people["jobs"].uid}) if house.space.holds(pid)}
 
@@ -132,7 +136,7 @@ def test_one_that_exits_at_once_is_tried_again_with_pauses_and_given_up_with_the
     reason = "failed 4 times in 60 s, the last time: exit status 7"
     assert (code, output) == (1, "")
     tries = ("starting", "exit status 7") * 4
-    assert errors == steps("quick", *tries) + f"quick was not started: {reason}\n"
+    assert errors == steps("quick", *tries) + f"quick was not started: {reason}\n" + hint("quick")
     assert row(house, "quick") == ["quick", "FATAL", "-", reason]
     assert cli(house, "status", "quick")[0] == 3
     ends = [line for line in cli(house, "describe", "quick")[1].splitlines() if line.startswith("exit ")]
@@ -157,7 +161,8 @@ def test_the_pauses_between_the_tries_are_seen_as_backoff(house: House) -> None:
 def test_one_that_crashes_says_by_which_signal(house: House) -> None:
     code, _, errors = cli(house, "start", "crash")
     assert code == 1
-    assert errors.endswith("crash was not started: failed 2 times in 60 s, the last time: killed by SIGSEGV\n")
+    reason = "failed 2 times in 60 s, the last time: killed by SIGSEGV"
+    assert errors.endswith(f"crash was not started: {reason}\n{hint('crash')}")
 
 
 def test_one_whose_work_is_done_has_exited_and_is_left_in_peace(house: House) -> None:
@@ -172,7 +177,7 @@ def test_children_do_not_outlive_a_service_that_ends_by_itself(house: House) -> 
     code, _, errors = cli(house, "start", "orphans")
     assert code == 1
     assert errors == steps("orphans", "starting", "exit status 3") + (
-        "orphans was not started: it ended by itself: exit status 3\n"
+        "orphans was not started: it ended by itself: exit status 3\n" + hint("orphans")
     )
     house.until(lambda: jobs(house) == before, "nothing of it is left")
     assert row(house, "orphans") == ["orphans", "EXITED", "-", "exit status 3"]
@@ -210,7 +215,7 @@ def test_one_that_never_says_that_it_is_ready_is_stopped_and_given_up(house: Hou
     assert code == 1
     why = "not ready in 0.3 s: no READY=1 came on its $NOTIFY_SOCKET (see ready.notify and ready.timeout)"
     assert errors == steps("silent", "starting", why, "stopping") + (
-        f"silent was not started: failed once in 60 s, the last time: {why}\n"
+        f"silent was not started: failed once in 60 s, the last time: {why}\n" + hint("silent")
     )
     house.until(lambda: jobs(house) == before, "nothing of it is left")
 

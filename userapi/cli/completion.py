@@ -73,7 +73,7 @@ _FISH = "".join(
 
 BASH = f"""# bash completion for durward: eval "$(durward completion bash)"
 _durward() {{
-    local cur prev= verb= word names= paths= i
+    local cur prev= verb= word names= paths= root= i
     local -a words=() before=()
     for ((i = 1; i <= COMP_CWORD; i++)); do  # bash splits group:web at its colon
         word=${{COMP_WORDS[i]}}
@@ -89,6 +89,7 @@ _durward() {{
         word=${{words[i]}}
         case $word in
             {_VALUED}) ((i++)) ;;
+            --root|--root=*) root=--root ;;
             -*) ;;
             *) before+=("$word") ;;
         esac
@@ -109,20 +110,21 @@ _durward() {{
         names="{COLOURS}"
     elif [[ $cur == -* ]]; then
         case $verb in
-{_BASH}            *) names="{COMMON}" ;;
+{_BASH}            "") names="--version {COMMON}" ;;
+            *) names="{COMMON}" ;;
         esac
     else
         case $verb,${{#before[@]}} in
             ,0) names="{WORDS}" ;;
-            describe,1|events,1|operations,1) names=$(durward __complete services view 2>/dev/null) ;;
-            logs,*) names=$(durward __complete targets logs 2>/dev/null) ;;
-            scale,*) names=$(durward __complete services scale 2>/dev/null) ;;
-            status,*) names=$(durward __complete targets view 2>/dev/null) ;;
-            start,*|stop,*|restart,*|signal,1) names=$(durward __complete targets "$verb" 2>/dev/null) ;;
-            enable,*|disable,*) names=$(durward __complete targets enable 2>/dev/null) ;;
-            signal,*) names="{SIGNALS} $(durward __complete targets signal 2>/dev/null)" ;;
+            describe,1|events,1|operations,1) names=$(durward $root __complete services view 2>/dev/null) ;;
+            logs,*) names=$(durward $root __complete targets logs 2>/dev/null) ;;
+            scale,*) names=$(durward $root __complete services scale 2>/dev/null) ;;
+            status,*) names=$(durward $root __complete targets view 2>/dev/null) ;;
+            start,*|stop,*|restart,*|signal,1) names=$(durward $root __complete targets "$verb" 2>/dev/null) ;;
+            enable,*|disable,*) names=$(durward $root __complete targets enable 2>/dev/null) ;;
+            signal,*) names="{SIGNALS} $(durward $root __complete targets signal 2>/dev/null)" ;;
             why,1) names="{ACTIONS}" ;;
-            why,2) names=$(durward __complete services view 2>/dev/null) ;;
+            why,2) names=$(durward $root __complete services view 2>/dev/null) ;;
             audit,1) names="{AUDIT}" ;;
             token,1) names="{TOKEN}" ;;
             policy,1) names="{POLICY}" ;;
@@ -141,7 +143,7 @@ ZSH = f"""#compdef durward
 # zsh completion for durward: durward completion zsh > "${{fpath[1]}}/_durward"
 _durward() {{
     local -a names before
-    local word skip=
+    local word skip= root=
     for word in ${{words[2,CURRENT-1]}}; do
         if [[ -n $skip ]]; then
             skip=
@@ -149,6 +151,7 @@ _durward() {{
         fi
         case $word in
             {_VALUED}) skip=yes ;;
+            --root|--root=*) root=--root ;;
             -*) ;;
             *) before+=($word) ;;
         esac
@@ -168,21 +171,22 @@ _durward() {{
         names=({COLOURS})
     elif [[ ${{words[CURRENT]}} == -* ]]; then
         case ${{before[1]}} in
-{_ZSH}            *) names=({COMMON}) ;;
+{_ZSH}            "") names=(--version {COMMON}) ;;
+            *) names=({COMMON}) ;;
         esac
     else
         case ${{before[1]}},${{#before}} in
             ,0) names=({WORDS}) ;;
-            describe,1|events,1|operations,1) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
-            logs,*) names=(${{(f)"$(durward __complete targets logs 2>/dev/null)"}}) ;;
-            scale,*) names=(${{(f)"$(durward __complete services scale 2>/dev/null)"}}) ;;
-            status,*) names=(${{(f)"$(durward __complete targets view 2>/dev/null)"}}) ;;
+            describe,1|events,1|operations,1) names=(${{(f)"$(durward $root __complete services view 2>/dev/null)"}}) ;;
+            logs,*) names=(${{(f)"$(durward $root __complete targets logs 2>/dev/null)"}}) ;;
+            scale,*) names=(${{(f)"$(durward $root __complete services scale 2>/dev/null)"}}) ;;
+            status,*) names=(${{(f)"$(durward $root __complete targets view 2>/dev/null)"}}) ;;
             start,*|stop,*|restart,*|signal,1)
-                names=(${{(f)"$(durward __complete targets ${{before[1]}} 2>/dev/null)"}}) ;;
-            enable,*|disable,*) names=(${{(f)"$(durward __complete targets enable 2>/dev/null)"}}) ;;
-            signal,*) names=({SIGNALS} ${{(f)"$(durward __complete targets signal 2>/dev/null)"}}) ;;
+                names=(${{(f)"$(durward $root __complete targets ${{before[1]}} 2>/dev/null)"}}) ;;
+            enable,*|disable,*) names=(${{(f)"$(durward $root __complete targets enable 2>/dev/null)"}}) ;;
+            signal,*) names=({SIGNALS} ${{(f)"$(durward $root __complete targets signal 2>/dev/null)"}}) ;;
             why,1) names=({ACTIONS}) ;;
-            why,2) names=(${{(f)"$(durward __complete services view 2>/dev/null)"}}) ;;
+            why,2) names=(${{(f)"$(durward $root __complete services view 2>/dev/null)"}}) ;;
             audit,1) names=({AUDIT}) ;;
             token,1) names=({TOKEN}) ;;
             policy,1) names=({POLICY}) ;;
@@ -197,24 +201,28 @@ if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _durward "$@"; else compdef
 """
 
 FISH = f"""# fish completion for durward: durward completion fish > ~/.config/fish/completions/durward.fish
+function __durward_complete
+    durward (string match -- --root (commandline -opc)) __complete $argv
+end
 complete -c durward -f
 complete -c durward -n __fish_use_subcommand -a "{WORDS}"
-complete -c durward -n "__fish_seen_subcommand_from describe events operations" -a "(durward __complete services view)"
-complete -c durward -n "__fish_seen_subcommand_from logs" -a "(durward __complete targets logs)"
-complete -c durward -n "__fish_seen_subcommand_from scale" -a "(durward __complete services scale)"
-complete -c durward -n "__fish_seen_subcommand_from status" -a "(durward __complete targets view)"
+complete -c durward -n "__fish_seen_subcommand_from describe events operations" -a "(__durward_complete services view)"
+complete -c durward -n "__fish_seen_subcommand_from logs" -a "(__durward_complete targets logs)"
+complete -c durward -n "__fish_seen_subcommand_from scale" -a "(__durward_complete services scale)"
+complete -c durward -n "__fish_seen_subcommand_from status" -a "(__durward_complete targets view)"
 for verb in start stop restart signal
-    complete -c durward -n "__fish_seen_subcommand_from $verb" -a "(durward __complete targets $verb)"
+    complete -c durward -n "__fish_seen_subcommand_from $verb" -a "(__durward_complete targets $verb)"
 end
-complete -c durward -n "__fish_seen_subcommand_from enable disable" -a "(durward __complete targets enable)"
+complete -c durward -n "__fish_seen_subcommand_from enable disable" -a "(__durward_complete targets enable)"
 complete -c durward -n "__fish_seen_subcommand_from signal" -a "{SIGNALS}"
-complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (durward __complete services view)"
+complete -c durward -n "__fish_seen_subcommand_from why" -a "{ACTIONS} (__durward_complete services view)"
 complete -c durward -n "__fish_seen_subcommand_from audit" -a "{AUDIT}"
 complete -c durward -n "__fish_seen_subcommand_from token" -a "{TOKEN}"
 complete -c durward -n "__fish_seen_subcommand_from policy" -a "{POLICY}"
 complete -c durward -n "__fish_seen_subcommand_from who-can why" -a "{ACTIONS}"
 complete -c durward -n "__fish_seen_subcommand_from schema" -a "{SCHEMAS}"
 complete -c durward -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
+complete -c durward -n __fish_use_subcommand -l version
 complete -c durward -l help
 complete -c durward -l json
 complete -c durward -l root

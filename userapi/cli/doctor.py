@@ -218,7 +218,11 @@ def daemon(ask: Any, args: Any, run: str) -> Iterator[Finding]:
         services = ask.status(None)
     except Failure as failure:
         level = WARNING if failure.kind == "unreachable" else UNKNOWN
-        todo = "start it: durward-rootd" if level == WARNING else "durward login, or sudo durward doctor"
+        todo = (
+            f"start it: durward-rootd --config {args.config}"
+            if level == WARNING
+            else "durward login, or sudo durward doctor"
+        )
         return (yield Finding("daemon", level, failure.text, todo))
     yield Finding("daemon", machine.OK, f"it answers, with {len(services)} services")
     if ask.trouble:

@@ -252,6 +252,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     words = _rooted(argv)
     parser = argparse.ArgumentParser(prog="durward", epilog=EXITS, allow_abbrev=False)
     _common(parser, None)
+    if "--version" in words:
+        from userapi.cli.version import command as own
+
+        parser.add_argument("--version", action="version", version=own())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     named = _named(words)
     for name, (_, _, text, options) in COMMANDS.items():

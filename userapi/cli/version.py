@@ -11,6 +11,12 @@ from userapi.cli.failure import OK, Failure
 from userapi.cli.render import Screen
 
 
+def command() -> str:
+    from rootd.version import spelled
+
+    return f"durward {spelled()}"
+
+
 def version(ask: Any, screen: Screen, args: Any) -> int:
     from rootd.version import spelled
 
@@ -22,7 +28,7 @@ def version(ask: Any, screen: Screen, args: Any) -> int:
     if screen.as_json:
         screen.json({"command": spelled(), "daemon": ask.version})
     else:
-        screen.say(f"durward {spelled()}")
+        screen.say(command())
     if failure is not None:
         raise failure
     if not screen.as_json:

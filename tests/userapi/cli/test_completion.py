@@ -82,13 +82,21 @@ def test_the_script_is_what_its_shell_understands(durward, shell, tmp_path):
         (["durward", "--color", "a"], "auto always"),
         (["durward", "restart", "--h"], "--hard --help"),
         (["durward", "--j"], "--json"),
+        (["durward", "--v"], "--version"),
+        (["durward", "status", "--v"], ""),
+        (["durward", "--root", "disable", "gr"], "group:root"),
+        (["durward", "describe", ""], "seen"),
+        (["durward", "--root", "why", "stop", "s"], "seen-by-root"),
     ],
 )
 def test_bash_completes(tmp_path, words, expected):
     (tmp_path / "script").write_text(completion.BASH)
     line = " ".join(f"'{word}'" for word in words)
     program = (
-        'durward() { [[ "$2 $3" =~ ^targets\\ (restart|enable)$ ]] && echo site group:frontend group:back all; };'
+        'durward() { [[ "$2 $3" =~ ^targets\\ (restart|enable)$ ]] && echo site group:frontend group:back all;'
+        ' [[ "$1 $3 $4" != "--root targets enable" ]] || echo group:root;'
+        ' [[ "$*" != "__complete services view" ]] || echo seen;'
+        ' [[ "$*" != "--root __complete services view" ]] || echo seen-by-root; };'
         f" . {tmp_path}/script; COMP_WORDS=({line});"
         f' COMP_CWORD={len(words) - 1}; _durward; echo "${{COMPREPLY[@]}}"'
     )

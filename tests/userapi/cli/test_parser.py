@@ -6,6 +6,7 @@ import importlib
 
 import pytest
 
+from rootd.version import spelled
 from userapi.cli.parser import COMMANDS, ROOT, parse
 from userapi.cli.quick import URL
 
@@ -13,6 +14,12 @@ from userapi.cli.quick import URL
 def test_every_row_names_a_function_that_exists():
     for module, function, _, _ in COMMANDS.values():
         assert callable(getattr(importlib.import_module(f"userapi.cli.{module}"), function))
+
+
+def test_version_is_told_without_a_daemon(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"durward {spelled()}\n")
 
 
 def test_the_address_comes_from_the_option_then_the_environment_then_the_usual_place(monkeypatch):
