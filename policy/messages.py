@@ -5,9 +5,9 @@ Rule 2: unknown fields and unknown tags are errors (msgspec, forbid_unknown_fiel
 Rule 3: a command that is not in `Command` does not exist; supervisor/dispatch has one row for each.
 
 Every packet from a client is one Request; every packet to it is one Answer with the request's id. A client has
-one request at a time on a connection. Each request ends with one final reply: `Services`, `Listed` or `Approvals`
-with more=False, any other reply, or, for Watch, `Ended`, `Dropped` or the end of the connection. Times are RFC 3339 in
-UTC.
+one request at a time on a connection. Each request ends with one final reply: `Services`, `Listed`, `Approvals`
+or `Rights` with more=False, any other reply, or, for Watch, `Ended`, `Dropped` or the end of the connection. Times are
+RFC 3339 in UTC.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ class LogOpened(_Reply, frozen=True, tag="log"):
     size: int  # bytes at the time of opening
 
 
-class Rights(_Reply, frozen=True, tag="rights"):
+class Rights(_Reply, frozen=True, tag="rights", omit_defaults=True):
     """token: the name of the personal token by which it was asked, and whose `expires` this is; "": none."""
 
     user: str
@@ -281,6 +281,7 @@ class Rights(_Reply, frozen=True, tag="rights"):
     expires: str
     rights: list[Right]
     token: str = ""
+    more: bool = False
 
 
 class Decided(_Reply, frozen=True, tag="decided"):

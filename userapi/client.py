@@ -253,6 +253,7 @@ def _final(line: Line, until: float, wants: bool) -> tuple[messages.Reply, int]:
     services: list[messages.ServiceInfo] = []
     operations: list[messages.OperationInfo] = []
     approvals: list[messages.ApprovalInfo] = []
+    rights: list[messages.Right] = []
     while True:
         reply, descriptor = _reply(line, until, wants)
         if isinstance(reply, messages.Event):
@@ -266,6 +267,9 @@ def _final(line: Line, until: float, wants: bool) -> tuple[messages.Reply, int]:
         elif isinstance(reply, messages.Approvals):
             approvals += reply.approvals
             reply = msgspec.structs.replace(reply, approvals=approvals)
+        elif isinstance(reply, messages.Rights):
+            rights += reply.rights
+            reply = msgspec.structs.replace(reply, rights=rights)
         else:
             return reply, descriptor
         if not reply.more:

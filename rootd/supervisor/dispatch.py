@@ -52,9 +52,11 @@ def answer_operations(desk: Desk, call: Call, command: messages.ListOperations) 
     _answer_in_packets(call, messages.Listed, listed)
 
 
-def _answer_in_packets(call: Call, reply: Callable[..., Any], things: Iterable[msgspec.Raw]) -> None:
-    """reply: Services, Listed or Approvals, of things that are spelled already."""
-    packets = list(in_packets(things))
+def _answer_in_packets(
+    call: Call, reply: Callable[..., Any], things: Iterable[msgspec.Raw], room: int = PACKET
+) -> None:
+    """reply: Services, Listed, Approvals or Rights, of things that are spelled already."""
+    packets = list(in_packets(things, room))
     for number, packet in enumerate(packets, 1):
         more = number < len(packets)
         call.connection.answer(reply(packet, more), more=more)
@@ -152,12 +154,15 @@ def answer_what_may_i(desk: Desk, call: Call, command: messages.WhatMayI) -> Non
         return call.connection.answer(told)
     if command.service is not None:
         raise Refusal("invalid", "name an action too")
-    own = decide.rights(desk.policy, who, desk.all_groups(), asking)
-    if len(spell(own)) > PACKET:  # what each demands is told by WhatMayI with an action, too
-        own = [replace(right, demands={}) for right in own]
     expires = desk.expires(call.session.ends) if call.session else ""
     token = who.token.name if who.token else ""
-    return call.connection.answer(messages.Rights(who.user, who.uid, sorted(who.groups), expires, own, token))
+    known = sorted(who.groups)
+
+    def reply(rights: Any, more: bool) -> messages.Rights:
+        return messages.Rights(who.user, who.uid, known, expires, rights, token, more)
+
+    own = decide.rights(desk.policy, who, desk.all_groups(), asking)
+    return _answer_in_packets(call, reply, (msgspec.Raw(spell(one)) for one in own), PACKET - len(spell(known)))
 
 
 def answer_start(desk: Desk, call: Call, command: messages.Start) -> None:

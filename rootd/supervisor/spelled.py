@@ -47,14 +47,14 @@ class Spelled:
         self._known.clear()
 
 
-def in_packets(things: Iterable[msgspec.Raw]) -> Iterator[list[msgspec.Raw]]:
+def in_packets(things: Iterable[msgspec.Raw], most: int = PACKET) -> Iterator[list[msgspec.Raw]]:
     """In pieces that fit into a packet each; one empty piece when there is none."""
-    room, piece = PACKET, list[msgspec.Raw]()
+    room, piece = most, list[msgspec.Raw]()
     for thing in things:
         size = len(memoryview(thing)) + 1
         if size > room:
             yield piece
-            room, piece = PACKET, []
+            room, piece = most, []
         room -= size
         piece.append(thing)
     yield piece

@@ -62,6 +62,13 @@ def test_approvals_in_several_packets_come_in_one_piece(ask, world):
     assert ask(messages.ListApprovals()).approvals == [first, last]
 
 
+def test_rights_in_several_packets_come_in_one_piece(ask, world):
+    first, last = messages.Right("a", ["view"]), messages.Right("b", ["stop"])
+    told = [messages.Rights("alice", 1001, [], "", [one], more=one is first) for one in (first, last)]
+    world.answers[messages.WhatMayI] = told
+    assert ask(messages.WhatMayI()).rights == [first, last]
+
+
 def test_a_refusal_is_raised_as_the_supervisor_said_it(ask, world):
     world.answers[messages.Stop] = messages.Refused(kind="forbidden", text="no rule", would_help=["x"])
     with pytest.raises(Refusal) as refusal:

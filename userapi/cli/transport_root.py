@@ -113,7 +113,9 @@ class Root:
         return _without_tag(self._ask("describe", service=service)[-1])
 
     def whoami(self) -> dict[str, Any]:
-        return _without_tag(self._ask("what-may-i")[-1])
+        replies = self._ask("what-may-i")
+        rights = [found for reply in replies for found in reply["rights"]]
+        return {"token": "", **_without_tag(replies[-1]), "rights": rights}
 
     def why(self, action: str, service: str | None) -> dict[str, Any]:
         return _without_tag(self._ask("what-may-i", action=action, service=service)[-1])

@@ -25,7 +25,7 @@ def whoami() -> Response:
     reply = parts().supervisor.ask(token, messages.WhatMayI(), source)
     if not isinstance(reply, messages.Rights):
         raise Problem("failed", "the supervisor answered something else")
-    return json(_plain(reply))
+    return json({"token": "", **_plain(reply)})
 
 
 @blueprint.get("/why")

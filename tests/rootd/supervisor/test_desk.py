@@ -381,3 +381,13 @@ def test_an_outcome_that_log_has_not_written_is_told_again_by_the_next_superviso
     assert len(room.outcomes()) == 2
     assert room.outcomes()[0] == room.outcomes()[1]
     assert (kept.askers, operations.ends > ends) == ([], True), "and then no more"
+
+
+def test_who_may_do_much_is_told_all_of_it_however_many_services_there_are(room: Any) -> None:
+    room.services.groups |= {f"service-{number:04}": () for number in range(1000)}
+    client, found = room.client("root"), []
+    client.send(messages.WhatMayI(), "")
+    while not found or found[-1].more:
+        found.append(client.receive())
+    assert {one.user for one in found} == {"root"}
+    assert sum(right.service.startswith("service-") for one in found for right in one.rights) == 1000

@@ -55,6 +55,15 @@ def test_what_cannot_be_a_name_is_refused_before_anybody_is_asked(ask, root):
     assert root.asked == []
 
 
+def test_rights_in_several_packets_come_in_one_piece(ask, world):
+    rights = [messages.Right(name, ["view"]) for name in ("a", "b")]
+    told = [messages.Rights("root", 0, [], "", [one], more=one is rights[0]) for one in rights]
+    world.answers[messages.WhatMayI] = told
+    found = ask.whoami()
+    assert [right["service"] for right in found["rights"]] == ["a", "b"]
+    assert (found["user"], found["token"], "more" in found) == ("root", "", False)
+
+
 def test_services_in_several_packets_come_in_one_piece(ask, world):
     world.answers[messages.Status] = [
         messages.Services(services=[world.site], more=True),
