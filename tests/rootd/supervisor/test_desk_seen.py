@@ -248,6 +248,13 @@ def test_a_stop_that_waits_for_a_second_person(daemon: Daemon) -> None:
     daemon.up(f"{WORD}-db")
     daemon.up("site")
     daemon.up(f"{WORD}-above")
+    no = daemon.ask(messages.Stop("site", with_dependants=True))
+    assert no.text == "denied: it would stop another service too, and no rule lets alice stop that"
+    narrow = daemon.desk.policy
+    wider = POLICY.replace('["site", "jobs"]', f'["site", "{WORD}-above"]')
+    wide = parse([("1.toml", wider)], daemon.desk.all_groups())
+    assert isinstance(wide, Policy)
+    daemon.desk.policy = wide  # she may ask to stop what she may not view
     waits = daemon.ask(messages.Stop("site", with_dependants=True))
     assert waits.text.startswith("stop site and 1 service that you may not view waits for approval 1 by user:bob")
     daemon.look()
@@ -255,9 +262,11 @@ def test_a_stop_that_waits_for_a_second_person(daemon: Daemon) -> None:
     assert waiting.text == f"stop site, {WORD}-above", "who is to approve it has to know what"
     daemon.ask(messages.Withdraw(waits.approval))
     waits = daemon.ask(messages.Stop("site", with_dependants=True))
+    daemon.desk.policy = narrow
     no = daemon.ask(messages.Approve(waits.approval), "bob")
     assert "approved, and alice's" in no.text
     assert no.text.endswith("it would stop another service too, and no rule lets alice stop that")
+    daemon.desk.policy = wide
     assert isinstance(daemon.ask(messages.Stop("site", with_dependants=True)), messages.Waits)
     daemon.later(601.0)
     daemon.look()
