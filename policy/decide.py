@@ -27,7 +27,9 @@ from policy.rules import EVERY_SERVICE, GROUP, Deny as Forbid, Grant, Policy, en
 from policy.scope import Scope
 
 _WHOLE = tuple(action for action in Action if action in GLOBAL_ACTIONS)
-_READING: dict[str, str] = {Action.POLICY: "read the policy", Action.AUDIT: "read the audit log"}
+_OF_ALL: dict[str, str] = {
+    Action.POLICY: "read the policy", Action.AUDIT: "read the audit log", Action.SHUTDOWN: "shut the daemon down",
+}  # fmt: skip
 _OF_ONE: dict[str, str] = {
     Action.LOGS: "read the logs of", Action.CLEAR: "clear the logs of", Action.ENABLE: "enable or disable",
 }  # fmt: skip
@@ -107,7 +109,7 @@ def targets_of(action: str, service: str | None, groups: Collection[str]) -> tup
 def deed(action: str, service: str | None) -> str:
     """As it stands in a sentence. Most actions are verbs that need nothing more."""
     if service is None:
-        return _READING.get(action, action)
+        return _OF_ALL.get(action, action)
     return f"{_OF_ONE.get(action, action)} {service}"
 
 

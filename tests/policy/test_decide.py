@@ -239,7 +239,7 @@ def test_a_refusal_names_the_rule_that_would_help_and_through_what() -> None:
 
 def test_a_refusal_that_nothing_helps_says_only_that_there_is_no_rule() -> None:
     assert denied(BOB, "scale", "site") == Deny("denied: no rule lets bob scale site")
-    assert denied(BOB, "shutdown", None) == Deny("denied: no rule lets bob shutdown")
+    assert denied(BOB, "shutdown", None) == Deny("denied: no rule lets bob shut the daemon down")
     assert denied(BOB, "logs", "site") == Deny("denied: no rule lets bob read the logs of site")
     assert denied(BOB, "clear", "site") == Deny("denied: no rule lets bob clear the logs of site")
     assert denied(BOB, "enable", "site") == Deny("denied: no rule lets bob enable or disable site")
