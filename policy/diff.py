@@ -254,10 +254,9 @@ def _recounted(old: Book, before: Mapping[str, Place], new: Book, after: Mapping
                     book, where = (new, will) if has > had else (old, was)
                     counted = {atom._replace(nth=max(had, has)) if atom.kind == LIMIT else atom for atom in rest}
                     point, denies = pair | counted, book.forbids(*book.layers(action, where))
-                    if not covered(point, denies):
-                        row = row_of(point, action, name)
-                        unless = in_order({deny - point for deny in denies if possible(point | deny)})
-                        yield Change("gained" if has > had else "lost", row._replace(unless=unless), ())
+                    row = row_of(point, action, name)  # no deny covers it: it would cover one of the two alone
+                    unless = in_order({deny - point for deny in denies if possible(point | deny)})
+                    yield Change("gained" if has > had else "lost", row._replace(unless=unless), ())
 
 
 def _counters(parts: Parts, persons: set[Atom]) -> dict[Atoms, dict[Atom, set[int]]]:
