@@ -141,7 +141,7 @@ def test_b10_an_explanation_does_not_tell_a_forbidden_service_from_none(policy: 
 
 def test_root_is_told_that_root_may(policy: Policy) -> None:
     assert explain(policy, ROOT, "stop", "hidden", ()) == Decided(True, "allowed: root may stop hidden", "root")
-    assert explain(policy, ROOT, "shutdown", None, None).text == "allowed: root may shutdown"
+    assert explain(policy, ROOT, "shutdown", None, None).text == "allowed: root may shut the daemon down"
 
 
 def test_a_question_that_is_none_is_answered_with_what_is_missing(policy: Policy) -> None:
