@@ -15,6 +15,7 @@ from userapi.cli.quick import is_plain
 from userapi.cli.render import Screen, step
 
 MOST = 1024  # processes of a service
+ATTEMPTS = 7  # after a shutdown, 2 s: an api that was killed is back by then, and one that has ended never
 OF_ITSELF = re.compile(r"exit status [0-9]|killed by |not ready in [0-9]")  # in why something failed: it has run
 SIGNALS = {"1": "HUP", "2": "INT", "3": "QUIT", "9": "KILL", "10": "USR1", "12": "USR2", "14": "ALRM", "15": "TERM"}
 
@@ -140,6 +141,7 @@ def revoke(ask: Any, screen: Screen, args: Any) -> int:
 
 def shutdown(ask: Any, screen: Screen, args: Any) -> int:
     begun = ask.command("shutdown", reason=args.reason)
+    ask.attempts = ATTEMPTS
     if "operation" not in begun or args.no_wait:
         return _follow(ask, screen, args, begun)
     try:

@@ -28,6 +28,7 @@ class Http:
     ) -> None:
         """say: for people, that what was being told has broken off and is asked for again."""
         self._say, self._token_file = say, token_file
+        self.attempts = ATTEMPTS  # of a stream that breaks, in a row
         self.trouble = self.version = ""  # of the daemon, as the last status told
         self._where = http1.where(url)
         scheme, host, port = self._where
@@ -151,7 +152,7 @@ class Http:
         """
         from userapi.cli.resumed import Resumed
 
-        resumed, over = Resumed(after, self._say, ATTEMPTS, last != ""), False
+        resumed, over = Resumed(after, self._say, self.attempts, last != ""), False
         while resumed.may_try():
             query = _query(**asked, after=str(resumed.after) if resumed.after else None)
             try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from policy import messages
+from userapi.cli import operations
 from userapi.cli.failure import Failure
+from userapi.cli.render import Screen
 from userapi.cli.transport_http import Http
 
 
@@ -134,3 +137,12 @@ def test_a_token_goes_only_to_the_address_that_gave_it(alice, world, app):
 
 def test_one_address_has_one_spelling():
     assert Http("https://ops.example/").url == Http("https://ops.example:443").url
+
+
+def test_after_a_shutdown_an_api_that_has_ended_is_not_asked_for_long(ask, world, capsys):
+    world.answers[messages.Watch] = [world.die]
+    args = SimpleNamespace(reason="", no_wait=False, root=None)
+    ask.attempts = 1000
+    assert operations.shutdown(ask, Screen(), args) == 0
+    assert [type(command) for command in world.commands()] == [messages.Shutdown] + [messages.Watch] * 7
+    assert capsys.readouterr().out == "the daemon is ending: what answers over HTTP has ended already\n"
