@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,22 +44,25 @@ Place = tuple[str, ast.AST]
 def nodes(path: Path) -> tuple[Place, ...]:
     """Every node, with FILE:CLASS.FUNCTION around it."""
 
-    def walk(node: ast.AST, names: tuple[str, ...]) -> Iterator[Place]:
-        for child in ast.iter_child_nodes(node):
-            inner = names
-            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                inner = (*names, child.name)
-            yield f"{path.relative_to(ROOT)}:{'.'.join(inner)}", child
-            yield from walk(child, inner)
+    found = list[Place]()
 
-    return tuple(walk(ast.parse(path.read_text(), str(path)), ()))
+    def walk(node: ast.AST, place: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = place
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                inner += f"{'' if place.endswith(':') else '.'}{child.name}"
+            found.append((inner, child))
+            walk(child, inner)
+
+    walk(ast.parse(path.read_text(), str(path)), f"{path.relative_to(ROOT)}:")
+    return tuple(found)
 
 
 def reads_the_wall_clock(node: ast.AST) -> bool:
     if isinstance(node, ast.Attribute):
         return node.attr in CLOCKS or (node.attr in READS and ast.unparse(node.value) in MODULES)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "time":
-        return len(node.args) < WITHOUT_ARGUMENT.get(node.func.attr, 0)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WITHOUT_ARGUMENT:
+        return ast.unparse(node.func.value) == "time" and len(node.args) < WITHOUT_ARGUMENT[node.func.attr]
     return False
 
 
