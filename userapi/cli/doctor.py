@@ -83,8 +83,9 @@ def examine(ask: Any, args: Any) -> Iterator[Finding]:
     yield from directories(paths)
     if ("api",) in found:
         yield from pam(pam_services(found["auth",].values).values())
-        if pair := found["api",].values.get("tls"):
-            yield tls(pair, bundle.users.get(values_of(found, "accounts").get("api", "")))
+        pair, api = found["api",].values.get("tls"), bundle.users.get(values_of(found, "accounts").get("api", ""))
+        if pair and api:  # that an account is unknown is said of the configuration
+            yield tls(pair, api)
     given = given_up(found, bundle, compiler.ROOTLIKE)
     yield from (one for one in given if one.level != machine.OK or not wrong)  # "nothing" is said of what is understood
     for path, section in found.items():
@@ -193,12 +194,12 @@ def pam(names: Any) -> Iterator[Finding]:
             yield Finding("login", machine.OK, f"{path} is root's")
 
 
-def tls(pair: dict[str, str], api: User | None) -> Finding:
-    """Whether the api can load certificate and key, tried as its account. api: None for one that is unknown."""
+def tls(pair: dict[str, str], api: User) -> Finding:
+    """Whether the api can load certificate and key, tried as its account."""
     from userapi.cli.tried import as_account, load_tls
 
     certificate, key = pair["certificate"], pair["key"]
-    if os.geteuid() != 0 or api is None:
+    if os.geteuid() != 0:
         text = f"{certificate} and {key}: only root can try whether the api may load them"
         return Finding("login", UNKNOWN, text, "sudo durward doctor")
     wrong = as_account(api, lambda: load_tls(certificate, key))

@@ -219,6 +219,11 @@ def test_a_certificate_that_the_apis_account_cannot_load_is_a_problem_that_says_
     (folder / "key").chmod(0o640)
     assert told() == (OK, f"the api may read {folder}/key, and its certificate fits")
     assert told(NOBODY)[0] == UNKNOWN
+    write(folder, "durward.toml", f'{settings(folder)}[accounts]\napi = "dwt-nobody-at-all"\n[api]\n{pair}\n')
+    found = run(folder, "--json")[1]
+    assert any("dwt-nobody-at-all" in text for level, text in of(found, "configuration") if level == PROBLEM)
+    assert not [text for _, text in of(found, "login") if f"{folder}/key" in text], "nobody can be tried"
+    write(folder, "durward.toml", f'{settings(folder)}[accounts]\napi = "nobody"\n[api]\n{pair}\n')
     shutil.copy(folder / "certificate", folder / "key")
     found = run(folder, "--json")[1]["findings"]
     [wrong] = [one for one in found if "by [api] tls" in one["text"]]
