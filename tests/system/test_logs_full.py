@@ -55,7 +55,7 @@ KINDS = {
 }
 STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ")
 LINE = re.compile(rb"\d{6} x*")
-NOTICE = re.compile(rb"\[durward: lost here, of stdout: \d+ bytes, \d+ lines: .*\]")
+NOTICE = re.compile(rb"\[durward: lost here, of stdout: \d+ bytes, (\d+) lines: .*\]")
 LOST = re.compile(r"(\S+) stdout: (\d+) bytes, (\d+) lines")
 
 
@@ -154,10 +154,27 @@ def torture(house: House, kills: int) -> None:
     ballast.unlink()
 
 
+def is_whole(text: bytes) -> bool:
+    return bool(LINE.fullmatch(text)) and text == line(int(text[:6]))
+
+
+def without_their_ends(found: list[bytes]) -> set[bytes]:
+    """Lines of which the disk took all but the newline, which is counted as lost: the one that follows them is that of
+    a notice, which tells of one line more than is missing by the numbers."""
+    ends = set()
+    for before, said, after in zip(found, found[1:], found[2:], strict=False):
+        notice = NOTICE.fullmatch(said)
+        if notice and is_whole(before) and is_whole(after) and int(after[:6]) - int(before[:6]) == int(notice[1]):
+            ends.add(before)
+    return ends
+
+
 def look(house: House, kind: str, process: str, written: tuple[int, ...], gone: tuple[int, int], kills: int) -> None:
     """One process's lines, to the byte."""
-    found = [one for one in lines_of(house, kind, process) if not NOTICE.fullmatch(one)]
-    whole = [one for one in found if LINE.fullmatch(one) and one == line(int(one[:6]))]
+    there = lines_of(house, kind, process)
+    found = [one for one in there if not NOTICE.fullmatch(one)]
+    open_ones = without_their_ends(there) if kind == "plain" else set()
+    whole = [one for one in found if is_whole(one) and one not in open_ones]
     known = set(whole)
     parts = [one for one in found if one not in known]
     numbers = [int(one[:6]) for one in whole]

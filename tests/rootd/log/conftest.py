@@ -6,11 +6,12 @@ import contextlib
 import os
 import select
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import Disk
 
 from rootd.log import audit, chain
 from rootd.log.audit import Audit
@@ -174,3 +175,12 @@ def tiny(house: House) -> Iterator[Path]:
         for file in house.mover.shelf.files.values():
             file.close()
         subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.fixture
+def disks(tmp_path: Path, houses: Any) -> Iterator[Callable[..., Disk]]:
+    path = tmp_path / "log"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "durward-test", path], check=True)
+    yield lambda form, size=1 << 30, drop=True: Disk(path, houses, form, size, drop=drop)
+    subprocess.run(["umount", "--lazy", path], check=True)
