@@ -158,11 +158,11 @@ def is_whole(text: bytes) -> bool:
     return bool(LINE.fullmatch(text)) and text == line(int(text[:6]))
 
 
-def without_their_ends(found: list[bytes]) -> set[bytes]:
+def without_their_ends(found: list[bytes], written: int) -> set[bytes]:
     """Lines of which the disk took all but the newline, which is counted as lost: the one that follows them is that of
     a notice, which tells of one line more than is missing by the numbers."""
     ends = set()
-    for before, said, after in zip(found, found[1:], found[2:], strict=False):
+    for before, said, after in zip(found, found[1:], [*found[2:], line(written)], strict=False):
         notice = NOTICE.fullmatch(said)
         if notice and is_whole(before) and is_whole(after) and int(after[:6]) - int(before[:6]) == int(notice[1]):
             ends.add(before)
@@ -173,7 +173,7 @@ def look(house: House, kind: str, process: str, written: tuple[int, ...], gone: 
     """One process's lines, to the byte."""
     there = lines_of(house, kind, process)
     found = [one for one in there if not NOTICE.fullmatch(one)]
-    open_ones = without_their_ends(there) if kind == "plain" else set()
+    open_ones = without_their_ends(there, written[0]) if kind == "plain" else set()
     whole = [one for one in found if is_whole(one) and one not in open_ones]
     known = set(whole)
     parts = [one for one in found if one not in known]
