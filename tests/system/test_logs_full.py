@@ -110,6 +110,8 @@ def test_on_a_full_disk_and_through_kill_9_of_log_every_line_is_there_once_or_co
         house.write(f"services.d/{kind}.toml", one)
     try:
         with disk(house.log, "128m"), house.running():
+            begun = house.status()
+            assert {one.state for service in begun.values() for one in service.processes} == {"RUNNING"}, begun
             torture(house, kills)
             (counts / "enough").touch()
             names = [f"{kind}.{number}" for kind in KINDS for number in range(writers)]
