@@ -126,7 +126,7 @@ class Child:
             ("session", os.setsid, (), None),
             *self.extras.calls(),
             *(("limits", resource.setrlimit, limit, None) for limit in self.limits),
-            *(confine.way_to_root(*who) if self.root else confine.way_to(*who, held, self.extras.keep)),
+            *(confine.ids(*who) if self.root else confine.way_to(*who, held, self.extras.keep)),
             *([confine.no_new_privileges()] if self.nnp else []),
             *([("directory", os.chdir, (self.cwd,), None)] if self.cwd != b"/" else []),  # the spawner is in "/"
             *self.extras.last_calls(),

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from rootd import ipc
+from rootd import confine, ipc
 from rootd.config import settings as settings_file, shape
 from rootd.config.table import Entry, Socket, Table
 from rootd.privileged import cgroup, main, stage
@@ -273,7 +273,7 @@ class House:
 def helper() -> Iterator[Spawner]:
     """A spawner that is root, as we are."""
     helper = Spawner()
-    helper.become(0, 0, (), (), keep_bounding=True)
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
     yield helper
     helper.close()
 

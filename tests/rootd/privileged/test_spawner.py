@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from privileged_house import SERVICE_UID, House, entry
 
-from rootd import ipc
+from rootd import confine, ipc
 from rootd.privileged import cgroup, spawner
 from rootd.privileged.spawner import Birth, Spawner
 
@@ -63,7 +63,7 @@ def test_where_the_kernel_has_no_such_call_it_is_moved_into_its_cgroup(
 ) -> None:
     monkeypatch.setattr(spawner, "CLONE3", 1 << 20)  # the number of no call: ENOSYS, as filters of containers say
     helper = Spawner()
-    helper.become(0, 0, (), (), keep_bounding=True)
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
     try:
         status, said = run(helper, birth("cat /proc/self/cgroup; echo parent $PPID", group))
     finally:
@@ -154,7 +154,7 @@ def test_signals_that_this_process_ignores_or_blocks_are_not_handed_on() -> None
     finally:
         signal.signal(signal.SIGHUP, old)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
-    helper.become(0, 0, (), (), keep_bounding=True)
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
     found_none = run(helper, birth("exec grep -E '^Sig(Blk|Ign):.*[1-9a-f]' /proc/self/status"))
     helper.close()
     assert found_none == (1, "")
