@@ -155,8 +155,9 @@ class Generations:
         answer = staged.told(seq=seq)
         if problems:
             ipc.close_all(staged.fds[1:])
-            answer.extra, reason = problems[0]
-            answer.name = reason.encode()[: ipc.NAME_LIMIT].decode(errors="ignore")
+            number, reason = problems[0]
+            name = reason.encode()[: ipc.NAME_LIMIT].decode(errors="ignore")
+            answer = answer._replace(extra=number, name=name)
         else:
             self.staged, self.staged_sockets = staged, sockets
         return answer, staged.fd

@@ -313,7 +313,8 @@ class Privileged:
 
     def send_deed(self, deed: ipc.Message) -> None:
         """Kept until log has answered a PING behind it: a new log is told again. Kills without end push out nothing."""
-        deed.seq = self.beat = self.beat + 1
+        self.beat += 1
+        deed = deed._replace(seq=self.beat)
         self.deeds.extend([deed] if len(self.deeds) < DEEDS_LIMIT else ())
         self.tell("log", deed)
 

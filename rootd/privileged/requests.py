@@ -66,10 +66,15 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
         give_pipe(house, name, fd)
     house.loop.watch(run.pidfd, lambda _: exited(house, run))
     house.loop.watch(run.gate, lambda _: gate_closed(house, run))
-    spawned = ipc.Message(ipc.SPAWNED, seq=asked.seq, run=number, slot=run.slot, generation=run.generation)
-    spawned.arg, spawned.extra = run.pid, run.started
-    house.tell("supervisor", spawned)
+    house.tell("supervisor", told_of(run, ipc.SPAWNED, seq=asked.seq))
     tell_channel(house, run)
+
+
+def told_of(run: Run, op: int, *, seq: int = 0, flags: int = 0) -> ipc.Message:
+    """What the supervisor has to know of a run: a new one, or one that there is."""
+    return ipc.Message(
+        op, seq=seq, flags=flags, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid, extra=run.started
+    )
 
 
 def is_of(house: Privileged, run: Run | None, entry: Entry) -> bool:
@@ -227,9 +232,7 @@ def report(house: Privileged) -> None:
         flags = ipc.RUNNING if number == house.generations.current else 0
         house.tell("supervisor", generation.told(flags=flags), generation.fd)
     for run in house.runs.values():
-        fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
-        fact.extra, fact.flags = run.started, ipc.LEFT if run.acknowledged else 0
-        house.tell("supervisor", fact)
+        house.tell("supervisor", told_of(run, ipc.FACT, flags=ipc.LEFT if run.acknowledged else 0))
     house.tell("supervisor", ipc.Message(ipc.FACTS_END))
     for run in house.runs.values():
         tell_channel(house, run)
@@ -242,8 +245,10 @@ def report(house: Privileged) -> None:
 def give_pipe(house: Privileged, name: str, fd: int) -> None:
     """To log, and out of this process; kept for the next log when there is none now."""
     _, process, stream, run, size, keep, slot = name.split("/")
-    message = ipc.Message(ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process)
-    message.arg, message.extra, message.generation = int(size), int(keep) & ipc.LOW, int(keep) >> ipc.LOW.bit_length()
+    message = ipc.Message(
+        ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process, arg=int(size),
+        extra=int(keep) & ipc.LOW, generation=int(keep) >> ipc.LOW.bit_length(),
+    )  # fmt: skip
     if house.tell("log", message, fd):
         os.close(fd)
     else:

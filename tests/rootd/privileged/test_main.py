@@ -205,8 +205,7 @@ def test_a_pipe_that_log_has_drained_is_forgotten_by_the_store(build: Build) -> 
         message, fds = house.hear(ipc.PIPE, on="log")
         ipc.close_all(fds)
         drained = ipc.Message(ipc.DRAINED, run=run, slot=message.slot, scope=message.scope, name=message.name)
-        drained.arg, drained.extra = message.arg, message.extra
-        house.log.send(drained)
+        house.log.send(drained._replace(arg=message.arg, extra=message.extra))
     house.finish(run)
     assert not [name for name in house.store if name.startswith("pipe/")]
 
