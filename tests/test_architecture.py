@@ -43,7 +43,7 @@ ARROWS = {
     "rootd": "",
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.zones rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
-    "rootd.outlook": "rootd.config rootd.privileged policy",
+    "rootd.outlook": "rootd.confine rootd.landlock rootd.holder rootd.config rootd.privileged policy",
     "rootd.lifeline": "rootd.ipc",
     "rootd.memory": "",
     "rootd.accounts": "rootd.config",
