@@ -169,15 +169,13 @@ class Link:
 
     def send_now(self, message: Message, *fds: int) -> None:
         """Send and wait until the packet is in the peer's queue: for the store, whose peer always reads."""
-        while self.waiting:
-            wait(self.sock, select.POLLOUT)
-            self.flush()
         packet = message.encode()
         while True:
-            try:
-                return self._push(packet, fds)
-            except BlockingIOError:
-                wait(self.sock, select.POLLOUT)
+            self.flush()
+            with contextlib.suppress(BlockingIOError):
+                if not self._queue:
+                    return self._push(packet, fds)
+            wait(self.sock, select.POLLOUT)
 
     def flush(self) -> None:
         """Send what waits, as far as the peer reads."""
@@ -188,8 +186,7 @@ class Link:
             except BlockingIOError:
                 return
             self._queue.popleft()
-            for fd in fds:
-                os.close(fd)
+            close_all(fds)
 
     def drain(self, seconds: float) -> None:
         """Send what waits, until the peer takes nothing for so long or is gone."""
@@ -342,24 +339,21 @@ class Loop:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._handlers: dict[int, Handler] = {}
-        self._masks: dict[int, int] = {}
+        self._watched: dict[int, tuple[Handler, int]] = {}
         self._forgotten: set[int] = set()  # in this turn
 
     def watch(self, fd: int, handler: Handler, events: int = select.EPOLLIN) -> None:
         """Call handler(events) when fd is ready; calling again changes handler and events."""
-        if fd not in self._masks:
+        if fd not in self._watched:
             self._epoll.register(fd, events)
-        elif self._masks[fd] != events:
+        elif self._watched[fd][1] != events:
             self._epoll.modify(fd, events)
-        self._handlers[fd] = handler
-        self._masks[fd] = events
+        self._watched[fd] = handler, events
 
     def forget(self, fd: int) -> None:
         """Stop watching; must be called before the descriptor is closed. Unknown descriptors are ignored."""
-        if self._masks.pop(fd, None) is not None:
+        if self._watched.pop(fd, None) is not None:
             self._forgotten.add(fd)
-            self._handlers.pop(fd)
             self._epoll.unregister(fd)
 
     def turn(self, timeout: float | None = None) -> None:
@@ -367,7 +361,7 @@ class Loop:
         self._forgotten.clear()
         for fd, events in self._epoll.poll(timeout if timeout is None else max(timeout, 0.0), 256):
             if fd not in self._forgotten:  # by an earlier handler of this turn: its number may be another's already
-                self._handlers[fd](events)
+                self._watched[fd][0](events)
 
     def close(self) -> None:
         self._epoll.close()

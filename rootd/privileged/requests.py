@@ -14,9 +14,9 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rootd import ipc
+from rootd import ipc, sealed
 from rootd.config.table import Entry
-from rootd.privileged import adopt, cgroup, orphans, signals, spawn, stage
+from rootd.privileged import adopt, cgroup, orphans, signals, spawn
 from rootd.privileged.spawn import Run
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def answer_replace(house: Privileged, asked: ipc.Message) -> None:
     if not may_be_replaced(house):
         return house.done(asked, errno.EAGAIN)
     if asked.arg == 1:
-        marker = stage.memfd("stage", b"")
+        marker = sealed.memfd("stage", b"")
         house.store("stage", marker)
         os.close(marker)
     house.done(asked, 0)
@@ -198,8 +198,7 @@ def exited(house: Privileged, run: Run) -> None:
     """The main process of a run of ours has ended; it stays unreaped until the supervisor has acknowledged."""
     found = signals.peek(run)
     if found is not None:
-        if run.gate >= 0:
-            gate_closed(house, run)
+        gate_closed(house, run)
         ended(house, run, *found)
 
 
