@@ -286,10 +286,7 @@ def receive(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
 
 def serve(link: int) -> None:
     """In the fork: nothing is left of privileged's but the standard descriptors and the link. Never returns."""
-    with (
-        forked.ending(),
-        contextlib.suppress(ConnectionError),
-    ):  # privileged is gone: what was born closes with its gate
+    with forked.ending(), contextlib.suppress(ConnectionError):  # privileged is gone
         own = min(OWN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, own) for fd in (link, 0, 1, 2)]
         os.closerange(3, min(kept))

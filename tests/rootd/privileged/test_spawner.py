@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,6 +129,18 @@ def test_a_child_whose_gate_closes_never_becomes_its_service(helper: Spawner) ->
     gate.close()
     os.close(pidfd)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == spawner.FAILED
+
+
+def test_a_spawner_says_nothing_when_privileged_is_killed_before_it_has_heard_the_answer(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", open(2, "w", buffering=1, closefd=False))  # noqa: SIM115 (nothing to close)
+    helper = Spawner()
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
+    spawner.send(helper.sock, b"nonsense", ())
+    assert ipc.wait(helper.sock, seconds=WAIT), "it has not answered"
+    helper.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_too_many_sockets_are_refused_and_nothing_is_left(helper: Spawner) -> None:
