@@ -92,9 +92,9 @@ class Keeper:
 
     def run(self) -> int:
         """Until everything has ended; returns the exit status of the whole."""
+        signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)  # first: none is noted that wakes nobody
         for number in HANDLED:
             signal.signal(number, self.signalled)
-        signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)  # the keeper before us has let them wait
         self.loop.watch(self.wakeup.fileno(), lambda _: self.woken())
         self.reap()  # what a container's entry point has left that has become us
