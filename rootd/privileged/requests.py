@@ -93,7 +93,7 @@ def answer_signal(house: Privileged, asked: ipc.Message) -> None:
     if asked.scope not in (ipc.MAIN, ipc.TREE) or not allowed:
         return house.done(asked, errno.EPERM)
     if run.acknowledged:
-        house.done(asked, 0 if tree else errno.ESRCH)
+        house.done(asked, signals.send(run, signal.SIGKILL, True, house.tree) if tree else errno.ESRCH)
         return sweep(house, run) if tree and run.events < 0 else None
     if house.unrecorded() and not tree:
         return house.done(asked, errno.EAGAIN)
@@ -279,13 +279,15 @@ def tell_channel(house: Privileged, run: Run) -> None:
 
 def acknowledge(house: Privileged, run: Run) -> None:
     """The supervisor knows of the exit: its tree is awaited. The store has the run until then: see over."""
+    try:
+        run.events = cgroup.open_events(f"{house.tree}/run-{run.run}") if house.tree else -1
+    except FileNotFoundError:
+        return over(house, run)
+    except OSError:  # no descriptor is left: the supervisor asks again in its time
+        return None
     run.acknowledged = True
     if not house.tree:
         return sweep(house, run)
-    try:
-        run.events = cgroup.open_events(f"{house.tree}/run-{run.run}")
-    except OSError:
-        return over(house, run)
     house.loop.watch(run.events, lambda _: emptied(house, run), select.EPOLLPRI)
     return emptied(house, run)
 
