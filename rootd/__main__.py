@@ -144,11 +144,11 @@ def explain(config: str, reasons: Sequence[str]) -> None:
 
     def act() -> int:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # nothing of privileged's
-        from rootd import check as checker
+        from rootd import check as checker, holder
         from rootd.config import trusted
 
         files = trusted.read_tree(config)
-        for line in [checker.headline(checker.located(files, reason)) for reason in reasons]:
+        for line in [checker.headline(checker.located(files, holder.named(reason))) for reason in reasons]:
             ipc.note("privileged", line)
         return 0
 

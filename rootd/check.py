@@ -58,9 +58,7 @@ def check(
     if os.access(config_dir, os.X_OK) and not os.path.isdir(f"{config_dir}/policy.d"):
         notes.append(f"there is no {config_dir}/policy.d: nobody but root may do anything")
     if compiled.table:
-        from rootd.privileged import extras  # no part of the supervisor
-
-        notes += extras.look(load_table(compiled.table))
+        notes += outlook.lacking(load_table(compiled.table))
         notes += [] if now is None else times(bundle, now)
     problems = problems_of(bundle, compiled._replace(problems=(*compiled.problems, *wrong)))
     warnings = tuple(outlook.warnings(bundle, addresses(bundle.files))) if warn else ()

@@ -1,6 +1,6 @@
 """The one place that drops privileges: how a process becomes an account, with the capabilities that it keeps.
 
-Rule 1: the order is fixed: bounding set, groups, gid, uid, capabilities; then everything is read back.
+Rule 1: the order is fixed: bounding set, groups, gid, uid, capabilities; everything is read back.
 Rule 2: whatever does not take raises, and the caller ends: there is no way on with more than was asked for.
 Rule 3: one thread only: capabilities belong to threads.
 
@@ -10,11 +10,10 @@ Sources: capabilities(7), capset(2), setresuid(2), PR_CAPBSET_DROP, PR_CAP_AMBIE
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Callable, Sequence
-
-import prctl
 
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")  # in the order of proc(5)
 CAPBSET_READ, CAPBSET_DROP, SET_DUMPABLE, SET_KEEPCAPS, SET_NO_NEW_PRIVS = 23, 24, 4, 8, 38  # of linux/prctl.h
@@ -36,56 +35,57 @@ def become(uid: int, gid: int, groups: Sequence[int], keep: Sequence[int] = (), 
     keep_bounding leaves the bounding set as it is, for processes that may start a service as root.
     Raises OSError or PermissionError when a step fails or does not take.
     """
-    for number in set() if keep_bounding else {*range(last_capability() + 1)} - {*keep}:
-        drop_bounding(number)
-    prctl.set_keepcaps(bool(keep))
-    os.setgroups(list(groups))
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    if uid == 0 and not keep and keep_bounding:
-        return  # a service that is root on purpose: its exec takes what the bounding set allows
-    forget(keep)
-    prctl.set_keepcaps(False)
-    prctl.set_dumpable(False)
-    verify(uid, gid, groups, keep, bounding=None if keep_bounding else keep)
+    for step, function, arguments, answer in way_to(
+        uid, gid, groups, () if keep_bounding else held(), keep, handed_on=False
+    ):
+        if function(*arguments) != answer:
+            raise PermissionError(ctypes.get_errno() or errno.EPERM, f"the drop to uid {uid} did not take: {step}")
 
 
-def forget(keep: Sequence[int] = ()) -> None:
-    """All capabilities but these, of a process that is not root and executes nothing. Raises OSError."""
-    if _capset(_HEADER, capability_sets(keep, ())):
+def forget() -> None:
+    """All capabilities, of a process that is not root and executes nothing. Raises OSError."""
+    if _capset(_HEADER, capability_sets((), ())):
         raise OSError(ctypes.get_errno(), "its capabilities cannot be set")
 
 
-def way_to(uid: int, gid: int, groups: Sequence[int], held: Sequence[int], keep: Sequence[int] = ()) -> list[Call]:
-    """As become, for a child to be: what can be known before its fork is not found out in it.
+def way_to(
+    uid: int, gid: int, groups: Sequence[int], held: Sequence[int], keep: Sequence[int] = (), *, handed_on: bool = True
+) -> list[Call]:
+    """The calls by which a process becomes that. What can be known before a fork is not found out in the child.
 
-    held: what held() has said of the process; the others are in no set. keep: those that what it executes has, too:
-    then they are in all sets. The ambient set needs no look for others: it is always within the inheritable one.
-    Each call raises OSError, or does not answer what it has to.
+    held: what held() has said of the process; the others are in no set, and those that are not kept leave the bounding
+    set, too. handed_on: what it executes has those that it keeps: then they are in all sets. The ambient set needs no
+    look for others: it is always within the inheritable one. Each call raises OSError, or does not answer what it has
+    to.
     """
-    others, kept = [number for number in held if number not in keep], capability_sets(keep, keep)
+    others, ambient = [number for number in held if number not in keep], keep if handed_on else ()
+    kept = capability_sets(keep, ambient)
     return [
         *(("capabilities", _prctl, (CAPBSET_DROP, number, 0, 0, 0), 0) for number in others),
         *(("verify", _prctl, (CAPBSET_READ, number, 0, 0, 0), 0) for number in others),
         *([("capabilities", _prctl, (SET_KEEPCAPS, 1, 0, 0, 0), 0)] if keep else []),
-        ("groups", os.setgroups, (groups,), None),
-        ("gid", os.setresgid, (gid, gid, gid), None),
-        ("uid", os.setresuid, (uid, uid, uid), None),
+        *ids(uid, gid, groups),
+        *([("capabilities", _prctl, (SET_KEEPCAPS, 0, 0, 0, 0), 0)] if keep else []),
         ("capabilities", _capset, (_HEADER, kept), 0),
-        *(("capabilities", _prctl, (CAP_AMBIENT, AMBIENT_RAISE, number, 0, 0), 0) for number in keep),
-        *(("verify", _prctl, (CAP_AMBIENT, AMBIENT_IS_SET, number, 0, 0), 1) for number in keep),
+        *(("capabilities", _prctl, (CAP_AMBIENT, AMBIENT_RAISE, number, 0, 0), 0) for number in ambient),
+        *(("verify", _prctl, (CAP_AMBIENT, AMBIENT_IS_SET, number, 0, 0), 1) for number in ambient),
         dumpable(False),
         ("verify", _capget, (_HEADER, _found), 0),
         ("verify", bytes, (_found,), kept),
+    ]
+
+
+def ids(uid: int, gid: int, groups: Sequence[int]) -> list[Call]:
+    """Its groups and ids. That alone is the way of a service that is root on purpose: its exec takes what the bounding
+    set allows."""
+    return [
+        ("groups", os.setgroups, (groups,), None),
+        ("gid", os.setresgid, (gid, gid, gid), None),
+        ("uid", os.setresuid, (uid, uid, uid), None),
         ("verify", os.getresuid, (), (uid, uid, uid)),
         ("verify", os.getresgid, (), (gid, gid, gid)),
         ("verify", _sorted_groups, (), sorted(groups)),
     ]
-
-
-def way_to_root(uid: int, gid: int, groups: Sequence[int]) -> list[Call]:
-    """The same for a service that is root on purpose: its exec takes what the bounding set allows."""
-    return [("uid", lambda: become(uid, gid, groups, keep_bounding=True), (), None)]
 
 
 def capability_sets(keep: Sequence[int], inheritable: Sequence[int]) -> bytes:
@@ -108,23 +108,6 @@ def _sorted_groups() -> list[int]:
     return sorted(os.getgroups())
 
 
-def is_account(uid: int, gid: int, groups: Sequence[int]) -> bool:
-    """Whether this process is that, in all its ids."""
-    return os.getresuid() == (uid,) * 3 and os.getresgid() == (gid,) * 3 and sorted(os.getgroups()) == sorted(groups)
-
-
-def drop_bounding(number: int) -> None:
-    """Out of the bounding set, for good. Raises OSError."""
-    if _prctl(CAPBSET_READ, number, 0, 0, 0) == 1 and _prctl(CAPBSET_DROP, number, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), f"capability {number} stays in the bounding set")
-
-
-def last_capability() -> int:
-    """Of this kernel: newer ones know capabilities that python-prctl was not built with."""
-    with open("/proc/sys/kernel/cap_last_cap") as number:
-        return int(number.read())
-
-
 def sets() -> dict[str, int]:
     """The five capability sets of this thread, each as a mask."""
     status = os.open("/proc/thread-self/status", os.O_RDONLY | os.O_CLOEXEC)
@@ -143,16 +126,3 @@ def held() -> tuple[int, ...]:
     for one in sets().values():
         every |= one
     return tuple(number for number in range(every.bit_length()) if every >> number & 1)
-
-
-def verify(
-    uid: int, gid: int, groups: Sequence[int], keep: Sequence[int], *, bounding: Sequence[int] | None = None
-) -> None:
-    """Read back what the kernel says. Raises PermissionError when it is anything else than what was asked for."""
-    kept = mask(keep)
-    wanted = {"CapInh": 0, "CapPrm": kept, "CapEff": kept, "CapAmb": 0}
-    if bounding is not None:
-        wanted["CapBnd"] = mask(bounding)
-    found = {name: value for name, value in sets().items() if name in wanted}
-    if not is_account(uid, gid, groups) or found != wanted:
-        raise PermissionError(1, f"the drop to uid {uid} did not take: {os.getresuid()}, {os.getgroups()}, {found}")

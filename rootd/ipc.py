@@ -18,7 +18,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -62,77 +62,55 @@ STEPS = (
     "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify", "left",
     "nice", "I/O priority", "OOM score", "CPU affinity", "files", "credentials", "cgroup limits",
 )  # fmt: skip
-
-_TEXT = ("version", "op", "scope", "flags", "seq", "generation", "slot", "run", "arg", "extra", "digest", "name")
+UNSET = (0, "", bytes(32))
 
 
 class Malformed(Exception):
     """The peer sent what is not a message: close that link, note it, carry on."""
 
 
-class Message:
-    """One fixed-size message. Every field is an unsigned integer unless said otherwise.
+class Message(NamedTuple):
+    """One fixed-size message, its fields in the order of the packet: unsigned integers unless said otherwise.
 
     arg and extra are signed 64 bit; digest is 32 bytes; name is text of at most NAME_LIMIT bytes.
     body (at most BODY_LIMIT bytes) follows the fixed part and is empty on every link but those from supervisor
     to log and to probe, and from privileged to the keeper: the names of several descriptors that are stored at once.
     """
 
-    __slots__ = ("arg", "body", "digest", "extra", "flags", "generation", "name", "op", "run", "scope", "seq", "slot")
-
-    def __init__(
-        self,
-        op: int,
-        *,
-        scope: int = 0,
-        flags: int = 0,
-        seq: int = 0,
-        generation: int = 0,
-        slot: int = 0,
-        run: int = 0,
-        arg: int = 0,
-        extra: int = 0,
-        digest: bytes = b"",
-        name: str = "",
-        body: bytes = b"",
-    ) -> None:
-        self.op = op
-        self.scope = scope
-        self.flags = flags
-        self.seq = seq
-        self.generation = generation
-        self.slot = slot
-        self.run = run
-        self.arg = arg
-        self.extra = extra
-        self.digest = digest or bytes(32)
-        self.name = name
-        self.body = body
+    op: int
+    scope: int = 0
+    flags: int = 0
+    seq: int = 0
+    generation: int = 0
+    slot: int = 0
+    run: int = 0
+    arg: int = 0
+    extra: int = 0
+    digest: bytes = bytes(32)
+    name: str = ""
+    body: bytes = b""
 
     def __repr__(self) -> str:
-        fields = " ".join(f"{f}={getattr(self, f)!r}" for f in _TEXT[1:] if getattr(self, f) not in (0, "", bytes(32)))
-        return f"<Message {fields}>"
+        fields = zip(self._fields[:-1], self, strict=False)
+        return f"<Message {' '.join(f'{name}={value!r}' for name, value in fields if value not in UNSET)}>"
 
     def encode(self) -> bytes:
         """The packet. Raises ValueError when a field does not fit."""
-        name = self.name.encode()
-        if len(name) > NAME_LIMIT or len(self.digest) != 32 or len(self.body) > BODY_LIMIT:
+        *fixed, name, body = self
+        text = name.encode()
+        if len(text) > NAME_LIMIT or len(self.digest) not in (0, 32) or len(body) > BODY_LIMIT:
             raise ValueError(f"a field of {self!r} is too long")
         try:
-            fixed = _LAYOUT.pack(
-                VERSION, self.op, self.scope, self.flags, self.seq, self.generation, self.slot,
-                self.run, self.arg, self.extra, self.digest, name,
-            )  # fmt: skip
+            return _LAYOUT.pack(VERSION, *fixed, text) + body
         except struct.error as error:
             raise ValueError(f"a field of {self!r} is out of range: {error}") from None
-        return fixed + self.body
 
 
 def decode(packet: bytes, *, body: bool = False) -> Message:
     """A message from one packet; raises Malformed. `body` says whether this link may carry one."""
     if len(packet) < SIZE or (len(packet) > SIZE and not body) or len(packet) > SIZE + BODY_LIMIT:
         raise Malformed(f"a packet of {len(packet)} bytes where {SIZE} were expected")
-    version, op, scope, flags, seq, generation, slot, run, arg, extra, digest, raw = _LAYOUT.unpack_from(packet)
+    version, *fixed, raw = _LAYOUT.unpack_from(packet)
     if version != VERSION:
         raise Malformed(f"message version {version} where {VERSION} was expected")
     name, _, padding = raw.partition(b"\0")
@@ -142,10 +120,7 @@ def decode(packet: bytes, *, body: bool = False) -> Message:
         text = name.decode()
     except UnicodeDecodeError:
         raise Malformed("the name is not UTF-8") from None
-    return Message(
-        op, scope=scope, flags=flags, seq=seq, generation=generation, slot=slot,
-        run=run, arg=arg, extra=extra, digest=digest, name=text, body=packet[SIZE:],
-    )  # fmt: skip
+    return Message._make((*fixed, text, packet[SIZE:]))
 
 
 class Link:
@@ -194,15 +169,13 @@ class Link:
 
     def send_now(self, message: Message, *fds: int) -> None:
         """Send and wait until the packet is in the peer's queue: for the store, whose peer always reads."""
-        while self.waiting:
-            wait(self.sock, select.POLLOUT)
-            self.flush()
         packet = message.encode()
         while True:
-            try:
-                return self._push(packet, fds)
-            except BlockingIOError:
-                wait(self.sock, select.POLLOUT)
+            self.flush()
+            with contextlib.suppress(BlockingIOError):
+                if not self._queue:
+                    return self._push(packet, fds)
+            wait(self.sock, select.POLLOUT)
 
     def flush(self) -> None:
         """Send what waits, as far as the peer reads."""
@@ -213,8 +186,7 @@ class Link:
             except BlockingIOError:
                 return
             self._queue.popleft()
-            for fd in fds:
-                os.close(fd)
+            close_all(fds)
 
     def drain(self, seconds: float) -> None:
         """Send what waits, until the peer takes nothing for so long or is gone."""
@@ -367,24 +339,21 @@ class Loop:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._handlers: dict[int, Handler] = {}
-        self._masks: dict[int, int] = {}
+        self._watched: dict[int, tuple[Handler, int]] = {}
         self._forgotten: set[int] = set()  # in this turn
 
     def watch(self, fd: int, handler: Handler, events: int = select.EPOLLIN) -> None:
         """Call handler(events) when fd is ready; calling again changes handler and events."""
-        if fd not in self._masks:
+        if fd not in self._watched:
             self._epoll.register(fd, events)
-        elif self._masks[fd] != events:
+        elif self._watched[fd][1] != events:
             self._epoll.modify(fd, events)
-        self._handlers[fd] = handler
-        self._masks[fd] = events
+        self._watched[fd] = handler, events
 
     def forget(self, fd: int) -> None:
         """Stop watching; must be called before the descriptor is closed. Unknown descriptors are ignored."""
-        if self._masks.pop(fd, None) is not None:
+        if self._watched.pop(fd, None) is not None:
             self._forgotten.add(fd)
-            self._handlers.pop(fd)
             self._epoll.unregister(fd)
 
     def turn(self, timeout: float | None = None) -> None:
@@ -392,7 +361,7 @@ class Loop:
         self._forgotten.clear()
         for fd, events in self._epoll.poll(timeout if timeout is None else max(timeout, 0.0), 256):
             if fd not in self._forgotten:  # by an earlier handler of this turn: its number may be another's already
-                self._handlers[fd](events)
+                self._watched[fd][0](events)
 
     def close(self) -> None:
         self._epoll.close()

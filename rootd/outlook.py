@@ -18,12 +18,13 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from policy.positions import Path
+from rootd import confine, holder, landlock
 from rootd.config import compile as compiler, extras
 from rootd.config.compile import Bundle, Problem
 from rootd.config.settings import User
 from rootd.config.specs import PARTS
-from rootd.config.table import Socket
-from rootd.privileged import listen
+from rootd.config.table import Socket, Table
+from rootd.privileged import cgroup, extras as given, listen
 
 ONLINE = "/sys/devices/system/cpu/online"
 ACL = "system.posix_acl_access"
@@ -47,6 +48,16 @@ def warnings(bundle: Bundle, addresses: Iterable[tuple[str, Path, Socket]]) -> I
         for file, where, address in addresses:
             if address.family != "unix" and (why := taken(address)):
                 yield Problem(file, where, why)
+
+
+def lacking(table: Table) -> list[str]:
+    """What services ask for that this machine has not: capabilities, controllers of cgroups, Landlock."""
+    missing = given.missing(given.needed([table]), confine.sets()["CapBnd"], cgroup.controllers(cgroup.mount()))
+    kept = [entry.service for entry in table.entries if entry.extra and (entry.extra.read or entry.extra.write)]
+    if kept and landlock.version() < 1:
+        who = ", ".join(dict.fromkeys(kept))
+        return [*missing, f"this kernel has no Landlock, without which these start only if optional: {who}"]
+    return [*missing]
 
 
 def programs(values: dict[str, object]) -> Iterator[tuple[Path, str]]:
@@ -142,5 +153,5 @@ def taken(address: Socket) -> str:
             sock.bind((address.host, address.port))
     except OSError as error:
         if error.errno not in UNKNOWN:
-            return f"cannot be bound now: {listen.failure(address, error).partition(': ')[2]}"
+            return f"cannot be bound now: {holder.named(listen.failure(address, error)).partition(': ')[2]}"
     return ""

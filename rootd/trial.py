@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from rootd import version
+from rootd import sealed, version
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest, Unreadable
 
@@ -50,11 +50,10 @@ def unusable(told: Manifest) -> Iterator[str]:
     """What of the store this program does not understand, each with why."""
     import_parts()
     from rootd.config import compile as compiler, settings, table
-    from rootd.privileged import stage
 
     yield from (f"it does not know what '{name}' is" for name in told.held if name.partition("/")[0] not in KINDS)
     try:
-        settings.from_json(stage.content(told.held["settings"]))
+        settings.from_json(sealed.content(told.held["settings"]))
     except (KeyError, OSError, ValueError) as error:
         yield f"it cannot read the settings that are in use: {error}"
     newest = max((int(name.partition("/")[2]) for name in told.held if name.startswith("generation/")), default=0)
@@ -62,7 +61,7 @@ def unusable(told: Manifest) -> Iterator[str]:
         kind, _, number = name.partition("/")
         if kind == "generation":
             try:
-                line, bundle = compiler.split_generation(stage.content(fd))
+                line, bundle = compiler.split_generation(sealed.content(fd))
                 table.load_table(line)
                 if int(number) == newest:
                     yield from (f"it refuses the configuration that is in use: {one}" for one in problems(line, bundle))

@@ -43,7 +43,7 @@ ARROWS = {
     "rootd": "",
     "rootd.__main__": "rootd prctl",
     "rootd.check": "rootd.check rootd.zones rootd.config rootd.accounts rootd.outlook rootd.privileged policy",
-    "rootd.outlook": "rootd.config rootd.privileged policy",
+    "rootd.outlook": "rootd.confine rootd.landlock rootd.holder rootd.config rootd.privileged policy",
     "rootd.lifeline": "rootd.ipc",
     "rootd.memory": "",
     "rootd.accounts": "rootd.config",
@@ -52,9 +52,9 @@ ARROWS = {
     "rootd.config": "rootd.config",
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
     "rootd.trial": "rootd",  # all that this program would run, to see that it is there
-    "rootd.keeper": "rootd.keeper rootd.ipc rootd.version prctl",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.ipc rootd.memory rootd.confine"
-    " rootd.landlock prctl",
+    "rootd.keeper": "rootd.keeper rootd.forked rootd.ipc rootd.sealed rootd.version prctl",
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.forked rootd.ipc rootd.memory rootd.confine"
+    " rootd.landlock rootd.sealed prctl",
     "rootd.throttle": "",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
     " rootd.sandbox rootd.throttle policy msgspec",

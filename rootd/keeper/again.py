@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import prctl
 
-from rootd import ipc, version
+from rootd import forked, ipc, sealed, version
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TIME_LIMIT = 60.0  # seconds for a trial, the reading of the configuration included
 SAID_LIMIT = 16_384  # bytes of what a trial has said that are handed on
 TRIED = "--try"  # the word that it is executed with when it is only to try
-NO_PROGRAM, FAILED = 127, 70  # exit status: it could not be executed; EX_SOFTWARE
+NO_PROGRAM = 127  # exit status: it could not be executed
 LAST = ("privileged", "supervisor")  # whose links the others must hear to the end: these two end first
 
 
@@ -124,9 +124,9 @@ class Renewal:
         if not self._keeper.hears("privileged"):
             return
         try:
-            with open(os.memfd_create("durward-said", os.MFD_CLOEXEC), "wb", buffering=0) as said:
-                said.write(words)
-                self._keeper.tell("privileged", ipc.Message(ipc.UPGRADE, seq=seq, arg=status), said.fileno())
+            said = sealed.memfd("said", words)
+            self._keeper.tell("privileged", ipc.Message(ipc.UPGRADE, seq=seq, arg=status), said)
+            os.close(said)
         except OSError as error:  # for want of descriptors, perhaps; who has asked does not wait for ever
             text = words.decode(errors="replace")
             ipc.note("keeper", f"nothing was changed: {text}; it cannot be told: {error.strerror}")
@@ -144,7 +144,7 @@ def end_with(parent: int) -> None:
     """In a fork: it is killed when its parent ends, and has ended when that one has already."""
     prctl.set_pdeathsig(signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(FAILED)
+        os._exit(forked.FAILED)
 
 
 def attempt(
@@ -152,29 +152,23 @@ def attempt(
 ) -> None:
     """In the fork: the program is executed only to try. Never returns. It holds all that the keeper holds, the lock
     and every port, so it does not outlive it."""
-    status = FAILED
-    try:
+    with forked.ending():
         end_with(parent)
         clean((*signals, signal.SIGALRM))
         signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
         for number in (1, 2):
             os.dup2(said, number)
-        execute([*command, TRIED], told, held)
-    except OSError as error:
-        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
-        status = NO_PROGRAM
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)
+        try:
+            execute([*command, TRIED], told, held)
+        except OSError as error:
+            os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+            sys.exit(NO_PROGRAM)
 
 
 def execute(command: Sequence[str], told: bytes, held: Iterable[int]) -> None:
     """Become the program, with these descriptors and a memfd of what it is told. Returns only by raising OSError."""
-    fds = [*held, os.memfd_create("durward-told", os.MFD_CLOEXEC)]
+    fds = [*held, sealed.memfd("told", told)]
     try:
-        with open(fds[-1], "wb", closefd=False) as file:
-            file.write(told)
         for fd in fds:
             os.set_inheritable(fd, True)
         os.execv(command[0], [*command, "--resume", str(fds[-1])])

@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rootd import ipc, version
+from rootd import forked, ipc, version
 from rootd.keeper import again, backup, manifest, reap
 from rootd.keeper.manifest import Manifest
 from rootd.keeper.store import Store
@@ -92,9 +92,9 @@ class Keeper:
 
     def run(self) -> int:
         """Until everything has ended; returns the exit status of the whole."""
+        signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)  # first: none is noted that wakes nobody
         for number in HANDLED:
             signal.signal(number, self.signalled)
-        signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)  # the keeper before us has let them wait
         self.loop.watch(self.wakeup.fileno(), lambda _: self.woken())
         self.reap()  # what a container's entry point has left that has become us
@@ -379,21 +379,11 @@ class Keeper:
 
 def become_role(role: str, run: Role, link: int) -> None:
     """In the fork: nothing of the keeper's is left but the standard descriptors and the link. Never returns."""
-    status = 70  # EX_SOFTWARE
-    try:
+    with forked.ending():
         again.clean(HANDLED)
-        if link != 3:
-            os.dup2(link, 3, inheritable=False)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        with open("/proc/self/comm", "w") as comm:
-            comm.write(f"durward-{role}"[:15])
-        status = run(3)
-    except SystemExit as ending:
-        status = ending.code if isinstance(ending.code, int) else 70
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)
+        forked.alone(link)
+        forked.called(role)
+        sys.exit(run(3))
 
 
 def note(text: str) -> None:

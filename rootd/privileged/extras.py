@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SYS_NICE, SYS_RESOURCE = 23, 24  # of linux/capability.h
 IO_CALLS = {"x86_64": (251, 252)}  # ioprio_set and ioprio_get; on all others:
 IO_CALLS_ELSEWHERE, IO_PROCESS = (30, 31), 1
-NO_LANDLOCK = "this kernel has no Landlock"
 
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall  # made once: a child pays for what it makes
 _syscall.restype = ctypes.c_long
@@ -104,7 +103,7 @@ def restrict(read: Sequence[bytes], write: Sequence[bytes], optional: bool) -> N
     if abi < 1 and optional:
         return
     if abi < 1:
-        raise OSError(errno.ENOSYS, NO_LANDLOCK)
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     to_write = landlock.rights(abi) & ~(landlock.EXECUTE | landlock.DEVICES)
     to_read = landlock.READ_FILE | landlock.READ_DIR | landlock.EXECUTE
     granted = [*((path, to_read) for path in read), *((path, to_write) for path in (*write, b"/dev/null"))]
@@ -155,12 +154,3 @@ def missing(wanted: dict[int | str, list[str]], have: int, controllers: Containe
             yield f"there is no CAP_{CAPABILITIES[what]} here, without which these do not start: {who}"
         if isinstance(what, str) and what not in controllers:
             yield f"there is no {what} controller for cgroups here, without which these start only if optional: {who}"
-
-
-def look(table: Table) -> list[str]:
-    """The same of the machine as it is, for who checks files; and whether there is Landlock."""
-    notes = [*missing(needed([table]), confine.sets()["CapBnd"], cgroup.controllers(cgroup.mount()))]
-    kept = [entry.service for entry in table.entries if entry.extra and (entry.extra.read or entry.extra.write)]
-    if kept and landlock.version() < 1:
-        notes.append(f"{NO_LANDLOCK}, without which these start only if optional: {', '.join(dict.fromkeys(kept))}")
-    return notes

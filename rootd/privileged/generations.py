@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rootd import ipc, memory
+from rootd import ipc, memory, sealed
 from rootd.config.table import INSTANCES, Entry, Socket, Table, load_table
-from rootd.privileged import extras, listen, stage
+from rootd.privileged import extras, listen
 from rootd.privileged.spawn import Run, process_name
 
 RUNS_AN_INSTANCE = 4
@@ -28,7 +28,7 @@ class Generation:
 
     def __init__(self, number: int, fd: int, secrets: int = -1) -> None:
         """secrets: the memfd of its services' credentials, -1 where there are none."""
-        line = stage.content(fd).partition(b"\n")[0]
+        line = sealed.content(fd).partition(b"\n")[0]
         self.number = number
         self.fd, self.secrets = fd, secrets
         self.digest = hashlib.sha256(line).digest()
@@ -155,8 +155,9 @@ class Generations:
         answer = staged.told(seq=seq)
         if problems:
             ipc.close_all(staged.fds[1:])
-            answer.extra, reason = problems[0]
-            answer.name = reason.encode()[: ipc.NAME_LIMIT].decode(errors="ignore")
+            number, reason = problems[0]
+            name = reason.encode()[: ipc.NAME_LIMIT].decode(errors="ignore")
+            answer = answer._replace(extra=number, name=name)
         else:
             self.staged, self.staged_sockets = staged, sockets
         return answer, staged.fd

@@ -4,7 +4,7 @@ Rule 1: every address comes from root's table; nothing that a person or the netw
 Rule 2: a Unix socket gets its group by setegid and its mode by umask before it is made: nothing is chowned or chmodded.
 Rule 3: a path is only unlinked where a socket of ours stood, in a directory that the services on it cannot write.
 
-Sources: socket(7) SO_ACCEPTCONN, ip(7) IP_FREEBIND, ipv6(7) IPV6_V6ONLY, unix(7), proc(5) net/tcp.
+Sources: socket(7) SO_ACCEPTCONN, ip(7) IP_FREEBIND, ipv6(7) IPV6_V6ONLY, unix(7).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from rootd.config.table import Socket
 
 IP_FREEBIND = 15  # linux/in.h; not in the socket module of Python 3.11
 SO_DETACH_FILTER = 27  # asm-generic/socket.h
-LISTEN_STATE = "0A"
 
 
 def bind(spec: Socket) -> socket.socket:
@@ -153,29 +152,6 @@ def renew(fd: int, spec: Socket) -> socket.socket:
         old.detach()
 
 
-def holder(port: int) -> str:
-    """Who listens on this TCP port, as far as root can tell: "nginx (pid 812)", or nothing."""
-    inodes = set()
-    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(name) as table:
-                rows = [line.split() for line in table.readlines()[1:]]
-        except OSError:
-            continue
-        ending = f":{port:04X}"
-        inodes |= {f"socket:[{row[9]}]" for row in rows if row[3] == LISTEN_STATE and row[1].endswith(ending)}
-    for pid in filter(str.isdigit, os.listdir("/proc") if inodes else ()):
-        try:
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes:
-                    with open(f"/proc/{pid}/comm", "rb") as comm:
-                        return f"{repr(comm.read().strip())[2:-1]} (pid {pid})"  # any bytes, as it likes
-        except OSError:
-            continue
-    return ""
-
-
 def failure(spec: Socket, error: OSError) -> str:
-    """The sentence for a socket that could not be had."""
-    who = holder(spec.port) if error.errno == errno.EADDRINUSE and spec.family != "unix" else ""
-    return f"socket {spec.name}: {spec.key}: {error.strerror}{f'; {who} has it' if who else ''}"
+    """The sentence for a socket that could not be had. Who has it, where that can be told, is rootd.holder's to say."""
+    return f"socket {spec.name}: {spec.key}: {error.strerror}"

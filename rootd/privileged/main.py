@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rootd import confine, ipc, memory
+from rootd import confine, ipc, memory, sealed
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
@@ -115,7 +115,7 @@ class Privileged:
         if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) < 2:
             raise Cannot(BAD_CONFIGURATION, f"the configuration in {self.config_dir} cannot be used; see --check")
         table_fd, settings_fd, *secrets = fds
-        self.settings = settings_file.from_json(stage.content(settings_fd))
+        self.settings = settings_file.from_json(sealed.content(settings_fd))
         try:
             stage.make_directories(self.settings)
             lock = stage.lock(self.settings.paths.run)
@@ -138,7 +138,7 @@ class Privileged:
     def take_back(self, inherited: ipc.Inherited) -> None:
         """Started again: what the store holds is what there is."""
         held = inherited.held
-        self.settings = settings_file.from_json(stage.content(held["settings"]))
+        self.settings = settings_file.from_json(sealed.content(held["settings"]))
         for name, fd in held.items():
             self.kept.add(name)
             kind = name.partition("/")[0]
@@ -240,20 +240,19 @@ class Privileged:
     def watch(self, role: str) -> None:
         link = self.links[role]
         events = select.EPOLLIN | (select.EPOLLOUT if link.waiting else 0)
-        self.loop.watch(link.fileno(), lambda happened: self.hear(role, link, happened), events)
+        self.loop.watch(link.fileno(), lambda _: self.hear(role, link), events)
 
-    def hear(self, role: str, link: ipc.Link, events: int) -> None:
+    def hear(self, role: str, link: ipc.Link) -> None:
         """A few messages of supervisor or log."""
-        for turn in range(AT_ONCE):
-            if not self.hear_one(role, link, 0 if turn else events):
+        for _ in range(AT_ONCE):
+            if not self.hear_one(role, link):
                 return
         self.watch(role)
 
-    def hear_one(self, role: str, link: ipc.Link, events: int) -> bool:
+    def hear_one(self, role: str, link: ipc.Link) -> bool:
         """Whether there may be more. A part that sends what is no message is ended and started again."""
         try:
-            if events & select.EPOLLOUT:
-                link.flush()
+            link.flush()
             received = link.receive()
         except BlockingIOError:
             self.watch(role)
@@ -313,7 +312,8 @@ class Privileged:
 
     def send_deed(self, deed: ipc.Message) -> None:
         """Kept until log has answered a PING behind it: a new log is told again. Kills without end push out nothing."""
-        deed.seq = self.beat = self.beat + 1
+        self.beat += 1
+        deed = deed._replace(seq=self.beat)
         self.deeds.extend([deed] if len(self.deeds) < DEEDS_LIMIT else ())
         self.tell("log", deed)
 
@@ -341,15 +341,16 @@ class Privileged:
 
     def begin_staging(self, seq: int) -> None:
         """Let a throw-away child read and compile. Raises OSError when there can be none."""
-        self.staging = stage.Staging(self.config_dir, self.python)
-        self.loop.watch(self.staging.link.fileno(), lambda _: self.staging_ended(seq))
+        staging = self.staging = stage.Staging(self.config_dir, self.python)
+        self.loop.watch(
+            staging.link.fileno(), lambda _: self.show(*self.generations.stage(seq, *self.end_staging(staging)))
+        )
 
-    def staging_ended(self, seq: int) -> None:
-        """It has finished: show the supervisor what would be."""
-        if self.staging is not None:
-            self.loop.forget(self.staging.link.fileno())
-            staging, self.staging = self.staging, None
-            self.show(*self.generations.stage(seq, *staging.finish()))
+    def end_staging(self, staging: stage.Staging) -> tuple[ipc.Message, list[int]]:
+        """It has finished, or has to."""
+        self.loop.forget(staging.link.fileno())
+        self.staging = None
+        return staging.finish()
 
     def show(self, answer: ipc.Message, fd: int) -> None:
         self.tell("supervisor", answer, *([fd] if fd >= 0 else []))
@@ -359,9 +360,7 @@ class Privileged:
     def abort(self) -> None:
         """Forget what was staged; nothing has changed."""
         if self.staging is not None:
-            self.loop.forget(self.staging.link.fileno())
-            ipc.close_all(self.staging.finish()[1])
-            self.staging = None
+            ipc.close_all(self.end_staging(self.staging)[1])
         self.generations.abort()
 
     def retire(self, left: int = 0) -> None:

@@ -14,9 +14,9 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rootd import ipc
+from rootd import ipc, sealed
 from rootd.config.table import Entry
-from rootd.privileged import adopt, cgroup, orphans, signals, spawn, stage
+from rootd.privileged import adopt, cgroup, orphans, signals, spawn
 from rootd.privileged.spawn import Run
 
 if TYPE_CHECKING:
@@ -66,10 +66,15 @@ def answer_spawn(house: Privileged, asked: ipc.Message) -> None:
         give_pipe(house, name, fd)
     house.loop.watch(run.pidfd, lambda _: exited(house, run))
     house.loop.watch(run.gate, lambda _: gate_closed(house, run))
-    spawned = ipc.Message(ipc.SPAWNED, seq=asked.seq, run=number, slot=run.slot, generation=run.generation)
-    spawned.arg, spawned.extra = run.pid, run.started
-    house.tell("supervisor", spawned)
+    house.tell("supervisor", told_of(run, ipc.SPAWNED, seq=asked.seq))
     tell_channel(house, run)
+
+
+def told_of(run: Run, op: int, *, seq: int = 0, flags: int = 0) -> ipc.Message:
+    """What the supervisor has to know of a run: a new one, or one that there is."""
+    return ipc.Message(
+        op, seq=seq, flags=flags, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid, extra=run.started
+    )
 
 
 def is_of(house: Privileged, run: Run | None, entry: Entry) -> bool:
@@ -88,7 +93,7 @@ def answer_signal(house: Privileged, asked: ipc.Message) -> None:
     if asked.scope not in (ipc.MAIN, ipc.TREE) or not allowed:
         return house.done(asked, errno.EPERM)
     if run.acknowledged:
-        house.done(asked, 0 if tree else errno.ESRCH)
+        house.done(asked, signals.send(run, signal.SIGKILL, True, house.tree) if tree else errno.ESRCH)
         return sweep(house, run) if tree and run.events < 0 else None
     if house.unrecorded() and not tree:
         return house.done(asked, errno.EAGAIN)
@@ -140,7 +145,7 @@ def answer_replace(house: Privileged, asked: ipc.Message) -> None:
     if not may_be_replaced(house):
         return house.done(asked, errno.EAGAIN)
     if asked.arg == 1:
-        marker = stage.memfd("stage", b"")
+        marker = sealed.memfd("stage", b"")
         house.store("stage", marker)
         os.close(marker)
     house.done(asked, 0)
@@ -193,8 +198,7 @@ def exited(house: Privileged, run: Run) -> None:
     """The main process of a run of ours has ended; it stays unreaped until the supervisor has acknowledged."""
     found = signals.peek(run)
     if found is not None:
-        if run.gate >= 0:
-            gate_closed(house, run)
+        gate_closed(house, run)
         ended(house, run, *found)
 
 
@@ -227,9 +231,7 @@ def report(house: Privileged) -> None:
         flags = ipc.RUNNING if number == house.generations.current else 0
         house.tell("supervisor", generation.told(flags=flags), generation.fd)
     for run in house.runs.values():
-        fact = ipc.Message(ipc.FACT, run=run.run, slot=run.slot, generation=run.generation, arg=run.pid)
-        fact.extra, fact.flags = run.started, ipc.LEFT if run.acknowledged else 0
-        house.tell("supervisor", fact)
+        house.tell("supervisor", told_of(run, ipc.FACT, flags=ipc.LEFT if run.acknowledged else 0))
     house.tell("supervisor", ipc.Message(ipc.FACTS_END))
     for run in house.runs.values():
         tell_channel(house, run)
@@ -242,8 +244,10 @@ def report(house: Privileged) -> None:
 def give_pipe(house: Privileged, name: str, fd: int) -> None:
     """To log, and out of this process; kept for the next log when there is none now."""
     _, process, stream, run, size, keep, slot = name.split("/")
-    message = ipc.Message(ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process)
-    message.arg, message.extra, message.generation = int(size), int(keep) & ipc.LOW, int(keep) >> ipc.LOW.bit_length()
+    message = ipc.Message(
+        ipc.PIPE, scope=PIPE_STREAMS[stream], run=int(run), slot=int(slot), name=process, arg=int(size),
+        extra=int(keep) & ipc.LOW, generation=int(keep) >> ipc.LOW.bit_length(),
+    )  # fmt: skip
     if house.tell("log", message, fd):
         os.close(fd)
     else:
@@ -275,13 +279,15 @@ def tell_channel(house: Privileged, run: Run) -> None:
 
 def acknowledge(house: Privileged, run: Run) -> None:
     """The supervisor knows of the exit: its tree is awaited. The store has the run until then: see over."""
+    try:
+        run.events = cgroup.open_events(f"{house.tree}/run-{run.run}") if house.tree else -1
+    except FileNotFoundError:
+        return over(house, run)
+    except OSError:  # no descriptor is left: the supervisor asks again in its time
+        return None
     run.acknowledged = True
     if not house.tree:
         return sweep(house, run)
-    try:
-        run.events = cgroup.open_events(f"{house.tree}/run-{run.run}")
-    except OSError:
-        return over(house, run)
     house.loop.watch(run.events, lambda _: emptied(house, run), select.EPOLLPRI)
     return emptied(house, run)
 

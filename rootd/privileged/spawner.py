@@ -31,7 +31,7 @@ import struct
 import sys
 from collections.abc import Sequence
 
-from rootd import confine, ipc
+from rootd import confine, forked, ipc, sealed
 from rootd.confine import Call
 from rootd.privileged.extras import Extras
 
@@ -126,7 +126,7 @@ class Child:
             ("session", os.setsid, (), None),
             *self.extras.calls(),
             *(("limits", resource.setrlimit, limit, None) for limit in self.limits),
-            *(confine.way_to_root(*who) if self.root else confine.way_to(*who, held, self.extras.keep)),
+            *(confine.ids(*who) if self.root else confine.way_to(*who, held, self.extras.keep)),
             *([confine.no_new_privileges()] if self.nnp else []),
             *([("directory", os.chdir, (self.cwd,), None)] if self.cwd != b"/" else []),  # the spawner is in "/"
             *self.extras.last_calls(),
@@ -249,9 +249,7 @@ class Spawner:
             raise OSError(errno.E2BIG, "too many sockets")
         try:
             if len(packet) > PACKET:
-                extra = os.memfd_create("durward-birth", os.MFD_CLOEXEC)
-                with open(extra, "wb", closefd=False) as whole:
-                    whole.write(packet)
+                extra = sealed.memfd("birth", packet)
                 packet, fds = b"\0", (*fds, extra)
             number, pid, pidfd = self._ask(packet, fds)
         finally:
@@ -288,14 +286,13 @@ def receive(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
 
 def serve(link: int) -> None:
     """In the fork: nothing is left of privileged's but the standard descriptors and the link. Never returns."""
-    try:
+    with forked.ending(), contextlib.suppress(ConnectionError):  # privileged is gone
         own = min(OWN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, own) for fd in (link, 0, 1, 2)]
         os.closerange(3, min(kept))
         os.closerange(max(kept) + 1, DESCRIPTORS)
         os.chdir("/")
-        with open("/proc/self/comm", "w") as comm:
-            comm.write("durward-spawner")
+        forked.called("spawner")
         sock, *standard = kept
         with socket.socket(fileno=sock) as peer:
             held = become_account(peer)
@@ -308,12 +305,6 @@ def serve(link: int) -> None:
                     os.dup2(fd, target)
                 os.closerange(3, min(kept))
                 os.closerange(max(kept) + 1, DESCRIPTORS)
-    except BrokenPipeError:
-        pass  # privileged is gone: what was born closes with its gate
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(0)
 
 
 def bear(packet: bytes, fds: list[int], held: Sequence[int], own: int) -> tuple[bytes, list[int]]:

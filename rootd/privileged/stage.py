@@ -4,7 +4,7 @@ Rule 1: nothing is parsed in the process that lives on, but the table that its o
 Rule 2: names are resolved in that child too, which is ended when a directory service hangs.
 Rule 3: as root, once, before anything is given away: settings, directories, doors.
 
-Sources: memfd_create(2), fcntl(2) F_ADD_SEALS, flock(2), unix(7).
+Sources: flock(2), unix(7).
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import os
 import resource
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING
 
-from rootd import accounts, confine, ipc
+from rootd import accounts, confine, forked, ipc, sealed
 from rootd.config import settings as settings_file, trusted
 from rootd.config.settings import Settings
 from rootd.privileged import listen
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 TIME_LIMIT = 30.0  # seconds for reading, resolving and compiling
 CHILD_MEMORY = 2 << 30  # bytes of address space for the child
-SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 DOOR_BACKLOG = 128
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -47,13 +45,6 @@ class Staging:
             compile_in_child(config_dir, python, theirs.fileno())
         theirs.close()
         self.link = ipc.Link(ours, takes_fds=True)
-        try:
-            self.pidfd = os.pidfd_open(self.pid)
-        except OSError:
-            os.kill(self.pid, signal.SIGKILL)  # a child of ours that is not waited for: the number is its own
-            os.waitpid(self.pid, 0)
-            self.link.close()
-            raise
 
     def finish(self) -> tuple[ipc.Message, list[int]]:
         """The child's message and its memfds: generation; settings when they could be made; secrets, if any.
@@ -65,9 +56,8 @@ class Staging:
             received = self.link.receive()
         except (BlockingIOError, ipc.Malformed):
             received = None
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        os.close(self.pidfd)
+        os.kill(self.pid, signal.SIGKILL)  # a child of ours that is not waited for: the number is its own
+        os.waitpid(self.pid, 0)
         self.link.close()
         return received or (ipc.Message(ipc.DONE, arg=errno.ETIMEDOUT), [])
 
@@ -79,9 +69,8 @@ class Staging:
 
 def compile_in_child(config_dir: str, python: str, link: int) -> None:
     """In the fork, with nothing of privileged's but the standard descriptors and the link. Never returns."""
-    try:
-        os.dup2(link, 3, inheritable=False)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    with forked.ending():
+        forked.alone(link)
         if os.geteuid():
             confine.forget()  # name services of the machine's are asked next, and files are parsed
         resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
@@ -92,10 +81,6 @@ def compile_in_child(config_dir: str, python: str, link: int) -> None:
         contents = dict[str, bytes]()
         bundle = gather.gather(config_dir, python, accounts.resolve, contents)
         show(ipc.link_from(3), bundle, compiler.compile_bundle(bundle, table_alone=True), contents)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(0)
 
 
 def show(link: ipc.Link, bundle: Bundle, compiled: Compiled, contents: dict[str, bytes]) -> None:
@@ -105,28 +90,11 @@ def show(link: ipc.Link, bundle: Bundle, compiled: Compiled, contents: dict[str,
     others = (*bundle.environment_files.values(), *bundle.credentials.values())
     denied = any(file.denied for file in (*bundle.files, *others))
     flags = (ipc.INVALID if compiled.problems else 0) | (ipc.NEEDS_ROOT if denied else 0)
-    fds = [memfd("generation", compiler.generation_bytes(compiled, bundle))]
+    fds = [sealed.memfd("generation", compiler.generation_bytes(compiled, bundle))]
     if compiled.settings is not None:
-        fds.append(memfd("settings", settings_file.to_json(compiled.settings)))
-        fds += [memfd("secrets", secrets.pack(contents))] if contents else []
+        fds.append(sealed.memfd("settings", settings_file.to_json(compiled.settings)))
+        fds += [sealed.memfd("secrets", secrets.pack(contents))] if contents else []
     link.send_now(ipc.Message(ipc.TABLE, flags=flags, digest=compiled.digest), *fds)
-
-
-def memfd(name: str, content: bytes) -> int:
-    """A sealed memfd: what is in it can never change again."""
-    fd = os.memfd_create(f"durward-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-    return fd
-
-
-def content(fd: int) -> bytes:
-    """All of a sealed memfd. Raises PermissionError when it is not sealed."""
-    if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS:
-        raise PermissionError(errno.EPERM, "a table that is not sealed")
-    return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
 def make_directories(settings: Settings) -> None:

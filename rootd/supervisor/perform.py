@@ -127,8 +127,8 @@ class Performer:
                 self._open = self._link is not None
                 return
             case Spawn(about):
-                message = ipc.Message(ipc.SPAWN, seq=request.seq, generation=request.generation, slot=request.slot)
-                message.run = about
+                generation, slot = request.generation, request.slot
+                message = ipc.Message(ipc.SPAWN, seq=request.seq, generation=generation, slot=slot, run=about)
             case Signal(run, signo, tree):
                 scope = ipc.TREE if tree else ipc.MAIN
                 message = ipc.Message(ipc.SIGNAL, seq=request.seq, run=run, arg=signo, scope=scope)

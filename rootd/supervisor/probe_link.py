@@ -52,9 +52,8 @@ class ProbeLink:
         if self._link is None:
             return False
         milliseconds = min(max(round(timeout * 1000), 1), TIMEOUT_LIMIT)
-        check = ipc.Message(ipc.CHECK, seq=seq, scope=ipc.TCP, arg=milliseconds, name=address)
-        if target is not None:
-            check.scope, check.body = ipc.HTTP, target.encode()
+        scope, body = (ipc.TCP, b"") if target is None else (ipc.HTTP, target.encode())
+        check = ipc.Message(ipc.CHECK, seq=seq, scope=scope, arg=milliseconds, name=address, body=body)
         with contextlib.suppress(OSError, OverflowError):  # gone, which will be heard; or hung, with 65,536 waiting
             self._link.send(check)
             self._asked.add(seq)

@@ -339,8 +339,7 @@ class Reloads:
 
     def _ask(self, message: ipc.Message) -> bool:
         self._seq = OTHERS + (self._seq + 1 - OTHERS) % OTHERS
-        message.seq = self._seq
-        return self._send(message)
+        return self._send(message._replace(seq=self._seq))
 
 
 def _owners(specs: Iterable[ServiceSpec], files: tuple[File, ...]) -> dict[str, str]:

@@ -238,7 +238,8 @@ class House:
         self.privileged.up = True
         for run in self.privileged.runs.values():
             fact = ipc.Message(ipc.FACT, run=run.number, slot=run.slot, generation=run.generation)
-            fact.arg, fact.extra, fact.flags = run.pid, run.started, ipc.LEFT if run.acknowledged else 0
+            left = ipc.LEFT if run.acknowledged else 0
+            fact = fact._replace(arg=run.pid, extra=run.started, flags=left)
             self.services.fact(fact, self.now)
         self.privileged.said.extend(run.exited for run in self.privileged.runs.values() if run.exited is not None)
         self.services.facts_done(self.now)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rootd import __main__ as program, ipc, trial
+from rootd import __main__ as program, ipc, sealed, trial
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest
 from rootd.privileged import stage
@@ -184,7 +184,7 @@ def test_what_is_made_of_good_files_is_handed_on_sealed_and_only_to_who_asks_for
     assert staged == {}
     assert program.check("/etc/x", False, staged) == 0
     assert list(staged) == ["staged/generation"]
-    assert stage.content(staged["staged/generation"]).startswith(b"{}\n")
+    assert sealed.content(staged["staged/generation"]).startswith(b"{}\n")
     os.close(staged["staged/generation"])
 
 
@@ -242,7 +242,7 @@ def test_each_role_imports_only_its_own_program() -> None:
 
 def test_what_is_tried_reads_what_it_is_told_and_then_the_files_and_says_what_is_in_the_way() -> None:
     told = Manifest({}, formats={"state": 99}, program="0.9")
-    later, empty = (stage.memfd("told", manifest.write(one)) for one in (told, told._replace(formats={})))
+    later, empty = (sealed.memfd("told", manifest.write(one)) for one in (told, told._replace(formats={})))
     code = "from rootd.__main__ import main; raise SystemExit(main())"
     done = []
     for fd in (later, empty):

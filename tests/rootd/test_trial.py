@@ -6,11 +6,10 @@ import os
 
 import pytest
 
-from rootd import trial, version
+from rootd import sealed, trial, version
 from rootd.config import compile as compiler, trusted
 from rootd.keeper import manifest
 from rootd.keeper.manifest import Manifest
-from rootd.privileged import stage
 
 
 def text(held: dict[str, int], **more: object) -> bytes:
@@ -35,7 +34,7 @@ def test_a_later_manifest_is_refused(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_what_cannot_be_read_of_the_store_is_said_all_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    bad = stage.memfd("x", b'{"entries":1}\n{}')
+    bad = sealed.memfd("x", b'{"entries":1}\n{}')
     try:
         assert trial.main(text({"letters/1": bad, "settings": bad, "generation/3": bad}), never) == trial.REFUSED
     finally:

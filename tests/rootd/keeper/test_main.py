@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from theatre import WAIT, Theatre, opened
@@ -245,6 +246,22 @@ def test_sigterm_before_anything_has_begun_ends_it(theatre: Theatre) -> None:
     theatre.enter("privileged")
     os.kill(theatre.pid, signal.SIGTERM)
     assert theatre.wait() == 0
+
+
+def test_a_signal_that_comes_while_it_begins_to_listen_for_signals_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = signal.signal
+
+    def listen_and_be_told(number: signal.Signals, handler: Any) -> Any:
+        before = listen(number, handler)
+        if number == signal.SIGTERM and callable(handler):
+            os.kill(os.getpid(), number)
+        return before
+
+    monkeypatch.setattr(signal, "signal", listen_and_be_told)
+    for theatre in opened(Theatre(tmp_path)):
+        assert theatre.wait() == 0
 
 
 def test_the_exit_status_of_the_whole_is_what_privileged_said(theatre: Theatre) -> None:

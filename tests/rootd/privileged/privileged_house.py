@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from rootd import ipc
+from rootd import confine, ipc, sealed
 from rootd.config import settings as settings_file, shape
 from rootd.config.table import Entry, Socket, Table
 from rootd.privileged import cgroup, main, stage
@@ -67,7 +67,7 @@ class House:
         stage.make_directories(settings)
         self.digest = b""
         self.store: dict[str, int] = {}
-        self.store["settings"] = stage.memfd("settings", settings_file.to_json(settings))
+        self.store["settings"] = sealed.memfd("settings", settings_file.to_json(settings))
         self.store["generation/1"] = self.table(entries, sockets)
         for spec in sockets:
             sock = socket.create_server((spec.host, spec.port), backlog=spec.backlog)
@@ -82,7 +82,7 @@ class House:
 
     def table(self, entries: tuple[Entry, ...], sockets: tuple[Socket, ...]) -> int:
         line = shape.to_json(Table(entries, sockets, any(one.root for one in entries)))
-        return stage.memfd("generation", line + b"\n{}")
+        return sealed.memfd("generation", line + b"\n{}")
 
     def start(self) -> None:
         """Fork it, hand it the store, and become its supervisor and log."""
@@ -273,7 +273,7 @@ class House:
 def helper() -> Iterator[Spawner]:
     """A spawner that is root, as we are."""
     helper = Spawner()
-    helper.become(0, 0, (), (), keep_bounding=True)
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
     yield helper
     helper.close()
 

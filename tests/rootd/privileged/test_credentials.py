@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from privileged_house import SERVICE_GROUP, SERVICE_UID, House, entry
 
-from rootd import ipc
+from rootd import ipc, sealed
 from rootd.config import secrets
 from rootd.config.extras import NOTHING
-from rootd.privileged import credentials, stage
+from rootd.privileged import credentials
 
 pytestmark = pytest.mark.root
 Build = Callable[..., House]
@@ -33,7 +33,7 @@ signal.pause()
 
 
 def packed() -> int:
-    return stage.memfd("secrets", secrets.pack({"/etc/db": VALUE, "/etc/empty": b"", "/etc/other": b"other"}))
+    return sealed.memfd("secrets", secrets.pack({"/etc/db": VALUE, "/etc/empty": b"", "/etc/other": b"other"}))
 
 
 def reader(**words: object) -> House:

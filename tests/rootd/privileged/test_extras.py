@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from privileged_house import PRIVILEGED_UID, PYTHON, SERVICE_UID, House, entry
 
-from rootd import confine, ipc, sandbox
+from rootd import confine, ipc, outlook, sandbox
 from rootd.config.extras import NOTHING, Extra
 from rootd.config.table import Table
 from rootd.privileged import cgroup, extras, main
@@ -270,7 +270,7 @@ def test_what_this_process_lacks_is_said_with_the_services_that_need_it() -> Non
 
 def test_who_checks_files_is_told_what_this_machine_does_not_give() -> None:
     table = Table((entry(extra=given(cgroup=(("nonesuch.max", "1"),), read=("/",))),), (), False)
-    [limits] = extras.look(table) if landlock() else [*extras.look(table)[:1]]
+    [limits] = outlook.lacking(table) if landlock() else [*outlook.lacking(table)[:1]]
     assert (
         limits == "there is no nonesuch controller for cgroups here, without which these start only if optional: site"
     )
@@ -278,7 +278,7 @@ def test_who_checks_files_is_told_what_this_machine_does_not_give() -> None:
     pid = os.fork()
     if pid == 0:
         forbid_landlock()
-        os.write(writer, "\n".join(extras.look(table)).encode())
+        os.write(writer, "\n".join(outlook.lacking(table)).encode())
         os._exit(0)
     os.close(writer)
     with open(reader) as said:

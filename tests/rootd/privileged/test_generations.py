@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from privileged_house import entry, tcp_socket
 
-from rootd import ipc
+from rootd import ipc, sealed
 from rootd.config import shape
 from rootd.config.table import Socket, Table
-from rootd.privileged import generations, stage
+from rootd.privileged import generations
 from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
 
@@ -56,7 +56,7 @@ def free_port() -> int:
 def compiled(*sockets: Socket, flags: int = 0, root: bool = False, **words: Any) -> tuple[ipc.Message, list[int]]:
     pairs = tuple((spec.name, spec.key) for spec in sockets)
     line = shape.to_json(Table((entry(sockets=pairs, **words),), sockets, root))
-    return ipc.Message(ipc.TABLE, flags=flags), [stage.memfd("generation", line + b"\n{}")]
+    return ipc.Message(ipc.TABLE, flags=flags), [sealed.memfd("generation", line + b"\n{}")]
 
 
 def first(held: Generations, *sockets: Socket) -> None:

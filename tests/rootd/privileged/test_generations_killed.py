@@ -17,7 +17,7 @@ import pytest
 from privileged_house import House, entry, tcp_socket
 from test_spawn import DyingOs
 
-from rootd import ipc
+from rootd import ipc, sealed
 from rootd.config import shape
 from rootd.config.table import Socket, Table
 from rootd.privileged import adopt, cgroup, generations, listen, main, orphans, requests, signals, spawn, stage
@@ -25,7 +25,7 @@ from rootd.privileged import adopt, cgroup, generations, listen, main, orphans, 
 pytestmark = pytest.mark.root
 Build = Callable[..., House]
 SLEEPER = "import signal; print('up', flush=True); signal.pause()"
-MODULES = (spawn, cgroup, listen, requests, signals, adopt, orphans, generations, stage, main)
+MODULES = (spawn, cgroup, listen, requests, signals, adopt, orphans, generations, stage, sealed, main)
 
 
 def free_ports(count: int) -> list[int]:
@@ -46,7 +46,7 @@ def compiles(line: bytes) -> Callable[[str, str, int], None]:
 
     def compile_in_child(_config: str, _python: str, link: int) -> None:
         fds = [
-            stage.memfd(name, text) for name, text in (("generation", line + b"\n{}"), ("s", b""), ("secrets", b"x"))
+            sealed.memfd(name, text) for name, text in (("generation", line + b"\n{}"), ("s", b""), ("secrets", b"x"))
         ]
         ipc.link_from(link).send_now(ipc.Message(ipc.TABLE), *fds)
         os._exit(0)
@@ -103,7 +103,7 @@ class Reload:
         self.kept, self.gone, self.new = kept, gone, new
         self.line = line_of(kept, new)
         self.house = build(entry(SLEEPER, sockets=(("http", kept.key),)), sockets=(kept, gone), start=False)
-        self.house.store["generation/2"] = stage.memfd("generation", line_of(kept, gone) + b"\n{}")
+        self.house.store["generation/2"] = sealed.memfd("generation", line_of(kept, gone) + b"\n{}")
         self.start()
         self.first = dict(self.house.store)
         self.told()
@@ -196,7 +196,7 @@ class Reload:
                 spec = next(one for one in (self.kept, self.gone) if name.endswith(one.key))
                 house.store[name] = socket.create_server((spec.host, spec.port), backlog=64).detach()
             else:
-                house.store[name] = stage.memfd("generation", line_of(self.kept, self.gone) + b"\n{}")
+                house.store[name] = sealed.memfd("generation", line_of(self.kept, self.gone) + b"\n{}")
         order = [*(name for name in self.first), *(name for name in house.store if name not in self.first)]
         house.store = {name: house.store[name] for name in order}
 
@@ -282,7 +282,7 @@ def test_d7_a_kill_after_any_call_of_a_replacement_and_of_what_is_staged_as_root
     while statuses[-1:] != [ipc.REPLACE_CODE]:
         calls += every
         if moment == "take_back":
-            reload.house.store.setdefault("stage", stage.memfd("stage", b""))
+            reload.house.store.setdefault("stage", sealed.memfd("stage", b""))
         reload.start(calls, moment)
         if moment == "take_back":
             answered = reload.answered(ipc.FACTS_END) and reload.answered(ipc.TABLE)

@@ -10,8 +10,6 @@ import resource
 import socket
 import stat
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -143,40 +141,6 @@ def test_a_directory_that_is_missing_or_a_link_is_refused(place: Path) -> None:
     (place.parent / "link").symlink_to(place)
     with pytest.raises(NotADirectoryError):
         listen.bind(spec(family="unix", path=str(place.parent / "link" / "site.sock")))
-
-
-@pytest.mark.root
-@pytest.mark.parametrize(
-    ("name", "shown"), [(b"python", "python"), (b"\xff\x1b]0;\nroot: ok", "\\xff\\x1b]0;\\nroot: ok")]
-)
-def test_a_taken_port_is_refused_with_its_holder_whatever_that_calls_itself(name: bytes, shown: str) -> None:
-    program = (
-        f"import socket, sys; open('/proc/self/comm', 'wb').write({name!r}); "
-        "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1) as other:
-        assert other.stdout is not None
-        port = int(other.stdout.readline())
-        wanted = spec(port=port, key=f"tcp:127.0.0.1:{port}")
-        with pytest.raises(OSError, match="in use") as refused:
-            listen.bind(wanted)
-        sentence = listen.failure(wanted, refused.value)
-        other.communicate()
-    assert sentence.startswith(f"socket http: tcp:127.0.0.1:{port}: Address already in use; {shown}")
-    assert f"(pid {other.pid}) has it" in sentence
-    assert listen.holder(port) == ""
-
-
-@pytest.mark.root
-def test_c5_whoever_has_a_port_may_call_himself_as_he_likes() -> None:
-    """What he is called is said to people, and read as bytes: it is no text, and moves no cursor."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        comm, before = Path("/proc/self/comm"), Path("/proc/self/comm").read_bytes()
-        comm.write_bytes(b"\xff\x1b[2J\r")
-        try:
-            assert listen.holder(server.getsockname()[1]) == f"\\xff\\x1b[2J (pid {os.getpid()})"
-        finally:
-            comm.write_bytes(before)
 
 
 def test_a_socket_that_was_shut_down_listens_again_and_blocks_again() -> None:

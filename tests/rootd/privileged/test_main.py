@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from privileged_house import PRIVILEGED_UID, PYTHON, House, entry
 
-from rootd import ipc
-from rootd.privileged import main, requests, stage
+from rootd import ipc, sealed
+from rootd.privileged import main, requests
 from rootd.privileged.spawner import Spawner
 
 pytestmark = pytest.mark.root
@@ -205,8 +205,7 @@ def test_a_pipe_that_log_has_drained_is_forgotten_by_the_store(build: Build) -> 
         message, fds = house.hear(ipc.PIPE, on="log")
         ipc.close_all(fds)
         drained = ipc.Message(ipc.DRAINED, run=run, slot=message.slot, scope=message.scope, name=message.name)
-        drained.arg, drained.extra = message.arg, message.extra
-        house.log.send(drained)
+        house.log.send(drained._replace(arg=message.arg, extra=message.extra))
     house.finish(run)
     assert not [name for name in house.store if name.startswith("pipe/")]
 
@@ -270,7 +269,7 @@ def test_d7_a_start_that_was_killed_when_it_let_go_of_what_was_made_of_the_files
     house = build(start=False)
     for fd in house.store.values():
         os.close(fd)
-    house.store = {name: stage.memfd("x", b'{"/etc/secret": [0, 6]}\nsecret') for name in ipc.STAGED[1:]}
+    house.store = {name: sealed.memfd("x", b'{"/etc/secret": [0, 6]}\nsecret') for name in ipc.STAGED[1:]}
     house.start()
     assert house.wait() == main.BAD_CONFIGURATION, "of this house there are no files"
     assert house.store == {}

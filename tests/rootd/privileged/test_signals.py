@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from privileged_house import House, entry
 
 from rootd import ipc
-from rootd.privileged import signals
+from rootd.privileged import cgroup, signals
 from rootd.privileged.spawn import Run
 
 
@@ -89,3 +91,31 @@ def test_d5_after_reaping_nothing_can_be_hit(child: Run) -> None:
 
 def test_a_tree_that_cannot_be_killed_says_why(child: Run) -> None:
     assert signals.send(child, signal.SIGKILL, tree=True, tree_path="/nonexistent") == errno.ENOENT
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not cgroup.mount(), reason="no cgroup2 tree")
+def test_a_run_is_not_over_because_there_is_no_descriptor_left_to_look_at_its_tree(build: Callable[..., House]) -> None:
+    """What it has left would be forgotten alive, and another one started beside it."""
+
+    def inside() -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        signal.signal(signal.SIGUSR1, lambda *_: resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1])))
+        signal.signal(signal.SIGUSR2, lambda *_: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
+
+    house = build(entry("import os, time; os.fork() or time.sleep(1_000)"), start=False)
+    house.inside = inside
+    house.start()
+    house.hear(ipc.FACTS_END)
+    run = house.spawn().run
+    house.hear(ipc.EXITED, run=run)
+    os.kill(house.pid, signal.SIGUSR1)
+    for seq in (1, 2):  # when the second one is answered, all that the first one led to has been done
+        house.ask(ipc.SIGNAL, seq=seq, run=run, arg=signal.SIGKILL, scope=ipc.TREE)
+        answer, _ = house.hear(ipc.DONE, ipc.EMPTY)
+        assert (answer.op, answer.seq, answer.arg) == (ipc.DONE, seq, errno.EMFILE)
+    os.kill(house.pid, signal.SIGUSR2)
+    house.ask(ipc.SIGNAL, seq=3, run=run, arg=signal.SIGKILL, scope=ipc.TREE)
+    answer, _ = house.hear(ipc.DONE, ipc.EMPTY)
+    assert (answer.op, answer.seq, answer.arg) == (ipc.DONE, 3, 0)
+    house.hear(ipc.EMPTY, run=run)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from privileged_house import SERVICE_UID, House, entry, tcp_socket
 
-from rootd import ipc
+from rootd import confine, ipc
 from rootd.privileged import adopt, cgroup, listen, orphans, requests, signals, spawn, spawner
 from rootd.privileged.spawner import Spawner
 
@@ -379,7 +379,7 @@ def test_a_child_that_cannot_be_moved_into_its_cgroup_is_reaped(
 ) -> None:
     monkeypatch.setattr(spawner, "CLONE3", 1 << 20)  # ENOSYS, as filters of containers say
     helper = Spawner()
-    helper.become(0, 0, (), (), keep_bounding=True)
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
     ids = (SERVICE_UID, SERVICE_UID, 0o022, 1, 0, 0, 0)
     with open("/proc/thread-self/children") as children:
         before = children.read()

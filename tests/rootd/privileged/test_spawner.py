@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from privileged_house import SERVICE_UID, House, entry
 
-from rootd import ipc
+from rootd import confine, ipc
 from rootd.privileged import cgroup, spawner
 from rootd.privileged.spawner import Birth, Spawner
 
@@ -63,7 +64,7 @@ def test_where_the_kernel_has_no_such_call_it_is_moved_into_its_cgroup(
 ) -> None:
     monkeypatch.setattr(spawner, "CLONE3", 1 << 20)  # the number of no call: ENOSYS, as filters of containers say
     helper = Spawner()
-    helper.become(0, 0, (), (), keep_bounding=True)
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
     try:
         status, said = run(helper, birth("cat /proc/self/cgroup; echo parent $PPID", group))
     finally:
@@ -130,6 +131,18 @@ def test_a_child_whose_gate_closes_never_becomes_its_service(helper: Spawner) ->
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == spawner.FAILED
 
 
+def test_a_spawner_says_nothing_when_privileged_is_killed_before_it_has_heard_the_answer(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", open(2, "w", buffering=1, closefd=False))  # noqa: SIM115 (nothing to close)
+    helper = Spawner()
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
+    spawner.send(helper.sock, b"nonsense", ())
+    assert ipc.wait(helper.sock, seconds=WAIT), "it has not answered"
+    helper.close()
+    assert capfd.readouterr().err == ""
+
+
 def test_too_many_sockets_are_refused_and_nothing_is_left(helper: Spawner) -> None:
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="too many sockets"):
@@ -154,7 +167,7 @@ def test_signals_that_this_process_ignores_or_blocks_are_not_handed_on() -> None
     finally:
         signal.signal(signal.SIGHUP, old)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
-    helper.become(0, 0, (), (), keep_bounding=True)
+    helper.become(0, 0, (), confine.held(), keep_bounding=True)
     found_none = run(helper, birth("exec grep -E '^Sig(Blk|Ign):.*[1-9a-f]' /proc/self/status"))
     helper.close()
     assert found_none == (1, "")

@@ -216,7 +216,7 @@ def test_a_supervisor_that_does_not_read_gets_every_answer_later(probe: Stage) -
     assert probe.supervisor is not None
     check = ipc.Message(ipc.CHECK, scope=ipc.TCP, arg=1_000, name="unix:/nonexistent/door")
     while probe.supervisor.waiting < 100:
-        check.seq += 1
+        check = check._replace(seq=check.seq + 1)
         probe.supervisor.send(check)
     for seq in range(1, check.seq + 1):
         assert probe.answer() == (seq, "no such file or directory")

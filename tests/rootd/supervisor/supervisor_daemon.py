@@ -163,8 +163,7 @@ class Daemon:
         """SPAWN comes, and is answered."""
         asked = self.heard("privileged", ipc.SPAWN)
         answer = ipc.Message(ipc.SPAWNED, seq=asked.seq, run=run, slot=asked.slot, generation=asked.generation)
-        answer.arg, answer.extra = pid, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self.tell(answer)
+        self.tell(answer._replace(arg=pid, extra=time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
 
     # -- auth and callers
 

@@ -124,8 +124,7 @@ def test_one_that_has_not_said_that_it_is_ready_has_to_say_it_to_the_next_superv
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     channel = ipc.Message(ipc.CHANNEL, scope=ipc.NOTIFY, run=9)
-    told = fact(9, pid=os.getpid())
-    told.extra = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    told = fact(9, pid=os.getpid())._replace(extra=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     written = daemon.path / "run/supervisor/state.json"
 
     def again(kept: bytes) -> str:
