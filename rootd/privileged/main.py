@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rootd import confine, ipc, memory
+from rootd import closing, confine, ipc, memory
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
 from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
@@ -161,7 +161,7 @@ class Privileged:
                 adopt.watch(self, run)
         for name in [name for name in held if name.startswith("notify/")]:  # its run is over, or was never stored
             self.drop(name)
-            os.close(held[name])
+            closing.close(held[name])
         self.make_tree()
         self.deed(requests.DEED_START)
         if "stage" in held:

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rootd import ipc
+from rootd import closing, ipc
 from rootd.config.table import Entry
 from rootd.privileged import adopt, cgroup, orphans, signals, spawn, stage
 from rootd.privileged.spawn import Run
@@ -340,7 +340,7 @@ def over(house: Privileged, run: Run) -> None:
     mend(house, run)
     if run.notify >= 0:
         house.drop(f"notify/{run.run}")
-    ipc.close_all(fd for fd in (run.pidfd, run.events, run.notify) if fd >= 0)
+    closing.close(*(fd for fd in (run.pidfd, run.events, run.notify) if fd >= 0))
     spawn.forget(house.settings.paths.run, house.tree, run.run)
     del house.runs[run.run]
     house.tell("supervisor", ipc.Message(ipc.EMPTY, run=run.run, slot=run.slot))
