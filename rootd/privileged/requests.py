@@ -190,12 +190,13 @@ def gate_closed(house: Privileged, run: Run) -> None:
 
 
 def exited(house: Privileged, run: Run) -> None:
-    """The main process of a run of ours has ended; it stays unreaped until the supervisor has acknowledged."""
-    found = signals.peek(run)
-    if found is not None:
-        if run.gate >= 0:
-            gate_closed(house, run)
-        ended(house, run, *found)
+    """The main process of a run of ours has ended; it stays unreaped until the supervisor has acknowledged.
+
+    How, the kernel does not say while somebody traces it (ptrace(2)), who may belong to another service of its user.
+    """
+    if run.gate >= 0:
+        gate_closed(house, run)
+    ended(house, run, *(signals.peek(run) or (0, 0)))
 
 
 def ended(house: Privileged, run: Run, status: int, flags: int) -> None:

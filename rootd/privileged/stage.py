@@ -42,6 +42,7 @@ class Staging:
         ours, theirs = ipc.pair()
         self.pid = os.fork()
         if self.pid == 0:
+            signal.set_wakeup_fd(-1)  # privileged's own
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
             compile_in_child(config_dir, python, theirs.fileno())
