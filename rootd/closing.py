@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -25,14 +25,14 @@ PATIENCE = 0.001  # seconds
 
 def at_once(act: Callable[[], T]) -> T:
     """What `act` gives; what it closes keeps us no longer than PATIENCE."""
-    signal.signal(signal.SIGALRM, lambda *_: None)
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)  # again: it may come before the wait has begun
     try:
         return act()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)  # none is pending when this returns
+        signal.signal(signal.SIGALRM, before)
 
 
 def close(*fds: int) -> None:
-    for fd in fds:
-        at_once(partial(os.close, fd))
+    at_once(lambda: deque(map(os.close, fds), maxlen=0))

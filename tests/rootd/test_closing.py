@@ -39,6 +39,7 @@ def test_what_it_gives_and_what_it_raises_is_that_of_the_call_and_no_timer_is_le
     with pytest.raises(BlockingIOError):
         closing.at_once(_raise)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL, "what is forked has none of it"
 
 
 def _raise() -> None:
