@@ -225,7 +225,7 @@ def forget(run_dir: str, tree: str, run: int) -> None:
     ):
         with contextlib.suppress(OSError):
             remove(path)
-    credentials.remove(credentials.directory(run_dir, run))
+    credentials.discard(credentials.directory(run_dir, run))
 
 
 def sweep(run_dir: str, known: Iterable[int]) -> None:

@@ -135,7 +135,7 @@ def allowed(house: House) -> re.Pattern[str]:
     name = cgroup.name_of(str(house.run_dir))
     group = rf"{re.escape(mount)}(/[^/]+)*/{re.escape(name)}/run-\d+(/cgroup\.(procs|events|kill))?"
     return re.compile(
-        rf"{group}|{re.escape(str(house.run_dir))}/(notify|probe|credentials)/\d+(\.new)?"
+        rf"{group}|{re.escape(str(house.run_dir))}/(notify|probe|credentials)/\d+(\.new(/files)?)?"
         "|/proc/self/oom_score_adj|/proc/thread-self/children"
     )
 
