@@ -20,7 +20,7 @@ PACKAGES = ("rootd", "policy", "userapi")
 FILE_LIMIT = 400
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 3_243, 1_755, 14_557
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 3_246, 1_755, 14_561
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -58,8 +58,8 @@ ARROWS = {
     "rootd.throttle": "",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
     " rootd.sandbox rootd.closing rootd.throttle policy msgspec",
-    "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
-    " rootd.throttle rootd.config.settings policy.login policy.wire policy.names policy.scope msgspec pam",
+    "rootd.auth": "rootd.auth rootd.closing rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox"
+    " rootd.accounts rootd.throttle rootd.config.settings policy.login policy.wire policy.names policy.scope msgspec pam",
     "rootd.probe": "rootd.probe rootd.closing rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
     "rootd.log": "rootd.log rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.config.settings"
     " rootd.config.logs",
