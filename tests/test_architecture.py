@@ -59,7 +59,8 @@ ARROWS = {
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
     " rootd.sandbox rootd.closing rootd.throttle policy msgspec",
     "rootd.auth": "rootd.auth rootd.closing rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox"
-    " rootd.accounts rootd.throttle rootd.config.settings policy.login policy.wire policy.names policy.scope msgspec pam",
+    " rootd.accounts rootd.throttle rootd.config.settings"
+    " policy.login policy.wire policy.names policy.scope msgspec pam",
     "rootd.probe": "rootd.probe rootd.closing rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
     "rootd.log": "rootd.log rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.config.settings"
     " rootd.config.logs",
