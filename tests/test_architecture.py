@@ -20,7 +20,7 @@ PACKAGES = ("rootd", "policy", "userapi")
 FILE_LIMIT = 400
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 # Lines of code. DESIGN §12 wants 1,200, 600 and 5,000: what each line over it is for is in ARCHITECTURE.md, "Sizes".
-PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 3_172, 1_755, 14_486
+PRIVILEGED_LIMIT, CONFIG_LIMIT, TRUSTED_LIMIT = 3_164, 1_755, 14_477
 
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
@@ -52,15 +52,16 @@ ARROWS = {
     "rootd.config": "rootd.config",
     "rootd.config.schedules": "cronsim",  # in the throw-away child that compiles, and in the supervisor
     "rootd.trial": "rootd",  # all that this program would run, to see that it is there
-    "rootd.keeper": "rootd.keeper rootd.forked rootd.ipc rootd.sealed rootd.version prctl",
-    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.forked rootd.ipc rootd.memory rootd.confine"
-    " rootd.landlock rootd.sealed prctl",
+    "rootd.keeper": "rootd.keeper rootd.closing rootd.forked rootd.ipc rootd.sealed rootd.version prctl",
+    "rootd.privileged": "rootd.privileged rootd.config rootd.accounts rootd.closing rootd.forked rootd.ipc rootd.memory"
+    " rootd.confine rootd.landlock rootd.sealed prctl",
     "rootd.throttle": "",
     "rootd.supervisor": "rootd.supervisor rootd.check rootd.zones rootd.config rootd.ipc rootd.memory rootd.confine"
-    " rootd.sandbox rootd.throttle policy msgspec",
-    "rootd.auth": "rootd.auth rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.accounts"
-    " rootd.throttle rootd.config.settings policy.login policy.wire policy.names policy.scope msgspec pam",
-    "rootd.probe": "rootd.probe rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
+    " rootd.sandbox rootd.closing rootd.throttle policy msgspec",
+    "rootd.auth": "rootd.auth rootd.closing rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox"
+    " rootd.accounts rootd.throttle rootd.config.settings"
+    " policy.login policy.wire policy.names policy.scope msgspec pam",
+    "rootd.probe": "rootd.probe rootd.closing rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox",
     "rootd.log": "rootd.log rootd.ipc rootd.lifeline rootd.memory rootd.confine rootd.sandbox rootd.config.settings"
     " rootd.config.logs",
 }

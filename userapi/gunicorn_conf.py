@@ -6,6 +6,7 @@ ends. READY=1 is gunicorn's, sent after the application was loaded (preload_app)
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import ipaddress
 import os
@@ -15,6 +16,8 @@ from typing import Any
 from userapi.config import Config as _Config, from_environment as _from_environment
 from userapi.walls import enter as _enter_walls
 from userapi.worker import MOST as _MOST, Worker as _Worker, context as _context
+
+_SO_PASSRIGHTS = 83  # linux/socket.h; not in the socket module of Python 3.11
 
 try:
     _settings: _Config = _from_environment(os.environ)
@@ -77,6 +80,8 @@ def on_starting(server: Any) -> None:
     for number in range(3, 3 + int(os.environ["LISTEN_FDS"])):
         with socket.socket(fileno=os.dup(number)) as listener:
             _check(listener)
+            with contextlib.suppress(OSError):  # of TCP, and before Linux 6.16; each connection to it has this too
+                listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
     tls = _settings.api.tls
     if tls is not None:
         try:

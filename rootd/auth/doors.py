@@ -16,9 +16,10 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from policy import login, wire
-from rootd import ipc
+from rootd import closing, ipc
 from rootd.auth.timers import Timer, Timers
 
 FIRST = 2.0  # seconds from the connection to its first request
@@ -59,7 +60,7 @@ class Connection:
             self.closed = True
             self._timer.cancel()
             self._door.left(self)
-            self._sock.close()
+            closing.at_once(self._sock.close)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -71,7 +72,8 @@ class Connection:
         if self._asked or not events & select.EPOLLIN:
             return self.close()
         try:
-            packet, _, flags, _ = self._sock.recvmsg(wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC)
+            recvmsg = partial(self._sock.recvmsg, wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC)
+            packet, _, flags, _ = closing.at_once(recvmsg)
             if flags & socket.MSG_CTRUNC:
                 raise wire.Malformed("a descriptor was attached")
             if flags & socket.MSG_TRUNC:
@@ -149,11 +151,11 @@ class Door:
             _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             if uid in self._but or (self._uids is not None and uid not in self._uids):
                 self.wrong(f"a connection of uid {uid}")
-                sock.close()
+                closing.at_once(sock.close)
                 continue
             if self._by_uid[uid] >= self._each:
                 self.wrong(f"more than {self._each} connections of uid {uid}")
-                sock.close()
+                closing.at_once(sock.close)
                 continue
             with contextlib.suppress(OSError):  # an older kernel: _ready refuses what is attached
                 sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)

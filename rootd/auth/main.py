@@ -44,7 +44,7 @@ MISCONFIGURED = 78  # EX_CONFIG
 READ = (
     "/etc", "/usr", "/lib", "/lib64", "/proc", "/run/nscd", "/var/lib/sss", "/run/systemd/userdb", "/dev/null",
 )  # fmt: skip
-SYSCALLS = ("connect",)
+SYSCALLS = ("connect", "setitimer")
 SOCKETS = (socket.AF_UNIX, socket.AF_NETLINK)  # name services and syslog; the kernel's audit
 HELPER = (
     "/usr/sbin/unix_chkpwd", "/sbin/unix_chkpwd", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1",

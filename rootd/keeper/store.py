@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from rootd import ipc
+from rootd import closing, ipc
 from rootd.keeper import backup
 from rootd.keeper.backup import Backup
 
@@ -46,7 +46,7 @@ class Store:
         if name in self.held:
             if self.backup:
                 self.backup.drop(name)
-            os.close(self.held.pop(name))
+            closing.close(self.held.pop(name))
 
     def beneath(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int]]:
         """Names that equal a prefix, or begin with one that ends in "/" (or is empty), oldest first."""

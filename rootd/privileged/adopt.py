@@ -90,7 +90,8 @@ def grant(house: Privileged) -> set[int]:
 def bury(house: Privileged, pidfd: int) -> None:
     """A child of ours that was a main process once has ended: that is nobody's business any more."""
     house.loop.forget(pidfd)
-    os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    with contextlib.suppress(ChildProcessError):  # strangers has done it
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     os.close(pidfd)
 
 

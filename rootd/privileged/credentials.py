@@ -1,7 +1,8 @@
 """Secrets of services as files: a directory for each run, on a tmpfs, and nothing of them in this process's memory.
 
 Rule 1: the contents come from a sealed memfd of the configuration, and the kernel copies them (sendfile).
-Rule 2: the files are the service's user's, 0400, and nobody else of its groups may even enter the directory.
+Rule 2: the files are the service's user's, 0400, and nobody else of its groups may even enter the directory. While
+        they are made nobody reaches it, another process of that user neither: what it made there would stay.
 Rule 3: the directory goes when nothing of its run is left; one whose run nobody knows goes at the next start.
 
 No capability is taken for it: this process owns the directory, and the file system's user id makes the files.
@@ -23,6 +24,9 @@ ACL = "system.posix_acl_access"
 NOBODY = 0xFFFFFFFF  # ACL_UNDEFINED_ID
 OWNER, USER, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 READ_WRITE_ENTER, READ_ENTER = 7, 5
+NEW, ASIDE = ".new", ".new/files"  # behind the path of a run's directory: where that is made
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _libc = ctypes.CDLL(None)
 
@@ -36,22 +40,32 @@ def place(path: str, wanted: Iterable[tuple[str, str, str]], memfd: int, uid: in
 
     memfd: of secrets.pack; it stays the caller's. What was made is left behind when it raises: remove it.
     """
-    places = secrets.places(memfd)
-    os.mkdir(path, 0o700)
-    os.setxattr(path, ACL, access(uid, READ_WRITE_ENTER))
-    with files_of(uid, gid):
-        for name, source, _ in wanted:
-            if source not in places:
-                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-            at, left = places[source]
-            fd = os.open(f"{path}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
-            try:
-                while left:
-                    sent = os.sendfile(fd, memfd, at, left)
-                    at, left = at + sent, left - sent
-            finally:
-                os.close(fd)
-    os.setxattr(path, ACL, access(uid, READ_ENTER))
+    places, made = secrets.places(memfd), f"{path}{ASIDE}"
+    os.mkdir(path + NEW, 0o700)  # where nobody may enter
+    os.mkdir(made, 0o700)
+    os.setxattr(made, ACL, access(uid, READ_WRITE_ENTER))
+    folder = os.open(made, DIRECTORY)
+    try:
+        with files_of(uid, gid):
+            for name, source, _ in wanted:
+                if source not in places:
+                    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+                fill(os.open(name, FILE, 0o400, dir_fd=folder), memfd, *places[source])
+    finally:
+        os.close(folder)
+    os.setxattr(made, ACL, access(uid, READ_ENTER))
+    os.rename(made, path)
+    os.rmdir(path + NEW)
+
+
+def fill(fd: int, memfd: int, at: int, left: int) -> None:
+    """A new file, with so many bytes of the memfd from there on. Closes fd."""
+    try:
+        while left:
+            sent = os.sendfile(fd, memfd, at, left)
+            at, left = at + sent, left - sent
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -76,9 +90,9 @@ def access(uid: int, rights: int) -> bytes:
 
 
 def remove(path: str) -> None:
-    """All that can be, and nothing through a link: while files are made, others of the same user may make more."""
+    """All that can be, and nothing through a link."""
     with contextlib.suppress(OSError):  # most runs have none
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder = os.open(path, DIRECTORY)
         for name in os.listdir(folder):
             for end in (os.unlink, os.rmdir):
                 with contextlib.suppress(OSError):
@@ -87,8 +101,14 @@ def remove(path: str) -> None:
         os.rmdir(path)
 
 
+def discard(path: str) -> None:
+    """The directory of a run, whole or half made."""
+    for part in (path, path + ASIDE, path + NEW):
+        remove(part)
+
+
 def sweep(run_dir: str, keep: set[str]) -> None:
     """Remove what runs have left that nobody knows any more. keep: the numbers of the others."""
     with contextlib.suppress(FileNotFoundError):
-        for name in set(os.listdir(f"{run_dir}/credentials")) - keep:
-            remove(f"{run_dir}/credentials/{name}")
+        for name in {name.removesuffix(NEW) for name in os.listdir(f"{run_dir}/credentials")} - keep:
+            discard(f"{run_dir}/credentials/{name}")

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rootd import ipc, memory, sealed
+from rootd import closing, ipc, memory, sealed
 from rootd.config.table import INSTANCES, Entry, Socket, Table, load_table
 from rootd.privileged import extras, listen
 from rootd.privileged.spawn import Run, process_name
@@ -114,7 +114,7 @@ class Generations:
                 except OSError as error:
                     problems.append((error.errno or errno.EIO, listen.failure(spec, error)))
         if problems:
-            ipc.close_all(bound.values())
+            closing.close(*bound.values())
             return {}, problems
         return bound, []
 
@@ -150,7 +150,7 @@ class Generations:
         sockets, problems = self.bind(staged.table)
         more_root = (staged.table.root and not self.runs_root) or extras.needed([staged.table]).keys() - self.granted
         if not is_root and (more_root or any(number in (errno.EACCES, errno.EPERM) for number, _ in problems)):
-            ipc.close_all((*sockets.values(), *staged.fds))
+            closing.close(*sockets.values(), *staged.fds)
             return needs_root, -1
         answer = staged.told(seq=seq)
         if problems:
@@ -175,7 +175,7 @@ class Generations:
 
     def abort(self) -> None:
         if self.staged is not None:
-            ipc.close_all((*self.staged.fds, *self.staged_sockets.values()))
+            closing.close(*self.staged.fds, *self.staged_sockets.values())
             self.staged, self.staged_sockets = None, {}
 
     def retire(self, used: set[int], left: int = 0) -> None:
@@ -197,7 +197,7 @@ class Generations:
         tables = [self.held[number].table for number in {self.current, *used} & self.held.keys()]
         for key in set(self.sockets) - {spec.key for table in tables for spec in table.sockets}:
             self.drop(f"socket/{key}")
-            os.close(self.sockets.pop(key))
+            closing.close(self.sockets.pop(key))
 
     def repair(self, used: set[int]) -> None:
         """As root, started again: each socket that a crash has lost or a service has spoilt is made anew.
@@ -253,7 +253,7 @@ class Generations:
             ipc.note("privileged", f"a service has spoilt {listen.failure(spec, error)}")
             return error.errno != errno.EACCES or os.geteuid() == 0
         self.drop(f"socket/{spec.key}")
-        os.close(self.sockets[spec.key])
+        closing.close(self.sockets[spec.key])
         self.adopt_socket(spec.key, fresh)
         return True
 

@@ -20,10 +20,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rootd import confine, ipc, memory, sealed
+from rootd import closing, confine, ipc, memory, sealed
 from rootd.config import settings as settings_file
 from rootd.config.settings import Settings
-from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage
+from rootd.privileged import adopt, cgroup, requests, signals, spawn, stage, strangers
 from rootd.privileged.generations import Generation, Generations
 from rootd.privileged.spawn import Run
 from rootd.privileged.spawner import Spawner, clean_signals
@@ -62,9 +62,9 @@ def main(
         return problem.status
     account = privileged.settings.accounts["privileged"]
     root = privileged.generations.runs_root
-    more = adopt.grant(privileged)  # the spawner's alone, and lost in its children
+    more = adopt.grant(privileged).union(CAPABILITIES)  # the spawner's alone, and lost in its children
     clean_signals()
-    helper.become(account.uid, account.gid, account.groups, sorted(more.union(CAPABILITIES)), keep_bounding=root)
+    helper.become(account.uid, account.gid, account.groups, sorted(more), keep_bounding=root)
     confine.become(account.uid, account.gid, account.groups, keep=CAPABILITIES, keep_bounding=root)
     keeper.send_now(ipc.Message(ipc.BEGIN, scope=0 if privileged.settings.api else ipc.NO_LOGINS))
     for role, (sock, pidfd) in inherited.links.items():
@@ -100,8 +100,7 @@ class Privileged:
         self.deeds: deque[ipc.Message] = deque()
         self.staging: stage.Staging | None = None
         self.staged_as_root: tuple[ipc.Message, int] | None = None  # what a REPLACE was for; told after the facts
-        self.beat = self.heard = self.due = 0  # the last number, the last PONG, and the PONG due by the next heartbeat
-        self.asked = 0  # the last PING
+        self.beat = self.heard = self.due = self.asked = 0  # last number, PONG, PONG due by the next heartbeat, PING
         self.status: int | None = None
 
     def begin(self, inherited: ipc.Inherited) -> None:
@@ -161,7 +160,7 @@ class Privileged:
                 adopt.watch(self, run)
         for name in [name for name in held if name.startswith("notify/")]:  # its run is over, or was never stored
             self.drop(name)
-            os.close(held[name])
+            closing.close(held[name])
         self.make_tree()
         self.deed(requests.DEED_START)
         if "stage" in held:
@@ -177,10 +176,11 @@ class Privileged:
     def serve(self) -> int:
         self.loop.watch(self.keeper.fileno(), lambda _: self.hear_keeper())
         self.loop.watch(self.helper.fileno(), lambda _: self.alone())
+        strange = strangers.Strangers(self)
         beat = self.look = time.monotonic() + SETTLED  # look: when runs of which nobody has told are to be ended
         while self.status is None:
-            self.loop.turn(min(beat, self.look) - time.monotonic())
-            now = time.monotonic()
+            self.loop.turn(min(beat, self.look, strange.at) - time.monotonic())
+            strange.tend(now := time.monotonic())
             if now >= min(beat, self.look):
                 self.look = float("inf")
                 requests.end_unseen(self)

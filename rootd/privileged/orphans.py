@@ -1,7 +1,7 @@
 """What a run has left, where no cgroup tree can tell: found in /proc, and killed by pidfd.
 
 Rule 1: a process is the run's if it is in the run's session, descends from its main process, or is an orphan of its
-        user that nobody else can have left; all that descends from those is too.
+        user, or a child of ours (strangers.py), that nobody else can have left; all that descends from those is too.
 Rule 2: none is killed by its number: its pidfd is open, then it is looked at again, and still the same, and it lives.
 Rule 3: what may be another's is left alone and counted. A user's other main processes and their sessions, our own
         parts, and orphans of root are never touched.
@@ -26,7 +26,7 @@ ROUNDS = 8  # looks in a row, as long as each may have missed one
 
 
 class Seen(NamedTuple):
-    """One process. uid is the real one, looked up for children of the keeper alone."""
+    """One process. uid is the real one, looked up for children of the keeper, and our own."""
 
     pid: int
     parent: int
@@ -59,7 +59,8 @@ def look(keeper: int) -> tuple[dict[int, Seen], bool]:
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     found = {pid: one for pid in pids if (one := look_at(pid))}
     missed = len(found) < len(pids)
-    return {p: one._replace(uid=real_uid(p)) if one.parent == keeper else one for p, one in found.items()}, missed
+    parents = keeper, os.getpid()
+    return {p: one._replace(uid=real_uid(p)) if one.parent in parents else one for p, one in found.items()}, missed
 
 
 def beneath(found: dict[int, Seen], roots: Iterable[int], never: Iterable[int] = ()) -> set[int]:
@@ -77,15 +78,22 @@ def beneath(found: dict[int, Seen], roots: Iterable[int], never: Iterable[int] =
 
 
 def left(
-    run: Run, uid: int, others: Sequence[tuple[Run, int]], keeper: int, found: dict[int, Seen], own_number: bool
+    run: Run,
+    uid: int,
+    others: Sequence[tuple[Run, int]],
+    keeper: int,
+    found: dict[int, Seen],
+    own_number: bool,
+    own: int,
 ) -> tuple[set[int], set[int]]:
     """What is the run's but its main process, and what may be another's. others: runs that are not over, and uids.
 
     own_number: the main process has not been reaped, so that no other process or session can have its number. keeper:
-    its number; when it is gone nobody has left it orphans: those of init's children could be anybody's.
+    its number; when it is gone nobody has left it orphans: those of init's children could be anybody's. own: ours; a
+    main process may have made us other children (CLONE_PARENT).
     """
     ours, mains = beneath(found, [keeper]), {other.pid for other, _ in others}
-    never = {1, keeper, os.getpid(), *mains}
+    never = {1, keeper, own, *mains}
     roots = set[int]()
     if own_number:
         roots.add(run.pid)
@@ -94,7 +102,7 @@ def left(
     maybe = set[int]()
     for one in found.values() if uid else ():
         is_new = one.start >= ticks(run.started) and one.pid not in roots
-        if one.parent == keeper and one.uid == uid and is_new and not {one.pid, one.session, one.group} & mains:
+        if one.parent in (keeper, own) and one.uid == uid and is_new and not {one.pid, one.session, one.group} & mains:
             could = [other for other, whose in others if whose == uid and other.exited is None]
             (maybe if any(ticks(other.started) <= one.start for other in could) else roots).add(one.pid)
     return beneath(found, roots, never) - {run.pid}, maybe
@@ -112,7 +120,7 @@ def kill(run: Run, uid: int, others: Sequence[tuple[Run, int]], keeper: int) -> 
     last, maybe, killed = -1, set[int](), set[Seen]()
     for _ in range(ROUNDS):
         found, missed = look(keeper)
-        mine, maybe = left(run, uid, others, keeper, found, not signals.reaped(run))
+        mine, maybe = left(run, uid, others, keeper, found, not signals.reaped(run), os.getpid())
         fresh = {found[pid] for pid in mine & found.keys()} - killed
         for one in fresh:
             pidfd = kill_one(one)

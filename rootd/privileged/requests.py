@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rootd import ipc, sealed
+from rootd import closing, ipc, sealed
 from rootd.config.table import Entry
 from rootd.privileged import adopt, cgroup, orphans, signals, spawn
 from rootd.privileged.spawn import Run
@@ -195,11 +195,12 @@ def gate_closed(house: Privileged, run: Run) -> None:
 
 
 def exited(house: Privileged, run: Run) -> None:
-    """The main process of a run of ours has ended; it stays unreaped until the supervisor has acknowledged."""
-    found = signals.peek(run)
-    if found is not None:
-        gate_closed(house, run)
-        ended(house, run, *found)
+    """The main process of a run of ours has ended; it stays unreaped until the supervisor has acknowledged.
+
+    How, the kernel does not say while somebody traces it (ptrace(2)), who may belong to another service of its user.
+    """
+    gate_closed(house, run)
+    ended(house, run, *(signals.peek(run) or (0, 0)))
 
 
 def ended(house: Privileged, run: Run, status: int, flags: int) -> None:
@@ -346,7 +347,7 @@ def over(house: Privileged, run: Run) -> None:
     mend(house, run)
     if run.notify >= 0:
         house.drop(f"notify/{run.run}")
-    ipc.close_all(fd for fd in (run.pidfd, run.events, run.notify) if fd >= 0)
+    closing.close(*(fd for fd in (run.pidfd, run.events, run.notify) if fd >= 0))
     spawn.forget(house.settings.paths.run, house.tree, run.run)
     del house.runs[run.run]
     house.tell("supervisor", ipc.Message(ipc.EMPTY, run=run.run, slot=run.slot))

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from rootd import ipc
+from rootd import closing, ipc
 from rootd.config.table import INSTANCES, Entry
 from rootd.privileged import cgroup, credentials, extras, listen, spawner
 from rootd.privileged.spawner import Birth, Spawner
@@ -177,7 +177,7 @@ def spawn(
         own = {f"notify/{run}": notify} if notify >= 0 else {}
         store({**own, **pipes, started_run.name: pidfd})
     except OSError as error:
-        ipc.close_all((*kept, *given))
+        closing.close(*kept, *given)
         if born is not None:
             os.waitpid(born[0], 0)  # its gate has closed: it ends by itself
         forget(run_dir, tree, run)
@@ -225,7 +225,7 @@ def forget(run_dir: str, tree: str, run: int) -> None:
     ):
         with contextlib.suppress(OSError):
             remove(path)
-    credentials.remove(credentials.directory(run_dir, run))
+    credentials.discard(credentials.directory(run_dir, run))
 
 
 def sweep(run_dir: str, known: Iterable[int]) -> None:

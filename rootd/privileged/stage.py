@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TIME_LIMIT = 30.0  # seconds for reading, resolving and compiling
 CHILD_MEMORY = 2 << 30  # bytes of address space for the child
 DOOR_BACKLOG = 128
+SO_PASSRIGHTS = 83  # linux/socket.h; not in the socket module of Python 3.11
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -40,6 +41,7 @@ class Staging:
         ours, theirs = ipc.pair()
         self.pid = os.fork()
         if self.pid == 0:
+            signal.set_wakeup_fd(-1)  # privileged's own
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
             compile_in_child(config_dir, python, theirs.fileno())
@@ -168,6 +170,8 @@ def open_doors(settings: Settings) -> dict[str, int]:
     opened = {}
     for door, (name, gid, mode) in doors.items():
         sock = listen.bind_unix(f"{settings.paths.run}/{name}", socket.SOCK_SEQPACKET, gid, mode)
+        with contextlib.suppress(OSError):  # before Linux 6.16; each connection has it from its first moment
+            sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
         sock.listen(DOOR_BACKLOG)
         opened[f"door/{door}"] = sock.detach()
     return opened

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-from rootd import ipc
+from rootd import closing, ipc
 
 CHECKS_LIMIT = 1_024  # under way at once
 TIMEOUT_LIMIT = 600_000  # milliseconds
@@ -180,7 +180,7 @@ class Checks:
 
     def _hear(self, check: Check, sock: socket.socket, _events: int = 0) -> None:
         try:
-            said = sock.recv(READ_LIMIT)
+            said = closing.at_once(lambda: sock.recv(READ_LIMIT))
         except BlockingIOError:
             return
         except ConnectionError:
@@ -200,5 +200,5 @@ class Checks:
     def _close(self, check: Check) -> None:
         if check.sock is not None:
             self._loop.forget(check.sock.fileno())
-            check.sock.close()
+            closing.at_once(check.sock.close)
             check.sock = None

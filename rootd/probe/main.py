@@ -22,7 +22,7 @@ from rootd.probe import checks
 
 AT_ONCE = 64  # messages of the supervisor in one turn
 NONSENSE = 76  # EX_PROTOCOL
-SYSCALLS = ("connect",)
+SYSCALLS = ("connect", "setitimer")
 SOCKETS = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 

@@ -56,7 +56,7 @@ def begin(link_fd: int) -> Begun | None:
         return None
     paths = settings.paths
     read = (paths.log, f"{paths.state}/choices", "/proc", zones.FOLDER)
-    sandbox.enter(read=read, write=(f"{paths.run}/supervisor",), allow=comparing.CALLS, fork=True)
+    sandbox.enter(read=read, write=(f"{paths.run}/supervisor",), allow=(*comparing.CALLS, "setitimer"), fork=True)
     return Begun(settings, keeper, inherited, made, life)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from functools import partial
 
 from policy import messages, wire
-from rootd import ipc
+from rootd import closing, ipc
 from rootd.check import headline
 from rootd.supervisor import mentions
 
@@ -145,7 +145,7 @@ class Connection:
             self.closed = True
             self.door.left(self)
             self._out.clear()
-            self._sock.close()
+            closing.at_once(self._sock.close)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -176,7 +176,8 @@ class Connection:
 
     def _hear(self, events: int) -> None:
         try:
-            packet, _, flags, _ = self._sock.recvmsg(wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC)
+            recvmsg = partial(self._sock.recvmsg, wire.LIMIT, 0, socket.MSG_CMSG_CLOEXEC)
+            packet, _, flags, _ = closing.at_once(recvmsg)
             if flags & socket.MSG_CTRUNC:
                 raise wire.Malformed("a descriptor was attached")
             if flags & socket.MSG_TRUNC:
@@ -272,7 +273,7 @@ class Door:
             _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             if uid != self._uid:
                 self.wrong(f"a connection of uid {uid}")
-                sock.close()
+                closing.at_once(sock.close)
                 continue
             with contextlib.suppress(OSError):  # an older kernel: _hear refuses what is attached
                 sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 
-from rootd import ipc
+from rootd import closing, ipc
 
 LIMIT = 4_096  # bytes of a datagram
 A_SECOND = 32  # datagrams, or readings of a pipe, that one run may cost in a second
@@ -73,11 +73,11 @@ class Socket(Channel):
         said = self._look()
         if said.get("READY") == "1":
             remember(self.run, True)
-        self.sock.recv(1)
+        closing.at_once(lambda: self.sock.recv(1))
         return said
 
     def _look(self) -> dict[str, str]:
-        # no room but for the credentials: descriptors that come too are closed by the kernel
+        # no room but for the credentials: descriptors that come too are closed by the kernel, when it is read below
         packet, control, flags, _ = self.sock.recvmsg(LIMIT, socket.CMSG_SPACE(_UCRED.size), socket.MSG_PEEK)
         sender = next((data for level, kind, data in control if kind == socket.SCM_CREDENTIALS), b"")
         if not packet or flags & socket.MSG_TRUNC or len(sender) != _UCRED.size:
@@ -86,7 +86,7 @@ class Socket(Channel):
         return said if said and (pid == self.main(self.run) or is_in_run(pid, self.run)) else {}
 
     def close(self) -> None:
-        self.sock.close()
+        closing.at_once(self.sock.close)
 
 
 class Notify:

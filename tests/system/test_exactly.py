@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -267,10 +268,11 @@ def test_a_service_that_notifies_has_a_socket_of_its_own_for_it(house: House) ->
 
 def test_privileged_is_its_own_account_with_five_capabilities_and_nothing_that_is_inherited(house: House) -> None:
     pid, account = house.pid_of("privileged"), house.people["priv"]
+    ignored = int(status(house.daemon.pid)["SigIgn"], 16)  # what it ignored, its services would ignore too
     assert status(pid) == expected_status(
         house, pid, "durward-privile", account, set(account.groups) - {account.gid},
         PPid=str(house.daemon.pid), NoNewPrivs="0", CapPrm=FIVE, CapEff=FIVE, CapBnd=FIVE,
-        SigIgn="0" * 16, SigCgt=status(house.daemon.pid)["SigIgn"],  # what it ignored, its services would ignore too
+        SigIgn="0" * 16, SigCgt=f"{ignored | 1 << signal.SIGCHLD - 1:016x}",
     )  # fmt: skip
     assert Path(f"/proc/{pid}/environ").stat().st_uid == 0  # not dumpable: nobody of its uid may look into it
 
@@ -281,12 +283,13 @@ def test_privileged_holds_its_sockets_its_runs_its_links_and_no_other_descriptor
     for fd, (link, flags) in descriptors(pid).items():
         assert fd <= 2 or flags & os.O_CLOEXEC, (fd, link)
         number = inode(link)
-        kinds[names.get(number, "socket" if link.startswith("socket:") else link)] += 1
+        kinds[names.get(number, re.sub(r"^(socket|pipe):.*", r"\1", link))] += 1
     runs = 5  # full, full, bare, teller, worker; and the api
     assert kinds == {
         "/dev/null": 1, str(house.messages_file): 2, "anon_inode:[eventpoll]": 1,
         "anon_inode:[pidfd]": runs + 1 + 2,  # of supervisor and log too
         "socket": 4 + 2,  # keeper, spawner, supervisor, log; the notify sockets of teller and the api
+        "pipe": 2,  # by which it is woken when a child has ended
         "/memfd:durward-generation (deleted)": 1,
         "tcp 80": 1, "tcp6 80": 1, f"tcp {templates.API_PORT}": 1,
         f"{house.run_dir}/sockets/full.sock": 1, f"{house.run_dir}/api.sock": 1,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import array
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import userapi
+from rootd.supervisor.control import SO_PASSRIGHTS
 
 ROOT = Path(userapi.__path__[0]).parent  # what is installed; a checkout is left as it is
 
@@ -27,6 +31,19 @@ def test_h7_there_is_no_control_socket(gunicorn):
     }
     assert listening == set()
     assert not (Path(server.unix).parent / ".gunicorn").exists()
+
+
+def test_c6_a_unix_socket_takes_no_descriptor_that_could_keep_a_thread_for_hours(gunicorn):
+    server = gunicorn().ready()
+    with socket.socket(socket.AF_UNIX) as sock, open("/dev/null") as null:
+        sock.connect(str(server.unix))
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null.fileno()]))]
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 1)
+        except OSError:
+            pytest.skip("this kernel has no SO_PASSRIGHTS")
+        with pytest.raises(PermissionError):
+            sock.sendmsg([STATUS.encode()], rights)
 
 
 def run(environ: dict[str, str], prepare: str, pass_fds: tuple[int, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from lingering import does, lingering, rights
 
 from policy import login, wire
 from rootd import ipc
@@ -172,6 +173,22 @@ def test_a_descriptor_closes_the_connection_and_is_not_kept(house: House) -> Non
     assert not house.is_open(end)
     assert house.asked == []
     assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+@pytest.mark.parametrize("limit", [8, 0], ids=["heard", "turned away"])
+def test_a_descriptor_whose_end_takes_an_hour_holds_up_nobody(tmp_path: Path, limit: int) -> None:
+    """Sent with the first words, before the connection is taken."""
+
+    def act() -> None:
+        house = House(tmp_path, each=limit)
+        with lingering() as sock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
+            end.connect(house.path)
+            end.sendmsg([wire.ASK.encode(LOGIN)], rights(sock))
+            sock.close()
+            assert not house.is_open(end)
+            assert house.asked == []
+
+    assert does(act)
 
 
 def test_a_descriptor_is_refused_on_a_kernel_that_would_pass_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from lingering import does, lingering
 
 from rootd import ipc
 from rootd.keeper import store
@@ -68,3 +69,12 @@ def test_what_a_role_may_be_handed_is_told_by_prefix_or_whole_name() -> None:
     assert len(list(held.beneath(("",)))) == 5
     for name in list(dict(held.beneath(("",)))):
         held.drop(name)
+
+
+def test_a_socket_that_a_service_has_told_to_linger_keeps_no_keeper_that_drops_it() -> None:
+    def act() -> None:
+        with lingering() as sock:
+            held = store.Store({"socket/tcp:0.0.0.0:80": sock.detach()})
+            held.drop("socket/tcp:0.0.0.0:80")
+
+    assert does(act)

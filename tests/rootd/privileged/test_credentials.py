@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,15 +155,41 @@ def test_secrets_whose_generation_never_counted_are_let_go(build: Build) -> None
 
 def test_a_name_that_is_there_already_is_not_followed(tmp_path: Path) -> None:
     fd = packed()
-    path = str(tmp_path / "run")
-    os.mkdir(path)
-    with pytest.raises(FileExistsError):
-        credentials.place(path, WANTED, fd, SERVICE_UID, SERVICE_UID)
+    for made in ("run.new", "run2"):
+        (tmp_path / made / "there").mkdir(parents=True)
+        with pytest.raises(OSError, match=r"File exists|Directory not empty"):
+            credentials.place(str(tmp_path / made.removesuffix(".new")), WANTED, fd, SERVICE_UID, SERVICE_UID)
     os.close(fd)
 
 
+def test_another_process_of_the_user_makes_nothing_there_while_the_files_are_made() -> None:
+    """What it had made, a folder with something in it, nobody could have removed: a place in the daemon's tmpfs."""
+    many = tuple((f"secret-{number}", "/etc/db", "mark") for number in range(2_000))
+    with tempfile.TemporaryDirectory(prefix="durward-privileged-", dir="/run") as folder:
+        os.chmod(folder, 0o711)
+        fd, path, (reader, writer) = packed(), f"{folder}/1", os.pipe()
+        intruder = os.fork()
+        if intruder == 0:
+            os.close(writer)
+            os.setgroups([])
+            os.setresgid(SERVICE_UID, SERVICE_UID, SERVICE_UID)
+            os.setresuid(SERVICE_UID, SERVICE_UID, SERVICE_UID)
+            while not select.select([reader], [], [], 0)[0]:
+                for place in (path, f"{path}.new", f"{path}.new/files"):
+                    with contextlib.suppress(OSError):
+                        os.mkdir(f"{place}/mine")
+            os._exit(0)
+        credentials.place(path, many, fd, SERVICE_UID, SERVICE_UID)
+        os.close(writer)
+        os.waitpid(intruder, 0)
+        assert set(os.listdir(path)) == {name for name, _, _ in many}
+        assert os.listdir(folder) == ["1"]
+        os.close(reader)
+        os.close(fd)
+
+
 def test_what_others_have_put_there_keeps_no_secret_and_a_link_is_not_followed(tmp_path: Path) -> None:
-    """A process of the same user may make directories and links there while its files are made."""
+    """Nobody but root could."""
     run, full, elsewhere = tmp_path / "credentials" / "1", tmp_path / "credentials" / "2", tmp_path / "elsewhere"
     for path in (run / "folder", full / "folder" / "more", elsewhere):
         path.mkdir(parents=True)
@@ -211,9 +240,9 @@ def dying(calls: int) -> Callable[[], None]:
     return inside
 
 
-@pytest.mark.parametrize("calls", range(1, 11))
+@pytest.mark.parametrize("calls", range(1, 14))
 def test_killed_at_any_call_it_leaves_no_file_of_a_run_that_there_is_not(build: Build, calls: int) -> None:
-    """mkdir, two ACLs, the ids, and of each file open, sendfile and close."""
+    """Two mkdir, two ACLs, the directory, the ids, and of each file open, sendfile and close."""
     house = build(reader(), start=False)
     house.store["secrets/1"] = packed()
     house.inside = dying(calls)

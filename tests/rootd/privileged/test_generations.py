@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lingering import LINGER, does
 from privileged_house import entry, tcp_socket
 
 from rootd import ipc, sealed
@@ -270,3 +273,29 @@ def test_d7_a_socket_that_a_service_has_spoilt_is_another_one(
     socket.create_connection((one.host, one.port), 5).close()
     assert sorted(keeper.names) == ["generation/1", f"socket/{one.key}"]
     sock.close()
+
+
+def test_d7_a_socket_that_a_service_has_connected_to_whom_it_likes_keeps_nobody_who_lets_go_of_it() -> None:
+    def act() -> None:
+        keeper, one = Keeper(), tcp_socket("one", free_port())
+        held = Generations(keeper.store, keeper.drop)
+        first(held, one)
+        ended = run_of(0, exited=(1, ipc.KNOWN))
+        with (
+            socket.create_server(("127.0.0.1", 0)) as other,
+            socket.socket(fileno=os.dup(held.sockets[one.key])) as sock,
+        ):
+            sock.shutdown(socket.SHUT_RDWR)
+            sock.connect(other.getsockname())
+            far, _ = other.accept()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, LINGER))
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sock.send(bytes(1 << 16))
+            sock.close()
+            held.mend(ended, [ended])
+            socket.create_connection((one.host, one.port), 5).close()
+            far.close()
+
+    assert does(act)

@@ -41,7 +41,7 @@ def judge(
     *processes: Seen, others: list[tuple[Run, int]] | None = None, uid: int = UID, number: bool = True
 ) -> tuple[set[int], set[int]]:
     found = {one.pid: one for one in (*HOUSE, *processes)}
-    return left(run(), uid, others or [], KEEPER, found, number)
+    return left(run(), uid, others or [], KEEPER, found, number, PRIVILEGED)
 
 
 MAIN_LIVES = Seen(MAIN, PRIVILEGED, MAIN, MAIN, at(10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lingering import rights
 
 from rootd import confine, ipc, sealed
 from rootd.config import settings as settings_file
@@ -167,6 +169,10 @@ def test_c12_the_doors_have_their_groups_and_modes(place: Path, local: str, extr
     assert found == expected | ({"peer.sock": (0, 0, 0o666)} if extra else {})
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.connect(str(place / "run" / "root.sock"))
+        with contextlib.suppress(OSError):  # before Linux 6.16 there is no such option
+            client.getsockopt(socket.SOL_SOCKET, stage.SO_PASSRIGHTS)
+            with pytest.raises(PermissionError):
+                client.sendmsg([b"x"], rights(client))
     ipc.close_all(doors.values())
 
 

@@ -7,11 +7,14 @@ import os
 import random
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from lingering import does, lingering, rights
 
 from policy import messages, wire
+from rootd import ipc
 from rootd.supervisor import control
 
 STATUS = messages.Status()
@@ -340,3 +343,24 @@ def test_a_queued_descriptor_arrives_and_none_is_left_behind(room: Any) -> None:
         out.send(b"gone")
     ours.close()
     assert descriptors() == before - 2
+
+
+@pytest.mark.parametrize("uid", [os.geteuid(), os.geteuid() + 1], ids=["heard", "turned away"])
+def test_a_descriptor_whose_end_takes_an_hour_holds_up_nobody(tmp_path: Path, uid: int) -> None:
+    """Sent with the first words, before the connection is taken."""
+
+    def act() -> None:
+        said, loop = list[str](), ipc.Loop()
+        with lingering() as sock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(str(tmp_path / "door"))
+            listening.listen()
+            door = control.Door("door", listening.detach(), uid, 8, loop, lambda: 0.0, lambda *_: None, said.append)
+            door.open()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
+                end.connect(str(tmp_path / "door"))
+                end.sendmsg([GOOD], rights(sock))
+                sock.close()
+                while not said:
+                    loop.turn(1.0)
+
+    assert does(act)

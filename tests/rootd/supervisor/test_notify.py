@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lingering import does, lingering, rights
 
 from rootd import ipc
 from rootd.supervisor import notify
@@ -289,3 +290,20 @@ def test_d16_what_is_said_is_cut_and_has_no_control_characters(packet: bytes, sa
     if "STATUS" in found:
         found["STATUS"] = found["STATUS"].rstrip("\N{REPLACEMENT CHARACTER}")
     assert found == said
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_descriptor_whose_end_takes_an_hour_holds_up_neither_its_hearing_nor_its_socket_s_end(
+    tmp_path: Path, heard: bool
+) -> None:
+    def act() -> None:
+        place = Place(tmp_path)
+        with lingering() as sock:
+            place.service.sendmsg([b"READY=1"], rights(sock))
+            sock.close()
+            if heard:
+                place.turn()
+                assert [said for _, said, _ in place.heard] == [{"READY": "1"}]
+            place.notify.drop(RUN)
+
+    assert does(act)
