@@ -7,6 +7,7 @@ imported in its own process only, so that each has in memory what it alone needs
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import resource
@@ -25,6 +26,7 @@ DEFAULT_CONFIG = "/etc/durward"
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 BAD_CONFIGURATION, OVERDUE, NOT_ROOT = 65, 75, 77  # EX_DATAERR, EX_TEMPFAIL, EX_NOPERM of sysexits.h
+ANEW = 85  # exit status: all has ended, and is to begin again (errno's ERESTART): RestartForceExitStatus= of the unit
 
 
 def main() -> int:
@@ -56,8 +58,9 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, keeper.HANDLED)  # whoever was told to end has to end what there is
         staged, left = backup.found(os.environ, trial.unreadable)
         if left is not None:
-            return keep(program, config, told=left)
+            return go_on(program, config, left, os.environ.get("DURWARD_RESTART", ""))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, keeper.HANDLED)
+        over(os.environ.get("DURWARD_RESTART", ""))
     status = check(config, asked.check, staged)
     if status and os.geteuid() != 0:
         print("durward-rootd: not root, so it may not see all of it: sudo durward-rootd --check", file=sys.stderr)
@@ -76,6 +79,23 @@ def resume(program: str, config: str, told_fd: int, tried: bool) -> int:
     for fd in told.held.values():
         os.set_inheritable(fd, False)
     return keep(program, config, told=told)
+
+
+def go_on(program: str, config: str, left: Manifest, restart: str) -> int:
+    """Take over what a killed keeper has left. restart: a file that is there, by the unit, while a restart was asked of
+    the service manager and not all has ended yet: then all of it ends first, in order, and is begun anew."""
+    if not os.path.exists(restart):
+        return keep(program, config, told=left)
+    ipc.note("keeper", "the stop of a restart was cut short: what is left ends in order now, and all begins anew")
+    keep(program, config, told=left._replace(asked=max(left.asked, 1)))
+    over(restart)
+    return ANEW
+
+
+def over(restart: str) -> None:
+    """Nothing of what was there before that restart is left."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(restart)
 
 
 def keep(program: str, config: str, staged: dict[str, int] | None = None, told: Manifest | None = None) -> int:
