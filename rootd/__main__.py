@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import prctl
 
@@ -22,7 +23,11 @@ from rootd import ipc, memory, trial
 from rootd.keeper import again, backup, main as keeper, manifest
 from rootd.keeper.manifest import Manifest
 
+if TYPE_CHECKING:
+    from rootd.config.compile import Bundle, Compiled
+
 DEFAULT_CONFIG = "/etc/durward"
+NAME = "durward-rootd"  # of the keeper's process: what is beneath it is of a keeper that lives (leftovers)
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 BAD_CONFIGURATION, OVERDUE, NOT_ROOT = 65, 75, 77  # EX_DATAERR, EX_TEMPFAIL, EX_NOPERM of sysexits.h
@@ -106,6 +111,8 @@ def keep(program: str, config: str, staged: dict[str, int] | None = None, told: 
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.chdir("/")
     os.umask(0o022)
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(NAME)
     memory.share()
     return keeper.Keeper(roles(config), staged, (program, "--config", config), told).run()
 
@@ -196,7 +203,12 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None, quoted
         signal.setitimer(signal.ITIMER_REAL, stage.TIME_LIMIT)
         gc.disable()  # nothing of it lives long
         link = ipc.Link(theirs)
-        made = None if staged is None or asked else lambda *made: stage.show(link, *made)
+
+        def begin(bundle: Bundle, compiled: Compiled, contents: dict[str, bytes]) -> None:
+            end_leftovers(compiled)
+            stage.show(link, bundle, compiled, contents)
+
+        made = None if staged is None or asked else begin
         checked = checker.check(config, PYTHON, asked, made, time.clock_gettime(time.CLOCK_REALTIME))
         told = checker.render(checked.problems, quoted)
         sys.stderr.write(told + "".join(f"note: {note}\n" for note in checked.notes if asked))
@@ -213,6 +225,16 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None, quoted
     if staged is not None and received is not None:
         staged |= zip(ipc.STAGED, received[1], strict=False)
     return status
+
+
+def end_leftovers(compiled: Compiled) -> None:
+    """Of a keeper that was killed, and of parts of it that did not end with it."""
+    from rootd import leftovers
+
+    if compiled.settings is not None:
+        accounts = compiled.settings.accounts
+        if count := leftovers.end({accounts[role].uid for role in ("supervisor", "auth", "log", "probe")}):
+            ipc.note("keeper", f"ended what parts of another keeper, which was killed, had left: {count} processes")
 
 
 def in_a_child(act: Callable[[], int]) -> int:
