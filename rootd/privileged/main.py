@@ -111,7 +111,8 @@ class Privileged:
         for name, fd in held.items():
             self.drop(name)
             ipc.close_all([] if fd in made else [fd])
-        word, fds = (ipc.Message(ipc.TABLE), made) if made[1:] else stage.Staging(self.config_dir, self.python).wait()
+        read = None if made[1:] else stage.Staging(self.config_dir, self.python)
+        word, fds = read.wait(self.loop) if read else (ipc.Message(ipc.TABLE), made)
         if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) < 2:
             raise Cannot(BAD_CONFIGURATION, f"the configuration in {self.config_dir} cannot be used; see --check")
         table_fd, settings_fd, *secrets = fds
@@ -166,7 +167,8 @@ class Privileged:
         self.deed(requests.DEED_START)
         if "stage" in held:
             self.drop("stage")
-            self.staged_as_root = self.generations.stage(0, *stage.Staging(self.config_dir, self.python).wait())
+            word, fds = stage.Staging(self.config_dir, self.python).wait(self.loop)
+            self.staged_as_root = self.generations.stage(0, word, fds)
 
     def make_tree(self) -> None:
         account = self.settings.accounts["privileged"]
@@ -347,9 +349,8 @@ class Privileged:
     def staging_ended(self, seq: int) -> None:
         """It has finished: show the supervisor what would be."""
         if self.staging is not None:
-            self.loop.forget(self.staging.link.fileno())
             staging, self.staging = self.staging, None
-            self.show(*self.generations.stage(seq, *staging.finish()))
+            self.show(*self.generations.stage(seq, *staging.finish(self.loop)))
 
     def show(self, answer: ipc.Message, fd: int) -> None:
         self.tell("supervisor", answer, *([fd] if fd >= 0 else []))
@@ -359,8 +360,7 @@ class Privileged:
     def abort(self) -> None:
         """Forget what was staged; nothing has changed."""
         if self.staging is not None:
-            self.loop.forget(self.staging.link.fileno())
-            ipc.close_all(self.staging.finish()[1])
+            ipc.close_all(self.staging.finish(self.loop)[1])
             self.staging = None
         self.generations.abort()
 
