@@ -7,6 +7,7 @@ imported in its own process only, so that each has in memory what it alone needs
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import resource
@@ -14,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import prctl
 
@@ -21,10 +23,15 @@ from rootd import ipc, memory, trial
 from rootd.keeper import again, backup, main as keeper, manifest
 from rootd.keeper.manifest import Manifest
 
+if TYPE_CHECKING:
+    from rootd.config.compile import Bundle, Compiled
+
 DEFAULT_CONFIG = "/etc/durward"
+NAME = "durward-rootd"  # of the keeper's process: what is beneath it is of a keeper that lives (leftovers)
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 BAD_CONFIGURATION, OVERDUE, NOT_ROOT = 65, 75, 77  # EX_DATAERR, EX_TEMPFAIL, EX_NOPERM of sysexits.h
+ANEW = 85  # exit status: all has ended, and is to begin again (errno's ERESTART): RestartForceExitStatus= of the unit
 
 
 def main() -> int:
@@ -56,8 +63,9 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, keeper.HANDLED)  # whoever was told to end has to end what there is
         staged, left = backup.found(os.environ, trial.unreadable)
         if left is not None:
-            return keep(program, config, told=left)
+            return go_on(program, config, left, os.environ.get("DURWARD_RESTART", ""))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, keeper.HANDLED)
+        over(os.environ.get("DURWARD_RESTART", ""))
     status = check(config, asked.check, staged)
     if status and os.geteuid() != 0:
         print("durward-rootd: not root, so it may not see all of it: sudo durward-rootd --check", file=sys.stderr)
@@ -78,6 +86,23 @@ def resume(program: str, config: str, told_fd: int, tried: bool) -> int:
     return keep(program, config, told=told)
 
 
+def go_on(program: str, config: str, left: Manifest, restart: str) -> int:
+    """Take over what a killed keeper has left. restart: a file that is there, by the unit, while a restart was asked of
+    the service manager and not all has ended yet: then all of it ends first, in order, and is begun anew."""
+    if not os.path.exists(restart):
+        return keep(program, config, told=left)
+    ipc.note("keeper", "the stop of a restart was cut short: what is left ends in order now, and all begins anew")
+    keep(program, config, told=left._replace(asked=max(left.asked, 1)))
+    over(restart)
+    return ANEW
+
+
+def over(restart: str) -> None:
+    """Nothing of what was there before that restart is left."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(restart)
+
+
 def keep(program: str, config: str, staged: dict[str, int] | None = None, told: Manifest | None = None) -> int:
     """Become the keeper; returns its exit status."""
     build_environment()
@@ -86,6 +111,8 @@ def keep(program: str, config: str, staged: dict[str, int] | None = None, told: 
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.chdir("/")
     os.umask(0o022)
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(NAME)
     memory.share()
     return keeper.Keeper(roles(config), staged, (program, "--config", config), told).run()
 
@@ -176,7 +203,12 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None, quoted
         signal.setitimer(signal.ITIMER_REAL, stage.TIME_LIMIT)
         gc.disable()  # nothing of it lives long
         link = ipc.Link(theirs)
-        made = None if staged is None or asked else lambda *made: stage.show(link, *made)
+
+        def begin(bundle: Bundle, compiled: Compiled, contents: dict[str, bytes]) -> None:
+            end_leftovers(compiled)
+            stage.show(link, bundle, compiled, contents)
+
+        made = None if staged is None or asked else begin
         checked = checker.check(config, PYTHON, asked, made, time.clock_gettime(time.CLOCK_REALTIME))
         told = checker.render(checked.problems, quoted)
         sys.stderr.write(told + "".join(f"note: {note}\n" for note in checked.notes if asked))
@@ -193,6 +225,16 @@ def check(config: str, asked: bool, staged: dict[str, int] | None = None, quoted
     if staged is not None and received is not None:
         staged |= zip(ipc.STAGED, received[1], strict=False)
     return status
+
+
+def end_leftovers(compiled: Compiled) -> None:
+    """Of a keeper that was killed, and of parts of it that did not end with it."""
+    from rootd import leftovers
+
+    if compiled.settings is not None:
+        accounts = compiled.settings.accounts
+        if count := leftovers.end({accounts[role].uid for role in ("supervisor", "auth", "log", "probe")}):
+            ipc.note("keeper", f"ended what parts of another keeper, which was killed, had left: {count} processes")
 
 
 def in_a_child(act: Callable[[], int]) -> int:

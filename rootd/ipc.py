@@ -61,6 +61,7 @@ STEPS = (
     "nothing", "gate", "cgroup", "session", "descriptors", "limits", "groups", "gid", "uid", "capabilities",
     "no-new-privileges", "directory", "exec", "verify", "pipe", "fork", "store", "notify", "left",
     "nice", "I/O priority", "OOM score", "CPU affinity", "files", "credentials", "cgroup limits",
+    "/dev/null",
 )  # fmt: skip
 UNSET = (0, "", bytes(32))
 

@@ -196,7 +196,9 @@ class Pipe:
             spool.told()
         taking = spool.taking
         if taking.size or taking.end:
-            there = self.file.took(taking.inode, taking.base, taking.end) if taking.inode else None
+            # a notice that was sent counts as taken: nobody is told of a loss twice
+            sent = None if taking.size else True
+            there = self.file.took(taking.inode, taking.base, taking.end) if taking.inode else sent
             if there is None and taking.size:
                 spool.lose(taking.size, max(spool.peek(taking.size).count(b"\n"), 1), spool.torn)
                 spool.errno = 0

@@ -7,7 +7,7 @@ Rule 2: what cannot be written stays in its pipe, and is tried again each RETRY 
         but rotated files beyond `keep`.
 Rule 3: plain output is not parsed; the only byte that is looked for is the newline before which a file may end.
         What is stamped or sent on (pipes.py, forward.py) goes through a spool (spool.py): a file has it once, whoever
-        is killed; a receiver at most once, and the one record that was on its way is counted as lost.
+        is killed; a receiver at most once, and the one record that was on its way is counted as lost. So has a notice.
 Rule 4: every name is opened beneath the log directory, component by component, never through a link.
 Rule 5: one turn moves at most TURN bytes of a pipe and looks at most at BATCH pipes; then the links have their turn.
 
@@ -281,16 +281,16 @@ class Mover:
             return
         spool, file, source = pipe.own(), pipe.file, pipe.source
         if pipe.target != "file":
-            send = self.open_sender().send
+            send, way = self.open_sender().send, Taking(end=int(not settle))
             while out:
                 try:
-                    send(pipe.target, source.stream, out, lambda size: spool.intend(Taking(size)), spool.withdraw)
+                    send(pipe.target, source.stream, out, lambda n: spool.intend(way._replace(size=n)), spool.withdraw)
                 except OSError as error:
                     if error.errno != errno.EMSGSIZE or out is not pipe.out:
                         raise
                     pipe.why = error.strerror or ""
                     pipe.refuse()
-            return spool.settle()
+            return spool.settle() if settle else None
         while out:
             try:
                 size = file.ready(now)

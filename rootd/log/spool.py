@@ -31,7 +31,8 @@ BEGIN = 128  # where the bytes begin
 
 
 class Taking(NamedTuple):
-    """What is on its way. inode: of the file that it is written to, 0 where it is sent; base and end: its sizes."""
+    """What is on its way. inode: of the file that it is written to, 0 where it is sent; base and end: its sizes, and of
+    a notice that is sent end is 1."""
 
     size: int = 0  # bytes of the service's; 0: nothing is on its way
     inode: int = 0

@@ -110,7 +110,8 @@ class Privileged:
         for name, fd in held.items():
             self.drop(name)
             ipc.close_all([] if fd in made else [fd])
-        word, fds = (ipc.Message(ipc.TABLE), made) if made[1:] else stage.Staging(self.config_dir, self.python).wait()
+        read = None if made[1:] else stage.Staging(self.config_dir, self.python)
+        word, fds = read.wait(self.loop) if read else (ipc.Message(ipc.TABLE), made)
         if word.op != ipc.TABLE or word.flags & ipc.INVALID or len(fds) < 2:
             raise Cannot(BAD_CONFIGURATION, f"the configuration in {self.config_dir} cannot be used; see --check")
         table_fd, settings_fd, *secrets = fds
@@ -165,7 +166,8 @@ class Privileged:
         self.deed(requests.DEED_START)
         if "stage" in held:
             self.drop("stage")
-            self.staged_as_root = self.generations.stage(0, *stage.Staging(self.config_dir, self.python).wait())
+            word, fds = stage.Staging(self.config_dir, self.python).wait(self.loop)
+            self.staged_as_root = self.generations.stage(0, word, fds)
 
     def make_tree(self) -> None:
         account = self.settings.accounts["privileged"]
@@ -348,9 +350,8 @@ class Privileged:
 
     def end_staging(self, staging: stage.Staging) -> tuple[ipc.Message, list[int]]:
         """It has finished, or has to."""
-        self.loop.forget(staging.link.fileno())
         self.staging = None
-        return staging.finish()
+        return staging.finish(self.loop)
 
     def show(self, answer: ipc.Message, fd: int) -> None:
         self.tell("supervisor", answer, *([fd] if fd >= 0 else []))

@@ -123,8 +123,11 @@ def spawn(
     process = process_name(entry, slot)
     group = f"{tree}/run-{run}" if tree else ""
     kept, given = list[int](), list[int]()  # descriptors of ours, and of the child alone
-    born, notify, ready, step = None, -1, list[int](), "pipe"
+    born, notify, ready, step = None, -1, list[int](), "/dev/null"
     try:
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        given.append(null)
+        step = "pipe"
         if entry.notify:
             notify = bind_notify(f"{run_dir}/notify/{run}", entry.gid)
             kept.append(notify)
@@ -139,9 +142,6 @@ def spawn(
             os.fchmod(writer, 0o622)  # so that it can open /dev/stdout; no way but its own /proc/PID/fd leads there
             writers.append(writer)
             pipes[f"pipe/{process}/{stream}/{run}/{entry.log[0]}/{entry.log[1]}/{slot}"] = reader
-        if not writers:
-            writers = [os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)]
-            given += writers
         gate, child_gate = (end.detach() for end in socket.socketpair())
         kept.append(gate)
         given.append(child_gate)
@@ -162,12 +162,12 @@ def spawn(
         step = "fork"
         environment = build_environment(entry, process, f"{run_dir}/notify/{run}" if entry.notify else "", about)
         environment += [f"CREDENTIALS_DIRECTORY={secret}"] if secret else []
-        stdin = [sockets[entry.stdin]] if entry.stdin else []
-        ids = entry.uid, entry.gid, entry.umask, int(entry.nnp), int(entry.root), entry.ready_fd, len(stdin)
+        stdin = sockets[entry.stdin] if entry.stdin else null
+        ids = entry.uid, entry.gid, entry.umask, int(entry.nnp), int(entry.root), entry.ready_fd
         more = extras.spell(entry.extra, secret)
         birth = Birth(group, entry.path, entry.cwd, ids, entry.groups, entry.limits, entry.argv, environment, more)
         started = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        fds = (child_gate, *(writers * 2)[:2], *ready, *stdin, *inherited)
+        fds = (child_gate, stdin, *((writers or [null]) * 2)[:2], *ready, *inherited)
         born = helper.spawn(birth, fds)
         pid, pidfd = born
         kept.append(pidfd)

@@ -83,11 +83,11 @@ def new_limit(kind: int, soft: int, hard: int) -> tuple[int, tuple[int, int]] | 
 
 
 class Child:
-    """A birth, read before the fork. Its descriptors come as gate, stdout, stderr, [newline], [stdin], sockets."""
+    """A birth, read before the fork. Its descriptors come as gate, stdin, stdout, stderr, [newline], sockets."""
 
     def __init__(self, packet: bytes) -> None:
         self.group, self.path, self.cwd, ids, groups, limits, extras, count, *words = packet.split(b"\0")
-        self.uid, self.gid, self.umask, self.nnp, self.root, self.newline, self.stdin = map(int, ids.split())
+        self.uid, self.gid, self.umask, self.nnp, self.root, self.newline = map(int, ids.split())
         self.groups = [int(number) for number in groups.split()]
         numbers = [int(number) for number in limits.split()]
         self.limits = [limit for at in range(0, len(numbers), 3) if (limit := new_limit(*numbers[at : at + 3]))]
@@ -97,16 +97,15 @@ class Child:
         self.sockets, self.gate = 0, -1
 
     def place(self, fds: Sequence[int], own: int) -> None:
-        """Make the descriptors of this process those of the child: 0 is /dev/null or what came for it, 1 and 2 where
-        its output goes, 3… the sockets, the newline's where its entry says, the gate after all, close-on-exec. What
-        came is closed.
+        """Make the descriptors of this process those of the child: 0 is what came for it, 1 and 2 where its output
+        goes, 3… the sockets, the newline's where its entry says, the gate after all, close-on-exec. What came is
+        closed.
 
         own: the first number that the child never gets. Raises OSError.
         """
-        gate, stdout, stderr, *sockets = fds
+        gate, stdin, stdout, stderr, *sockets = fds
         ready = {self.newline: sockets.pop(0)} if self.newline else {}
-        stdin = {0: sockets.pop(0)} if self.stdin else {}
-        placed = {**stdin, 1: stdout, 2: stderr, **dict(enumerate(sockets, 3)), **ready}
+        placed = {0: stdin, 1: stdout, 2: stderr, **dict(enumerate(sockets, 3)), **ready}
         self.sockets, self.gate = len(sockets), max(placed) + 1
         if self.gate >= own:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
@@ -114,8 +113,7 @@ class Child:
             target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, own) for target, fd in (placed | {self.gate: gate}).items()
         }
         os.closerange(3, own)
-        first = moved.pop(0) if self.stdin else os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for target, fd in ({0: first} | moved).items():
+        for target, fd in moved.items():
             os.dup2(fd, target, inheritable=target != self.gate)
             os.close(fd)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rootd.config.compile import Bundle, Compiled
 
 TIME_LIMIT = 30.0  # seconds for reading, resolving and compiling
+LATE, LATE_LIMIT = set[int](), 4  # pidfds of children that were killed and have not ended: one may hang in a server
 CHILD_MEMORY = 2 << 30  # bytes of address space for the child
 DOOR_BACKLOG = 128
 SO_PASSRIGHTS = 83  # linux/socket.h; not in the socket module of Python 3.11
@@ -35,9 +36,14 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Staging:
-    """A throw-away child at work. `link` becomes readable when it has finished; finish() then has its word."""
+    """A throw-away child at work. `link` becomes readable when it has finished; finish() then has its word.
+
+    Raises OSError when there can be none, or LATE_LIMIT of them still hang.
+    """
 
     def __init__(self, config_dir: str, python: str) -> None:
+        if len(LATE) >= LATE_LIMIT:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         ours, theirs = ipc.pair()
         self.pid = os.fork()
         if self.pid == 0:
@@ -47,26 +53,42 @@ class Staging:
             compile_in_child(config_dir, python, theirs.fileno())
         theirs.close()
         self.link = ipc.Link(ours, takes_fds=True)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            os.kill(self.pid, signal.SIGKILL)  # a child of ours that is not waited for: the number is its own
+            os.waitpid(self.pid, 0)
+            self.link.close()
+            raise
 
-    def finish(self) -> tuple[ipc.Message, list[int]]:
+    def finish(self, loop: ipc.Loop) -> tuple[ipc.Message, list[int]]:
         """The child's message and its memfds: generation; settings when they could be made; secrets, if any.
 
         INVALID: the table is empty and the bundle says why. NEEDS_ROOT: a file could not be read as this user.
-        A child that said nothing (it was ended, or its memory was short) is DONE with ETIMEDOUT.
+        A child that said nothing (it was ended, or its memory was short) is DONE with ETIMEDOUT. It is killed, and
+        nobody waits for its end: loop sees that.
         """
         try:
             received = self.link.receive()
         except (BlockingIOError, ipc.Malformed):
             received = None
-        os.kill(self.pid, signal.SIGKILL)  # a child of ours that is not waited for: the number is its own
-        os.waitpid(self.pid, 0)
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        loop.forget(self.link.fileno())
         self.link.close()
+        LATE.add(self.pidfd)
+        loop.watch(self.pidfd, lambda _: self.ended(loop))
         return received or (ipc.Message(ipc.DONE, arg=errno.ETIMEDOUT), [])
 
-    def wait(self) -> tuple[ipc.Message, list[int]]:
-        """As finish, when it has finished or its time is up."""
-        ipc.wait(self.link)
-        return self.finish()
+    def ended(self, loop: ipc.Loop) -> None:
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        loop.forget(self.pidfd)
+        LATE.discard(self.pidfd)
+        os.close(self.pidfd)
+
+    def wait(self, loop: ipc.Loop) -> tuple[ipc.Message, list[int]]:
+        """As finish, when it has finished or its time is up; a moment later when it hangs where nothing ends it."""
+        ipc.wait(self.link, seconds=TIME_LIMIT + 1)
+        return self.finish(loop)
 
 
 def compile_in_child(config_dir: str, python: str, link: int) -> None:

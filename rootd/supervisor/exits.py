@@ -48,6 +48,7 @@ _WORDS = {
     "cgroup": "cannot make its control group",
     "store": "cannot hand its process to the keeper",
     "pipe": "cannot make its output pipes",
+    "/dev/null": "cannot open /dev/null (which must be the device, and anybody's to read and write)",
     "notify": "cannot make its notify socket",
     "no-new-privileges": "cannot give up new privileges",
     "capabilities": "cannot take just its capabilities",

@@ -130,7 +130,7 @@ def test_what_ended_while_nobody_was_there_is_started_again_by_its_policy_and_a_
 
 
 def test_a_keeper_that_is_asked_to_end_before_it_has_taken_all_back_ends_it_all_the_same(kept: Kept) -> None:
-    """And the manager keeps nothing then, so that the next one begins anew. It is the last test of this house."""
+    """And the manager keeps nothing then, so that the next one begins anew."""
     house = kept.house
     kept.kill9()
     house.program, house.given = kept.manager.command(str(PREFIX / "bin" / "durward-rootd"))
@@ -140,3 +140,28 @@ def test_a_keeper_that_is_asked_to_end_before_it_has_taken_all_back_ends_it_all_
     house.stop()
     kept.manager.settle()
     assert kept.manager.kept == {}
+
+
+@pytest.mark.slow
+def test_a_keeper_that_is_killed_in_a_restart_is_followed_by_one_that_ends_all_and_asks_to_be_started_once_more(
+    kept: Kept,
+) -> None:
+    """The unit says by a file that a restart was asked for. It is the last test of this house."""
+    house = kept.house
+    restart = house.folder / "restart"
+    restart.touch()
+    variable = f"DURWARD_RESTART={restart}"
+    house.program, house.given = kept.manager.command("/usr/bin/env", variable, str(PREFIX / "bin" / "durward-rootd"))
+    kept.manager.listen()
+    house.start()
+    assert not restart.exists(), "one that begins anew has nothing to end first"
+    kept.kill9()
+    restart.touch()
+    house.program, house.given = kept.manager.command("/usr/bin/env", variable, str(PREFIX / "bin" / "durward-rootd"))
+    kept.manager.listen()
+    house.start(wait=False)
+    house.until(lambda: house.daemon is None or house.daemon.poll() is not None, "it has ended by itself")
+    house.stop(expect=85)
+    kept.manager.settle()
+    assert kept.manager.kept == {}
+    assert not restart.exists()

@@ -5,6 +5,7 @@ The machine is a container of systemd-nspawn; what Durward is told and handed th
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -218,6 +219,7 @@ def test_stop_while_no_keeper_is_there_ends_all_too(machine: Machine, pause: flo
 IMPATIENT = """\
 [Service]
 TimeoutStartSec=4s
+TimeoutStopSec=1s
 ExecStartPre=/bin/sh -c 'if [ -e /run/hang ]; then rm /run/hang; exec sleep 1000; fi'
 """
 
@@ -240,6 +242,52 @@ def test_a_start_after_a_crash_that_takes_too_long_ends_no_service(impatient: Ma
     kill9(impatient)
     assert up(impatient) == before
     assert "start-pre operation timed out" in impatient.journal()
+
+
+def freeze(machine: Machine) -> None:
+    """Who would end the services in order does not, so that a stop takes too long."""
+    machine.run("kill", "-STOP", str(machine.part("supervisor")))
+
+
+def begun_anew(machine: Machine, before: dict[str, list[int]]) -> None:
+    """When all that was there before a restart has ended, and all is up again."""
+    machine.until(lambda: "restart" not in machine.run("ls", "/run/durward").split(), "all of that has ended")
+    after = up(machine)
+    assert not {pid for pids in before.values() for pid in pids} & {pid for pids in after.values() for pid in pids}
+
+
+def test_a_restart_that_takes_too_long_ends_every_service_in_order_and_begins_anew(impatient: Machine) -> None:
+    before = up(impatient)
+    freeze(impatient)
+    impatient.run("systemctl", "restart", UNIT)
+    begun_anew(impatient, before)
+    assert "State 'stop-sigterm' timed out" in impatient.journal()
+    audit = impatient.run("tail", "-n", "200", "/var/log/durward/audit/audit.jsonl")
+    since = audit.rpartition('"shutdown","allowed"')[2]
+    deeds = [json.loads(line) for line in since.splitlines() if '"kind":"deed"' in line]
+    done = [(deed["process"], deed["deed"], deed["arg"]) for deed in deeds]
+    assert ("last", "signal", 15) in done
+    assert done.index(("last", "exited", 0)) < done.index(("worker", "signal", 15)), "what requires it ends first"
+
+
+def test_a_keeper_that_is_killed_in_a_restart_is_followed_by_one_that_goes_on_with_it(impatient: Machine) -> None:
+    before = up(impatient)
+    impatient.run("kill", "-STOP", str(before["worker"][0]))  # it takes all its 5 s
+    impatient.run("systemctl", "restart", UNIT)
+    kill9(impatient)
+    begun_anew(impatient, before)
+
+
+def test_a_stop_that_takes_too_long_ends_all_and_stays_a_stop(impatient: Machine) -> None:
+    up(impatient)
+    freeze(impatient)
+    impatient.run("systemctl", "stop", UNIT)
+    ours = ("www", "jobs", *(f"_durward{part}" for part in ("", "-sup", "-auth", "-log", "-probe", "-api")))
+    impatient.until(lambda: not impatient.of(*ours), "none is left, nor who has hung")
+    shown = [impatient.show(key) for key in ("Result", "ActiveState", "NFileDescriptorStore", "Job")]
+    assert shown == ["timeout", "failed", "0", ""]
+    impatient.run("systemctl", "start", UNIT)
+    up(impatient)
 
 
 def test_durward_shutdown_is_an_end_that_systemd_does_not_undo(machine: Machine) -> None:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from hostage import Hostage, deeds, descriptors, nothing_stays, prompt, standing
+from hostage import STAY, Hostage, deeds, descriptors, nothing_stays, prompt, standing
 from house import PREFIX, House
+from people import processes_of
 
 pytestmark = pytest.mark.root
 
@@ -243,3 +244,18 @@ def test_nothing_that_it_has_forked_outlives_it(taken: Hostage) -> None:
     nothing_stays(taken, "auth")
     assert standing(taken.house, ROLE) == before
     assert taken.house.login("alice").returncode == 0
+
+
+def test_nothing_of_it_outlives_a_killed_keeper_and_the_next_start(taken: Hostage) -> None:
+    """No service manager keeps anything here. It is the last test of this house."""
+    house, uid = taken.house, taken.house.people["auth"].uid
+    taken.run(STAY)
+    assert house.daemon is not None
+    house.daemon.kill()
+    house.daemon.wait()
+    left = set(processes_of({uid}))
+    assert len(left) > 1, "it and its forks have stayed"
+    house.start()
+    assert set(processes_of({uid})) == {house.pid_of(ROLE)}
+    assert not set(processes_of({uid})) & left
+    assert "ended what parts of another keeper, which was killed, had left" in house.stderr()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -128,6 +129,51 @@ def test_killed_at_any_call_a_receiver_has_every_line_once_or_it_is_counted(
             break
     assert counted > 3
     receiver.close()
+
+
+@pytest.mark.parametrize(("target", "after"), [("syslog", False), ("inherit", True)])
+def test_killed_at_any_call_a_receiver_is_told_of_a_loss_once_at_most_and_it_is_counted(
+    houses: Any, root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, after: bool
+) -> None:
+    """By a log whose predecessor has lost something, and was killed."""
+    monkeypatch.setattr(forward, "PATHS", {"syslog": str(tmp_path / "log")})
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind(str(tmp_path / "log"))
+    own, ours = os.pipe2(os.O_NONBLOCK)
+    monkeypatch.setattr(forward.Sender.__init__, "__defaults__", ({1: ours, 2: ours},))
+    receiver.setblocking(False)
+    times = []
+    for step in range(10_000):
+        path = tmp_path / str(step)
+        path.mkdir()
+        reader, its = filled(b""), source("plain", target)
+        before = houses(path)
+        spool = Spool(before.spools, its)
+        spool.lose(9, 1, False, spooled=False)
+        spool.close()
+        before.close()
+
+        def work(step: int = step, path: Path = path, reader: int = reader, its: Source = its) -> None:
+            kill_at(step, after, (*STEPS, "write"))
+            move(houses, path, reader, its)
+
+        killed = os.WIFSIGNALED(in_child(work))
+        again = move(houses, path, reader, its) if killed else houses(path)
+        assert list(again.mover.totals.all().values()) == [(9, 1)], step
+        got = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                got += receiver.recv(1000) if target == "syslog" else os.read(own, 1000)
+        times.append(got.count(b"[durward: lost here"))
+        assert times[-1] <= 1, step
+        again.close()
+        if not killed:
+            break
+    assert times[-1] == 1
+    assert len(times) > 10
+    receiver.close()
+    os.close(own)
+    os.close(ours)
 
 
 @pytest.mark.root

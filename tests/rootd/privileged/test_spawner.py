@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from privileged_house import SERVICE_UID, House, entry
 
 from rootd import confine, ipc
-from rootd.privileged import cgroup, spawner
+from rootd.privileged import cgroup, spawn, spawner
 from rootd.privileged.spawner import Birth, Spawner
 
 pytestmark = pytest.mark.root
@@ -31,17 +34,18 @@ def group() -> Iterator[str]:
     os.rmdir(path)
 
 
-def birth(program: str, group: str = "", env: tuple[str, ...] = (), newline: int = 0, stdin: int = 0) -> Birth:
-    ids = (SERVICE_UID, SERVICE_UID, 0o027, 1, 0, newline, stdin)
+def birth(program: str, group: str = "", env: tuple[str, ...] = (), newline: int = 0) -> Birth:
+    ids = (SERVICE_UID, SERVICE_UID, 0o027, 1, 0, newline)
     return Birth(group, "/bin/sh", "/", ids, (), ((7, 64, -2),), ("sh", "-c", program), env)
 
 
-def run(helper: Spawner, born: Birth, *more: int) -> tuple[int, str]:
+def run(helper: Spawner, born: Birth, *more: int, stdin: int = -1) -> tuple[int, str]:
     """Exit status and output of one child, whose gate is opened. Its descriptors are ours no more."""
     reader, writer = os.pipe()
     gate, child_gate = socket.socketpair()
-    with gate, child_gate:
-        pid, pidfd = helper.spawn(born, (child_gate.fileno(), writer, writer, *more))
+    with gate, child_gate, open(os.devnull, "r+b", buffering=0) as null:
+        first = null.fileno() if stdin < 0 else stdin
+        pid, pidfd = helper.spawn(born, (child_gate.fileno(), first, writer, writer, *more))
         os.close(writer)
         child_gate.close()
         gate.send(spawner.GATE_OPEN)
@@ -77,7 +81,7 @@ def test_where_the_kernel_has_no_such_call_it_is_moved_into_its_cgroup(
 def test_what_is_no_cgroup_is_an_error_and_no_child(helper: Spawner, tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="Bad file descriptor"):
-        helper.spawn(birth("true", str(tmp_path)), (0, 1, 2))
+        helper.spawn(birth("true", str(tmp_path)), (0, 0, 1, 2))
     assert set(os.listdir("/proc/self/fd")) == before
     assert run(helper, birth("echo again")) == (0, "again\n")
 
@@ -105,8 +109,8 @@ def test_a_socket_may_be_its_standard_input_and_the_spawner_keeps_none(helper: S
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         before = None
         for _ in range(3):
-            born = birth("readlink /proc/self/fd/0 /proc/self/fd/3", stdin=1)
-            status, said = run(helper, born, one.fileno(), two.fileno())
+            born = birth("readlink /proc/self/fd/0 /proc/self/fd/3")
+            status, said = run(helper, born, two.fileno(), stdin=one.fileno())
             inodes = [f"socket:[{os.fstat(sock.fileno()).st_ino}]" for sock in (one, two)]
             assert (status, said.split()) == (0, inodes)
             held = sorted(os.listdir(f"/proc/{helper.pid}/fd"))
@@ -124,7 +128,7 @@ def test_a_birth_of_megabytes_arrives_whole(helper: Spawner) -> None:
 def test_a_child_whose_gate_closes_never_becomes_its_service(helper: Spawner) -> None:
     gate, child_gate = socket.socketpair()
     with open(os.devnull, "wb") as null:
-        pid, pidfd = helper.spawn(birth("exit 0"), (child_gate.fileno(), null.fileno(), null.fileno()))
+        pid, pidfd = helper.spawn(birth("exit 0"), (child_gate.fileno(), *[null.fileno()] * 3))
     child_gate.close()
     gate.close()
     os.close(pidfd)
@@ -143,6 +147,30 @@ def test_a_spawner_says_nothing_when_privileged_is_killed_before_it_has_heard_th
     assert capfd.readouterr().err == ""
 
 
+def test_a_null_device_that_cannot_be_opened_is_what_the_failure_names(tmp_path: Path) -> None:
+    """In mounts of its own; a file system without devices refuses root too: mount(2) MS_NODEV."""
+    if (child := os.fork()) == 0:
+        status = 1
+        try:
+            assert ctypes.CDLL(None).unshare(0x20000) == 0  # CLONE_NEWNS
+            for words in (("--make-rprivate", "/"), ("-t", "tmpfs", "-o", "nodev", "tmpfs", str(tmp_path))):
+                subprocess.run(["mount", *words], check=True)
+            os.mknod(tmp_path / "null", 0o20666, os.makedev(1, 3))
+            subprocess.run(["mount", "--bind", str(tmp_path / "null"), "/dev/null"], check=True)
+            before = set(os.listdir("/proc/self/fd"))
+            with pytest.raises(spawn.SpawnFailed) as failed:
+                spawn.spawn(
+                    entry(), slot=0, run=1, generation=1, sockets={}, paths=(str(tmp_path), ""), probe_gid=0, about=0,
+                    store=lambda _: None, helper=Spawner(),
+                )  # fmt: skip
+            assert (failed.value.errno, failed.value.step) == (errno.EACCES, ipc.STEPS.index("/dev/null"))
+            assert len(set(os.listdir("/proc/self/fd")) - before) <= 1, "the spawner's"
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_too_many_sockets_are_refused_and_nothing_is_left(helper: Spawner) -> None:
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="too many sockets"):
@@ -154,7 +182,7 @@ def test_a_birth_that_cannot_be_is_refused_and_the_next_one_is_made(helper: Spaw
     ids = (SERVICE_UID, SERVICE_UID, 0o027, 1, 0, 0)
     wrong = Birth("", "/bin/sh", "/", ids, (), ((99, 1, 1),), ("sh",), ())  # no such limit
     with pytest.raises(OSError, match="Invalid argument"):
-        helper.spawn(wrong, (0, 1, 2))
+        helper.spawn(wrong, (0, 0, 1, 2))
     assert run(helper, birth("echo again")) == (0, "again\n")
 
 

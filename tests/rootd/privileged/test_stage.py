@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import select
@@ -29,6 +30,15 @@ def place() -> Iterator[Path]:
         yield Path(directory)
 
 
+@pytest.fixture
+def loop() -> Iterator[ipc.Loop]:
+    loop = ipc.Loop()
+    yield loop
+    while stage.LATE:
+        loop.turn()
+    loop.close()
+
+
 def settings_for(place: Path, local: str = "password") -> settings_file.Settings:
     roles = ("privileged", "supervisor", "auth", "log", "probe", "api")
     accounts = {role: settings_file.Account(role, 62000 + n, 62000 + n, ()) for n, role in enumerate(roles)}
@@ -37,8 +47,8 @@ def settings_for(place: Path, local: str = "password") -> settings_file.Settings
     return settings_file.Settings(str(place), paths, accounts, auth, None, settings_file.Audit("refuse"))
 
 
-def test_b6_a_configuration_that_cannot_be_used_is_invalid_and_its_bundle_says_why(place: Path) -> None:
-    word, fds = stage.Staging(str(place / "nowhere"), sys.executable).wait()
+def test_b6_a_configuration_that_cannot_be_used_is_invalid_and_its_bundle_says_why(place: Path, loop: ipc.Loop) -> None:
+    word, fds = stage.Staging(str(place / "nowhere"), sys.executable).wait(loop)
     assert word.op == ipc.TABLE
     assert word.flags & ipc.INVALID
     assert len(fds) == 1
@@ -49,7 +59,7 @@ def test_b6_a_configuration_that_cannot_be_used_is_invalid_and_its_bundle_says_w
 
 
 def test_d4_a_child_has_nothing_of_ours_but_its_link_however_many_descriptors_are_open(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, loop: ipc.Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than select(2) knows, too: a privileged that holds a thousand sockets can stage."""
     told, tell = os.pipe()
@@ -63,7 +73,7 @@ def test_d4_a_child_has_nothing_of_ours_but_its_link_however_many_descriptors_ar
     monkeypatch.setattr("rootd.config.gather.gather", gather)
     monkeypatch.setattr(sys, "excepthook", lambda *_: None)
     many = [os.dup(told) for _ in range(1_100)]
-    word, fds = stage.Staging(str(place), sys.executable).wait()
+    word, fds = stage.Staging(str(place), sys.executable).wait(loop)
     ipc.close_all((*many, told, tell, 2_000))
     assert (word.op, fds) == (ipc.DONE, [])
     assert (place / "open").read_text() == "[3, 4]"  # 4 is that of the listing
@@ -71,7 +81,7 @@ def test_d4_a_child_has_nothing_of_ours_but_its_link_however_many_descriptors_ar
 
 @pytest.mark.root
 def test_who_reads_and_asks_for_names_has_none_of_the_capabilities_that_privileged_keeps(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, loop: ipc.Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.chmod(0o777)
 
@@ -85,7 +95,7 @@ def test_who_reads_and_asks_for_names_has_none_of_the_capabilities_that_privileg
         status = 1
         try:
             confine.become(62000, 62000, (), keep=(5, 6, 7))
-            stage.Staging(str(place), sys.executable).wait()
+            stage.Staging(str(place), sys.executable).wait(loop)
             status = 0 if confine.sets()["CapEff"] else 2
         finally:
             os._exit(status)
@@ -93,20 +103,51 @@ def test_who_reads_and_asks_for_names_has_none_of_the_capabilities_that_privileg
     assert (place / "sets").read_text() == "{'CapPrm': 0, 'CapEff': 0, 'CapInh': 0}"
 
 
-def test_a_child_that_hangs_is_ended_and_counts_as_too_late(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_hangs_is_ended_and_counts_as_too_late(
+    place: Path, loop: ipc.Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stage, "TIME_LIMIT", 0.05)
     monkeypatch.setattr(stage, "compile_in_child", lambda *_: signal.pause())
-    word, fds = stage.Staging(str(place), sys.executable).wait()
+    word, fds = stage.Staging(str(place), sys.executable).wait(loop)
     assert (word.op, word.arg, fds) == (ipc.DONE, errno.ETIMEDOUT, [])
 
 
-def test_a_child_that_fails_leaves_nothing_behind(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_fails_leaves_nothing_behind(place: Path, loop: ipc.Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(stage, "compile_in_child", lambda *_: os._exit(3))
     staging = stage.Staging(str(place), sys.executable)
     select.select([staging.link], [], [], 20)
-    assert staging.finish()[0].op == ipc.DONE
+    assert staging.finish(loop)[0].op == ipc.DONE
+    loop.turn()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.root
+def test_nobody_waits_for_a_child_that_cannot_be_killed_and_few_can_hang_so(
+    place: Path, loop: ipc.Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a tracer stops at its end stands for one that hangs in a file server: ptrace(2) PTRACE_O_TRACEEXIT."""
+    monkeypatch.setattr(stage, "compile_in_child", lambda *_: signal.pause())
+    monkeypatch.setattr(stage, "LATE_LIMIT", 1)
+    staging = stage.Staging(str(place), sys.executable)
+    begun, begin = os.pipe()
+    if (tracer := os.fork()) == 0:
+        ptrace = ctypes.CDLL(None).ptrace
+        ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        os.write(begin, b"y" if ptrace(0x4206, staging.pid, None, 0x40) == 0 else b"n")  # PTRACE_SEIZE
+        signal.pause()
+    assert os.read(begun, 1) == b"y"
+    word, fds = staging.finish(loop)
+    assert (word.op, word.arg, fds) == (ipc.DONE, errno.ETIMEDOUT, [])
+    with pytest.raises(BlockingIOError):
+        stage.Staging(str(place), sys.executable)
+    os.kill(tracer, signal.SIGKILL)
+    os.waitpid(tracer, 0)
+    loop.turn(20.0)
+    assert not Path(f"/proc/{staging.pid}").exists(), "it has been waited for"
+    ipc.close_all((begun, begin))
+    stage.Staging(str(place), sys.executable).finish(loop)
+    loop.turn(20.0)
 
 
 @pytest.mark.root

@@ -41,6 +41,10 @@ def failure(step: int | str, number: int) -> Exit:
             "cannot make its output pipes: Too many open files; descriptors are short:"
             " raise the daemon's limit of open files (LimitNOFILE=)",
         ),
+        (
+            failure("/dev/null", errno.EACCES),
+            "cannot open /dev/null (which must be the device, and anybody's to read and write): Permission denied",
+        ),
         (failure("nothing", errno.EBUSY), "cannot be started: Device or resource busy"),
         (failure("verify", 0), "cannot start (verify)"),
         (failure(200, errno.EIO), "cannot start (step 200): Input/output error"),
