@@ -27,6 +27,7 @@ from rootd.privileged import listen
 
 ONLINE = "/sys/devices/system/cpu/online"
 ACL = "system.posix_acl_access"
+RECEIVERS = {"journald": "/run/systemd/journal/socket", "syslog": "/dev/log"}  # rootd/log/forward.py sends to these
 UNKNOWN = (errno.EACCES, errno.EPERM)  # for who looks: it may be otherwise for root, or for the service
 
 
@@ -42,6 +43,10 @@ def warnings(bundle: Bundle, addresses: Iterable[tuple[str, Path, Socket]]) -> I
                     yield Problem(section.file, (*path, *key), f"{who} cannot execute {program} now: {why}")
             for key, why in not_here(section.values):
                 yield Problem(section.file, (*path, *key), f"it cannot be started now: {why}")
+            target = (section.values.get("log") or {}).get("target")
+            if target in RECEIVERS and not os.path.exists(RECEIVERS[target]):
+                text = f"what it writes is lost while there is no {RECEIVERS[target]}"
+                yield Problem(section.file, (*path, "log", "target"), text)
     run = found["paths",].values["run"] if ("paths",) in found else None
     if run and not is_running(run):
         for file, where, address in addresses:

@@ -31,6 +31,7 @@ NOTES = (  # what a note of the check speaks of, and what to do about it
     ("controller for cgroups", "have it handed on (systemd: Delegate=yes), or say cgroup = { optional = true }"),
     ("there is no CAP_", "start the daemon with it, or leave out what takes it: nice, oom_score_adj, limits …"),
     ("Landlock", "take a kernel that has it in its list of LSMs, or say files = { optional = true }"),
+    ("what it writes is lost", 'start it, or have the output in files, or in our own: log = { target = "inherit" }'),
     ("", "mend it, or leave it out"),
 )
 
