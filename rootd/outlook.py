@@ -65,15 +65,17 @@ def programs(values: dict[str, object]) -> Iterator[tuple[Path, str]]:
 
 
 def not_here(values: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Files and processors that a service is limited to, and this machine does not have: the key, and what it is."""
-    for key in ("read", "write"):
-        for at, path in enumerate((values.get("files") or {}).get(key) or ()):
-            try:
-                os.stat(path)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                yield ("files", key, at), f"{path}: {error.strerror}"
-            except OSError:
-                pass  # only the service can tell
+    """Where a service works, and files and processors that it is limited to, which this machine does not have: the key,
+    and what it is."""
+    files = values.get("files") or {}
+    paths = [(("files", key, at), path) for key in ("read", "write") for at, path in enumerate(files.get(key) or ())]
+    for key, path in [(("directory",), values.get("directory") or "/"), *paths]:
+        try:
+            os.stat(path if key != ("directory",) else f"{path}/")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            yield key, f"{path}: {error.strerror}"
+        except OSError:
+            pass  # only the service can tell
     try:
         with open(ONLINE) as file:
             missing = sorted({*(values.get("cpu_affinity") or ())} - {*(extras.cpus(file.read().strip()) or ())})

@@ -132,11 +132,17 @@ def test_each_is_a_note_with_its_file_line_and_key_and_no_mistake(place: Path, m
 
 def test_files_and_processors_that_are_not_here_are_told(place: Path) -> None:
     (place / "here").mkdir()
+    (place / "plain").touch()
+    assert dict(outlook.not_here({"directory": f"{place}/plain"})) == {
+        ("directory",): f"{place}/plain: Not a directory"
+    }
     values = {
+        "directory": f"{place}/away",
         "files": {"read": ("/usr", f"{place}/gone"), "write": (f"{place}/here", f"{place}/here/gone")},
         "cpu_affinity": (0, 8000),
     }
     assert dict(outlook.not_here(values)) == {
+        ("directory",): f"{place}/away: No such file or directory",
         ("files", "read", 1): f"{place}/gone: No such file or directory",
         ("files", "write", 1): f"{place}/here/gone: No such file or directory",
         ("cpu_affinity",): "there is no processor 8000 here",
