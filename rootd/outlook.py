@@ -2,7 +2,7 @@
 
 Rule 1: it only looks, and refuses nothing: a program may be installed later, a port be free by then.
 Rule 2: what cannot be told (access control lists, what only root may see) is not guessed: nothing is said of it.
-Rule 3: it runs in the throw-away child of --check alone.
+Rule 3: it runs in the throw-away child of --check, and for durward doctor.
 
 Sources: path_resolution(7), execve(2), bind(2); a bind tells more than a list of who listens.
 """
