@@ -194,7 +194,8 @@ def test_what_a_service_needs_and_is_not_here_is_told_once_with_what_to_do(folde
         port = server.getsockname()[1]
         keys = f'directory = "{folder}/away"\nfiles = {{ read = ["/usr", "{folder}/gone"] }}\nsockets = ["a"]\n'
         text = f'[socket.a]\nlisten = "127.0.0.1:{port}"\n[service.site]\nuser = "nobody"\n{keys}'
-        write(folder, "services.d/a.toml", f'{text}command = ["{folder}/no"]\nhooks = {{ pre_start = ["{folder}/hook"] }}\n')
+        text += f'command = ["{folder}/no"]\nhooks = {{ pre_start = ["{folder}/hook"] }}\n'
+        write(folder, "services.d/a.toml", text)
         _, told = run(folder, "--json")
     place = "services.d/a.toml:{}: service.site.{}".format
     assert {one["text"]: one["todo"] for one in told["findings"] if "service.site" in one["text"]} == {
