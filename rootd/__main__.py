@@ -30,6 +30,9 @@ DEFAULT_CONFIG = "/etc/durward"
 NAME = "durward-rootd"  # of the keeper's process: what is beneath it is of a keeper that lives (leftovers)
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+NEEDED = {  # of a start: directories are given to our accounts, and privileged keeps the last five; linux/capability.h
+    "CHOWN": 0, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "SETPCAP": 8, "NET_BIND_SERVICE": 10
+}  # fmt: skip
 BAD_CONFIGURATION, OVERDUE, NOT_ROOT = 65, 75, 77  # EX_DATAERR, EX_TEMPFAIL, EX_NOPERM of sysexits.h
 ANEW = 85  # exit status: all has ended, and is to begin again (errno's ERESTART): RestartForceExitStatus= of the unit
 
@@ -54,6 +57,13 @@ def main() -> int:
         return resume(program, os.path.abspath(asked.config), asked.resume, asked.tried)
     if os.geteuid() != 0 and not asked.check:
         print("durward-rootd: it must be started as root, to bind low ports and to start services", file=sys.stderr)
+        return NOT_ROOT
+    if not asked.check and (missing := [name for name, number in NEEDED.items() if not prctl.capbset_read(number)]):
+        names = ",".join(missing)
+        print(
+            f"durward-rootd: it cannot start without these capabilities: {names}: in a container, --cap-add {names}",
+            file=sys.stderr,
+        )
         return NOT_ROOT
     for number in () if asked.check else (signal.SIGHUP, *keeper.FORWARDED):
         signal.signal(number, signal.SIG_IGN)  # they mean nothing before the keeper listens, and must not end it

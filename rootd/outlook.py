@@ -2,7 +2,7 @@
 
 Rule 1: it only looks, and refuses nothing: a program may be installed later, a port be free by then.
 Rule 2: what cannot be told (access control lists, what only root may see) is not guessed: nothing is said of it.
-Rule 3: it runs in the throw-away child of --check alone.
+Rule 3: it runs in the throw-away child of --check, and for durward doctor.
 
 Sources: path_resolution(7), execve(2), bind(2); a bind tells more than a list of who listens.
 """
@@ -28,6 +28,7 @@ from rootd.privileged import cgroup, extras as given, listen
 
 ONLINE = "/sys/devices/system/cpu/online"
 ACL = "system.posix_acl_access"
+RECEIVERS = {"journald": "/run/systemd/journal/socket", "syslog": "/dev/log"}  # rootd/log/forward.py sends to these
 UNKNOWN = (errno.EACCES, errno.EPERM)  # for who looks: it may be otherwise for root, or for the service
 
 
@@ -43,6 +44,10 @@ def warnings(bundle: Bundle, addresses: Iterable[tuple[str, Path, Socket]]) -> I
                     yield Problem(section.file, (*path, *key), f"{who} cannot execute {program} now: {why}")
             for key, why in not_here(section.values):
                 yield Problem(section.file, (*path, *key), f"it cannot be started now: {why}")
+            target = (section.values.get("log") or {}).get("target")
+            if target in RECEIVERS and not os.path.exists(RECEIVERS[target]):
+                text = f"what it writes is lost while there is no {RECEIVERS[target]}"
+                yield Problem(section.file, (*path, "log", "target"), text)
     run = found["paths",].values["run"] if ("paths",) in found else None
     if run and not is_running(run):
         for file, where, address in addresses:
@@ -71,15 +76,17 @@ def programs(values: dict[str, object]) -> Iterator[tuple[Path, str]]:
 
 
 def not_here(values: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Files and processors that a service is limited to, and this machine does not have: the key, and what it is."""
-    for key in ("read", "write"):
-        for at, path in enumerate((values.get("files") or {}).get(key) or ()):
-            try:
-                os.stat(path)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                yield ("files", key, at), f"{path}: {error.strerror}"
-            except OSError:
-                pass  # only the service can tell
+    """Where a service works, and files and processors that it is limited to, which this machine does not have: the key,
+    and what it is."""
+    files = values.get("files") or {}
+    paths = [(("files", key, at), path) for key in ("read", "write") for at, path in enumerate(files.get(key) or ())]
+    for key, path in [(("directory",), values.get("directory") or "/"), *paths]:
+        try:
+            os.stat(path if key != ("directory",) else f"{path}/")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            yield key, f"{path}: {error.strerror}"
+        except OSError:
+            pass  # only the service can tell
     try:
         with open(ONLINE) as file:
             missing = sorted({*(values.get("cpu_affinity") or ())} - {*(extras.cpus(file.read().strip()) or ())})

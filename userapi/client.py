@@ -145,9 +145,13 @@ class Supervisor:
     def open_log(
         self, session: str, command: messages.OpenLog | messages.OpenAudit | messages.ReadPolicy, source: str
     ) -> tuple[messages.LogOpened, int]:
-        """What was opened, and its descriptor, which is the caller's to close. Raises Refusal."""
+        """What was opened, and its descriptor, which is the caller's to close; -1: nothing was written to it yet.
+
+        Raises Refusal.
+        """
         reply, descriptor = self._ask(session, command, source, True)
-        if not isinstance(reply, messages.LogOpened) or descriptor < 0:
+        empty = isinstance(command, messages.OpenLog) and not command.rotated
+        if not isinstance(reply, messages.LogOpened) or (descriptor < 0 and not empty):
             if descriptor >= 0:
                 os.close(descriptor)
             raise Refusal(messages.Refused(kind="failed", text="the supervisor opened no log"))

@@ -18,7 +18,7 @@ PIECE = 64 * 1024  # bytes read and sent at once
 MOST = 8 * 1024 * 1024  # bytes that the last lines may be
 DEPTH = 1000  # rotated files looked at
 
-Opener = Callable[[int], int | None]  # 0 is the file being written, 1 the one before; None when there is none
+Opener = Callable[[int], int | None]  # 0 is the file being written, 1 the one before; None when there is none (yet)
 
 
 class Cursor(NamedTuple):
@@ -93,7 +93,9 @@ class Tail:
         for rotated in range(DEPTH):
             descriptor = self._open(rotated)
             if descriptor is None:
-                break
+                if rotated:
+                    break
+                continue  # nothing is written to it yet; what was before it was renamed
             inode, size = self._about(descriptor)
             if descriptor in self._packed:
                 place, found = packed.last_lines(descriptor, size, lines, MOST - total)
@@ -225,7 +227,9 @@ class Tail:
         for rotated in range(DEPTH):
             descriptor = self._open(rotated)
             if descriptor is None:
-                break
+                if rotated:
+                    break
+                continue
             inode, size = self._about(descriptor)
             if inode == place.inode and (place.offset <= size or shorter is None):
                 if place.offset <= size:

@@ -16,7 +16,11 @@ from rootd.config.trusted import File
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}|\$\{")
+_QUOTED, _ESCAPED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\""""), re.compile(r'\\(["\\`$])')
 NO_LINE = "line {} of {} is not NAME=value, or ours to set"
+NO_QUOTE = "line {} of {}: its value begins with a quote and does not end with it, or has one between; it is one line"
+NO_MORE = "line {} of {} ends with a backslash, and a value is one line; put it in quotes where it is meant"
+EXPORT = "line {} of {} begins with a shell's word, export: leave it out"
 Wrong = list[tuple[tuple[str | int, ...], str]]  # where beneath a service, and the sentence
 UNFINISHED = "${ begins the name of a variable, as in ${NAME} or ${NAME:-default}; $${ stands for the two characters"
 
@@ -77,13 +81,19 @@ def read_lines(asked: str, files: Mapping[str, File]) -> tuple[dict[str, str], W
     found, path = dict[str, str](), asked.removeprefix("-")
     file = files.get(path, File(path, "", "was not read")) if path else File("", "")
     wrong: Wrong = [] if not file.error or (asked != path and file.missing) else [(("environment_file",), file.error)]
-    for number, line in enumerate(map(str.strip, file.text.split("\n")), 1):
+    for number, line in enumerate(map(str.strip, file.text.removeprefix("\ufeff").split("\n")), 1):
         variable, equals, value = (part.strip() for part in line.partition("="))
-        if line and line[0] not in "#;":
-            if not equals or "\0" in value or not VARIABLE.fullmatch(variable):
-                wrong.append((("environment_file",), NO_LINE.format(number, path)))
-            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-            found[variable] = value[1:-1] if quoted else value
+        why, quoted = "", _QUOTED.fullmatch(value)
+        if not line or line[0] in "#;":
+            continue
+        if not equals or "\0" in value or not VARIABLE.fullmatch(variable):
+            why = EXPORT if variable.startswith("export ") else NO_LINE
+        elif quoted:
+            value = quoted[1] or _ESCAPED.sub(r"\1", quoted[2] or "")  # as systemd has it, in double quotes
+        elif value[:1] in ("'", '"') or value.endswith("\\"):
+            why = NO_MORE if value.endswith("\\") else NO_QUOTE
+        wrong += [(("environment_file",), why.format(number, path))] if why else []
+        found[variable] = value
     return found, wrong
 
 

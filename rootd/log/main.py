@@ -227,7 +227,7 @@ class Log:
                 self.send(role, message)
         else:
             for process, stream in self.losses:
-                self.tell_loss(process, stream)
+                self.tell_loss(process, stream, *self.losses[process, stream])
         return None
 
     def watch(self, role: str) -> None:
@@ -322,16 +322,22 @@ class Log:
         self.gone.append(message)
         self.send("privileged", message)
 
-    def lost(self, source: Source, size: int, lines: int) -> None:
-        """Output of a service is gone: counted since the daemon was started, and told to the supervisor, for people."""
-        before = self.losses.pop((source.process, source.stream), (0, 0))
-        self.losses[source.process, source.stream] = (before[0] + size, before[1] + lines)
+    def lost(self, source: Source, size: int, lines: int, over: bool) -> None:
+        """Output of a service is gone: counted since the daemon was started, and told to the supervisor, for people.
+
+        over: it is; else more may come, and all of it is told again.
+        """
+        whose = source.process, source.stream
+        before = self.losses.get(whose, (0, 0))
+        total = before[0] + size, before[1] + lines
+        if over:
+            self.losses.pop(whose, None)
+            self.losses[whose] = total
         while len(self.losses) > LOSSES_LIMIT:
             del self.losses[next(iter(self.losses))]
-        self.tell_loss(source.process, source.stream)
+        self.tell_loss(*whose, *total)
 
-    def tell_loss(self, process: str, stream: int) -> None:
-        size, lines = self.losses[process, stream]
+    def tell_loss(self, process: str, stream: int, size: int, lines: int) -> None:
         self.send("supervisor", ipc.Message(ipc.LOST, scope=stream, arg=size, extra=lines, name=process))
 
     def deed(self, _link: ipc.Link, message: ipc.Message, _fds: list[int]) -> None:

@@ -48,12 +48,13 @@ class Mover:
     told of each pipe at its end.
 
     fileno() is ready when a pipe is: call turn then. next() says when to call tend, None when there is nothing to do.
-    wall: nanoseconds of the wall clock, for stamps. lost: is told of each loss, bytes and lines since the last time.
+    wall: nanoseconds of the wall clock, for stamps. lost: is told of each loss, bytes and lines since it was over last,
+    and whether it is over.
     """
 
     def __init__(
         self, root: int, spools: int, drained: Callable[[Source], None], say: Callable[[str], None],
-        wall: Callable[[], int] = lambda: 0, lost: Callable[[Source, int, int], None] = lambda *_: None,
+        wall: Callable[[], int] = lambda: 0, lost: Callable[[Source, int, int, bool], None] = lambda *_: None,
     ) -> None:  # fmt: skip
         self._root, self._spools = root, spools
         self._left = {name for name in os.listdir(spools) if name.startswith("pipe,")}  # by a log before this one
@@ -65,7 +66,7 @@ class Mover:
         self.shelf = Shelf(root, say, lambda: self._wall())
         self._parked: list[Pipe] = []  # not watched until the next retry
         self._troubled: set[Pipe] = set()  # those whose last attempt failed
-        self._said: set[tuple[str, int | None]] = set()
+        self._waiting, self._dropping = set[str](), set[str]()  # kinds of trouble that were told
         self._gone = 0  # bytes lost in this trouble
         self._sender: Sender | None = None
         self._look_out, self._look_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -222,7 +223,7 @@ class Mover:
             pipe.since = None
             self._troubled.discard(pipe)
             if not self._troubled:
-                self._said.clear()
+                self._waiting, self._dropping = set(), set()
                 lost = f"{self._gone} bytes were lost" if self._gone else "nothing was lost"
                 self._gone = 0
                 self._say(f"all log files are being written again; {lost}")
@@ -234,13 +235,14 @@ class Mover:
         pipe.why = error.strerror or ""
         if pipe.how.drop and now - pipe.since >= GRACE:
             pipe.try_at, pipe.own().errno = now + RETRY, error.errno or 0
-            if ("dropped", error.errno) not in self._said:
-                self._said.add(("dropped", error.errno))
+            if pipe.why not in self._dropping:
+                self._dropping.add(pipe.why)
                 self._say(f"{pipe.shown}: output is dropped and counted from now on: {error.strerror}")
-            try:
-                return pipe.discard()
-            except BlockingIOError:
-                return False
+            ended = False
+            with contextlib.suppress(BlockingIOError):
+                ended = pipe.discard()
+            self._lost(pipe.source, *pipe.untold, False)
+            return ended
         self._park(pipe, error, now)
         return False
 
@@ -269,7 +271,7 @@ class Mover:
         with contextlib.suppress(OSError):
             self.totals.add(pipe.source, size, count, spool.lost_bytes)
         spool.told()
-        self._lost(pipe.source, size, count)
+        self._lost(pipe.source, size, count, True)
         self._gone += size
 
     def _time(self) -> str:
@@ -370,9 +372,8 @@ class Mover:
         self._parked.append(pipe)
         soon = now + (SOON if error.errno == errno.ENOBUFS else RETRY)
         self.wake_at = soon if self.wake_at is None else min(self.wake_at, soon)
-        kind = ("waiting", error.errno)  # each kind of trouble once, not once a pipe
-        if kind not in self._said and error.errno != errno.ENOBUFS:
-            self._said.add(kind)
+        if pipe.why not in self._waiting and error.errno != errno.ENOBUFS:
+            self._waiting.add(pipe.why)  # each kind of trouble once, not once a pipe
             self._say(
                 f"{pipe.shown} cannot be written: {error.strerror}; its service waits when its pipe is full,"
                 " and so does every other with this trouble; tried again each second"

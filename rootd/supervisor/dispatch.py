@@ -83,14 +83,19 @@ def answer_watch(desk: Desk, call: Call, command: messages.Watch) -> None:
 
 
 def answer_open_log(desk: Desk, call: Call, command: messages.OpenLog) -> None:
+    """Without a descriptor where nothing has been written yet: a file is made for its first byte."""
     process = _processes(desk, command)[0]
     try:
         fd = logs.open_log(desk.log, process, command.stream, command.rotated)
     except OSError as error:
-        kept = dict(desk.services.description(command.service).settings).get("log.target", "file")
-        why = error.strerror or error if kept == "file" else f'what it writes goes elsewhere, log.target = "{kept}"'
-        if kept == "file" and isinstance(error, FileNotFoundError) and error.strerror and not command.rotated:
-            why = "it has not been started yet, or the log was removed"
+        settings = dict(desk.services.description(command.service).settings)
+        kept, why = settings.get("log.target", "file"), str(error.strerror or error)
+        if kept != "file":
+            why = f'what it writes goes elsewhere, log.target = "{kept}"'
+        elif isinstance(error, FileNotFoundError) and error.strerror and not command.rotated:
+            if command.stream == "stdout" or settings.get("log.stderr") != "stdout":
+                return call.connection.answer(messages.LogOpened(command.service, process, command.stream, 0))
+            why = 'it is in that of stdout, log.stderr = "stdout"'
         raise Refusal("unknown", f"there is no such log of '{process}': {why}") from None
     try:
         opened = messages.LogOpened(command.service, process, command.stream, os.fstat(fd).st_size)

@@ -71,6 +71,18 @@ SHORT = {
     errno.ENOMEM: "memory is short: free some, or raise memory.max of its control group",
     errno.ENOSPC: "there is no room: free some in the run directory, or have fewer control groups",
 }
+# What to do about the rest of what a service asks for and this machine does not give.
+_LACK = "the daemon lacks the capability that it takes: durward doctor names it"
+_PATH = "durward doctor names the path"
+_TO_DO = {
+    ("limits", errno.EPERM): _LACK,
+    ("nice", errno.EACCES): _LACK,
+    ("nice", errno.EPERM): _LACK,
+    ("I/O priority", errno.EPERM): _LACK,
+    ("OOM score", errno.EACCES): _LACK,
+    ("files", errno.ENOENT): _PATH,
+    ("files", errno.ENOTDIR): _PATH,
+}
 _NOT_ADOPTED = {
     errno.ENOTSUP: "without control groups nobody can tell whose it is",
     errno.EPERM: "it is none of this process's own",
@@ -178,7 +190,8 @@ def _failure_words(failure: int, spec: ServiceSpec, part: str) -> str:
         what = f"cannot become {spec.user}"
     else:
         what = _WORDS.get(name, f"cannot start ({name})")
-    return "; ".join(filter(None, (f"{what}: {os.strerror(number)}" if number else what, SHORT.get(number))))
+    to_do = SHORT.get(number) or _TO_DO.get((name, number))
+    return "; ".join(filter(None, (f"{what}: {os.strerror(number)}" if number else what, to_do)))
 
 
 def _program(settings: dict[str, str], part: str) -> str:

@@ -112,6 +112,18 @@ def test_who_is_not_root_is_told_why_root_is_needed(monkeypatch: pytest.MonkeyPa
     assert "started as root" in capsys.readouterr().err  # type: ignore[attr-defined]
 
 
+@pytest.mark.root
+def test_a_start_without_the_capabilities_that_it_takes_says_which_and_what_to_do() -> None:
+    """As a container has it that was started with --cap-drop ALL --cap-add SETUID,SETGID, and some more."""
+    code = "import prctl; [prctl.capbset_drop(n) for n in (0, 10)]; from rootd import __main__ as p; exit(p.main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (program.NOT_ROOT, "")
+    assert done.stderr.endswith(
+        "without these capabilities: CHOWN,NET_BIND_SERVICE: in a container, --cap-add CHOWN,NET_BIND_SERVICE\n"
+    )
+    assert "CHOWN" not in run("--config", "/nonexistent").stderr
+
+
 @pytest.mark.parametrize("how", [lambda: os._exit(3), lambda: os.kill(os.getpid(), 9), lambda: 1 / 0])
 def test_a8_a_check_that_fails_in_any_way_is_never_taken_for_a_good_configuration(
     monkeypatch: pytest.MonkeyPatch, how: Callable[[], object]

@@ -16,6 +16,7 @@ import pytest
 from rootd import check, outlook
 from rootd.config.settings import User
 from rootd.config.table import Socket
+from rootd.log import forward
 
 WHO = User(4242, 4242, (4242, 77), "/", "")
 
@@ -93,7 +94,7 @@ def test_the_ports_of_a_daemon_that_runs_are_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_each_is_a_note_with_its_file_line_and_key_and_no_mistake(place: Path) -> None:
+def test_each_is_a_note_with_its_file_line_and_key_and_no_mistake(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("services.d", "policy.d"):
         (place / folder).mkdir(mode=0o755)
     roles = ("privileged", "supervisor", "auth", "log", "probe", "api")
@@ -107,11 +108,14 @@ def test_each_is_a_note_with_its_file_line_and_key_and_no_mistake(place: Path) -
             f'[socket.http]\nlisten = "127.0.0.1:{port}"\n[service.site]\ncommand = ["{place}/serve"]\n'
             f'user = "www-data"\nsockets = ["http"]\nready = {{ command = ["/bin/sh", "-c", "true"] }}\n'
             f'[service.site.hooks]\npre_start = ["{place}/migrate", "up"]\n'
+            '[service.site.log]\ntarget = "syslog"\n'
         )
         for name, text in (("durward.toml", main), ("services.d/site.toml", site)):
             (place / name).write_text(text)
             (place / name).chmod(0o644)
         program(place / "migrate", 0o644)
+        assert outlook.RECEIVERS == forward.PATHS
+        monkeypatch.setattr(outlook, "RECEIVERS", {"syslog": f"{place}/log"})
         found = check.check(str(place), "/usr/bin/python3", warn=True)
         assert check.check(str(place), "/usr/bin/python3").notes == [], "only where it is asked for"
     assert pwd.getpwnam("www-data")
@@ -122,16 +126,23 @@ def test_each_is_a_note_with_its_file_line_and_key_and_no_mistake(place: Path) -
         f"{file}:2: socket.http.listen: cannot be bound now: tcp:127.0.0.1:{port}: Address already in use",
         f"{file}:4: service.site.command[0]: {cannot} {place}/serve now: No such file or directory",
         f"{file}:9: service.site.hooks.pre_start: {cannot} {place}/migrate now: it is not executable by that user",
+        f"{file}:11: service.site.log.target: what it writes is lost while there is no {place}/log",
     ]
 
 
 def test_files_and_processors_that_are_not_here_are_told(place: Path) -> None:
     (place / "here").mkdir()
+    (place / "plain").touch()
+    assert dict(outlook.not_here({"directory": f"{place}/plain"})) == {
+        ("directory",): f"{place}/plain: Not a directory"
+    }
     values = {
+        "directory": f"{place}/away",
         "files": {"read": ("/usr", f"{place}/gone"), "write": (f"{place}/here", f"{place}/here/gone")},
         "cpu_affinity": (0, 8000),
     }
     assert dict(outlook.not_here(values)) == {
+        ("directory",): f"{place}/away: No such file or directory",
         ("files", "read", 1): f"{place}/gone: No such file or directory",
         ("files", "write", 1): f"{place}/here/gone: No such file or directory",
         ("cpu_affinity",): "there is no processor 8000 here",

@@ -198,7 +198,11 @@ def test_children_that_ignore_sigterm_do_not_outlive_a_stop(house: House) -> Non
         ("text", "cannot execute /etc/passwd: Permission denied"),
         ("nowhere", "cannot enter /nonexistent/place: No such file or directory"),
         ("closed", "cannot enter /root: Permission denied"),
-        ("greedy", "cannot set its limits: Operation not permitted"),
+        (
+            "greedy",
+            "cannot set its limits: Operation not permitted; the daemon lacks the capability that it takes:"
+            " durward doctor names it",
+        ),
     ],
 )
 def test_what_cannot_become_its_service_says_why_and_is_given_up_soon(house: House, service: str, reason: str) -> None:

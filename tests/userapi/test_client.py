@@ -162,10 +162,15 @@ def test_c7_a_log_s_descriptor_is_not_inherited(world, tmp_path):
     os.close(descriptor)
 
 
-def test_a_log_without_a_descriptor_is_an_error(world):
-    world.answers[messages.OpenLog] = messages.LogOpened(service="site", process="site", stream="stdout", size=5)
+def test_a_log_without_a_descriptor_is_empty_and_the_audit_log_and_rotated_ones_are_an_error(world):
+    nothing = messages.LogOpened(service="site", process="site", stream="stdout", size=0)
+    world.answers[messages.OpenLog] = world.answers[messages.OpenAudit] = nothing
+    supervisor = Supervisor(str(world.run / "control.sock"))
+    assert supervisor.open_log(world.token, messages.OpenLog(service="site"), "") == (nothing, -1)
+    with pytest.raises(Refusal, match="opened no log"):
+        supervisor.open_log(world.token, messages.OpenLog(service="site", rotated=1), "")
     with pytest.raises(Refusal) as refusal:
-        Supervisor(str(world.run / "control.sock")).open_log(world.token, messages.OpenLog(service="site"), "")
+        supervisor.open_log(world.token, messages.OpenAudit(), "")
     assert kind(refusal) == "failed"
 
 

@@ -108,6 +108,32 @@ def test_last_lines_are_so_many_though_more_is_written_meanwhile_and_who_follows
     reader.close()
 
 
+def test_a_log_that_does_not_exist_yet_is_followed_from_its_first_byte_on(log):
+    log.path.unlink()
+    reader, got = begun(log, 10)
+    assert got == b"".join(reader.more(True)) == b""
+    log.write(b"a\n")
+    assert b"".join(reader.more(True)) == b"a\n"
+    reader.close()
+
+
+def test_lines_that_somebody_renamed_away_are_told_once_while_nothing_else_is_written(log):
+    log.write(b"a\nb\n")
+    log.rotate()
+    log.path.unlink()
+    reader, got = begun(log, 1)
+    place = Cursor(reader.start.inode, reader.start.offset + len(got))
+    assert got + b"".join(reader.more(True)) == b"b\n"
+    log.write(b"c\n")
+    assert b"".join(reader.more(True)) == b"c\n"
+    reader.close()
+    log.path.unlink()
+    reader.resume(place)
+    log.write(b"d\n")
+    assert b"".join(reader.more(True)) == b"d\n"
+    reader.close()
+
+
 def test_a_follower_sees_what_is_written_and_goes_on_after_each_rotation(log):
     log.write(b"a\n")
     reader, got = begun(log, 10)

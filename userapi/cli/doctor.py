@@ -8,7 +8,9 @@ problem or unknown.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -26,13 +28,18 @@ if TYPE_CHECKING:
 
 COLOURS = {machine.OK: "32", WARNING: "33", PROBLEM: "31;1", UNKNOWN: "2"}
 
+MAKE = "make it, or leave it out"
 NOTES = (  # what a note of the check speaks of, and what to do about it
     ("nobody but root may do anything", "a policy is a grant in policy.d/10-first.toml, say"),
     ("controller for cgroups", "have it handed on (systemd: Delegate=yes), or say cgroup = { optional = true }"),
     ("there is no CAP_", "start the daemon with it, or leave out what takes it: nice, oom_score_adj, limits …"),
     ("Landlock", "take a kernel that has it in its list of LSMs, or say files = { optional = true }"),
+    ("what it writes is lost", 'start it, or have the output in files, or in our own: log = { target = "inherit" }'),
+    ("cannot execute", "install it, or let that user execute it"),
+    ("cannot be started now", MAKE),
     ("", "mend it, or leave it out"),
 )
+TOLD = re.compile(r"cannot be bound now|\.command\[0\]: .*: No such file")  # what is looked at here besides, by itself
 
 
 def doctor(ask: Any, screen: Screen, args: Any) -> int:
@@ -106,11 +113,11 @@ def configuration(config: str, bundle: Bundle) -> Iterator[Finding]:
     if any(file.denied for file in bundle.files):
         text = f"{config} can be read by root and Durward's group alone: it is not looked at"
         return (yield Finding("configuration", UNKNOWN, text, f"sudo durward doctor --config {config}"))
-    checked = check.check(config, bundle.python)
+    checked = check.check(config, bundle.python, warn=True)
     for problem in checked.problems:
         todo = f"mend it; durward-rootd --check --config {config} shows the place"
         yield Finding("configuration", PROBLEM, check.headline(problem), todo)
-    for note in checked.notes:
+    for note in itertools.filterfalse(TOLD.search, checked.notes):
         hidden = "only root can look" in note
         todo = "sudo durward doctor" if hidden else next(todo for words, todo in NOTES if words in note)
         yield Finding("configuration", UNKNOWN if hidden else WARNING, note, todo)

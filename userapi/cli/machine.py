@@ -21,7 +21,9 @@ OK, WARNING, PROBLEM, UNKNOWN = "ok", "warning", "problem", "unknown"
 KERNEL, PYTHON = (5, 14), (3, 11)
 CLONE3, LANDLOCK_CREATE_RULESET = 435, 444  # the same on every architecture
 PR_SET_SECCOMP, MODE_FILTER = 22, 2
-CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7, "SETPCAP": 8, "NET_BIND_SERVICE": 10}  # that privileged keeps
+CAPABILITIES = {  # that a start takes, and the last five of them privileged keeps
+    "CHOWN": 0, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "SETPCAP": 8, "NET_BIND_SERVICE": 10
+}  # fmt: skip
 PIPE_PAGES, FULL_PIPE_PAGES = 16, 256  # of a pipe as it is made, and of one that has grown to 1 MiB
 DESCRIPTORS, DESCRIPTORS_EACH = 256, 12  # of the keeper: its own, and for each process, of which services use half
 LISTEN_STATE = "0A"
@@ -107,14 +109,14 @@ def failing(number: int, *arguments: object) -> int:
 
 
 def capabilities() -> Finding:
-    """Those that privileged keeps must be in the bounding set that the daemon will have, which is taken to be ours."""
+    """Those that a start takes must be in the bounding set that the daemon will have, which is taken to be ours."""
     with open("/proc/self/status") as status:
         bounding = next(int(line.split()[1], 16) for line in status if line.startswith("CapBnd:"))
     missing = [name for name, number in CAPABILITIES.items() if not bounding >> number & 1]
     if missing:
-        text = f"the bounding set is without {', '.join(missing)}: services cannot be started as their users"
+        text = f"the bounding set is without {', '.join(missing)}: the daemon cannot be started"
         return Finding("kernel", PROBLEM, text, f"let it have them, as by --cap-add {','.join(missing)}")
-    return Finding("kernel", OK, "the capabilities that privileged keeps can be had")
+    return Finding("kernel", OK, "the capabilities that a start takes can be had")
 
 
 def cgroups() -> Iterator[Finding]:

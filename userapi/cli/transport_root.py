@@ -209,9 +209,9 @@ class Root:
                     raise
                 except OSError as error:
                     raise Failure("later", f"{error}: try again") from None
-            if descriptor < 0:
+            if descriptor < 0 and (rotated or command["do"] != "open-log"):
                 raise Failure("failed", "the supervisor opened no log")
-            return descriptor
+            return descriptor if descriptor >= 0 else None
 
         return opener
 

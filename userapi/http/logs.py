@@ -67,11 +67,12 @@ def opener(supervisor: Supervisor, token: str, command: messages.OpenLog, source
 
     def opened(rotated: int) -> int | None:
         try:
-            return supervisor.open_log(token, msgspec.structs.replace(command, rotated=rotated), source)[1]
+            descriptor = supervisor.open_log(token, msgspec.structs.replace(command, rotated=rotated), source)[1]
         except Refusal as error:
             if rotated and error.refused.kind == "unknown":
                 return None
             raise
+        return descriptor if descriptor >= 0 else None
 
     return opened
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from rootd.config.compile import Compiled
-from rootd.config.environment import Unknown, expand
+from rootd.config.environment import Unknown, expand, read_lines
 from rootd.config.table import Entry, load_table
 from rootd.config.trusted import File
 
@@ -108,6 +108,34 @@ def test_a_file_with_a_minus_before_it_may_be_missing_but_not_wrong(compiled: Co
         text = f'[service.a]\ncommand = ["/x"]\nuser = "worker"\n{more}'
         [problem] = compiled("[auth]", {"a.toml": text}, environment_files={"/etc/env": wrong}).problems
         assert problem.path == ("service", "a", "environment_file")
+
+
+def test_a_value_in_quotes_is_what_systemd_makes_of_it() -> None:
+    lines = {
+        "A=1\r": "1", "A= two words ": "two words", "A='$x \\'": "$x \\", 'A="a\\"b\\\\c\\$d\\`e\\n"': 'a"b\\c$d`e\\n',
+        'A=""': "", "A=''": "", "A=": "", 'A={"b": "c"}': '{"b": "c"}', "A=it's": "it's", "A=C:\\x": "C:\\x",
+        "A=b # c": "b # c", "\ufeffA=1": "1",
+    }  # fmt: skip
+    for line, value in lines.items():
+        assert read_lines("/e", {"/e": File("/e", line)}) == ({"A": value}, []), line
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "why"),
+    [
+        ('A="one\ntwo"', 1, "begins with a quote and does not end with it"), ("A='", 1, "it is one line"),
+        ('A="x" # y', 1, "begins with a quote"), ('A="a"b"', 1, "has one between"), ('A="a\\"', 1, "with a quote"),
+        ("A=--b \\\nB=c", 1, "ends with a backslash"), ("B=1\nexport A=1", 2, "begins with a shell's word, export"),
+        ("B=1\n\ufeffA=1", 2, "is not NAME=value"), ("LISTEN_FDS=1", 1, "ours to set"),
+    ],
+)  # fmt: skip
+def test_a_line_that_systemd_or_a_shell_would_read_otherwise_is_refused_with_its_number(
+    text: str, number: int, why: str
+) -> None:
+    [(path, sentence), *_] = read_lines("/etc/env", {"/etc/env": File("/etc/env", text)})[1]
+    assert path == ("environment_file",)
+    assert sentence.startswith(f"line {number} of /etc/env")
+    assert why in sentence
 
 
 def test_the_same_files_compile_twice_to_the_same(compiled: Compile) -> None:

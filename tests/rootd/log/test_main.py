@@ -352,7 +352,11 @@ def test_every_deed_has_a_name() -> None:
 
 
 def test_what_is_lost_is_told_to_each_supervisor(room: Room) -> None:
-    room.log.lost(Source("site", 2, 1, 7, 1, 1), 30, 2)
+    whose = Source("site", 2, 1, 7, 1, 1)
+    room.log.lost(whose, 30, 2, True)
     peer = room.connect("supervisor")
     room.turn()
-    assert f"op={ipc.LOST} scope=2 arg=30 extra=2 name='site'" in str(peer.receive())
+    for so_far, over in ((5, False), (7, False), (8, True)):
+        room.log.lost(whose, so_far, 1, over)
+    for size, lines in ((30, 2), (35, 3), (37, 3), (38, 3)):
+        assert f"op={ipc.LOST} scope=2 arg={size} extra={lines} name='site'" in str(peer.receive())

@@ -29,7 +29,7 @@ def how(target: str = "file", form: str = "plain", **rest: int) -> int:
 @pytest.fixture
 def lost(house: Any) -> list[tuple[int, int]]:
     told: list[tuple[int, int]] = []
-    house.mover._lost = lambda _source, size, lines: told.append((size, lines))
+    house.mover._lost = lambda _source, size, lines, over: told.append((size, lines)) if over else None
     return told
 
 
@@ -145,6 +145,24 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
     receiver.setblocking(False)
     yield receiver
     receiver.close()
+
+
+def test_while_a_receiver_is_not_there_what_is_lost_so_far_is_told_and_each_that_is_missing_is_named(
+    house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {name: str(tmp_path / name) for name in ("journald", "syslog")}
+    monkeypatch.setattr(forward, "PATHS", paths)
+    told: list[tuple[str, int, int, bool]] = []
+    house.mover._lost = lambda source, *rest: told.append((source.process, *rest))
+    for number, name in enumerate(paths):
+        writer = house.pipe(process=name, run=number, keep=how(name, drop=1))
+        os.write(writer, b"one\ntwo\n")
+    for now in (0.0, 1.0, 2.0):
+        house.mover.tend(now)
+        house.settle(now)
+    assert told == [("journald", 8, 2, False), ("syslog", 8, 2, False)]
+    for path in paths.values():
+        assert [said for said in house.said if "dropped and counted" in said and path in said]
 
 
 def received(sock: socket.socket) -> list[bytes]:

@@ -319,13 +319,13 @@ def test_e6_only_the_names_of_the_configuration_become_paths(room: Any) -> None:
     (room.path / "log" / "jobs" / "stdout.log").write_bytes(b"x")
     client = room.client()
     assert client.ask(messages.OpenLog("jobs")).process == "jobs"
-    other = client.ask(messages.OpenLog("site", process="jobs"))
-    assert (other.kind, other.text) == ("unknown", "'site' has no process 'jobs': it has site:0, site:1")
+    assert "'site' has no process 'x': it has site:0, site:1" in client.ask(messages.OpenLog("site", process="x")).text
     missing = client.ask(messages.OpenLog("jobs", rotated=3))
     assert (missing.kind, missing.text) == ("unknown", "there is no such log of 'jobs': No such file or directory")
-    assert "'site:1': it has not been started yet" in client.ask(messages.OpenLog("site", process="site:1")).text
-    room.services.settings = {"log.target": "journald"}
-    assert 'goes elsewhere, log.target = "journald"' in client.ask(messages.OpenLog("jobs", rotated=3)).text
+    assert client.ask(messages.OpenLog("site", process="site:1")) == messages.LogOpened("site", "site:1", "stdout", 0)
+    for key, value, why in (("target", "journald", "goes elsewhere"), ("stderr", "stdout", "is in that of stdout")):
+        room.services.settings = {f"log.{key}": value}
+        assert f'{why}, log.{key} = "{value}"' in client.ask(messages.OpenLog("site", "stderr")).text
     room.services.settings = {}
     assert "is not a file" in client.ask(messages.OpenLog("jobs", "stderr")).text
 

@@ -30,7 +30,15 @@ def failure(step: int | str, number: int) -> Exit:
         (failure("exec", errno.EACCES), "cannot execute /srv/x: Permission denied"),
         (failure("directory", errno.ENOENT), "cannot enter /srv: No such file or directory"),
         (failure("uid", errno.EPERM), "cannot become www: Operation not permitted"),
-        (failure("limits", errno.EPERM), "cannot set its limits: Operation not permitted"),
+        (
+            failure("limits", errno.EPERM),
+            "cannot set its limits: Operation not permitted; the daemon lacks the capability that it takes:"
+            " durward doctor names it",
+        ),
+        (
+            failure("files", errno.ENOENT),
+            "cannot be kept to its files (Landlock): No such file or directory; durward doctor names the path",
+        ),
         (
             failure("fork", errno.EAGAIN),
             "cannot start a process: Resource temporarily unavailable; processes are short:"

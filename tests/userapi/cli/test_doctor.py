@@ -187,6 +187,28 @@ def test_a_service_that_takes_less_gives_up_nothing(folder: Path) -> None:
     assert WARNING not in [level for level, _ in of(run(folder, "--json")[1], "given up")]
 
 
+def test_what_a_service_needs_and_is_not_here_is_told_once_with_what_to_do(folder: Path) -> None:
+    """What --check notes: a message about a missing path sends people here."""
+    write(folder, "durward.toml", settings(folder))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        keys = f'directory = "{folder}/away"\nfiles = {{ read = ["/usr", "{folder}/gone"] }}\nsockets = ["a"]\n'
+        text = f'[socket.a]\nlisten = "127.0.0.1:{port}"\n[service.site]\nuser = "nobody"\n{keys}'
+        text += f'command = ["{folder}/no"]\nhooks = {{ pre_start = ["{folder}/hook"] }}\n'
+        write(folder, "services.d/a.toml", text)
+        _, told = run(folder, "--json")
+    place = "services.d/a.toml:{}: service.site.{}".format
+    assert {one["text"]: one["todo"] for one in told["findings"] if "service.site" in one["text"]} == {
+        f"{place(5, 'directory')}: it cannot be started now: {folder}/away: No such file or directory": doctor.MAKE,
+        f"{place(6, 'files.read[1]')}: it cannot be started now: {folder}/gone: No such file or directory": doctor.MAKE,
+        f"{place(9, 'hooks.pre_start')}: nobody cannot execute {folder}/hook now: No such file or directory": (
+            "install it, or let that user execute it"
+        ),
+    }
+    assert len([one for one in told["findings"] if str(port) in one["text"]]) == 1
+    assert len([one for one in told["findings"] if f"{folder}/no" in one["text"]]) == 1
+
+
 def test_only_a_missing_policy_is_mended_by_a_grant(folder: Path) -> None:
     write(folder, "durward.toml", settings(folder))
     (folder / "etc" / "policy.d").mkdir(mode=0o755)

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from rootd import sandbox
+from rootd.__main__ import NEEDED
 from userapi.cli import machine
 from userapi.cli.machine import OK, PROBLEM, WARNING
 
@@ -71,7 +72,8 @@ def test_a_capability_that_the_daemon_could_not_have_is_named() -> None:
     [(level, text)] = found("check(libc.prctl(24, 10, 0, 0, 0))", "[machine.capabilities()]")
     assert level == PROBLEM
     assert "NET_BIND_SERVICE" in text
-    assert found("", "[machine.capabilities()]") == [(OK, "the capabilities that privileged keeps can be had")]
+    assert found("", "[machine.capabilities()]") == [(OK, "the capabilities that a start takes can be had")]
+    assert machine.CAPABILITIES == NEEDED
 
 
 @pytest.mark.root

@@ -119,9 +119,18 @@ def test_a_log_is_read_here_through_the_descriptor(ask, world, tmp_path):
         file.write(b"c\n")
     assert next(follower) == b"c\n"
     follower.close()
-    world.answers[messages.OpenLog] = messages.LogOpened(service="a", process="a", stream="stdout", size=4)
+
+
+def test_a_log_to_which_nothing_was_written_yet_is_an_empty_one(ask, world):
+    world.answers[messages.OpenLog] = lambda command: (
+        messages.Refused(kind="unknown", text="none")
+        if command.rotated
+        else messages.LogOpened(service="a", process="a", stream="stderr", size=0)
+    )
+    assert list(ask.logs("site", "stderr", "", 1, False)) == []
+    world.answers[messages.OpenAudit] = messages.LogOpened(service="", process="", stream="audit", size=4)
     with pytest.raises(Failure, match="opened no log"):
-        list(ask.logs("site", "stdout", "", 1, False))
+        list(ask.audit_tail(1, False))
 
 
 def test_the_audit_log_is_read_here_through_descriptors(ask, world, tmp_path):

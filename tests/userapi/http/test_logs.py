@@ -66,6 +66,18 @@ def test_a_refusal_is_a_problem_and_gives_its_permit_back(http, world):
         assert http.get("/api/v1/services/site/logs").status_code == 403
 
 
+def test_a_log_to_which_nothing_was_written_yet_is_empty_and_read_from_its_first_byte_on(http, log, world):
+    opened = world.answers[messages.OpenLog]
+    nothing = messages.LogOpened(service="site", process="site", stream="stdout", size=0)
+    world.answers[messages.OpenLog] = lambda command: opened(command) if command.rotated else nothing
+    (log / "1").rename(log / "renamed")
+    answer = http.get("/api/v1/services/site/logs")
+    assert (answer.status_code, answer.data) == (200, b"")
+    world.answers[messages.OpenLog] = opened
+    answer = http.get(f"/api/v1/services/site/logs?after={answer.headers['Durward-Log-Position']}")
+    assert answer.data.startswith(b"b\n")
+
+
 class Lines:
     """A tail that has a line each time it is asked, and is refused when it asks again whether it may."""
 
