@@ -29,7 +29,7 @@ SOUGHT = {
     "user": "who asked",
     "action": "an action, a command or a deed: restart, cancel, spawn",
     "target": "a service",
-    "kind": "decision, outcome, step, deed, login, token, start, …",
+    "kind": "decision, outcome, step, deed, login, token, load, …; a wrong one is told all",
     "token": "the name of the personal token by which it was asked",
     "request": "all of one request's story, by its id",
     "grep": "records in which this regular expression is found",
