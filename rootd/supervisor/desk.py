@@ -58,6 +58,7 @@ class Call:
         self.id = os.urandom(8).hex()
         self.service = target(command)
         self.approved: tuple[Waiting, str] | None = None  # what it was when it was approved, and by whom
+        self.looked = False  # at what a reload would change, before it waits for a second person
         self.refresh(session)
 
     def refresh(self, session: Session | None) -> None:
@@ -109,13 +110,13 @@ class Desk:
             touched = session.touch(self.clock())
             if touched is not None:
                 self.tell_auth(touched)
-        return self._called(Call(connection, request.command, session, request.source, request.reason))
+        return self.called(Call(connection, request.command, session, request.source, request.reason))
 
     def signalled(self, command: messages.Command, note: Callable[[str], None]) -> None:
         """Root has sent the daemon a signal, which means this command."""
-        self._called(Call(NoConnection(note), command, None, "a signal"))
+        self.called(Call(NoConnection(note), command, None, "a signal"))
 
-    def _called(self, call: Call) -> None:
+    def called(self, call: Call) -> None:
         call.connection.sight = partial(self.sight, call)
         row = self._row(call)
         if (self.audit.is_full if call.connection.root else self.audit.is_crowded) and not self._may_go_on(call):

@@ -33,6 +33,7 @@ from rootd.supervisor import mentions, root_again
 from rootd.supervisor.difference import NO_CHANGE, difference, fingerprint, users, whose
 from rootd.supervisor.ending import FAILED
 from rootd.supervisor.loading import hashes
+from rootd.supervisor.looks import Looks, Would
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 from rootd.supervisor.publishing import packed
@@ -64,16 +65,6 @@ class Loaded(NamedTuple):
     sockets: tuple[Socket, ...] = ()
     files: dict[str, str] = {}  # their hashes, by path  # noqa: RUF012 (never changed)
     shown: bytes = b""  # what publishing.packed makes of it
-
-
-class Would(NamedTuple):
-    """What a reload would do. unread: that nobody knows, for it takes root to read a file."""
-
-    found: Loaded
-    mark: str
-    problems: list[Problem]
-    what: str
-    unread: str = ""
 
 
 Made = tuple[Loaded, int]  # and the memfd that it was made of
@@ -179,19 +170,28 @@ class Reloads:
         self._replacing = False
         self._until = 0.0
         self._seq = OTHERS
+        self.looks = Looks(self._begin_look)
         self.asked = "", "", ""  # for what counts now: the id of the request, whose it was, and what it has changed
 
     def begin(self, request: str, dry_run: bool, now: float, shown: str = "") -> int:
         """The number of the operation. shown: the mark of what alone may change; "": anything. Raises Refusal."""
         if self._operation is not None:
             raise Refusal("conflict", f"a reload is under way: operation {self._operation.number}")
+        if self.looks.until is not None:
+            self._ask(ipc.Message(ipc.ABORT))
         if not self._ask(ipc.Message(ipc.STAGE)):
             raise Refusal("later", "privileged is being started again: try again")
         self._operation = self._operations.begin("reload", "", request, now)
         self._dry_run, self._found, self._replacing, self._until = dry_run, None, False, now + TIME_LIMIT
         self._shown, self._operation.generation = shown, self.current.generation
         self._operations.step(self._operation, "reading and checking the files")
+        self.looks.told("a reload has begun meanwhile", now)
         return self._operation.number
+
+    def _begin_look(self) -> str:
+        if self._operation is not None:
+            return "a reload is under way"
+        return "" if self._ask(ipc.Message(ipc.STAGE)) else "privileged is being started again"
 
     def cancel(self, operation: Operation, why: str, now: float) -> None:
         """One that is under way. Raises Refusal when the new configuration is being taken, or counts, already."""
@@ -204,10 +204,12 @@ class Reloads:
 
     def staged(self, message: ipc.Message, fd: int, now: float) -> None:
         """TABLE: what would be. The descriptor stays the caller's."""
-        if self._operation is None:  # one that was given up: privileged may forget it
+        if self._operation is None:  # a look, or one that was given up: privileged may forget it
+            is_look = self.looks.until is not None and message.seq == self._seq
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
-        if self._operation is None or self._found is not None or (message.seq != self._seq and not self._replacing):
-            return
+            return self.looks.told(self._would(message, fd).seen(), now) if is_look else None
+        if self._found is not None or (message.seq != self._seq and not self._replacing):
+            return None
         if message.flags & ipc.NEEDS_ROOT and message.flags & ipc.INVALID and not self._dry_run:
             return self._as_root()
         would = self._would(message, fd)
@@ -220,6 +222,7 @@ class Reloads:
         else:
             self._found = would.found
             self._ask(ipc.Message(ipc.COMMIT, generation=would.found.generation, digest=would.found.digest))
+        return None
 
     def _would(self, message: ipc.Message, fd: int) -> Would:
         found = read_generation(message.generation, message.digest, fd, self.current.settings)
@@ -256,6 +259,8 @@ class Reloads:
 
     def done(self, message: ipc.Message, now: float) -> None:
         """DONE with a number of ours."""
+        if self._operation is None and message.seq == self._seq and message.arg:
+            self.looks.told(os.strerror(message.arg), now)
         if self._operation is None or message.seq != self._seq:
             return
         if self._found is not None and message.arg == 0:
@@ -275,6 +280,7 @@ class Reloads:
     def facts(self, running: Loaded, now: float, going: Iterable[SavedOperation] = ()) -> None:
         """A privileged that was started again, or told a new supervisor, runs this generation. going: what the last one
         had under way."""
+        self.looks.told("privileged was started again meanwhile", now)
         found = self._found
         begun: dict[str, int] = {}
         if running.generation != self.current.generation or running.digest != self.current.digest:
@@ -305,12 +311,15 @@ class Reloads:
         self._look(now)
 
     def wake_at(self) -> float | None:
-        return None if self._operation is None else self._until
+        return self.looks.until if self._operation is None else self._until
 
     def wake(self, now: float) -> None:
         if self._operation is not None and now >= self._until:
             self._ask(ipc.Message(ipc.ABORT))
             self._end(False, f"it took more than {TIME_LIMIT:g} s", now)
+        if self.looks.until is not None and now >= self.looks.until:
+            self._ask(ipc.Message(ipc.ABORT))
+            self.looks.told("it takes too long to read the files", now)
 
     def _take(self, found: Loaded, now: float) -> None:
         what = difference(self.current, found)
@@ -320,6 +329,7 @@ class Reloads:
         one = self._operation or taken
         self.asked = (one.requests[0], one.user, what) if one is not None else ("", "", what)
         self.current = loaded
+        self.looks.forget()
         return self._adopt(loaded, now)
 
     def _follow(self, text: str, begun: dict[str, int], now: float) -> None:
