@@ -341,17 +341,12 @@ class Desk:
 
     def sight(self, call: Call) -> mentions.Sees:
         """Which names may be told now; of each service, perhaps with its groups, which may not be there (mentions)."""
-        if call.identity.root:
-            return lambda whose: True
-        may = decide.sight(self.policy, call.identity, self.asking(call))
+        may = decide.tellable(self.policy, call.identity, self.asking(call))
 
         def sees(whose: str) -> bool:
             name, *groups = whose.split(" ")
             known = self.groups_of(name)
-            if known is not None or groups:
-                return may(name, groups if known is None else known)
-            forbidding = [entry.removeprefix(rules.GROUP) for deny in self.policy.denies for entry in deny.on]
-            return may(name, ()) and may(name, forbidding)
+            return may(name, (groups or None) if known is None else known)
 
         return sees
 
