@@ -51,7 +51,7 @@ def options(parser: argparse.ArgumentParser, common: Callable[[argparse.Argument
     search.add_argument("files", metavar="FILE", nargs="*", help="files or folders, instead of asking the daemon")
     for option, text in SOUGHT.items():
         search.add_argument(f"--{option}", metavar=option.upper(), default="", help=text)
-    search.add_argument("--outcome", choices=("allowed", "denied", "ok", "failed"), default="")
+    search.add_argument("--outcome", choices=("allowed", "denied", "ok", "failed"), default="", help="decided, or done")
     search.add_argument("--from", dest="since", metavar="N|TIME", default="", help="from this record, or UTC time, on")
     search.add_argument("--to", dest="until", metavar="N|TIME", default="", help="up to this record, or UTC time")
     search.add_argument("--csv", action="store_true", help="comma separated, with a line of titles")
