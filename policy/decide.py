@@ -306,6 +306,21 @@ def sight(policy: Policy, identity: Identity, asking: Asking = UNKNOWN) -> Calla
     return lambda service, groups: found.allowed(Action.VIEW, targets_of(Action.VIEW, service, groups))
 
 
+def tellable(
+    policy: Policy, identity: Identity, asking: Asking = UNKNOWN
+) -> Callable[[str, Collection[str] | None], bool]:
+    """May this person be told the names of services at this moment, also of those that are not configured, or not yet?
+
+    What is returned takes a service and the groups that it is or would be in; None: nobody knows them. Then it may be
+    in any that a deny is about, and is told to who might view it all the same.
+    """
+    may = sight(policy, identity, asking)
+    forbidding = [entry.removeprefix(GROUP) for deny in policy.denies for entry in deny.on]
+    return lambda service, groups: (
+        may(service, groups) if groups is not None else may(service, ()) and may(service, forbidding)
+    )
+
+
 def viewable(
     policy: Policy, identity: Identity, services: Mapping[str, Collection[str]], asking: Asking = UNKNOWN
 ) -> list[str]:

@@ -206,8 +206,8 @@ class _Found:
             for point in self._points(pairs):
                 unless = self._unless(other.denies, point)
                 still = in_order(remaining(formula, point))
-                but = self._unless(one.denies, point) if still else ()
-                but = tuple(deny for deny in but if deny and deny not in unless)
+                but, known = self._unless(one.denies, point) if still else (), {frozenset[Atom](), *unless}
+                but = tuple([deny for deny in but if deny not in known])
                 found.append(self.add(Change(kind, at(row_of(point, action, ""))._replace(unless=unless), still, but)))
         return self._told[key]
 

@@ -9,6 +9,7 @@ Rule: pure, and of the formulas of policy/rights.py alone. People's groups are a
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -30,6 +31,8 @@ from policy.rights import (
     Atoms,
     Book,
     Formula,
+    Part,
+    Parts,
     Place,
     Principals,
     actions,
@@ -37,8 +40,9 @@ from policy.rights import (
     possible,
     restricted,
 )  # fmt: skip
-from policy.rules import Grant
+from policy.rules import Deny, Grant
 
+Denies = dict[Atoms, tuple[Deny, ...]]
 Progress = Callable[[int, int], None]  # how many of how many
 KINDS = (USER, MEMBER, INSIDE, WHEN, UNTIL, FROM, REASON, LIMIT, APPROVAL)
 ORDER = {kind: number for number, kind in enumerate(KINDS)}
@@ -72,17 +76,25 @@ class Ways:
 
     def of(self, action: str, place: Place) -> list[Row]:
         """In the order of principals; they name no service yet."""
-        base, own = self._book.layers(action, place, self._about)
-        parts, denies = base | own, self._book.forbids(base, own)
-        if id(denies) not in self._excepts:
-            self._excepts[id(denies)] = Excepts(denies)
-        found = list[Row]()
+        base, own, denies = self.layers(action, place)
+        parts, found = base | own, list[Row]()
         for person in sorted(parts, key=_place):
-            key = (action, id(parts[person]), id(denies))  # the book keeps both
-            if key not in self._made:
-                self._made[key] = _rows(parts[person].grants, self._excepts[id(denies)], action, "")
-            found += self._made[key]
+            found += self.by(action, parts[person], denies)
         return found
+
+    def layers(self, action: str, place: Place) -> tuple[Parts, Parts, Denies]:
+        """The two of the book, and all that forbids it there."""
+        base, own = self._book.layers(action, place, self._about)
+        return base, own, self._book.forbids(base, own)
+
+    def by(self, action: str, part: Part, denies: Denies) -> list[Row]:
+        """Of one principal."""
+        key = (action, id(part), id(denies))  # the book keeps both
+        if key not in self._made:
+            if id(denies) not in self._excepts:
+                self._excepts[id(denies)] = Excepts(denies)
+            self._made[key] = _rows(part.grants, self._excepts[id(denies)], action, "")
+        return self._made[key]
 
 
 def who_can(book: Book, action: str, place: Place) -> list[Row]:
@@ -104,8 +116,7 @@ def what_can(
     has no row.
     """
     if groups is None:
-        himself = Atom(USER, user)
-        return _all(Ways(book, lambda atom: atom.kind != USER or atom == himself), places, tell)
+        return _all(_in_any_group(book, user), places, tell)
     mine = principals(user, groups)
     held = frozenset(mine)
     found, made = [], dict[tuple[str, tuple[int, ...]], list[Row]]()
@@ -118,6 +129,20 @@ def what_can(
                 made[key] = [row._replace(who=(mine[0],)) for row in rows_of(formula, action, "")]
             found += [at(row, place) for row in made[key]]
     return found
+
+
+def what_can_gathered(
+    book: Book, places: Iterable[Place], user: str, groups: Collection[str] | None, tell: Progress = silent
+) -> list[Row]:
+    """gathered(what_can(…)). Where the groups are not known, without a row for each service in between."""
+    if groups is None:
+        return _all_gathered(_in_any_group(book, user), places, tell)
+    return gathered(what_can(book, places, user, groups, tell))
+
+
+def _in_any_group(book: Book, user: str) -> Ways:
+    himself = Atom(USER, user)
+    return Ways(book, lambda atom: atom.kind != USER or atom == himself)
 
 
 def principals(user: str, groups: Iterable[str]) -> list[Atom]:
@@ -142,6 +167,28 @@ def _all(ways: Ways, places: Iterable[Place], tell: Progress) -> list[Row]:
     ]
 
 
+def _all_gathered(ways: Ways, places: Iterable[Place], tell: Progress) -> list[Row]:
+    """gathered(_all(…)): where the same rules are about somebody, he has the same rows, which are made and looked at
+    once. They come in the order of the first place, action and principal that have them."""
+    where = [DAEMON, *places]
+    first: dict[tuple[str, int, int], tuple[tuple[int, int, tuple[int, str, int]], Part, Denies]] = {}
+    on: dict[tuple[str, int, int], list[int]] = {}
+    for number, place in enumerate(_told(where, tell)):
+        for rank, action in enumerate(map(str, actions(place))):
+            base, own, denies = ways.layers(action, place)
+            parts = base | own if own else base
+            for person, part in parts.items():
+                key = (action, id(part), id(denies))  # the book keeps both
+                if key not in first:
+                    first[key], on[key] = ((number, rank, _place(person)), part, denies), []
+                on[key].append(number)
+    services: dict[Row, set[int]] = {}
+    for key in sorted(first, key=lambda key: first[key][0]):
+        for row in ways.by(key[0], *first[key][1:]):
+            services.setdefault(at(row), set()).update(on[key])
+    return _acts((row, [where[number].service for number in sorted(found)]) for row, found in services.items())
+
+
 def at(row: Row, *places: Place) -> Row:
     """The same there. It is made often, and _replace takes four times as long."""
     return Row(row[0], row[1], tuple([place.service for place in places]), *row[3:])
@@ -158,8 +205,13 @@ def gathered(rows: Iterable[Row]) -> list[Row]:
     services: dict[Row, list[str]] = {}
     for row in rows:
         services.setdefault(at(row), []).extend(row.services)
+    return _acts(services.items())
+
+
+def _acts(services: Iterable[tuple[Row, list[str]]]) -> list[Row]:
+    """What is the same but for its action in one row."""
     acts: dict[Row, list[str]] = {}
-    for row, names in services.items():
+    for row, names in services:
         acts.setdefault(row._replace(services=tuple(dict.fromkeys(names)), actions=()), []).extend(row.actions)
     return [row._replace(actions=tuple(dict.fromkeys(names))) for row, names in acts.items()]
 
@@ -169,17 +221,36 @@ class Excepts:
 
     def __init__(self, denies: Iterable[Atoms]) -> None:
         self._all = in_order(denies)
-        self._atoms = frozenset(atom for one in self._all for atom in one)
+        self._about: dict[Atom, set[Atoms]] = {}  # those in which an atom is
+        for one in self._all:
+            for atom in one:
+                self._about.setdefault(atom, set()).add(one)
+        self._of: dict[Atoms, tuple[Atoms, ...]] = {}
         self._for: dict[tuple[Atoms, Atoms], tuple[Atoms, ...]] = {}
 
     def of(self, one: Atoms) -> tuple[Atoms, ...]:
         """From this one: what is true where it holds is not told again, and nobody is two people."""
-        known = frozenset(atom for atom in one if atom.kind == USER), self._atoms & one  # all of it that matters
-        if known not in self._for:
-            users, true = known
-            found = tuple(deny for deny in self._all if possible(users | deny))
-            self._for[known] = in_order({deny - true for deny in found}) if true else found
-        return self._for[known]
+        users = frozenset([atom for atom in one if atom[0] == USER])
+        true = frozenset([atom for atom in one if atom in self._about])
+        if (users, true) not in self._for:  # all of it that matters
+            self._for[users, true] = self._without(true, self._possible(users))
+        return self._for[users, true]
+
+    def _possible(self, users: Atoms) -> tuple[Atoms, ...]:
+        if users not in self._of:
+            others = [atom for atom in self._about if atom.kind == USER and atom not in users]
+            wrong = set[Atoms]().union(*(self._about[atom] for atom in others)) if users else set[Atoms]()
+            self._of[users] = tuple([deny for deny in self._all if deny not in wrong and possible(deny)])
+        return self._of[users]
+
+    def _without(self, true: Atoms, found: tuple[Atoms, ...]) -> tuple[Atoms, ...]:
+        """The order of what has nothing of it stays."""
+        touched = set[Atoms]().union(*(self._about[atom] for atom in true))
+        rest = [deny for deny in found if deny not in touched]
+        known = {*rest}
+        for deny in {deny - true for deny in touched.intersection(found)} - known:
+            insort(rest, deny, key=_places)
+        return tuple(rest)
 
 
 def rows_of(formula: Formula, action: str, service: str) -> list[Row]:
@@ -190,8 +261,8 @@ def rows_of(formula: Formula, action: str, service: str) -> list[Row]:
 def _rows(grants: Mapping[Atoms, Collection[Grant]], excepts: Excepts, action: str, service: str) -> list[Row]:
     found = []
     for one in in_order(grants):
-        rules = tuple(f"{rule.id} ({place_of(rule)})" for rule in grants[one])
-        found.append(row_of(one, action, service)._replace(unless=excepts.of(one), rules=rules))
+        rules = tuple([f"{rule.id} ({place_of(rule)})" for rule in grants[one]])
+        found.append(Row(*row_of(one, action, service)[:5], excepts.of(one), rules))
     return found
 
 

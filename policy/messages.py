@@ -180,7 +180,11 @@ class Cancel(_Command, frozen=True, tag="cancel"):
 
 
 class ListApprovals(_Command, frozen=True, tag="approvals"):
-    """What waits for a second person: what the asker may approve, and what he has asked for; by `Approvals`."""
+    """What waits for a second person: what the asker may approve, and what he has asked for; by `Approvals`.
+
+    changes: with what a reload among them would change, for which the files are looked at."""
+
+    changes: bool = False
 
 
 class Approve(_Command, frozen=True, tag="approve"):

@@ -60,6 +60,8 @@ class Formula(NamedTuple):
 
 
 NEVER = Formula({}, {})
+NO_NAMES: frozenset[str] = frozenset()
+NO_RULES: dict[Atom, Sequence[Any]] = {}
 
 
 class Place(NamedTuple):
@@ -121,6 +123,11 @@ class Book:
         )
         self._grants: ByTarget[Grant] = _by_target(policy.grants)
         self._denies: ByTarget[Deny] = _by_target(policy.denies)
+        self._known = {
+            action: frozenset(self._grants.get(action, {})) | frozenset(self._denies.get(action, {}))
+            for action in self._grants.keys() | self._denies.keys()
+        }  # by action, the entries of `on` that rules name
+        self._conditions: dict[tuple[int, bool], Atoms] = {}
         self._parts: dict[tuple[str, Atom, frozenset[str], frozenset[str]], Part] = {}
         self._of: dict[tuple[object, ...], Parts] = {}
         self._forbids: dict[tuple[object, ...], dict[Atoms, tuple[Deny, ...]]] = {}
@@ -147,8 +154,9 @@ class Book:
         that are alike but for rules of their own. Then of whom those name: that counts in place of the first."""
         if place is None or (action in GLOBAL_ACTIONS) != (place == DAEMON):
             return self._none, self._none
-        perhaps = frozenset(group for group in place.perhaps if self._names(action, GROUP + group))
-        targets = frozenset(target for target in place.targets if self._names(action, target))
+        known = self._known.get(action, NO_NAMES)
+        perhaps = frozenset(group for group in place.perhaps if GROUP + group in known)
+        targets = place.targets & known
         own = targets & {place.service}
         key = (action, shared := targets - own, perhaps, about)
         if key not in self._of:
@@ -169,9 +177,6 @@ class Book:
             self._forbids[key] = {one: rules for part in denying for one, rules in part.denies.items()}
         return self._forbids[key]
 
-    def _names(self, action: str, target: str) -> bool:
-        return target in self._grants.get(action, {}) or target in self._denies.get(action, {})
-
     def _named(self, action: str, targets: Iterable[str]) -> dict[Atom, None]:
         tables: list[Mapping[str, Iterable[Atom]]] = [self._grants.get(action, {}), self._denies.get(action, {})]
         return {person: None for table in tables for target in targets for person in table.get(target, ())}
@@ -188,18 +193,50 @@ class Book:
             )
             key = (action, person, own, also)
             if key not in self._parts:
-                grants = _entries(may, person, own, also, action in CHANGING)
-                denies = _entries(not_may, person, own, also, False)
-                alive = {one: rules for one, rules in grants.items() if not covered(one, denies)}
+                grants = self._entries(may, person, own, also, action in CHANGING)
+                denies = self._entries(not_may, person, own, also, False)
+                alive = {one: rules for one, rules in grants.items() if not covered(one, denies)} if denies else grants
                 self._parts[key] = Part(alive, denies)
             found[person] = self._parts[key]
         return found
+
+    def _entries(
+        self,
+        rules: Mapping[str, Mapping[Atom, Sequence[Any]]],
+        person: Atom,
+        targets: Iterable[str],
+        perhaps: Iterable[str],
+        demands: bool,
+    ) -> dict[Atoms, tuple[Any, ...]]:
+        """The ways of these rules to somebody's right on these targets, or perhaps on them."""
+        ways: list[tuple[Rule, str]] = [
+            (rule, "") for target in sorted(targets) if target in rules for rule in rules[target].get(person, ())
+        ]
+        for group in sorted(perhaps):
+            ways += [(rule, group) for rule in rules.get(GROUP + group, NO_RULES).get(person, ())]
+        if not ways:
+            return {}
+        counted = _counted([rule for rule, _ in ways]) if demands and len(ways) > 1 else {}
+        found: dict[Atoms, dict[int, Rule]] = {}
+        for rule, group in ways:
+            one = self._asks(rule, demands) | ({person, Atom(INSIDE, group)} if group else {person})
+            if rule.order in counted:
+                one = frozenset(atom._replace(nth=counted[rule.order]) if atom.kind == LIMIT else atom for atom in one)
+            found.setdefault(one, {})[rule.order] = rule
+        return {one: tuple(found[one][order] for order in sorted(found[one])) for one in minimal(found)}
+
+    def _asks(self, rule: Rule, demands: bool) -> Atoms:
+        """conditions, found once."""
+        key = id(rule), demands  # the policy keeps it
+        if key not in self._conditions:
+            self._conditions[key] = conditions(rule, demands)
+        return self._conditions[key]
 
     def marks(self, action: str, target: str) -> object:
         """Where they are equal for each entry of `on` that is about a place, the formulas of two books are."""
         grants, denies = self._grants.get(action, {}), self._denies.get(action, {})
         rules = [rule for table in (grants, denies) for own in table.get(target, {}).values() for rule in own]
-        return sorted((isinstance(one, Grant), principals_of(one), sorted(conditions(one, True))) for one in rules)
+        return sorted((isinstance(one, Grant), principals_of(one), sorted(self._asks(one, True))) for one in rules)
 
 
 def restricted(formula: Formula, held: Collection[Atom]) -> Formula:
@@ -228,32 +265,6 @@ def _by_target(rules: Sequence[R]) -> ByTarget[R]:
                 for person in persons:
                     entry.setdefault(person, []).append(rule)
     return found
-
-
-def _entries(
-    rules: Mapping[str, Mapping[Atom, Sequence[Any]]],
-    person: Atom,
-    targets: Iterable[str],
-    perhaps: Iterable[str],
-    demands: bool,
-) -> dict[Atoms, tuple[Any, ...]]:
-    nothing: dict[Atom, Sequence[Any]] = {}
-    ways: list[tuple[Rule, Atoms]] = [
-        (rule, frozenset()) for target in sorted(targets) for rule in rules.get(target, nothing).get(person, ())
-    ]
-    for group in sorted(perhaps):
-        inside = frozenset({Atom(INSIDE, group)})
-        ways += [(rule, inside) for rule in rules.get(GROUP + group, nothing).get(person, ())]
-    if not ways:
-        return {}
-    counted = _counted([rule for rule, _ in ways]) if demands else {}
-    found: dict[Atoms, dict[int, Rule]] = {}
-    for rule, inside in ways:
-        one = frozenset({person, *inside, *conditions(rule, demands)})
-        if rule.order in counted:
-            one = frozenset(atom._replace(nth=counted[rule.order]) if atom.kind == LIMIT else atom for atom in one)
-        found.setdefault(one, {})[rule.order] = rule
-    return {one: tuple(found[one][order] for order in sorted(found[one])) for one in minimal(found)}
 
 
 def _counted(rules: list[Rule]) -> dict[int, int]:

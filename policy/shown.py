@@ -50,6 +50,8 @@ class ApprovalInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: str
     yours: bool = False  # whether it is the asker's own, which he cannot approve
     rule: str = ""  # the rule that wants it approved
+    changes: str = ""  # of a reload, where that was asked for and the asker may approve it: what it would change
+    stale: str = ""  # why it would change nothing any more, and be approved in vain
 
 
 class Right(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

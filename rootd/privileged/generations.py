@@ -131,29 +131,29 @@ class Generations:
     def stage(self, seq: int, word: ipc.Message, fds: list[int]) -> tuple[ipc.Message, int]:
         """What a throw-away child has compiled: the answer for the supervisor, and the memfd for it (-1: none).
 
-        The memfd is the caller's to close, unless the generation is staged now.
+        The memfd is the caller's to close, unless the generation is staged now. NEEDS_ROOT: it is not, for this process
+        may not; extra says for how many things, and name which, a line each, as far as they fit.
         """
         ipc.close_all(fds[1:2])
         is_root = os.geteuid() == 0
         if word.op != ipc.TABLE or not fds:
             ipc.close_all(fds[2:])
             return ipc.Message(ipc.DONE, seq=seq, arg=errno.ETIMEDOUT), -1
-        needs_root = ipc.Message(ipc.DONE, seq=seq, arg=errno.EACCES, flags=ipc.NEEDS_ROOT)
-        if word.flags & ipc.NEEDS_ROOT and not is_root:
-            ipc.close_all((fds[0], *fds[2:]))
-            return needs_root, -1
         number = max(self.held) + 1
-        if word.flags & ipc.INVALID:
+        flags = word.flags & (ipc.INVALID if is_root else ipc.INVALID | ipc.NEEDS_ROOT)
+        if flags:
             ipc.close_all(fds[2:])
-            return ipc.Message(ipc.TABLE, seq=seq, generation=number, flags=ipc.INVALID, digest=word.digest), fds[0]
+            return ipc.Message(ipc.TABLE, seq=seq, generation=number, flags=flags, digest=word.digest), fds[0]
         staged = Generation(number, fds[0], *fds[2:])
         sockets, problems = self.bind(staged.table)
-        more_root = (staged.table.root and not self.runs_root) or extras.needed([staged.table]).keys() - self.granted
-        if not is_root and (more_root or any(number in (errno.EACCES, errno.EPERM) for number, _ in problems)):
-            closing.close(*sockets.values(), *staged.fds)
-            return needs_root, -1
         answer = staged.told(seq=seq)
-        if problems:
+        if not is_root and (wanted := self.beyond(staged.table, problems)):
+            closing.close(*sockets.values(), *staged.fds[1:])
+            count = len(wanted)
+            while wanted and len("\n".join(wanted).encode()) > ipc.NAME_LIMIT:
+                wanted.pop()
+            answer = answer._replace(flags=ipc.NEEDS_ROOT, extra=count, name="\n".join(wanted))
+        elif problems:
             ipc.close_all(staged.fds[1:])
             number, reason = problems[0]
             name = reason.encode()[: ipc.NAME_LIMIT].decode(errors="ignore")
@@ -161,6 +161,13 @@ class Generations:
         else:
             self.staged, self.staged_sockets = staged, sockets
         return answer, staged.fd
+
+    def beyond(self, table: Table, problems: Iterable[tuple[int, str]]) -> list[str]:
+        """What of it takes root: "socket NAME: KEY", "root SERVICE", and "WHAT SERVICE,…" by extras.needed."""
+        denied = [told.rpartition(": ")[0] for number, told in problems if number in (errno.EACCES, errno.EPERM)]
+        root = [] if self.runs_root else [f"root {entry.service}" for entry in table.entries if entry.root]
+        more = {what: who for what, who in extras.needed([table]).items() if what not in self.granted}
+        return [*denied, *dict.fromkeys(root), *(f"{what} {','.join(who)}" for what, who in more.items())]
 
     def commit(self, number: int, digest: bytes) -> bool:
         """Make what is staged count, if it is this one."""

@@ -58,6 +58,7 @@ class Call:
         self.id = os.urandom(8).hex()
         self.service = target(command)
         self.approved: tuple[Waiting, str] | None = None  # what it was when it was approved, and by whom
+        self.looked = False  # at what a reload would change, before it waits for a second person
         self.refresh(session)
 
     def refresh(self, session: Session | None) -> None:
@@ -109,13 +110,13 @@ class Desk:
             touched = session.touch(self.clock())
             if touched is not None:
                 self.tell_auth(touched)
-        return self._called(Call(connection, request.command, session, request.source, request.reason))
+        return self.called(Call(connection, request.command, session, request.source, request.reason))
 
     def signalled(self, command: messages.Command, note: Callable[[str], None]) -> None:
         """Root has sent the daemon a signal, which means this command."""
-        self._called(Call(NoConnection(note), command, None, "a signal"))
+        self.called(Call(NoConnection(note), command, None, "a signal"))
 
-    def _called(self, call: Call) -> None:
+    def called(self, call: Call) -> None:
         call.connection.sight = partial(self.sight, call)
         row = self._row(call)
         if (self.audit.is_full if call.connection.root else self.audit.is_crowded) and not self._may_go_on(call):
@@ -340,17 +341,12 @@ class Desk:
 
     def sight(self, call: Call) -> mentions.Sees:
         """Which names may be told now; of each service, perhaps with its groups, which may not be there (mentions)."""
-        if call.identity.root:
-            return lambda whose: True
-        may = decide.sight(self.policy, call.identity, self.asking(call))
+        may = decide.tellable(self.policy, call.identity, self.asking(call))
 
         def sees(whose: str) -> bool:
             name, *groups = whose.split(" ")
             known = self.groups_of(name)
-            if known is not None or groups:
-                return may(name, groups if known is None else known)
-            forbidding = [entry.removeprefix(rules.GROUP) for deny in self.policy.denies for entry in deny.on]
-            return may(name, ()) and may(name, forbidding)
+            return may(name, (groups or None) if known is None else known)
 
         return sees
 

@@ -235,7 +235,10 @@ def unknown_operation(number: int) -> Refusal:
 
 
 def answer_approvals(desk: Desk, call: Call, command: messages.ListApprovals) -> None:
-    _answer_in_packets(call, messages.Approvals, (msgspec.Raw(spell(one)) for one in desk.seconds.listed(call)))
+    def told(found: Iterable[messages.ApprovalInfo]) -> None:
+        _answer_in_packets(call, messages.Approvals, (msgspec.Raw(spell(one)) for one in found))
+
+    desk.seconds.tell(call, command.changes, told)
 
 
 def answer_approve(desk: Desk, call: Call, command: messages.Approve) -> None:

@@ -1,6 +1,6 @@
 """New configuration: privileged reads and freezes it, we make the same of the same bytes; then it counts, or nothing.
 
-STAGE → TABLE (or DONE: as root then, REPLACE) → compile, compare, policy → COMMIT → DONE; or ABORT: nothing changed.
+STAGE → TABLE (NEEDS_ROOT: as root then, REPLACE) → compile, compare, policy → COMMIT → DONE; or ABORT: nothing changed.
 Then the starts, stops and restarts that it has begun are waited for, and another reload may begin meanwhile.
 
 Rule 1: one at a time, and each ends: by an answer, by the end of privileged, or when its time is up.
@@ -29,10 +29,11 @@ from rootd.config import compile as compiler
 from rootd.config.settings import Paths, Settings
 from rootd.config.table import Socket, load_table
 from rootd.config.trusted import MAIN, File
-from rootd.supervisor import mentions
+from rootd.supervisor import mentions, root_again
 from rootd.supervisor.difference import NO_CHANGE, difference, fingerprint, users, whose
 from rootd.supervisor.ending import FAILED
 from rootd.supervisor.loading import hashes
+from rootd.supervisor.looks import Looks, Would
 from rootd.supervisor.operations import Operation, Operations, Refusal
 from rootd.supervisor.perform import OTHERS
 from rootd.supervisor.publishing import packed
@@ -47,10 +48,6 @@ FIRST = 1  # the number of the configuration that a daemon starts with
 SHOWN = 40_000  # bytes of problems that are told; the others are counted
 SHOWN_EACH = 1_000  # characters of how each operation failed that it has begun
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-ROOT_ALONE = (
-    "a file, address or priority of it takes root (a credential that root alone can read, say): a reload does that,"
-    " a dry run cannot; durward-rootd --check tells root of every mistake"
-)
 OTHER = "nothing was changed: since it was shown the configuration, or the supervisor, has become another one. Now"
 NOBODY = build((), ())  # the policy that lets nobody do anything
 
@@ -121,9 +118,9 @@ def staged_generation(fd: int) -> Made:
     return read_generation(FIRST, hashlib.sha256(table).digest(), fd), fd
 
 
-def files_of(fd: int) -> tuple[File, ...]:
-    """The files that a generation was made of."""
-    return compiler.bundle_from(compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))[1]).files
+def bundle_of(fd: int) -> compiler.Bundle:
+    """What a generation was made of."""
+    return compiler.bundle_from(compiler.split_generation(os.pread(fd, os.fstat(fd).st_size, 0))[1])
 
 
 def fixed(running: Settings | None, new: Settings | None) -> Iterator[compiler.Problem]:
@@ -173,19 +170,28 @@ class Reloads:
         self._replacing = False
         self._until = 0.0
         self._seq = OTHERS
+        self.looks = Looks(self._begin_look)
         self.asked = "", "", ""  # for what counts now: the id of the request, whose it was, and what it has changed
 
     def begin(self, request: str, dry_run: bool, now: float, shown: str = "") -> int:
         """The number of the operation. shown: the mark of what alone may change; "": anything. Raises Refusal."""
         if self._operation is not None:
             raise Refusal("conflict", f"a reload is under way: operation {self._operation.number}")
+        if self.looks.until is not None:
+            self._ask(ipc.Message(ipc.ABORT))
         if not self._ask(ipc.Message(ipc.STAGE)):
             raise Refusal("later", "privileged is being started again: try again")
         self._operation = self._operations.begin("reload", "", request, now)
         self._dry_run, self._found, self._replacing, self._until = dry_run, None, False, now + TIME_LIMIT
         self._shown, self._operation.generation = shown, self.current.generation
         self._operations.step(self._operation, "reading and checking the files")
+        self.looks.told("a reload has begun meanwhile", now)
         return self._operation.number
+
+    def _begin_look(self) -> str:
+        if self._operation is not None:
+            return "a reload is under way"
+        return "" if self._ask(ipc.Message(ipc.STAGE)) else "privileged is being started again"
 
     def cancel(self, operation: Operation, why: str, now: float) -> None:
         """One that is under way. Raises Refusal when the new configuration is being taken, or counts, already."""
@@ -198,45 +204,67 @@ class Reloads:
 
     def staged(self, message: ipc.Message, fd: int, now: float) -> None:
         """TABLE: what would be. The descriptor stays the caller's."""
-        if self._operation is None:  # one that was given up: privileged may forget it
+        if self._operation is None:  # a look, or one that was given up: privileged may forget it
+            is_look = self.looks.until is not None and message.seq == self._seq
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
-        if self._operation is None or self._found is not None or (message.seq != self._seq and not self._replacing):
-            return
-        found = read_generation(message.generation, message.digest, fd, self.current.settings)
-        problems, files = list(found.problems), files_of(fd)
-        if message.extra:
-            problems.append(check.located(files, message.name or os.strerror(message.extra)))
-        owners = _owners(self.current.specs or (), files) if problems else {}
-        problems = [mentions.problem(one, owners) for one in problems]
-        exactly = fingerprint(self.current, found, self._key)
-        other = self._shown not in ("", exactly)
-        if problems or self._dry_run or other:
+            return self.looks.told(self._would(message, fd).seen(), now) if is_look else None
+        if self._found is not None or (message.seq != self._seq and not self._replacing):
+            return None
+        if message.flags & ipc.NEEDS_ROOT and message.flags & ipc.INVALID and not self._dry_run:
+            return self._as_root()
+        would = self._would(message, fd)
+        other = self._shown not in ("", would.mark)
+        if would.problems or would.unread or self._dry_run or other:
             self._ask(ipc.Message(ipc.ABORT, generation=message.generation))
-            self._tell(found, exactly, other, problems, now)
-            return
-        self._found = found
-        self._ask(ipc.Message(ipc.COMMIT, generation=found.generation, digest=found.digest))
+            self._tell(would, other, now)
+        elif message.flags & ipc.NEEDS_ROOT:
+            self._as_root()
+        else:
+            self._found = would.found
+            self._ask(ipc.Message(ipc.COMMIT, generation=would.found.generation, digest=would.found.digest))
+        return None
 
-    def _tell(self, found: Loaded, exactly: str, other: bool, problems: list[Problem], now: float) -> None:
-        """What would be, and why it is not; exactly: its mark; other: than what was shown."""
-        if problems:
-            self._end(False, "the files cannot be used: nothing was changed", now, problems)
+    def _would(self, message: ipc.Message, fd: int) -> Would:
+        found = read_generation(message.generation, message.digest, fd, self.current.settings)
+        bundle, problems, again = bundle_of(fd), list(found.problems), ""
+        if message.flags & ipc.NEEDS_ROOT and message.flags & ipc.INVALID:
+            files = (*bundle.files, *bundle.environment_files.values(), *bundle.credentials.values())
+            return Would(found, "", [], "", root_again.unread(files, problems))
+        if message.flags & ipc.NEEDS_ROOT:
+            again = root_again.named(message, found.specs or ())
+        elif message.extra:
+            problems.append(check.located(bundle.files, message.name or os.strerror(message.extra)))
+        owners = _owners(self.current.specs or (), bundle.files) if problems else {}
+        problems = [mentions.problem(one, owners) for one in problems]
+        what = "" if problems else difference(self.current, found)
+        return Would(
+            found, fingerprint(self.current, found, self._key), problems, "; ".join(filter(None, (what, again)))
+        )
+
+    def _as_root(self) -> None:
+        if self._operation is not None:
+            self._operations.step(self._operation, "privileged is started again as root, to read or bind what is new")
+        self._replacing = self._ask(ipc.Message(ipc.REPLACE, arg=1))
+
+    def _tell(self, would: Would, other: bool, now: float) -> None:
+        """What would be, and why it is not. other: than what was shown."""
+        if would.problems:
+            self._end(False, "the files cannot be used: nothing was changed", now, would.problems)
             return
-        what = difference(self.current, found)
-        what, exactly = (what, "") if what == NO_CHANGE else (f"would change: {what}", exactly)
-        self._end(not other, f"{OTHER}: {what}" if other else what, now, (), exactly)
+        if would.unread:
+            self._end(False, f"{OTHER}: {would.unread}" if other else would.unread, now)
+            return
+        what, mark = (would.what, "") if would.what == NO_CHANGE else (f"would change: {would.what}", would.mark)
+        self._end(not other, f"{OTHER}: {what}" if other else what, now, (), mark)
 
     def done(self, message: ipc.Message, now: float) -> None:
         """DONE with a number of ours."""
+        if self._operation is None and message.seq == self._seq and message.arg:
+            self.looks.told(os.strerror(message.arg), now)
         if self._operation is None or message.seq != self._seq:
             return
         if self._found is not None and message.arg == 0:
             self._take(self._found, now)
-        elif self._found is None and message.flags & ipc.NEEDS_ROOT and not self._dry_run:
-            self._operations.step(self._operation, "privileged is started again as root, to read or bind what is new")
-            self._replacing = self._ask(ipc.Message(ipc.REPLACE, arg=1))
-        elif self._found is None and message.flags & ipc.NEEDS_ROOT:
-            self._end(False, ROOT_ALONE, now)
         elif message.arg:
             self._end(False, f"nothing was changed: {os.strerror(message.arg)}", now)
 
@@ -252,6 +280,7 @@ class Reloads:
     def facts(self, running: Loaded, now: float, going: Iterable[SavedOperation] = ()) -> None:
         """A privileged that was started again, or told a new supervisor, runs this generation. going: what the last one
         had under way."""
+        self.looks.told("privileged was started again meanwhile", now)
         found = self._found
         begun: dict[str, int] = {}
         if running.generation != self.current.generation or running.digest != self.current.digest:
@@ -282,12 +311,15 @@ class Reloads:
         self._look(now)
 
     def wake_at(self) -> float | None:
-        return None if self._operation is None else self._until
+        return self.looks.until if self._operation is None else self._until
 
     def wake(self, now: float) -> None:
         if self._operation is not None and now >= self._until:
             self._ask(ipc.Message(ipc.ABORT))
             self._end(False, f"it took more than {TIME_LIMIT:g} s", now)
+        if self.looks.until is not None and now >= self.looks.until:
+            self._ask(ipc.Message(ipc.ABORT))
+            self.looks.told("it takes too long to read the files", now)
 
     def _take(self, found: Loaded, now: float) -> None:
         what = difference(self.current, found)
@@ -297,6 +329,7 @@ class Reloads:
         one = self._operation or taken
         self.asked = (one.requests[0], one.user, what) if one is not None else ("", "", what)
         self.current = loaded
+        self.looks.forget()
         return self._adopt(loaded, now)
 
     def _follow(self, text: str, begun: dict[str, int], now: float) -> None:

@@ -3,11 +3,15 @@
 Rule 1: who approves gives a number. What runs is the asker's command as it was, in his name, decided anew: with his
         session, by the rules of now, and with the approval of that one rule.
 Rule 2: who may approve is policy's word (policy/approval); what is told of others' requests, only to those.
+Rule 3: a reload waits as exactly that which it would change when it was asked for (its mark), and changes that or
+        nothing. Who is to approve it is shown what that is, in the names that he may read.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeGuard
 
 import msgspec
 
@@ -16,15 +20,20 @@ from policy.names import Action
 from rootd.supervisor import mentions
 from rootd.supervisor.approvals import Waiting
 from rootd.supervisor.control import Connection
+from rootd.supervisor.difference import NO_CHANGE
 from rootd.supervisor.operations import Refusal
 
 if TYPE_CHECKING:
     from rootd.supervisor.desk import Call, Desk
     from rootd.supervisor.dispatch import Row
+    from rootd.supervisor.looks import Seen
 
 
-NAMED = ("do", "service", "with_dependants")  # of a command: said by its action, its service, and theirs
+NAMED = ("do", "service", "with_dependants", "shown")  # of a command: said otherwise
 LONGEST = 8_000  # characters of what somebody is to approve: all of it has to be shown, and in one packet
+CHANGES = 30_000  # characters of what a reload would change: what is left out is said
+OTHER = "the files, or what counts, have changed since this was asked for: approving it would change nothing"
+WRONG = "the files have mistakes by now: approving it would change nothing"
 
 
 class Through(Connection):
@@ -60,6 +69,25 @@ def target_of(command: messages.Command) -> str:
     return str(getattr(command, "service", ""))
 
 
+def is_reload(command: messages.Command) -> TypeGuard[messages.Reload]:
+    return isinstance(command, messages.Reload) and not command.dry_run
+
+
+def would(command: messages.Command, seen: Seen | str | None) -> tuple[str, str]:
+    """What it would change, and why it would nothing."""
+    if seen is None or not is_reload(command):
+        return "", ""
+    if isinstance(seen, str):
+        return f"not known now: {seen}", ""
+    if seen.unread or seen.wrong:
+        return seen.unread, WRONG if seen.wrong else ""
+    if command.shown not in ("", seen.mark):
+        return "", OTHER
+    what, size = mentions.short(seen.what, CHANGES)
+    what = what if what == NO_CHANGE else f"would change: {what}"
+    return what + (f" … and {size - CHANGES} characters more" if size > CHANGES else ""), ""
+
+
 class Seconds:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -68,6 +96,9 @@ class Seconds:
     def asked(self, call: Call, row: Row, decision: decide.Unapproved) -> bool:
         """Keep what was asked for, record it, and tell the asker its number. False: nothing is done now."""
         desk, session = self._desk, call.session
+        if is_reload(call.command) and not (call.command.shown or call.looked or call.approved):
+            desk.reloads.looks.ask(partial(self._looked, call, row, decision), desk.clock(), afresh=True)
+            return False
         also = tuple(desk.also(call))
         for name in also:  # what he may not do in any case is not asked for, and not named to him
             other = desk.decided(call, row.action, name)
@@ -106,6 +137,26 @@ class Seconds:
         desk.record(call, row, decision, told, False, None)
         call.connection.answer(messages.Waits(waiting.number, f"{told}: durward approve {waiting.number}"))
         return False
+
+    def _looked(self, call: Call, row: Row, decision: decide.Unapproved, seen: Seen | str) -> None:
+        """It is known what the reload would change, and asked for as that; or nobody can know, or it is not."""
+        call.looked = True
+        if isinstance(seen, str):
+            self._no(call, row, decision, Refusal("later", f"nothing waits for approval: {seen}; try again"))
+        elif seen.wrong:
+            self._no(call, row, decision, Refusal("conflict", f"nothing waits: the files cannot be used: {seen.wrong}"))
+        elif self._still(call):
+            call.command = msgspec.structs.replace(call.command, shown=seen.mark)
+            self._desk.called(call)
+
+    def _still(self, call: Call) -> bool:
+        """Time has passed: whether who has asked is still logged in."""
+        session = self._desk.sessions.still(call.session.hash, self._desk.clock()) if call.session else None
+        if call.session is not None and session is None:
+            call.connection.answer(messages.Refused("no-session", "the session is over: log in again"))
+            return False
+        call.refresh(session)
+        return True
 
     def _no(self, call: Call, row: Row, decision: decide.Unapproved, no: Refusal) -> bool:
         self._desk.record(call, row, decision, no.text, False, None)
@@ -174,15 +225,32 @@ class Seconds:
             return call.session is not None and waiting.session == call.session.hash
         return (waiting.user, waiting.uid) == (call.user, call.identity.uid)
 
-    def listed(self, call: Call) -> list[messages.ApprovalInfo]:
+    def tell(self, call: Call, changes: bool, then: Callable[[list[messages.ApprovalInfo]], None]) -> None:
+        """What waits, as the asker may see it. changes: with what a reload among it would change."""
+        desk, found = self._desk, self.listed(call)
+        waiting = [desk.approvals.find(one.number) for one in found]
+
+        def seen(told: Seen | str) -> None:
+            if self._still(call):
+                then(self.listed(call, told))
+
+        if changes and any(one is not None and is_reload(one.command) for one in waiting):
+            desk.reloads.looks.ask(seen, desk.clock(), afresh=False)
+        else:
+            then(found)
+
+    def listed(self, call: Call, seen: Seen | str | None = None) -> list[messages.ApprovalInfo]:
+        """seen: what a reload would change now, or why that is not known; None: it is not asked for."""
         found, desk = [], self._desk
         said = decide.decide(desk.policy, call.identity, Action.APPROVE, None, (), desk.asking(call))
         sees = isinstance(said, decide.Allow)  # who has this right sees all that waits, and agrees to nothing by it
         for waiting in desk.approvals.all():
             yours, info = self.is_own(call, waiting), waiting.info
+            changes, stale = would(waiting.command, seen)
             if isinstance(self.may_approve(call, waiting.number), decide.Allow):
-                info = msgspec.structs.replace(info, text=mentions.plain(info.text))  # he has to know what he approves
+                # he has to know what he approves
+                info = msgspec.structs.replace(info, text=mentions.plain(info.text), changes=changes)
             elif not (yours or sees):
                 continue
-            found.append(msgspec.structs.replace(info, yours=yours, rule=waiting.rule))
+            found.append(msgspec.structs.replace(info, yours=yours, rule=waiting.rule, stale=stale))
         return found

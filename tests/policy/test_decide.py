@@ -12,7 +12,7 @@ import pytest
 from examples import examples
 from hypothesis import given, strategies as st
 
-from policy.decide import HINTS, Allow, Deny, decide, rights, unknown_text, viewable, visible
+from policy.decide import HINTS, Allow, Deny, decide, rights, tellable, unknown_text, viewable, visible
 from policy.identity import ROOT, Identity, person
 from policy.messages import Right
 from policy.names import GLOBAL_ACTIONS, Action
@@ -360,3 +360,24 @@ def test_a_decision_cannot_be_taken_for_a_bool() -> None:
 
 def test_b10_an_unknown_service_is_unknown_in_one_way() -> None:
     assert unknown_text("shop") == "no service 'shop' that you may view"
+
+
+def test_the_name_of_what_is_not_configured_is_told_to_who_might_view_it_in_the_worst_case() -> None:
+    see = {"kind": "grant", "id": "see", "who": ["user:alice"], "may": ["view"], "on": ["*"]}
+    web = {"kind": "grant", "id": "web", "who": ["user:bob"], "may": ["view"], "on": ["group:web", "site"]}
+    no = {"kind": "deny", "id": "no", "who": ["group:night"], "may": ["view"], "on": ["group:money"]}
+    policy = policy_of([see, web, no])
+    day, night, bob = (
+        Identity(user, 1, frozenset(groups)) for user, groups in (("alice", ""), ("alice", ["night"]), ("bob", ""))
+    )
+    told = {
+        (who.user, len(who.groups), service, groups): tellable(policy, who)(service, groups)
+        for who in (day, night, bob)
+        for service, groups in (("new", None), ("new", ()), ("new", ("web",)), ("new", ("money",)), ("site", None))
+    }
+    assert [key for key, is_told in told.items() if not is_told] == [
+        ("alice", 1, "new", None), ("alice", 1, "new", ("money",)), ("alice", 1, "site", None),
+        ("bob", 0, "new", None), ("bob", 0, "new", ()), ("bob", 0, "new", ("money",)),
+    ]  # fmt: skip
+    assert tellable(policy, ROOT)("/", None)
+    assert not tellable(policy, day)("/", None), "no name of a service"

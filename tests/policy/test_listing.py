@@ -7,11 +7,11 @@ from typing import Any
 
 import naive
 from examples import examples
-from hypothesis import given
+from hypothesis import given, strategies as st
 from naive import Point, Rule, policy_of
 
-from policy.listing import Row, gathered, matrix, principals, what_can, who_can
-from policy.rights import DAEMON, OTHER, Atom, Book, Place, groups_named, places
+from policy.listing import Excepts, Row, gathered, in_order, matrix, principals, what_can, what_can_gathered, who_can
+from policy.rights import DAEMON, OTHER, Atom, Atoms, Book, Place, groups_named, places, possible
 
 
 def known(policy: Any) -> dict[str, Place]:
@@ -47,6 +47,38 @@ def test_the_matrix_and_who_can_say_what_is_decided_on_every_question(
         if point.groups == {"webops", "night"}:
             place = found[point.service] if point.service else DAEMON
             assert by_rows(who_can(book, point.action, place), point, set()) == expected, point
+
+
+@examples(20)
+@given(rules=naive.RULES, groups=st.sampled_from([None, [], ["webops"]]))
+def test_rows_that_are_gathered_at_once_are_those_that_are_made_one_by_one_and_then_gathered(
+    rules: list[Rule], groups: list[str] | None
+) -> None:
+    policy = policy_of(rules)
+    for user in naive.USERS:
+        slowly = gathered(what_can(Book(policy), known(policy).values(), user, groups))
+        assert what_can_gathered(Book(policy), known(policy).values(), user, groups) == slowly
+
+
+def excepts(denies: list[Atoms], one: Atoms) -> tuple[Atoms, ...]:
+    """What excepts from it, by its definition, with each deny looked at each time."""
+    users, true = {atom for atom in one if atom.kind == "user"}, frozenset().union(*denies) & one
+    return in_order({deny - true for deny in denies if possible(users | deny)})
+
+
+ATOMS = st.frozensets(
+    st.sampled_from([Atom(kind, text) for kind in ("user", "group", "in", "when") for text in ("a", "b", "c")]),
+    max_size=4,
+)
+
+
+@examples(60)
+@given(denies=st.lists(ATOMS, max_size=8, unique=True), ones=st.lists(ATOMS.filter(possible), max_size=4))
+def test_what_excepts_from_a_way_is_found_by_what_its_denies_are_about_as_by_looking_at_each(
+    denies: list[Atoms], ones: list[Atoms]
+) -> None:
+    found = Excepts(denies)
+    assert [found.of(one) for one in ones] == [excepts(denies, one) for one in ones]
 
 
 @examples(8)

@@ -43,6 +43,12 @@ on = ["worker"]
 approval = { by = ["user:@bob@"], within = "10m" }
 
 [[grant]]
+id = "files"
+who = ["@crew"]
+may = ["reload"]
+approval = { by = ["user:@bob@"], within = "10m" }
+
+[[grant]]
 id = "elsewhere"
 who = ["user:@bob@"]
 may = ["restart"]
@@ -130,3 +136,19 @@ def test_what_a_second_person_must_approve_waits_through_kill_9_of_each_part(hou
     assert done["approved_by"] == house.people["bob"].name
     assert done["reason"] == "moved away"
     assert does(house, "bob", "approve", "1")[0] == 77
+
+
+def test_a_reload_waits_as_what_it_would_change_which_is_shown_to_who_approves_it_and_changes_nothing_else(
+    house: House,
+) -> None:
+    extra = templates.WORKER.replace("[service.worker]", "[service.extra]")
+    house.write("services.d/extra.toml", extra)
+    code, text = does(house, "alice", "reload")
+    assert (code, "reload waits for approval " in text) == (75, True), text
+    number = text.rpartition(" ")[2].strip()
+    assert "\n   would change: added: extra\n" in does(house, "bob", "approve")[1]
+    house.write("services.d/extra.toml", extra + 'environment = { COLOUR = "blue" }\n')
+    assert does(house, "bob", "approve", number)[0] == 0
+    told = "nothing was changed: since it was shown"
+    house.until(lambda: told in does(house, "alice", "operations", "--all")[1], "it has changed nothing")
+    assert "extra" not in house.status()

@@ -181,6 +181,7 @@ def test_a_file_that_only_root_can_read_is_read_by_a_new_privileged_and_no_servi
     secret.chmod(0o600)
     before, old = standing(house, "privileged", "jobs"), house.pid_of("privileged")
     house.write("services.d/worker.toml", templates.WORKER + 'environment_file = "@FOLDER@/secret.env"\n')
+    assert f"{AGAIN}: environment_file of worker; a dry run cannot read that" in reload(house, dry_run=True).text
     steps, ended = house.operate(messages.Reload())
     assert (ended.ok, ended.text) == (True, "reloaded: changed: worker")
     assert any("as root" in step for step in steps)
@@ -203,6 +204,9 @@ def test_a_unix_socket_in_a_directory_of_roots_is_bound_by_a_new_privileged(hous
     folder.mkdir(mode=0o755)
     before = standing(house, "privileged", "jobs")
     house.write("services.d/extra.toml", EXTRA.replace("/run/sockets/", "/roots/"))
+    would = reload(house, dry_run=True)
+    assert (would.ok, bool(would.mark)) == (True, True)
+    assert would.text.endswith(f"; {AGAIN}: socket extra (unix:{folder}/extra.sock)")
     steps, ended = house.operate(messages.Reload())
     assert ended.ok, ended
     assert any("as root" in step for step in steps)
@@ -243,6 +247,7 @@ def test_directories_and_accounts_stay_what_they_are_while_the_daemon_runs(house
         house.write("durward.toml", text)
 
 
+AGAIN = "needs root again (privileged is replaced, no service notices)"
 SAID = "durward-supervisor: asked for by a signal: "
 MORE = '[[grant]]\nid = "bob-restarts"\nwho = ["user:@bob@"]\nmay = ["restart"]\non = ["site"]\n'
 

@@ -13,6 +13,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 OUTCOMES = ("allowed", "denied", "ok", "failed")
+KINDS = (
+    "decision", "decisions", "outcome", "step", "deed", "login", "logout", "groups", "token", "load", "files", "rights",
+    "start", "stop", "lost", "unrecorded",
+)  # fmt: skip
+# what the column of actions can have: rights ("self": none is needed), commands, deeds, and what becomes of tokens
+ACTIONS = (
+    "view", "logs", "clear", "start", "stop", "restart", "signal", "scale", "enable", "reload", "policy", "audit",
+    "approve", "revoke", "shutdown", "self", "status", "describe", "watch", "operations", "open-log", "clear-log",
+    "reopen-log", "open-audit", "read-policy", "what-may-i", "disable", "cancel", "approvals", "withdraw", "upgrade",
+    "spawn", "exited", "commit", "adopt", "made", "revoked", "damaged", "wrong",
+)  # fmt: skip
 DEEDS = 10_000  # between two records of one request
 COLUMNS = ("n", "time", "kind", "id", "user", "from", "action", "target", "outcome", "text")
 
@@ -33,10 +44,18 @@ class Query(NamedTuple):
         """Raises ValueError."""
         if self.outcome and self.outcome not in OUTCOMES:
             raise ValueError(f"an outcome is one of {', '.join(OUTCOMES)}")
+        _some("kind", self.kind, KINDS)
+        _some("action", self.action, ACTIONS)
         try:
             re.compile(self.text.encode())  # a log is bytes
         except re.error as error:
             raise ValueError(f"'{self.text}' is no regular expression: {error}") from None
+
+
+def _some(what: str, pattern: str, there_are: tuple[str, ...]) -> None:
+    """Raises ValueError for what no record can be, so that nobody takes a slip for "there was none"."""
+    if pattern and not fnmatch.filter(there_are, pattern):
+        raise ValueError(f"no record can be of the {what} '{pattern}'; there are {', '.join(there_are)}")
 
 
 def records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -66,7 +85,7 @@ def matches(query: Query, record: dict[str, Any]) -> bool:
 
     return (
         fits(query.user, "user", "asker")
-        and fits(query.action, "action", "command", "deed")
+        and fits(query.action, "action", "command", "deed", "what")
         and (fits(query.target, "target") or (bool(record.get("process")) and _is_of(record, query.target)))
         and fits(query.kind, "kind")
         and fits(query.token, "token")

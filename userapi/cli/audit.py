@@ -29,7 +29,7 @@ SOUGHT = {
     "user": "who asked",
     "action": "an action, a command or a deed: restart, cancel, spawn",
     "target": "a service",
-    "kind": "decision, outcome, step, deed, login, token, start, …",
+    "kind": "decision, outcome, step, deed, login, token, load, …; a wrong one is told all",
     "token": "the name of the personal token by which it was asked",
     "request": "all of one request's story, by its id",
     "grep": "records in which this regular expression is found",
@@ -51,7 +51,7 @@ def options(parser: argparse.ArgumentParser, common: Callable[[argparse.Argument
     search.add_argument("files", metavar="FILE", nargs="*", help="files or folders, instead of asking the daemon")
     for option, text in SOUGHT.items():
         search.add_argument(f"--{option}", metavar=option.upper(), default="", help=text)
-    search.add_argument("--outcome", choices=("allowed", "denied", "ok", "failed"), default="")
+    search.add_argument("--outcome", choices=("allowed", "denied", "ok", "failed"), default="", help="decided, or done")
     search.add_argument("--from", dest="since", metavar="N|TIME", default="", help="from this record, or UTC time, on")
     search.add_argument("--to", dest="until", metavar="N|TIME", default="", help="up to this record, or UTC time")
     search.add_argument("--csv", action="store_true", help="comma separated, with a line of titles")

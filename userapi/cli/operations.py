@@ -124,6 +124,8 @@ def approve(ask: Any, screen: Screen, args: Any) -> int:
         why = f" ({one['reason']})" if one.get("reason") else ""
         whose = "yours, for" if one.get("yours") else "by"
         screen.say(f"{one['number']}  {one['user']}: {one['text']}{why}; {whose} {one['by']}, until {one['until']}")
+        for more in (one.get("changes"), one.get("stale")):  # of a reload
+            screen.say(f"   {more}") if more else None
     if not found:
         screen.progress("nothing waits that you may approve or have asked for")
     return OK

@@ -48,11 +48,11 @@ def _none(parser: argparse.ArgumentParser) -> None:
 
 
 def _service(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE", type=_name)
+    parser.add_argument("service", metavar="SERVICE", type=_name, help="its name")
 
 
 def _maybe_service(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE", type=_name, nargs="?")
+    parser.add_argument("service", metavar="SERVICE", type=_name, nargs="?", help="only what is about this one")
 
 
 def _targets(parser: argparse.ArgumentParser) -> None:
@@ -84,17 +84,19 @@ def _stop(parser: argparse.ArgumentParser) -> None:
 
 def _restart(parser: argparse.ArgumentParser) -> None:
     _operation(parser)
-    parser.add_argument("--hard", action="store_true", help="stop first, then start")
+    parser.add_argument(
+        "--hard", action="store_true", help="stop, then start; else the new one is ready before the old one ends"
+    )
 
 
 def _enable(parser: argparse.ArgumentParser) -> None:
     _operation(parser)
-    parser.add_argument("--now", action="store_true", help="start it too (stop it, for disable)")
+    parser.add_argument("--now", action="store_true", help="also now: enable starts it too, disable stops it")
 
 
 def _signal(parser: argparse.ArgumentParser) -> None:
     _targets(parser)
-    parser.add_argument("signal", metavar="SIGNAL", help="HUP, USR1, …")
+    parser.add_argument("signal", metavar="SIGNAL", help="its name: HUP, USR1, …; a service may allow only some")
     _wait(parser)
 
 
@@ -111,7 +113,7 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--lines", type=int, metavar="N", help="the last N lines of each (100), or of those to search"
     )
-    parser.add_argument("--stream", choices=("stdout", "stderr", "both"), default="stdout")
+    parser.add_argument("--stream", choices=("stdout", "stderr", "both"), default="stdout", help="default: stdout")
     parser.add_argument("--since", metavar="TIME", help="lines with times, from this one or for so long: 10m, 2h")
     parser.add_argument("--grep", metavar="REGEX", help="lines in which this is found")
     parser.add_argument("--process", default="", help=argparse.SUPPRESS)
@@ -151,17 +153,20 @@ def _login(parser: argparse.ArgumentParser) -> None:
 
 
 def _reload(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="check only, change nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would change, or what is wrong; change nothing"
+    )
     _wait(parser)
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="ACTION", help="view, logs, start, stop, restart, signal, reload, …")
-    _maybe_service(parser)
+    on = "on which; left out where it is about the daemon, as reload is"
+    parser.add_argument("service", metavar="SERVICE", type=_name, nargs="?", help=on)
 
 
 def _revoke(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER", type=_name, nargs="?")
+    parser.add_argument("user", metavar="USER", type=_name, nargs="?", help="whose; or say --all")
     parser.add_argument("--all", action="store_true", help="the sessions and tokens of everybody")
     _reason(parser)
     parser.set_defaults(no_wait=False)
@@ -191,7 +196,9 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _completion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.add_argument(
+        "shell", choices=("bash", "zsh", "fish"), help='for which, as eval "$(durward completion bash)"'
+    )
 
 
 def _names(parser: argparse.ArgumentParser) -> None:
@@ -236,15 +243,19 @@ def _common(parser: argparse.ArgumentParser, unset: Any) -> None:
     def default(value: Any) -> Any:
         return unset or value
 
-    parser.add_argument("--url", default=default(url()), help="unix:/path or https://host (DURWARD_URL)")
+    parser.add_argument(
+        "--url", default=default(url()), help="where to ask: unix:/path or https://host; else DURWARD_URL"
+    )
     parser.add_argument("--cacert", default=default(""), metavar="FILE", help="trust these CAs, not the system's")
     more = "ask by the personal token in it; else DURWARD_TOKEN has one"
     parser.add_argument("--token-file", default=default(""), metavar="FILE", help=more)
     parser.add_argument(
         "--root", default=default(""), metavar="PATH", help="ask as root on root.sock; PATH may be left out"
     )
-    parser.add_argument("--json", action="store_true", default=default(False), help="one JSON object")
-    parser.add_argument("--color", choices=("auto", "always", "never"), default=default("auto"))
+    parser.add_argument(
+        "--json", action="store_true", default=default(False), help="for programs: one JSON object, or one a line"
+    )
+    parser.add_argument("--color", choices=("auto", "always", "never"), default=default("auto"), help="default: auto")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

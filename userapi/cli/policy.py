@@ -52,7 +52,7 @@ def _groups(parser: argparse.ArgumentParser) -> None:
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", type=sources.word, metavar="USER")
+    parser.add_argument("user", type=sources.word, metavar="USER", help="whose right it is")
     _question(parser)
     _groups(parser)
     parser.add_argument("--at", metavar="TIME", help="when, as 2026-11-23T12:00:00+01:00; else now")
@@ -68,7 +68,7 @@ def _who_can(parser: argparse.ArgumentParser) -> None:
 
 
 def _what_can(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", type=sources.word, metavar="USER")
+    parser.add_argument("user", type=sources.word, metavar="USER", help="whose rights")
     _groups(parser)
     _place(parser)
 

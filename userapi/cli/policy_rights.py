@@ -71,7 +71,7 @@ def what_can(ask: Any, screen: Screen, args: Any) -> int:
     groups = groups_of(args)
     known = _places(found, groups_named(policy))
     with Counting("services") as tell:
-        rows = listing.gathered(listing.what_can(Book(policy), known.values(), args.user, groups, tell))
+        rows = listing.what_can_gathered(Book(policy), known.values(), args.user, groups, tell)
     if screen.as_json:
         screen.json(_document(rows, found, {"user": args.user, "groups": groups}))
         return OK

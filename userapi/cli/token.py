@@ -29,7 +29,7 @@ def options(parser: argparse.ArgumentParser, common: Callable[[argparse.Argument
     common(create)
     common(asked.add_parser("list", help="yours, and when each was used last", allow_abbrev=False))
     revoke = asked.add_parser("revoke", help="end one", allow_abbrev=False)
-    revoke.add_argument("name", metavar="NAME")
+    revoke.add_argument("name", metavar="NAME", help="as durward token list has it")
     common(revoke)
 
 

@@ -127,7 +127,7 @@ class Root:
         return _without_tag(self._ask("cancel", reason, operation=number)[-1])
 
     def approvals(self) -> list[dict[str, Any]]:
-        return [found for reply in self._ask("approvals") for found in reply["approvals"]]
+        return [found for reply in self._ask("approvals", changes=True) for found in reply["approvals"]]
 
     def approve(self, number: int, reason: str = "") -> dict[str, Any]:
         return _without_tag(self._ask("approve", reason, approval=number)[-1])

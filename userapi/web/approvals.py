@@ -23,7 +23,7 @@ from userapi.http.streams import Span, as_events, streamed, watched
 from userapi.web.forms import Asking, fields, form, proven
 from userapi.web.guard import Asker, asker, failed, nobody, page, see_other, told, with_typed
 from userapi.web.live import SOON
-from userapi.web.operations import ENDED, lines_of, operations_of
+from userapi.web.operations import ENDED, WOULD, lines_of, operations_of
 
 LOOK = 5.0  # seconds between two looks, where who asked may not view what happens
 MINE = 20  # operations of one's own, and ends of what waited, that are shown
@@ -38,12 +38,12 @@ class Agreeing(Asking, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def seal(info: messages.ApprovalInfo) -> str:
-    """64 hex digits that are the same for all who are shown this, and other ones for anything else."""
+    """64 hex digits that are the same for who is shown this again, and other ones for anything else."""
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(info, yours=False))).hexdigest()
 
 
 def waiting(who: Asker) -> list[messages.ApprovalInfo]:
-    reply = who.ask(messages.ListApprovals())
+    reply = who.ask(messages.ListApprovals(changes=True))
     if not isinstance(reply, messages.Approvals):
         raise Problem("failed", "the supervisor answered something else")
     return reply.approvals
@@ -146,6 +146,7 @@ def _values(who: Asker, approval: int, reason: str) -> dict[str, object]:
     return {
         "user": user, "number": approval, "approval": found, "reason": reason, "over": over,
         "shown": seal(found) if found else "", "operations": lines_of(begun_lately),
+        "changes": found.changes.removeprefix(WOULD).split("; ") if found and found.changes else [],
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from lingering import LINGER, does
 from privileged_house import entry, tcp_socket
 
 from rootd import ipc, sealed
-from rootd.config import shape
+from rootd.config import extras, shape
 from rootd.config.table import Socket, Table
 from rootd.privileged import generations
 from rootd.privileged.generations import Generation, Generations
@@ -58,7 +58,11 @@ def free_port() -> int:
 
 def compiled(*sockets: Socket, flags: int = 0, root: bool = False, **words: Any) -> tuple[ipc.Message, list[int]]:
     pairs = tuple((spec.name, spec.key) for spec in sockets)
-    line = shape.to_json(Table((entry(sockets=pairs, **words),), sockets, root))
+    return of_table(Table((entry(sockets=pairs, root=root, **words),), sockets, root), flags)
+
+
+def of_table(table: Table, flags: int = 0) -> tuple[ipc.Message, list[int]]:
+    line = shape.to_json(table)
     return ipc.Message(ipc.TABLE, flags=flags), [sealed.memfd("generation", line + b"\n{}")]
 
 
@@ -127,10 +131,33 @@ def test_what_only_root_can_do_is_asked_for(held: Generations, monkeypatch: pyte
     """A mock of the uid: the real thing is in tests/system/test_reload.py."""
     first(held)
     monkeypatch.setattr(generations.os, "geteuid", lambda: 61001)
-    assert held.stage(1, *compiled(flags=ipc.NEEDS_ROOT))[0].flags == ipc.NEEDS_ROOT
-    assert held.stage(1, *compiled(root=True))[0].flags == ipc.NEEDS_ROOT
+    unread, fd = held.stage(1, *compiled(flags=ipc.NEEDS_ROOT | ipc.INVALID))
+    assert (unread.flags, unread.generation) == (ipc.NEEDS_ROOT | ipc.INVALID, 2)
+    os.close(fd)
+    answer, fd = held.stage(1, *compiled(root=True))
+    assert (answer.flags, answer.extra, answer.name) == (ipc.NEEDS_ROOT, 1, "root site")
+    os.close(fd)
     assert held.staged is None
     assert held.stage(1, *compiled(umask=0o077))[0].op == ipc.TABLE
+
+
+def test_what_only_root_can_do_is_named_as_far_as_it_fits(held: Generations, monkeypatch: pytest.MonkeyPatch) -> None:
+    first(held)
+    extra = extras.NOTHING._replace(nice=-20, capabilities=(8,), cgroup=(("pids.max", "5"),))
+    table = Table((entry(extra=extra),), (), False)
+    problems = [
+        (errno.EACCES, "socket a: unix:/x: y: Permission denied"),
+        (errno.EADDRINUSE, "socket b: tcp:1: in use"),
+    ]
+    told = held.beyond(table, problems)
+    assert told[0] == "socket a: unix:/x: y"
+    assert sorted(told[1:]) == ["23 site", "8 site", "pids site"]
+    monkeypatch.setattr(generations.os, "geteuid", lambda: 61001)
+    names = [f"{number}-{'x' * 50}" for number in range(9)]
+    answer, fd = held.stage(1, *of_table(Table(tuple(entry(service=name, root=True) for name in names), (), True)))
+    os.close(fd)
+    assert answer.extra == 9
+    assert answer.name.split("\n") == [f"root {name}" for name in names[:3]]
 
 
 def test_what_no_run_uses_is_forgotten_but_the_last_two_stay(held: Generations, keeper: Keeper) -> None:

@@ -11,7 +11,7 @@ import select
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -291,13 +291,19 @@ ACCOUNTS = ("_durward", "_durward-sup", "_durward-auth", "_durward-log", "_durwa
 class Generation:
     """A configuration of these files as privileged would have made it, in a sealed memfd."""
 
-    def __init__(self, files: dict[str, str], number: int = 1, sealed: bool = True) -> None:
+    def __init__(self, files: dict[str, str], number: int = 1, sealed: bool = True, denied: bool = False) -> None:
+        """denied: what they name beside them can be read by root alone."""
         given = tuple(File(path, text) for path, text in {"durward.toml": "", **files}.items())
         users, groups, paths, pam = compiler.names_needed(given)
         known = {name: User(900 + n, 900 + n, (900 + n,), "/", "") for n, name in enumerate((*ACCOUNTS, "www-site"))}
+
+        def beside(paths: Iterable[str]) -> dict[str, File]:
+            return {path: File(path, "", f"{path} is {'denied' if denied else 'missing'}", denied) for path in paths}
+
         bundle = compiler.Bundle(
-            "/etc/durward", "/opt/durward/bin/python3", given, {path: File(path, "", "missing") for path in paths},
-            {name: known.get(name) for name in users}, dict.fromkeys(groups), dict.fromkeys(pam, True), {}, True,
+            "/etc/durward", "/opt/durward/bin/python3", given, beside(paths),
+            {name: known.get(name) for name in users}, dict.fromkeys(groups), dict.fromkeys(pam, True),
+            beside(compiler.credentials_needed(given)[0]), True,
             {name: schedules.read_zone(name) for name in compiler.zones_needed(given)},
         )  # fmt: skip
         self.compiled = compiler.compile_bundle(bundle)
@@ -317,9 +323,11 @@ def generation() -> Iterator[Callable[..., Generation]]:
     """Makes generations; with no files, one service that is wanted and a policy for it."""
     made: list[Generation] = []
 
-    def make(files: dict[str, str] | None = None, number: int = 1, sealed: bool = True, main: str = "") -> Generation:
+    def make(
+        files: dict[str, str] | None = None, number: int = 1, sealed: bool = True, main: str = "", denied: bool = False
+    ) -> Generation:
         given = {"services.d/site.toml": SITE, "policy.d/10-web.toml": GRANT} if files is None else files
-        made.append(Generation({**given, "durward.toml": main}, number, sealed))
+        made.append(Generation({**given, "durward.toml": main}, number, sealed, denied))
         return made[-1]
 
     yield make

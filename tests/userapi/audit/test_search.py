@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+import rootd
+from policy import login, messages, names
+from rootd.log.main import DEEDS
 from userapi.audit import search
 from userapi.audit.search import Query
 
@@ -84,6 +89,32 @@ def test_what_cannot_be_asked_is_said(asked: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"one of|no regular expression"):
         Query(**asked).check()
     Query(outcome="ok", text="a|b").check()
+
+
+@pytest.mark.parametrize(
+    "asked", [{"kind": "Decision"}, {"kind": "x*"}, {"action": "restar"}, {"kind": "read"}, {"action": "RESTART"}]
+)
+def test_what_no_record_can_be_is_told_with_what_there_is(asked: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"there are .*(decision|restart), "):
+        Query(**asked).check()
+    Query(kind="dec*", action="*-log").check()
+    Query(kind="deed", action="exited").check()
+
+
+def test_every_kind_that_is_written_can_be_asked_for_and_no_other() -> None:
+    root = Path(rootd.__file__).parent
+    texts = [path.read_text() for part in ("supervisor", "log") for path in sorted((root / part).glob("*.py"))]
+    written = {kind for text in texts for kind in re.findall(r'"kind": "([a-z]+)"', text)}
+    assert written == set(search.KINDS)
+    commands = {str(command.__struct_config__.tag) for command in get_args(messages.Command)}
+    tokens = {*get_args(get_type_hints(login.TokenNoted)["what"]), "wrong"}
+    assert {*names.Action, "self", *commands, *DEEDS.values(), *tokens} == set(search.ACTIONS)
+
+
+def test_what_stands_in_the_column_of_actions_is_found_by_it() -> None:
+    record = {"n": 1, "kind": "token", "what": "revoked", "user": "alice", "token": "deploy"}
+    assert search.row(record)[6] == "revoked"
+    assert [*search.found(Query(action="revoked"), [json.dumps(record).encode()])] == [record]
 
 
 def test_each_record_is_a_row_of_all_columns() -> None:

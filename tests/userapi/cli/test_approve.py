@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from policy import messages
@@ -48,6 +49,20 @@ def test_without_a_number_it_lists_what_waits(alice, world, root, way):
     )
     told = json.loads(alice(*way, "approve", "--json").stdout)
     assert [one["number"] for one in told["approvals"]] == [3, 4]
+
+
+@pytest.mark.parametrize("way", [[], ["--root"]])
+def test_of_a_reload_it_tells_what_would_change_or_why_nothing(alice, world, root, way):
+    would = msgspec.structs.replace(INFO, text="reload", changes="would change: added: db; policy: changed")
+    stale = msgspec.structs.replace(MINE, text="reload", stale="the files have become others")
+    world.answers[messages.ListApprovals] = messages.Approvals([would, stale])
+    assert alice(*way, "approve").stdout.splitlines()[1::2] == [
+        "   would change: added: db; policy: changed",
+        "   the files have become others",
+    ]
+    told = json.loads(alice(*way, "approve", "--json").stdout)["approvals"]
+    assert told[0]["changes"] == would.changes
+    assert (root if way else world.supervisor).asked[-1].command == messages.ListApprovals(changes=True)
 
 
 def test_where_nothing_waits_it_says_so(alice, world):

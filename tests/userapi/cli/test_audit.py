@@ -22,7 +22,7 @@ def log(tmp_path: Path) -> Path:
     """A log of ten records in two files, its first key, and an anchor of the last one."""
     lines, head, key = [], chain.NO_HEAD, KEY
     for n in range(10):
-        members = chain.canonical({"kind": "start", "reason": "first"} if n == 0 else {"kind": "x", "i": n})
+        members = chain.canonical({"kind": "start", "reason": "first"} if n == 0 else {"kind": "step", "i": n})
         line = chain.make(n, TIME.format(n), members, head, key)
         lines.append(line + b"\n")
         head, key = chain.digest(line), chain.next_key(key)
@@ -147,7 +147,7 @@ def test_records_are_found_through_the_api(alice: Any, served_log: Path) -> None
 
 
 def test_records_are_found_in_files_without_a_daemon(durward: Any, log: Path) -> None:
-    assert found(durward("audit", "search", "--json", str(log), "--kind", "x", "--to", "3")) == [1, 2, 3]
+    assert found(durward("audit", "search", "--json", str(log), "--kind", "step", "--to", "3")) == [1, 2, 3]
 
 
 def test_a_table_has_titles_and_csv_is_for_spreadsheets_and_nothing_is_a_formula(durward: Any, tmp_path: Path) -> None:
@@ -169,10 +169,23 @@ def test_nothing_found_is_said_and_is_no_error(durward: Any, log: Path) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "no record is like that\n")
 
 
+@pytest.mark.parametrize(
+    ("option", "wrong", "there_is"),
+    [("--kind", "desicion", "decision"), ("--action", "restrat", "restart"), ("--outcome", "denid", "denied")],
+)
+def test_what_no_record_can_be_is_a_usage_error_that_names_what_there_is(
+    durward: Any, log: Path, option: str, wrong: str, there_is: str
+) -> None:
+    ended = durward("audit", "search", str(log), option, wrong)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert wrong in ended.stderr
+    assert there_is in ended.stderr
+
+
 def test_the_last_records_are_shown(alice: Any, served_log: Path) -> None:
     assert found(alice("audit", "tail", "-n", "2", "--json")) == [8, 9]
     ended = alice("audit", "tail", "-n", "1")
-    assert ended.stdout.split() == ["9", "2026-11-23T12:09:00.000000Z", "x"]
+    assert ended.stdout.split() == ["9", "2026-11-23T12:09:00.000000Z", "step"]
 
 
 def test_who_may_not_read_it_is_told_why_with_exit_77(alice: Any, world: Any) -> None:

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 
 import pytest
 
 from rootd.version import spelled
-from userapi.cli.parser import COMMANDS, ROOT, parse
+from userapi.cli.parser import COMMANDS, ROOT, _common, parse
 from userapi.cli.quick import URL
 
 
 def test_every_row_names_a_function_that_exists():
     for module, function, _, _ in COMMANDS.values():
         assert callable(getattr(importlib.import_module(f"userapi.cli.{module}"), function))
+
+
+def without_help(name, parser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, inner in action.choices.items():
+                yield from without_help(f"{name} {word}", inner)
+        elif not action.help:
+            yield f"{name}: {action.option_strings or action.dest}"
+
+
+def test_every_word_and_option_of_every_command_is_explained_in_its_help():
+    found = []
+    for name, (_, _, text, options) in COMMANDS.items():
+        parser = argparse.ArgumentParser(prog=name)
+        options(parser)
+        _common(parser, None)
+        found += without_help(name, parser) if text else ()
+    assert found == []
 
 
 def test_version_is_told_without_a_daemon(capsys):

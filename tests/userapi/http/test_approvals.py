@@ -15,7 +15,7 @@ def test_what_waits_is_listed(http, world):
     assert http.get("/api/v1/approvals").json == {
         "approvals": [
             {"number": 3, "user": "bob", "text": "stop site", "reason": "disk full", "by": "group:leads", "since": "a",
-             "until": "b", "yours": False, "rule": "two"}
+             "until": "b", "yours": False, "rule": "two", "changes": "", "stale": ""}
         ]
     }  # fmt: skip
     world.answers[messages.ListApprovals] = messages.Done("x")

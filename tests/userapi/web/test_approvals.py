@@ -42,6 +42,29 @@ def test_before_it_is_agreed_to_all_of_it_is_shown(browser, waiting):
     assert not own.of("form", action="/approvals/4/approve")
 
 
+def test_who_is_to_approve_a_reload_sees_what_it_would_change(browser, world):
+    would = msgspec.structs.replace(INFO, text="reload", changes="would change: added: <db>; policy: changed")
+    world.answers[messages.ListApprovals] = messages.Approvals([would])
+    assert "added: <db>; policy: changed" in browser.read("/approvals").text
+    read = browser.read("/approvals/3")
+    assert "What it would change added: <db> policy: changed" in read.text
+    assert read.of("form", action="/approvals/3/approve")
+    assert messages.ListApprovals(changes=True) in world.commands()
+
+
+def test_a_reload_that_would_change_nothing_any_more_is_not_to_be_approved(browser, world):
+    stale = msgspec.structs.replace(INFO, text="reload", stale="the files have become others")
+    world.answers[messages.ListApprovals] = messages.Approvals(
+        [stale, msgspec.structs.replace(stale, number=4, yours=True)]
+    )
+    assert "the files have become others" in browser.read("/approvals").text
+    read, own = browser.read("/approvals/3"), browser.read("/approvals/4")
+    assert "The files have become others. Tell bob to take it back and ask again." in read.text
+    assert not read.of("form", action="/approvals/3/approve")
+    assert "Take it back, and ask again." in own.text
+    assert own.of("form", action="/approvals/4/withdraw")
+
+
 def agree(browser, shown=INFO):
     return browser.post("/approvals/3/approve", {"reason": "seen", "shown": seal(shown)})
 
