@@ -48,6 +48,15 @@ def test_without_sockets_handed_over_it_does_not_start():
     assert "listens on the sockets of LISTEN_FDS" in ended.stderr
 
 
+def test_the_collector_of_garbage_rests_while_all_is_loaded_and_no_longer():
+    watch = "import atexit, gc; atexit.register(lambda: print(gc.isenabled()))"
+    assert run({}, watch).stdout == "True\n"
+    seen = (
+        "import userapi.app as app, gc; made = app.create_app; app.create_app = lambda: print(gc.isenabled()) or made()"
+    )
+    assert run({}, seen).stdout == "False\n"
+
+
 def test_gunicorn_s_own_command_line_does_the_same():
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[0] = 'gunicorn'\n"
     code += "from gunicorn.app.wsgiapp import run; run()"
