@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import ipaddress
 import os
+import signal
 import socket
 from typing import Any
 
@@ -106,6 +107,9 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
+    # until it has handlers of its own it has those of the arbiter, which would forget that it was told to end: the
+    # arbiter would wait for it for the whole graceful_timeout
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _close_to_others()
     os.environ.pop("NOTIFY_SOCKET", None)
     worker.tls = _settings.api.tls
