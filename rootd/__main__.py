@@ -137,7 +137,11 @@ def open_standard_descriptors() -> None:
 
 
 def build_environment() -> None:
-    """Nothing that the caller has set speaks to PAM's modules, to name services or to other libraries of ours."""
+    """Nothing that the caller has set speaks to PAM's modules, to name services or to other libraries of ours.
+
+    Nor does what may be installed beside us: msgspec would import typing_extensions, with inspect and ast (1.4 MiB).
+    """
+    sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]
     os.environ.clear()
     os.environ.update(ENVIRONMENT)
 

@@ -4,13 +4,17 @@ The slow ones, and those that boot systemd or drive a browser, run only when -m 
 Some processes may share the work (pytest-xdist): a file stays in one of them, and so does what uses the same accounts
 or numbers of users; those of tests/system belong to each process, since what runs there is mostly waiting. One that
 is marked as alone measures time finer than the others leave it, and runs while they run nothing.
+Each of them collects all tests, but begins with others: what pytest makes of their asserts takes half a minute, and is
+kept (DURWARD_TEST_BYTECODE) for the other processes and for the next run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +54,38 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         fcntl.flock(running, fcntl.LOCK_UN)  # children that were forked have the same one
 
 
+@contextlib.contextmanager
+def kept_bytecode() -> Iterator[None]:
+    """What is imported meanwhile is taken from the cache and goes there, not into somebody's checkout."""
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    if cache := os.environ.get("DURWARD_TEST_BYTECODE"):
+        sys.pycache_prefix, sys.dont_write_bytecode = cache, False
+    try:
+        yield
+    finally:
+        sys.pycache_prefix, sys.dont_write_bytecode = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, object]:
+    with kept_bytecode():
+        report = yield
+    if isinstance(collector, pytest.Dir) and report.passed and "PYTEST_XDIST_WORKER" in os.environ:
+        number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        begin = number * len(report.result) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        report.result = report.result[begin:] + report.result[:begin]
+    return report
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for marker in ("slow", "systemd", "browser"):
         if marker not in config.option.markexpr and (long := [i for i in items if i.get_closest_marker(marker)]):
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in long]
-    items.sort(key=lambda item: [not item.path.is_relative_to(folder) for folder in FIRST])
+    if "PYTEST_XDIST_WORKER" in os.environ:  # all need the same order, wherever they began
+        items.sort(key=lambda item: item.path)
+    first = {path: [not path.is_relative_to(folder) for folder in FIRST] for path in {item.path for item in items}}
+    items.sort(key=lambda item: first[item.path])
     if os.geteuid() == 0:
         return
     skip = pytest.mark.skip(

@@ -20,7 +20,14 @@ class Server(WSGIApplication):  # type: ignore[misc]  # gunicorn has no types
 def main() -> None:
     os.environ.pop("GUNICORN_CMD_ARGS", None)
     sys.argv = ["durward-api", "--config", "python:userapi.gunicorn_conf", "userapi.app:create_app()"]
-    Server("%(prog)s").run()
+    try:
+        Server("%(prog)s").run()
+    except SystemExit as end:  # gunicorn's, of the arbiter and of each worker: all that they had to do is done
+        if not isinstance(end.code, int):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code)  # nobody needs what is in memory taken apart piece by piece, for a tenth of a second each
 
 
 if __name__ == "__main__":

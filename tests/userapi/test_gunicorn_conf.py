@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import signal
 import socket
 import subprocess
 import sys
@@ -63,6 +64,21 @@ def test_without_sockets_handed_over_it_does_not_start():
     ended = run({}, "pass")
     assert ended.returncode == 1
     assert "listens on the sockets of LISTEN_FDS" in ended.stderr
+
+
+def test_the_collector_of_garbage_rests_while_all_is_loaded_and_no_longer():
+    watch = "import gc; end = os._exit; os._exit = lambda code: print(gc.isenabled(), flush=True) or end(code)"
+    assert run({}, watch).stdout == "True\n"
+    seen = (
+        "import userapi.app as app, gc; made = app.create_app; app.create_app = lambda: print(gc.isenabled()) or made()"
+    )
+    assert run({}, seen).stdout == "False\n"
+
+
+def test_a_worker_that_is_told_to_end_before_it_listens_to_that_ends_all_the_same():
+    early = "import signal; from types import SimpleNamespace; from userapi import gunicorn_conf as conf; "
+    early += "signal.signal(signal.SIGTERM, lambda *_: None); conf.post_fork(None, SimpleNamespace()); "
+    assert run({}, early + "os.kill(os.getpid(), signal.SIGTERM)").returncode == -signal.SIGTERM
 
 
 def test_gunicorn_s_own_command_line_does_the_same():

@@ -24,6 +24,18 @@ def test_every_template_is_compiled_before_the_first_request_and_is_part_of_the_
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_what_a_template_was_compiled_to_when_it_was_installed_is_used_for_that_text_alone(path):
+    def kept(text: str) -> bool:
+        return pages.Compiled().get_bucket(pages._environment, path.name, str(path), text).code is not None
+
+    assert kept(path.read_text())
+    assert not kept(path.read_text() + " ")
+    key = pages.Compiled().get_cache_key(path.name, str(path))
+    found = (pages.COMPILED / key).stat()
+    assert (found.st_uid, found.st_mode & 0o022) == (0, 0), "whoever may write it is the api"
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
 def test_h2_no_template_leaves_anything_unescaped_or_has_code_or_style_of_its_own(path):
     text = path.read_text()
     assert not re.search(r"\|\s*safe|autoescape|Markup|{%\s*set\s+\w+\s*%}", text)

@@ -8,6 +8,7 @@ import json
 import tomllib
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,12 @@ TEST = '[[test]]\nuser = "alice"\nmay = "restart"\nexpect = "deny"\non = "site"\
 
 
 def valid(what: str) -> Callable[[str], bool]:
-    check = fastjsonschema.compile(json.loads(schema.spelled(what)))
+    # half a second each: for who asks, and not for every process that collects
+    check = cache(lambda: fastjsonschema.compile(json.loads(schema.spelled(what))))
 
     def is_valid(text: str) -> bool:
         try:
-            check(plain(tomllib.loads(text)))
+            check()(plain(tomllib.loads(text)))
         except fastjsonschema.JsonSchemaValueException:
             return False
         return True
