@@ -80,7 +80,8 @@ class Staging:
         return received or (ipc.Message(ipc.DONE, arg=errno.ETIMEDOUT), [])
 
     def ended(self, loop: ipc.Loop) -> None:
-        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        with contextlib.suppress(ChildProcessError):  # strangers has done it
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         loop.forget(self.pidfd)
         LATE.discard(self.pidfd)
         os.close(self.pidfd)

@@ -20,7 +20,7 @@ from lingering import rights
 
 from rootd import confine, ipc, sealed
 from rootd.config import settings as settings_file
-from rootd.privileged import stage
+from rootd.privileged import stage, strangers
 
 
 @pytest.fixture
@@ -148,6 +148,16 @@ def test_nobody_waits_for_a_child_that_cannot_be_killed_and_few_can_hang_so(
     ipc.close_all((begun, begin))
     stage.Staging(str(place), sys.executable).finish(loop)
     loop.turn(20.0)
+
+
+def test_a_child_that_was_buried_with_strangers_is_not_waited_for_twice(place: Path, loop: ipc.Loop) -> None:
+    staging = stage.Staging(str(place), sys.executable)
+    staging.finish(loop)
+    assert ipc.wait(staging.pidfd, seconds=20.0)
+    strangers.bury(set())
+    assert not Path(f"/proc/{staging.pid}").exists()
+    loop.turn(20.0)
+    assert not stage.LATE
 
 
 @pytest.mark.root
