@@ -31,7 +31,6 @@ TOGETHER = (
     ("privileged", "supervisor"), ("privileged", "log"), ("supervisor", "log"), ("supervisor", "auth"),
     ("supervisor", "probe"), PARTS,
 )  # fmt: skip
-INTERVAL = 0.005  # seconds between two connections: dozens while a part is away, which takes an interpreter's start
 AGAIN = 3  # deaths of one part, one behind the other: the keeper's pauses between them double
 
 COUNTER = """\
@@ -67,7 +66,7 @@ def unnoticed(house: House) -> Iterator[None]:
     """Around a test that kills: under load, and whatever it does, the services do not notice it."""
     house.until(lambda: len(site_processes(house)) == 3, "the site has its two workers")
     before, copies = services(house), service_processes(house)
-    with house.load(interval=INTERVAL) as load:
+    with house.load(interval=0.002) as load:
         house.until(lambda: load.process.poll() is None and house.http("/").status == 200, "the site answers")
         yield
         restart_works(house)
@@ -255,7 +254,7 @@ def proc_stat(pid: int) -> list[str]:
 
 @pytest.mark.parametrize("part", ["privileged", "supervisor", "log"])
 def test_kill_9_in_the_middle_of_a_rolling_restart_leaves_one_site_that_answers(house: House, part: str) -> None:
-    with house.load(interval=INTERVAL) as load:
+    with house.load(interval=0.002) as load:
         assert isinstance(house.ask(messages.Restart("site")), messages.Accepted)
         house.until(lambda: len(site_masters(house)) == 2, "both are there")
         house.wait_back(part, house.kill9(part))
