@@ -145,6 +145,15 @@ def populated(events: int) -> bool:
     return b"populated 1" in os.pread(events, 256, 0)
 
 
+def remove(path: str) -> bool:
+    """Whether it could be, which takes no descriptor: it is there as long as anything lives in it."""
+    try:
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True
+
+
 def sweep(base: str, known: set[int]) -> None:
     """Kill and remove the groups of runs that nobody knows any more: of a dead instance, or of a crash.
 

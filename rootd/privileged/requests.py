@@ -280,12 +280,13 @@ def tell_channel(house: Privileged, run: Run) -> None:
 
 def acknowledge(house: Privileged, run: Run) -> None:
     """The supervisor knows of the exit: its tree is awaited. The store has the run until then: see over."""
+    group = f"{house.tree}/run-{run.run}"
     try:
-        run.events = cgroup.open_events(f"{house.tree}/run-{run.run}") if house.tree else -1
+        run.events = cgroup.open_events(group) if house.tree else -1
     except FileNotFoundError:
         return over(house, run)
-    except OSError:  # no descriptor is left: the supervisor asks again in its time
-        return None
+    except OSError:  # no descriptor is left: where it is not empty, the supervisor asks again in its time
+        return over(house, run) if cgroup.remove(group) else None
     run.acknowledged = True
     if not house.tree:
         return sweep(house, run)

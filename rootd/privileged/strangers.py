@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rootd.privileged.main import Privileged
 
 PAUSE = 0.1  # seconds from the end of a child to the look for others
+AGAIN = 1.0  # the same where there was no descriptor for it
 
 
 class Strangers:
@@ -42,11 +43,14 @@ class Strangers:
             self.at = float("inf")
             house = self._house
             known = {house.helper.pid, *([house.staging.pid] if house.staging else [])}
-            bury(known.union(run.pid for run in house.runs.values()))
+            try:
+                bury(known.union(run.pid for run in house.runs.values()))
+            except OSError:
+                self.at = now + AGAIN
 
 
 def bury(known: set[int]) -> None:
-    """Those that have ended, and are none of these."""
+    """Those that have ended, and are none of these. Raises OSError where there is no descriptor to look by."""
     with contextlib.suppress(FileNotFoundError), open("/proc/thread-self/children") as children:
         for pid in map(int, children.read().split()):
             if pid not in known:

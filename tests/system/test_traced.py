@@ -127,7 +127,8 @@ def everything(house: House) -> None:
 def allowed(house: House) -> re.Pattern[str]:
     """The cgroups of runs, their notify and probe sockets (bound under a second name first), and their credentials.
 
-    And at a reload what says whether the OOM scores that are asked for take a capability; its own children.
+    And at a reload what says whether the OOM scores that are asked for take a capability; its own children; and what a
+    child has as its standard input.
     """
     mount = next(
         line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - cgroup2 " in line
@@ -136,11 +137,11 @@ def allowed(house: House) -> re.Pattern[str]:
     group = rf"{re.escape(mount)}(/[^/]+)*/{re.escape(name)}/run-\d+(/cgroup\.(procs|events|kill))?"
     return re.compile(
         rf"{group}|{re.escape(str(house.run_dir))}/(notify|probe|credentials)/\d+(\.new(/files)?)?"
-        "|/proc/self/oom_score_adj|/proc/thread-self/children"
+        "|/proc/self/oom_score_adj|/proc/thread-self/children|/dev/null"
     )
 
 
-def test_it_names_no_path_but_what_runs_have_and_two_files_of_the_kernels(calls: Calls) -> None:
+def test_it_names_no_path_but_what_runs_have_and_three_files_of_the_kernels(calls: Calls) -> None:
     house, pid, of = calls
     own_fd = re.compile(r'\(\d+, "", .*AT_EMPTY_PATH.*')  # fstat(2), as newer C libraries spell it
     paths = {path for _, rest in of[pid] if not own_fd.match(rest) for path in PATH.findall(rest)}
