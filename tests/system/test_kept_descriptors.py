@@ -148,6 +148,8 @@ def test_a_keeper_that_is_killed_in_a_restart_is_followed_by_one_that_ends_all_a
 ) -> None:
     """The unit says by a file that a restart was asked for. It is the last test of this house."""
     house = kept.house
+    house.stop()
+    kept.manager.settle()
     restart = house.folder / "restart"
     restart.touch()
     variable = f"DURWARD_RESTART={restart}"

@@ -25,7 +25,7 @@ from test_again import PROGRAM
 from test_spawn import DyingOs
 from theatre import WAIT, Theatre, roles
 
-from rootd import ipc, trial
+from rootd import closing, ipc, sealed, trial
 from rootd.keeper import again, backup, main as keeper, store
 
 PARTS = ("privileged", "log", "supervisor", "auth", "probe")
@@ -66,7 +66,7 @@ def dying(calls: int, armed_by: str) -> None:
         return stepped
 
     def arm() -> None:
-        for module in (keeper, store, backup, again):
+        for module in (keeper, store, backup, again, closing, sealed):
             module.os = count  # type: ignore[attr-defined]
         backup.Backup._send = step_after(backup.Backup._send)  # type: ignore[method-assign]
         ipc.Link.send = step_after(ipc.Link.send)  # type: ignore[method-assign]

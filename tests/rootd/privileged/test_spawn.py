@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from privileged_house import SERVICE_UID, House, entry, tcp_socket
 
-from rootd import confine, ipc
+from rootd import closing, confine, ipc
 from rootd.privileged import adopt, cgroup, listen, orphans, requests, signals, spawn, spawner
 from rootd.privileged.spawner import Spawner
 
@@ -62,7 +62,7 @@ def die_after(calls: int, op: int = ipc.SPAWN) -> Callable[[], None]:
 
         def armed(house: Any, asked: ipc.Message) -> None:
             dying = DyingOs(os, [calls])
-            for module in (spawn, cgroup, listen, requests, signals, adopt, orphans):
+            for module in (spawn, cgroup, listen, requests, signals, adopt, orphans, closing):
                 module.os = dying  # type: ignore[attr-defined]
 
             def send_now(link: ipc.Link, message: ipc.Message, *fds: int) -> None:
