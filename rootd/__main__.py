@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import prctl
 
-from rootd import ipc, memory, trial
+from rootd import forked, ipc, memory, trial
 from rootd.keeper import again, backup, main as keeper, manifest
 from rootd.keeper.manifest import Manifest
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rootd.config.compile import Bundle, Compiled
 
 DEFAULT_CONFIG = "/etc/durward"
-NAME = "durward-rootd"  # of the keeper's process: what is beneath it is of a keeper that lives (leftovers)
 PYTHON = os.path.join(sys.prefix, "bin", "python3")  # what runs our own api
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 NEEDED = {  # of a start: directories are given to our accounts, and privileged keeps the last five; linux/capability.h
@@ -121,8 +120,7 @@ def keep(program: str, config: str, staged: dict[str, int] | None = None, told: 
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.chdir("/")
     os.umask(0o022)
-    with open("/proc/self/comm", "w") as comm:
-        comm.write(NAME)
+    forked.called("rootd")  # what is beneath it is of a keeper that lives (leftovers)
     memory.share()
     return keeper.Keeper(roles(config), staged, (program, "--config", config), told).run()
 

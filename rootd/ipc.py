@@ -28,6 +28,7 @@ _LAYOUT = struct.Struct("<BBBBIIIQqq32s176s")
 SIZE = _LAYOUT.size
 NAME_LIMIT = 176  # bytes of UTF-8 in Message.name
 BODY_LIMIT = 48 * 1024  # bytes that may follow the fixed part, on the links that allow a body
+SO_PASSRIGHTS = 83  # linux/socket.h; not in the socket module of Python 3.11
 FDS_LIMIT = 4  # descriptors in one packet
 STDERR_LIMIT = 4_096  # bytes of a note: PIPE_BUF, what a pipe that is ready takes at once
 QUEUE_LIMIT = 65_536  # packets waiting for a peer that does not read

@@ -21,12 +21,12 @@ from functools import partial
 from policy import login, wire
 from rootd import closing, ipc
 from rootd.auth.timers import Timer, Timers
+from rootd.ipc import SO_PASSRIGHTS
 
 FIRST = 2.0  # seconds from the connection to its first request
 NEXT = 10.0  # seconds from an answer to the next request
 AT_ONCE = 32  # connections accepted in one turn
 BREATH = 0.2  # seconds until accepting is tried again when descriptors or memory were short
-SO_PASSRIGHTS = 83  # linux/socket.h; not in the socket module of Python 3.11
 _UCRED = struct.Struct("=iII")
 
 Asked = Callable[["Connection", login.Ask], None]

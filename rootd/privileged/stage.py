@@ -31,7 +31,6 @@ TIME_LIMIT = 30.0  # seconds for reading, resolving and compiling
 LATE, LATE_LIMIT = set[int](), 4  # pidfds of children that were killed and have not ended: one may hang in a server
 CHILD_MEMORY = 2 << 30  # bytes of address space for the child
 DOOR_BACKLOG = 128
-SO_PASSRIGHTS = 83  # linux/socket.h; not in the socket module of Python 3.11
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -194,7 +193,7 @@ def open_doors(settings: Settings) -> dict[str, int]:
     for door, (name, gid, mode) in doors.items():
         sock = listen.bind_unix(f"{settings.paths.run}/{name}", socket.SOCK_SEQPACKET, gid, mode)
         with contextlib.suppress(OSError):  # before Linux 6.16; each connection has it from its first moment
-            sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+            sock.setsockopt(socket.SOL_SOCKET, ipc.SO_PASSRIGHTS, 0)
         sock.listen(DOOR_BACKLOG)
         opened[f"door/{door}"] = sock.detach()
     return opened

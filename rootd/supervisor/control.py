@@ -24,6 +24,7 @@ from functools import partial
 from policy import messages, wire
 from rootd import closing, ipc
 from rootd.check import headline
+from rootd.ipc import SO_PASSRIGHTS
 from rootd.supervisor import mentions
 
 FIRST = 2.0  # seconds from the connection to its first request
@@ -32,7 +33,6 @@ READ = 10.0  # seconds that an answer may wait for a peer that does not read
 WATCH_QUEUE = 256  # events that may wait for a watcher
 AT_ONCE = 32  # connections accepted in one turn
 BREATH = 0.2  # seconds until accepting is tried again when descriptors or memory were short
-SO_PASSRIGHTS = 83  # linux/socket.h; not in the socket module of Python 3.11
 _UCRED = struct.Struct("=iII")
 
 Asked = Callable[["Connection", messages.Request], None]

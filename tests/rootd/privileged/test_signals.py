@@ -103,7 +103,7 @@ def test_a_run_is_not_over_because_there_is_no_descriptor_left_to_look_at_its_tr
         signal.signal(signal.SIGUSR1, lambda *_: resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1])))
         signal.signal(signal.SIGUSR2, lambda *_: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
 
-    house = build(entry("import os, time; os.fork() or time.sleep(1_000)"), start=False)
+    house = build(entry("import os, signal; os.fork() or signal.pause()"), start=False)
     house.inside = inside
     house.start()
     house.hear(ipc.FACTS_END)

@@ -221,7 +221,7 @@ def test_c12_the_doors_have_their_groups_and_modes(place: Path, local: str, extr
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.connect(str(place / "run" / "root.sock"))
         with contextlib.suppress(OSError):  # before Linux 6.16 there is no such option
-            client.getsockopt(socket.SOL_SOCKET, stage.SO_PASSRIGHTS)
+            client.getsockopt(socket.SOL_SOCKET, ipc.SO_PASSRIGHTS)
             with pytest.raises(PermissionError):
                 client.sendmsg([b"x"], rights(client))
     ipc.close_all(doors.values())
